@@ -1,0 +1,109 @@
+"""The contract for engines: `TTSAdapter`, written by people who need know no asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from greenroom.audio import check_rate
+from greenroom.speech import OUTPUT_RATE, AudioChunk, ModelSpec
+from greenroom.stream import Host, Speaker, SpeechStream
+from greenroom.text import check_whole_text
+
+T = TypeVar("T")
+
+
+class TTSAdapter(ABC):
+    """One model of one engine. Synchronous: the manager calls it in threads of its own.
+
+    The manager calls `load` once, `synthesize` any number of times, `unload` once, and never
+    `unload` while a thread is inside `synthesize`. A constructor must be cheap and open nothing.
+    """
+
+    concurrency: ClassVar[int | None] = 1
+    """How many threads may be inside `synthesize` at once; `None` when any number may."""
+
+    sample_rate: int
+    """Hz of the chunks; an attribute or a property, right once `load` has returned."""
+
+    _host: Host | None = None
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def load(self) -> None:
+        """Bring the model into memory. Raise anything when that fails."""
+
+    @abstractmethod
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        """Yield the audio of `text` (one sentence) in order, at `sample_rate`.
+
+        `options` are the model's own, overridden by the caller's. Yield early and often: stopping
+        takes effect between two chunks.
+        """
+
+    @abstractmethod
+    def unload(self) -> None:
+        """Give the memory back. Also called after a `load` that raised."""
+
+    @classmethod
+    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec]:
+        """Return what this engine could load from `directories`. Opens no model."""
+        return ()
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `InvalidInputError` for an option that `synthesize` would not understand."""
+
+    def footprint_bytes(self) -> int | None:
+        """Return the memory this loaded model takes, or `None` to have the manager measure it."""
+        return None
+
+    def synthesize_stream(
+        self,
+        text: str | AsyncIterable[str],
+        *,
+        sample_rate: int = OUTPUT_RATE,
+        **options: Any,
+    ) -> SpeechStream:
+        """Speak `text`, or pieces of text as they come, as frames of 20 ms at `sample_rate` Hz.
+
+        Raises before anything is started: `InvalidInputError` for a text, rate or option that
+        cannot be spoken, `ModelNotResidentError` when the model has been unloaded.
+        """
+        check_rate(sample_rate)
+        if isinstance(text, str):
+            check_whole_text(text)
+        self.check_options(options)
+        host = self._host or _LoopHost()
+        merged = {**_spec_options(self), **options}
+        return SpeechStream(self, host, text, merged, output_rate=sample_rate)
+
+
+def _spec_options(adapter: TTSAdapter) -> Mapping[str, Any]:
+    spec: ModelSpec | None = getattr(adapter, "spec", None)
+    return spec.options if spec is not None else {}
+
+
+class _LoopHost:
+    """Where an adapter lives that nobody manages: threads of the event loop, no counting."""
+
+    def open(self, speaker: Speaker) -> _LoopHost:
+        """Count nothing."""
+        return self
+
+    def close(self) -> None:
+        """Count nothing."""
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run `step` in the event loop's default executor, to its end even when cancelled."""
+        call = asyncio.ensure_future(asyncio.to_thread(step))
+        try:
+            return await asyncio.shield(call)
+        except asyncio.CancelledError:
+            await asyncio.wait([call])
+            raise

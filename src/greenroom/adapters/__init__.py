@@ -1,0 +1,1 @@
+"""The engines that come with Greenroom. Importing this package imports none of them."""

@@ -1,0 +1,48 @@
+"""Checking a caller's options before any work is done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.errors import InvalidInputError
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An option that is a number between `low` and `high`, both included."""
+
+    low: float
+    high: float
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with `value`, if anything."""
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        if right and math.isfinite(value) and self.low <= value <= self.high:
+            return None
+        return f"must be a number from {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """An option that is a name or a number that stands for one."""
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with `value`, if anything."""
+        right = isinstance(value, str | int) and not isinstance(value, bool)
+        return None if right else "must be a name or a number"
+
+
+def check(options: Mapping[str, Any], known: Mapping[str, Number | Name]) -> None:
+    """Raise `InvalidInputError` for the first option that is unknown or out of range."""
+    for key, value in options.items():
+        kind = known.get(key)
+        if kind is None:
+            raise InvalidInputError(
+                f"option {key!r} is not known; this engine has: {', '.join(sorted(known))}."
+            )
+        problem = kind.problem(value)
+        if problem is not None:
+            raise InvalidInputError(f"option {key!r} {problem}, not {value!r}.")

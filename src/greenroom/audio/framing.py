@@ -1,0 +1,79 @@
+"""Chunks of any length and rate in, frames of 20 ms at one rate out, without a seam."""
+
+from __future__ import annotations
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from greenroom.errors import InvalidInputError, SynthesisError
+from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
+
+_FULL_SCALE = 32767.0
+
+
+def check_rate(sample_rate: int) -> int:
+    """Return `sample_rate` if frames of 20 ms can be made at it (8 to 192 kHz, whole samples).
+
+    Raises `InvalidInputError`.
+    """
+    whole = isinstance(sample_rate, int) and not isinstance(sample_rate, bool)
+    if not whole or not 8_000 <= sample_rate <= 192_000 or sample_rate * FRAME_MS % 1000:
+        raise InvalidInputError(
+            f"sample_rate {sample_rate!r} Hz cannot be framed; use a whole number between 8000 and "
+            "192000 that is divisible by 50, such as 16000, 22050, 24000 or 48000."
+        )
+    return sample_rate
+
+
+class Framer:
+    """A stateful converter for one stream: float32 chunks to s16le frames of 20 ms.
+
+    The resampler (soxr, high quality) keeps its state between chunks, so that the result equals
+    resampling the whole at once. What is above full scale is clipped, never wrapped.
+    """
+
+    def __init__(self, source_rate: int, output_rate: int = OUTPUT_RATE) -> None:
+        self.source_rate = source_rate
+        self.output_rate = check_rate(output_rate)
+        self._frame_bytes = output_rate * FRAME_MS // 1000 * 2
+        self._resampler = (
+            None
+            if source_rate == output_rate
+            else soxr.ResampleStream(source_rate, output_rate, 1, dtype="float32")
+        )
+        self._rest = b""
+
+    def feed(self, samples: NDArray[np.float32]) -> list[AudioFrame]:
+        """Return the frames that `samples` (float32 mono, shape `(n,)`) completes.
+
+        Raises `SynthesisError` for samples that are not finite.
+        """
+        return self._frames(self._convert(samples, last=False))
+
+    def finish(self) -> list[AudioFrame]:
+        """Return what is left, the last frame padded with silence."""
+        frames = self._frames(self._convert(np.zeros(0, np.float32), last=True))
+        if self._rest:
+            frames.append(AudioFrame(self._rest.ljust(self._frame_bytes, b"\0"), self.output_rate))
+            self._rest = b""
+        return frames
+
+    def _convert(self, samples: NDArray[np.float32], *, last: bool) -> bytes:
+        mono = np.ascontiguousarray(samples, dtype=np.float32)
+        if mono.ndim != 1:
+            raise SynthesisError(f"the engine made audio of shape {mono.shape}, not mono `(n,)`.")
+        if not np.isfinite(mono).all():
+            raise SynthesisError("the engine made samples that are not numbers.")
+        if self._resampler is not None:
+            mono = self._resampler.resample_chunk(mono, last=last)
+        scaled = np.rint(np.clip(mono, -1.0, 1.0) * _FULL_SCALE)
+        return bytes(scaled.astype("<i2").tobytes())
+
+    def _frames(self, pcm: bytes) -> list[AudioFrame]:
+        pcm = self._rest + pcm
+        size = self._frame_bytes
+        whole = len(pcm) - len(pcm) % size
+        self._rest = pcm[whole:]
+        rate = self.output_rate
+        return [AudioFrame(pcm[at : at + size], rate) for at in range(0, whole, size)]

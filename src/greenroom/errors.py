@@ -1,0 +1,122 @@
+"""Every error that Greenroom raises, one tree.
+
+::
+
+    ModelManagerError
+    ├── ConfigError                a configuration that cannot work
+    ├── ModelNotFoundError         not in the catalog
+    ├── ModelNotResidentError      in the catalog, not in memory
+    ├── ModelInUseError            somebody holds it
+    ├── ModelLoadError             it could not be loaded (.retry_after)
+    │   ├── WarmupError            it loaded, but could not speak
+    │   └── LoadTimeoutError       it took longer than it may
+    ├── UnloadError                unloading raised, or took longer than it may
+    ├── CapacityError              no room (.retry_after)
+    ├── LeaseReleasedError         the lease, or the reference, was given back before
+    ├── ManagerClosedError         the manager is not running
+    └── SynthesisError             the model could not speak this text
+        └── InvalidInputError      the text or an option cannot be spoken
+
+The message is one plain sentence with the fix; the data is on the exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelManagerError(Exception):
+    """Base of every error that Greenroom raises on purpose."""
+
+
+class ConfigError(ModelManagerError):
+    """A configuration that cannot work, refused before anything is started."""
+
+
+class ModelNotFoundError(ModelManagerError):
+    """The id is not in the catalog; `near` names ids that look like it."""
+
+    def __init__(self, model_id: str, near: Sequence[str] = ()) -> None:
+        self.model_id = model_id
+        self.near = tuple(near)
+        shown = model_id if len(model_id) <= 80 else model_id[:77] + "..."
+        fix = f"did you mean {', '.join(self.near)}?" if near else "`greenroom ls` shows what is."
+        super().__init__(f"model {shown!r} is not in the catalog; {fix}")
+
+
+class ModelNotResidentError(ModelManagerError):
+    """The model is not in memory, so there is nothing to give back or unload."""
+
+    def __init__(self, model_id: str) -> None:
+        self.model_id = model_id
+        super().__init__(f"model {model_id!r} is not in memory; load it first.")
+
+
+class ModelInUseError(ModelManagerError):
+    """Somebody holds the model; `owners` names them, `streams` counts running streams."""
+
+    def __init__(self, model_id: str, owners: Sequence[str] = (), streams: int = 0) -> None:
+        self.model_id = model_id
+        self.owners = tuple(owners)
+        self.streams = streams
+        held = f"held by {', '.join(self.owners)}" if owners else f"speaking ({streams} streams)"
+        super().__init__(f"model {model_id!r} is {held}; unload with drain=True to wait for them.")
+
+
+class ModelLoadError(ModelManagerError):
+    """The model could not be loaded; `retry_after` seconds from now it will be tried again."""
+
+    def __init__(self, model_id: str, problem: str, retry_after: float | None = None) -> None:
+        self.model_id = model_id
+        self.problem = problem
+        self.retry_after = retry_after
+        again = "" if retry_after is None else f" (next try in {retry_after:.1f} s)"
+        super().__init__(f"model {model_id!r} cannot be loaded: {problem}{again}")
+
+
+class WarmupError(ModelLoadError):
+    """The model loaded, but its first utterance failed, was silent, or had the wrong rate."""
+
+
+class LoadTimeoutError(ModelLoadError):
+    """Loading or warming up took longer than `load_timeout_ms`."""
+
+
+class UnloadError(ModelManagerError):
+    """Unloading raised, or took longer than it may; its room stays booked until it ends."""
+
+    def __init__(self, model_id: str, problem: str) -> None:
+        self.model_id = model_id
+        self.problem = problem
+        super().__init__(f"model {model_id!r} did not unload cleanly: {problem}")
+
+
+class CapacityError(ModelManagerError):
+    """No room; `retry_after` seconds from now there can first be some, `None` when never."""
+
+    def __init__(self, model_id: str, problem: str, retry_after: float | None = None) -> None:
+        self.model_id = model_id
+        self.problem = problem
+        self.retry_after = retry_after
+        fix = (
+            "unpin or unload a model, or raise resident_cap or memory_budget_mb."
+            if retry_after is None
+            else f"try again in {retry_after:.1f} s."
+        )
+        super().__init__(f"no room for model {model_id!r}: {problem}; {fix}")
+
+
+class LeaseReleasedError(ModelManagerError):
+    """The lease or reference was given back already, or never belonged to this owner."""
+
+
+class ManagerClosedError(ModelManagerError):
+    """The manager was not initialized yet, or is shutting down."""
+
+
+class SynthesisError(ModelManagerError):
+    """The model could not speak this text."""
+
+
+class InvalidInputError(SynthesisError):
+    """The text or an option cannot be spoken; nothing was started."""

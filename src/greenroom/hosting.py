@@ -1,0 +1,109 @@
+"""Where resident models speak: every running stream is counted, threaded and limited here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+from greenroom.errors import ModelNotResidentError, SynthesisError
+from greenroom.stream import Speaker
+from greenroom.threads import Lane, OverdueError
+
+T = TypeVar("T")
+
+
+class ModelHost:
+    """The `Host` of one resident.
+
+    `opened` and `closed` are called once for each stream; `closed` only when no thread of the
+    stream is inside the model, however its caller has gone.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        lane: Lane,
+        concurrency: int | None,
+        limit: float,
+        opened: Callable[[], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self.model_id = model_id
+        self.lane = lane
+        self.limit = limit
+        self.turns = None if concurrency is None else asyncio.Semaphore(concurrency)
+        self.closed = closed
+        self.speakers: set[Speaker] = set()
+        self._opened: Callable[[], None] | None = opened
+
+    def open(self, speaker: Speaker) -> ModelUse:
+        """Count one more stream; raises `ModelNotResidentError` when the model has left."""
+        if self._opened is None:
+            raise ModelNotResidentError(self.model_id)
+        self._opened()
+        self.speakers.add(speaker)
+        return ModelUse(self, speaker)
+
+    def retire(self) -> None:
+        """Let no new stream begin: the model is leaving."""
+        self._opened = None
+
+    def stop_all(self) -> None:
+        """Stop every stream."""
+        for speaker in list(self.speakers):
+            speaker.stop()
+
+
+class ModelUse:
+    """The `Use` of one stream."""
+
+    def __init__(self, host: ModelHost, speaker: Speaker) -> None:
+        self._host = host
+        self._speaker = speaker
+        self._overdue: asyncio.Future[object] | None = None
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run `step` in a thread, when the model and a thread are free; see `stream.Use`."""
+        host = self._host
+        try:
+            async with self._turn():
+                return await host.lane.run(step, limit=host.limit)
+        except OverdueError as late:
+            self._overdue = late.call
+            raise SynthesisError(
+                f"model {host.model_id!r} made no audio within {host.limit:g} s."
+            ) from None
+        except TimeoutError:
+            raise SynthesisError(
+                f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
+            ) from None
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        turns = self._host.turns
+        if turns is None:
+            yield
+            return
+        async with asyncio.timeout(self._host.limit):
+            await turns.acquire()
+        try:
+            yield
+        except OverdueError as late:
+            late.call.add_done_callback(lambda _: turns.release())
+            raise
+        except BaseException:
+            turns.release()
+            raise
+        else:
+            turns.release()
+
+    def close(self) -> None:
+        """Count one stream fewer, now or when its overdue thread has left the model."""
+        self._host.speakers.discard(self._speaker)
+        if self._overdue is None or self._overdue.done():
+            self._host.closed()
+        else:
+            self._overdue.add_done_callback(lambda _: self._host.closed())

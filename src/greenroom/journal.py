@@ -1,0 +1,131 @@
+"""The record of every decision and why; the same entries are the events that are published."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What an entry is about."""
+
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    JOINED = "joined"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    FAILED = "failed"
+    DRAINING = "draining"
+    UNLOADING = "unloading"
+    OVERDUE = "overdue"
+    GONE = "gone"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision or fact in the life of a model."""
+
+    kind: Kind
+    model_id: str
+    reason: str
+    at: float
+    """Seconds of the manager's monotonic clock."""
+    wall: float
+    """Seconds since the epoch, for people."""
+    owner: str | None = None
+    """Who asked, where somebody did."""
+
+    def __str__(self) -> str:
+        who = f" ({self.owner})" if self.owner else ""
+        return f"{self.model_id} {self.kind}: {self.reason}{who}"
+
+
+class Journal:
+    """The latest events, of all models and of each; old ones make room for new ones."""
+
+    def __init__(self, size: int = 2_000, per_model: int = 20, backlog: int = 1_000) -> None:
+        self._events: deque[Event] = deque(maxlen=size)
+        self._by_model: dict[str, deque[Event]] = {}
+        self._per_model = per_model
+        self._backlog = backlog
+        self._subscriptions: set[Subscription] = set()
+        self._closed = False
+
+    def record(
+        self, kind: Kind, model_id: str, reason: str, now: float, *, owner: str | None = None
+    ) -> None:
+        """Write an event down and publish it."""
+        event = Event(kind, model_id, reason, now, time.time(), owner)
+        self._events.append(event)
+        known = self._by_model.get(model_id)
+        if known is None:
+            known = self._by_model[model_id] = deque(maxlen=self._per_model)
+        known.append(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    def events(self, model_id: str | None = None) -> tuple[Event, ...]:
+        """Return the latest events, oldest first, of one model or of all."""
+        if model_id is None:
+            return tuple(self._events)
+        return tuple(self._by_model.get(model_id, ()))
+
+    def subscribe(self) -> Subscription:
+        """Return an iterator over the events from now on."""
+        subscription = Subscription(self._backlog, self._subscriptions.discard)
+        if self._closed:
+            subscription.end()
+        else:
+            self._subscriptions.add(subscription)
+        return subscription
+
+    def close(self) -> None:
+        """End every subscription after the events it has."""
+        self._closed = True
+        for subscription in list(self._subscriptions):
+            subscription.end()
+
+
+class Subscription(AsyncIterator[Event]):
+    """An asynchronous iterator of events; a reader that is too slow loses the oldest."""
+
+    def __init__(self, backlog: int, leave: object) -> None:
+        self.lost = 0
+        """Events dropped because nobody took them in time."""
+        self._leave = leave
+        self._events: deque[Event] = deque(maxlen=backlog)
+        self._news = asyncio.Event()
+        self._ended = False
+
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        self.lost += len(self._events) == self._events.maxlen
+        self._events.append(event)
+        self._news.set()
+
+    def end(self) -> None:
+        """Stop after the events that are there."""
+        self._ended = True
+        self._news.set()
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._ended:
+                await self.aclose()
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._events.popleft()
+
+    async def aclose(self) -> None:
+        """Receive nothing more."""
+        self._ended = True
+        if callable(self._leave):
+            self._leave(self)

@@ -1,0 +1,122 @@
+"""The counted right to use a model: alive between taking and giving back, dead after."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import AsyncIterable, Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from greenroom.errors import LeaseReleasedError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from greenroom.adapter import TTSAdapter
+    from greenroom.stream import SpeechStream
+
+
+class Holder:
+    """Who holds a lease: unlike any other holder, so that nobody else can give it back."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str | None) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return "-" if self.name is None else self.name
+
+
+class Lender(Protocol):
+    """What a lease needs of the manager."""
+
+    async def load(self, model_id: str, *, owner: Hashable = None) -> TTSAdapter:
+        """Take a reference."""
+
+    async def release(self, model_id: str, *, owner: Hashable = None) -> None:
+        """Give a reference back."""
+
+    def reclaim(self, model_id: str, owner: Hashable) -> None:
+        """Give back the reference of a holder that forgot to."""
+
+
+class Lease:
+    """A reference to a model, taken with `async with` or `acquire`, given back once."""
+
+    def __init__(self, lender: Lender, model_id: str, owner: str | None = None) -> None:
+        self.model_id = model_id
+        self.owner = owner
+        self._lender = lender
+        self._holder = Holder(owner)
+        self._adapter: TTSAdapter | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._state = "new"
+
+    async def acquire(self) -> Self:
+        """Take the reference, loading the model if need be; raises what `load` raises."""
+        import asyncio
+
+        if self._state != "new":
+            raise LeaseReleasedError(
+                f"this lease of {self.model_id!r} is {self._state}; take another."
+            )
+        self._loop = asyncio.get_running_loop()
+        self._state = "being taken"
+        try:
+            self._adapter = await self._lender.load(self.model_id, owner=self._holder)
+        except BaseException:
+            self._state = "new"
+            raise
+        self._state = "held"
+        return self
+
+    async def release(self) -> None:
+        """Give the reference back; a second time does nothing."""
+        if self._state == "held":
+            self._state = "released"
+            self._adapter = None
+            await self._lender.release(self.model_id, owner=self._holder)
+
+    @property
+    def held(self) -> bool:
+        """Whether the reference is held now."""
+        return self._state == "held"
+
+    @property
+    def adapter(self) -> TTSAdapter:
+        """The model; raises `LeaseReleasedError` before it is taken and after it is released."""
+        if self._adapter is None:
+            raise LeaseReleasedError(
+                f"this lease of {self.model_id!r} is {self._state}; use it inside `async with`."
+            )
+        return self._adapter
+
+    def synthesize_stream(self, text: str | AsyncIterable[str], **options: Any) -> SpeechStream:
+        """Speak; see `TTSAdapter.synthesize_stream`. The stream may outlive the lease."""
+        return self.adapter.synthesize_stream(text, **options)
+
+    async def __aenter__(self) -> Self:
+        return await self.acquire()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        await self.release()
+
+    def __repr__(self) -> str:
+        return f"<Lease of {self.model_id} by {self._holder}, {self._state}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", "") != "held":
+            return
+        warnings.warn(
+            f"{self!r} was never released; use `async with`.", ResourceWarning, stacklevel=2
+        )
+        if self._loop is not None and not self._loop.is_closed():
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._lender.reclaim, self.model_id, self._holder)

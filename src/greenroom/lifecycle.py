@@ -1,0 +1,239 @@
+"""One model's way in and out: construct, load, warm up, unload; in threads, within limits.
+
+Nothing here decides; the manager carries out the ledger's decisions with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from greenroom import memory, registry
+from greenroom.adapter import TTSAdapter
+from greenroom.errors import LoadTimeoutError, ModelLoadError, WarmupError
+from greenroom.speech import AudioChunk, ModelSpec
+from greenroom.threads import Lane
+
+logger = logging.getLogger(__name__)
+
+_SILENCE = 1e-4
+"""Peak amplitude below which a warmup counts as silent (-80 dBFS)."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A model that is loaded and has spoken its first words."""
+
+    adapter: TTSAdapter
+    load_s: float
+    warmup_s: float
+    footprint: int | None
+    """Bytes, or `None` if something else that may grow the process ran beside the load."""
+
+
+class Hung(Exception):  # noqa: N818 - not an error of the caller's
+    """A load outlasted its limit: `error` is for the callers, `end` is done when it has ended."""
+
+    def __init__(self, error: LoadTimeoutError, end: asyncio.Future[Any], attempt: Attempt) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.end = end
+        self.attempt = attempt
+
+
+class Attempt:
+    """One attempt to load a model. Its methods run in threads, never two at once."""
+
+    def __init__(self, spec: ModelSpec, warmup_text: str) -> None:
+        self.spec = spec
+        self.abandoned = False
+        """Nobody waits any more: what is loaded is unloaded again by the same thread."""
+        self.adapter: TTSAdapter | None = None
+        self._warmup_text = warmup_text
+        self._before = 0
+
+    def load(self) -> None:
+        """Construct the adapter and load it."""
+        self._before = memory.resident_bytes()
+        self.adapter = registry.resolve(self.spec.adapter)(self.spec)
+        self.adapter.load()
+        self._undo_if_abandoned()
+
+    def warm_up(self) -> tuple[int, bool]:
+        """Speak the first words; return the footprint in bytes, and whether the adapter states it.
+
+        What is not stated is by how much the process has grown. Raises `WarmupError`.
+        """
+        adapter = self.adapter
+        if adapter is None:
+            return 0, False
+        if self._warmup_text:
+            spoken = adapter.synthesize(self._warmup_text, dict(self.spec.options))
+            check_audible(spoken, self.spec.model_id, adapter.sample_rate)
+        stated = adapter.footprint_bytes()
+        self._undo_if_abandoned()
+        if stated is not None:
+            return stated, True
+        return memory.resident_bytes() - self._before, False
+
+    def undo(self) -> None:
+        """Unload whatever was loaded; does nothing the second time."""
+        adapter, self.adapter = self.adapter, None
+        if adapter is not None:
+            try:
+                adapter.unload()
+            except Exception as error:  # noqa: BLE001 - the engine is being given up; it may raise anything
+                logger.warning("model %s: clean-up raised: %s", self.spec.model_id, error)
+
+    def _undo_if_abandoned(self) -> None:
+        if self.abandoned:
+            self.undo()
+
+
+class Lifecycle:
+    """Brings models in and takes them out; times in seconds."""
+
+    def __init__(self, *, load_limit: float, unload_limit: float, warmup_text: str) -> None:
+        self.load_limit = load_limit
+        self.unload_limit = unload_limit
+        self._warmup_text = warmup_text
+        self._in = Lane("load", 4)
+        self._out = Lane("unload", 4)
+        self._under_way = 0
+        self._disturbances = 0
+        self._attempts: set[Attempt] = set()
+
+    def disturb(self) -> None:
+        """Note that something began that may grow the process: a measurement beside it is void."""
+        self._disturbances += 1
+
+    async def bring_in(
+        self, spec: ModelSpec, warming: Callable[[float], None], *, quiet: bool
+    ) -> Arrival:
+        """Load and warm up; `warming` is called between the two with the seconds of the load.
+
+        `quiet` says that no stream runs now. Raises `ModelLoadError` after everything was undone,
+        or `Hung` when a thread is still inside the engine.
+        """
+        attempt = Attempt(spec, self._warmup_text)
+        self._attempts.add(attempt)
+        alone = quiet and not self._under_way
+        self.disturb()
+        seen = self._disturbances
+        self._under_way += 1
+        try:
+            load_s, _ = await self._step(attempt, attempt.load, "load")
+            warming(load_s)
+            warmup_s, (footprint, stated) = await self._step(attempt, attempt.warm_up, "warm up")
+        except Hung:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises is a failed load
+            problem = typed(error, spec.model_id)
+            await self._within(self._out.submit(attempt.undo), self.unload_limit)
+            raise problem from problem.__cause__
+        finally:
+            self._under_way -= 1
+            self._attempts.discard(attempt)
+        adapter, attempt.adapter = attempt.adapter, None
+        if adapter is None:
+            raise ModelLoadError(spec.model_id, "the load was abandoned.")
+        believed = stated or (alone and seen == self._disturbances)
+        return Arrival(adapter, load_s, warmup_s, footprint if believed else None)
+
+    async def _step(
+        self, attempt: Attempt, call: Callable[[], Any], what: str
+    ) -> tuple[float, Any]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        future = self._in.submit(call)
+        if not await self._within(future, self.load_limit):
+            attempt.abandoned = True
+            error = LoadTimeoutError(
+                attempt.spec.model_id,
+                f"it did not {what} within {self.load_limit:g} s; raise load_timeout_ms.",
+            )
+            raise Hung(error, future, attempt)
+        return loop.time() - began, future.result()
+
+    async def end_of(self, hung: Hung) -> None:
+        """Wait, as long as it takes, until a hung load has ended and was undone."""
+        with contextlib.suppress(Exception):
+            await asyncio.shield(hung.end)
+        await asyncio.shield(self._out.submit(hung.attempt.undo))
+
+    def take_out(self, adapter: TTSAdapter) -> asyncio.Future[None]:
+        """Begin to unload; the future is done when no thread is inside the engine any more."""
+        self.disturb()
+        return self._out.submit(_Departure(adapter))
+
+    async def _within(self, future: asyncio.Future[Any], limit: float) -> bool:
+        done, _ = await asyncio.wait([future], timeout=limit)
+        return bool(done)
+
+    def close(self) -> None:
+        """Have loads that still run undo themselves, and let the threads end."""
+        for attempt in self._attempts:
+            attempt.abandoned = True
+        self._in.close()
+        self._out.close()
+
+
+class _Departure:
+    """Unload an adapter and keep no reference to it, not even while memory is given back."""
+
+    def __init__(self, adapter: TTSAdapter) -> None:
+        self._adapter: TTSAdapter | None = adapter
+
+    def __call__(self) -> None:
+        adapter, self._adapter = self._adapter, None
+        try:
+            if adapter is not None:
+                adapter.unload()
+        finally:
+            del adapter
+            memory.trim()
+
+
+def check_audible(chunks: Iterable[AudioChunk], model_id: str, sample_rate: int) -> None:
+    """Raise `WarmupError` unless `chunks` are speech, as far as that can be told cheaply."""
+    count = 0
+    peak = 0.0
+    for chunk in chunks:
+        if chunk.sample_rate != sample_rate:
+            raise WarmupError(
+                model_id, f"it spoke at {chunk.sample_rate} Hz, but says {sample_rate} Hz."
+            )
+        samples = np.asarray(chunk.samples)
+        count += samples.size
+        peak = max(peak, float(np.abs(samples).max(initial=0.0)))
+        if not np.isfinite(samples).all():
+            raise WarmupError(model_id, "its first words are not numbers.")
+    if not count:
+        raise WarmupError(model_id, "its first words have no samples.")
+    if peak < _SILENCE:
+        raise WarmupError(model_id, "its first words are silent.")
+
+
+def typed(error: Exception, model_id: str) -> ModelLoadError:
+    """Return what the callers of a failed load get; the engine's error is its cause.
+
+    Tracebacks are logged, then dropped: their frames would keep the half-loaded model alive.
+    """
+    logger.debug("model %s: %s", model_id, "".join(traceback.format_exception(error)))
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    if isinstance(error, ModelLoadError):
+        return error
+    text = " ".join(str(error).split()) or "no reason given"
+    problem = ModelLoadError(model_id, f"{type(error).__name__}: {text}")
+    problem.__cause__ = error
+    return problem

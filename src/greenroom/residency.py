@@ -1,0 +1,433 @@
+"""The ledger: which models are in memory, who holds them, who waits, who must go.
+
+Pure: no asyncio, no clock, no I/O. Time comes in as `now` (seconds of any monotonic clock),
+decisions go out as values, and a decision is booked in the step that makes it. The shell carries
+decisions out and reports back with `warming`, `loaded`, `failed`, `overdue` and `gone`.
+
+One procedure, `_advance`, makes room and starts loads; every step that could change its outcome
+ends in it. No step costs more than the logarithm of the number of residents, and none depends on
+the size of the catalog.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, ValuesView
+from typing import Any
+
+from greenroom.agenda import Agenda
+from greenroom.backoff import Backoff
+from greenroom.errors import LeaseReleasedError, ModelInUseError, ModelNotResidentError
+from greenroom.residents import (
+    Decision,
+    Demand,
+    Granted,
+    Joined,
+    Load,
+    Policy,
+    Reason,
+    Refused,
+    Resident,
+    State,
+    Ticket,
+    Unload,
+    Wait,
+    owners_of,
+)
+from greenroom.room import Room
+from greenroom.waiting import Line, Place, Waiting
+
+
+class Residency:
+    """The ledger of one manager."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.hits = 0
+        self.loads = 0
+        self.failed_loads = 0
+        self.departures: Counter[Reason] = Counter()
+        self.refusals: Counter[Reason] = Counter()
+        self.room = Room(policy)
+        self._residents: dict[str, Resident] = {}
+        self._ready: dict[str, Resident] = {}
+        self._pins: set[str] = set()
+        self.backoff = Backoff(policy.first_retry, policy.longest_retry)
+        self.waiting = Waiting()
+        self._due = Agenda(lambda r: r.expires_at)
+        self._number = 0
+        self._closed = False
+        self._crowded = False  # whether somebody waits in line, or there are too many
+        self._pressed = False  # whether a release may change more than its own resident
+
+    # Requests
+
+    def hit(self, model_id: str, owner: Hashable, now: float) -> Resident | None:
+        """Take a reference if the model is ready."""
+        resident = self._ready.get(model_id)
+        if resident is None:
+            return None
+        held = resident.holders.get(owner)
+        if held is None:
+            resident.holders[owner] = [now]
+        else:
+            held.append(now)
+        self.hits += 1
+        return resident
+
+    def request(self, demand: Demand, owner: Hashable, now: float) -> tuple[Ticket, list[Decision]]:
+        """Ask for a model that was no hit; the ticket is granted or refused, now or later."""
+        ticket = Ticket(demand.model_id, owner, now, now + self.policy.acquire_timeout)
+        resident = self._residents.get(demand.model_id)
+        if resident is not None and resident.loading and not self._closed:
+            resident.aboard[ticket] = None
+            return ticket, [Joined(ticket)]
+        out: list[Decision] = []
+        refusal = self._refuse_at_once(demand, ticket, now)
+        if refusal is not None:
+            self._refuse(refusal, out)
+            return ticket, out
+        self.waiting.add(demand, ticket, parked=resident is not None)
+        if resident is None:
+            out += self._advance(now)
+        if ticket in self.waiting:
+            out.append(Wait(ticket, ticket.deadline))
+        return ticket, out
+
+    def _refuse_at_once(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
+        if self._closed:
+            return Refused(ticket, Reason.SHUTDOWN)
+        failure = self.backoff.get(demand.model_id)
+        if failure is not None and now < failure.retry_at:
+            wait = failure.retry_at - now
+            return Refused(ticket, Reason.BACKING_OFF, wait, failure.problem)
+        if self.room.too_big(demand):
+            return Refused(ticket, Reason.TOO_BIG)
+        if self.room.opens_at(demand, now) > ticket.deadline:
+            return Refused(ticket, Reason.NO_ROOM, self._retry_after(demand, now))
+        if self.waiting.count >= self.policy.max_waiting:
+            return Refused(ticket, Reason.LINE_FULL, self._retry_after(demand, now))
+        return None
+
+    def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
+        """End a caller's wait; a reference that was granted meanwhile is given back."""
+        if ticket.granted:
+            return self.release(ticket.model_id, ticket.owner, now) or []
+        resident = self._residents.get(ticket.model_id)
+        if resident is not None and ticket in resident.aboard:
+            del resident.aboard[ticket]
+            return []
+        self.waiting.remove(ticket)
+        return self._advance(now)
+
+    def release(self, model_id: str, owner: Hashable, now: float) -> list[Decision] | None:
+        """Give one reference back; `None` means that nothing else changed.
+
+        Raises `ModelNotResidentError` or `LeaseReleasedError`, changing nothing.
+        """
+        resident = self._residents.get(model_id)
+        if resident is None:
+            raise ModelNotResidentError(model_id)
+        held = resident.holders.get(owner)
+        if held is None:
+            who = "this caller" if owner is None else f"owner {str(owner)!r}"
+            raise LeaseReleasedError(
+                f"{who} holds no reference to model {model_id!r}; release once for every load."
+            )
+        if len(held) > 1:
+            held.pop()
+            return None
+        del resident.holders[owner]
+        if resident.holders or resident.streams:
+            return None
+        resident.idle_since = now
+        if resident.watched and not self._pressed:
+            return None
+        return self._became_idle(resident, now)
+
+    def open_stream(self, resident: Resident) -> None:
+        """Count one more running stream; raises `ModelNotResidentError` once it is leaving."""
+        if self._residents.get(resident.model_id) is not resident or (
+            resident.state not in (State.READY, State.DRAINING)
+        ):
+            raise ModelNotResidentError(resident.model_id)
+        resident.streams += 1
+
+    def close_stream(self, resident: Resident, now: float) -> list[Decision] | None:
+        """Count one running stream fewer; `None` means that nothing else changed."""
+        resident.streams -= 1
+        if resident.in_use or self._residents.get(resident.model_id) is not resident:
+            return None
+        resident.idle_since = now
+        return self._became_idle(resident, now)
+
+    def pin(self, model_id: str, now: float) -> list[Decision]:
+        """Exempt a model from eviction and expiry, now and whenever it is loaded again."""
+        resident = self._residents.get(model_id)
+        if resident is not None and not resident.pinned and not resident.leaving:
+            self.room.pin(resident)
+            self._due.discard(resident)
+        self._pins.add(model_id)
+        return self._advance(now)
+
+    def unpin(self, model_id: str, now: float) -> list[Decision]:
+        """End the exemption; the idle time runs from the last use all the same."""
+        resident = self._residents.get(model_id)
+        if resident is not None and resident.pinned and not resident.leaving:
+            self.room.unpin(resident, now)
+            resident.watched = False
+            if resident.may_leave:
+                self._watch(resident)
+        self._pins.discard(model_id)
+        return self.tick(now)
+
+    def begin_unload(self, model_id: str, now: float, *, drain: bool) -> list[Decision]:
+        """Let a model go at once if it is idle, else (`drain`) after its last holder.
+
+        Raises `ModelNotResidentError`, and `ModelInUseError` without `drain`, changing nothing.
+        A model that is loading counts as in use.
+        """
+        resident = self._residents.get(model_id)
+        if resident is None:
+            raise ModelNotResidentError(model_id)
+        if resident.leaving:
+            return []
+        if resident.loading or (resident.in_use and not drain):
+            raise ModelInUseError(model_id, owners_of(resident), resident.streams)
+        out: list[Decision] = []
+        if resident.in_use:
+            self.room.leave(resident, promised=False)
+            resident.state = State.DRAINING
+            resident.watched = False
+            self._ready.pop(model_id, None)
+        else:
+            self._leave(resident, Reason.UNLOADED, out)
+        return out + self._advance(now)
+
+    def end_drain(self, model_id: str, now: float) -> list[Decision]:
+        """Take a drain back: the model is ready again, and whoever waited for it has it."""
+        resident = self._residents.get(model_id)
+        if resident is None or self._closed or resident.state is not State.DRAINING:
+            return []
+        resident.state = State.READY
+        resident.pinned = model_id in self._pins
+        self.room.stay(resident, now)
+        self._ready[model_id] = resident
+        out: list[Decision] = []
+        for ticket in self.waiting.take(model_id):
+            self._grant(ticket, resident, now, out)
+        return out
+
+    def close(self) -> list[Decision]:
+        """Refuse everybody who waits, and every later request, hits included."""
+        self._closed = self._pressed = True
+        self._ready.clear()
+        out: list[Decision] = []
+        for ticket in self.waiting.everybody():
+            self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
+        for resident in self._residents.values():
+            for ticket in resident.aboard:
+                self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
+            resident.aboard = {}
+        return out
+
+    def expel(self, model_id: str) -> list[Decision]:
+        """Let a ready or draining model go, whoever holds it: the end of a shutdown."""
+        out: list[Decision] = []
+        self._leave(self._residents[model_id], Reason.SHUTDOWN, out)
+        return out
+
+    # Reports from the shell
+
+    def warming(self, resident: Resident, load_s: float) -> None:
+        """The model is loaded and speaks its first words."""
+        resident.state = State.WARMING
+        resident.load_s = load_s
+
+    def loaded(
+        self,
+        resident: Resident,
+        instance: Any,
+        now: float,
+        *,
+        warmup_s: float = 0.0,
+        footprint: int | None = None,
+    ) -> list[Decision]:
+        """The model is ready: everybody aboard gets a reference in this very step."""
+        self.loads += 1
+        self.backoff.forget(resident.model_id)
+        resident.state = State.READY
+        resident.instance = instance
+        resident.warmup_s = warmup_s
+        resident.ready_at = resident.idle_since = now
+        resident.keep_until = now + self.policy.min_residency
+        if not self._closed:
+            self._ready[resident.model_id] = resident
+        self.room.settle(resident, now, footprint)
+        out: list[Decision] = []
+        for ticket in resident.aboard:
+            self._grant(ticket, resident, now, out)
+        resident.aboard = {}
+        if not resident.in_use:
+            self._watch(resident)
+        return out + self._advance(now)
+
+    def failed(
+        self, resident: Resident, problem: str, now: float, *, gone: bool = True
+    ) -> list[Decision]:
+        """The load or warmup failed: everybody aboard is refused, and later attempts for a while.
+
+        With `gone=False` a thread is still inside the engine: its room stays booked until `gone`.
+        """
+        wait = self.backoff.record(resident.model_id, problem, now)
+        self.failed_loads += 1
+        out: list[Decision] = []
+        for ticket in resident.aboard:
+            self._refuse(Refused(ticket, Reason.LOAD_FAILED, wait, problem), out)
+        resident.aboard = {}
+        self.room.leave(resident, promised=False)
+        resident.state = State.UNLOADING
+        return out + (self.gone(resident, now) if gone else self._advance(now))
+
+    def overdue(self, resident: Resident, now: float) -> list[Decision]:
+        """An unload takes longer than it may: others no longer count on its room."""
+        self.room.break_promise(resident)
+        return self._advance(now)
+
+    def gone(self, resident: Resident, now: float) -> list[Decision]:
+        """The model has left: its room is free, and whoever wants it may load it afresh."""
+        self.room.free(resident)
+        del self._residents[resident.model_id]
+        resident.instance = None
+        self.waiting.unpark(resident.model_id)
+        return self._advance(now)
+
+    # Time
+
+    def tick(self, now: float) -> list[Decision]:
+        """Do what is due: expire, make room, end waits that took too long."""
+        out: list[Decision] = []
+        while (resident := self._due.pop(now)) is not None:
+            if resident.may_leave:
+                self._leave(resident, Reason.EXPIRED, out)
+            else:
+                resident.watched = False
+        out += self._advance(now)
+        for ticket in self.waiting.timed_out(now):
+            wait = self._retry_after(self.waiting.demand(ticket), now)
+            self._refuse(Refused(ticket, Reason.TIMED_OUT, wait), out)
+        return out + self._advance(now)
+
+    def next_due(self) -> float:
+        """Return a moment before which `tick` has nothing to do; infinite if it never has."""
+        maturing = self.room.matures_at() if self._crowded else math.inf
+        return min(self._due.bound(), self.waiting.next_deadline(), maturing)
+
+    # Reading
+
+    @property
+    def residents(self) -> ValuesView[Resident]:
+        """Every model in memory, loading or leaving, in order of booking."""
+        return self._residents.values()
+
+    def get(self, model_id: str) -> Resident | None:
+        """Return the model's resident, whatever its state."""
+        return self._residents.get(model_id)
+
+    def is_pinned(self, model_id: str) -> bool:
+        """Return whether the model is pinned, in memory or not."""
+        return model_id in self._pins
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{r.model_id} {r.state} x{r.refcount}" for r in self.residents)
+        return f"<Residency {len(self._residents)}/{self.policy.resident_cap} [{shown}]>"
+
+    # Making room
+
+    def _advance(self, now: float) -> list[Decision]:
+        """Start every load that has room, make room for the first that has none."""
+        out: list[Decision] = []
+        lines = self.waiting.lines()
+        if lines or self.room.crowded():
+            self.room.mature(now)
+            for line in lines:
+                self._serve(line, now, out)
+            while (victim := self.room.surplus()) is not None:
+                self._leave(victim, Reason.SURPLUS, out)
+        self._crowded = bool(self.waiting.lines()) or self.room.crowded()
+        self._pressed = self._crowded or self._closed
+        return out
+
+    def _serve(self, line: Line, now: float, out: list[Decision]) -> None:
+        while place := line.head():
+            victims = self.room.victims_for(place.demand) if self.room.may_load() else None
+            for victim in victims or ():
+                self._leave(victim, Reason.EVICTED, out)
+            if victims is not None and self.room.fits(place.demand):
+                self._start(place.demand, now, out)
+            elif victims is not None or not self._refuse_hopeless(place, now, out):
+                return
+
+    def _refuse_hopeless(self, place: Place, now: float, out: list[Decision]) -> bool:
+        """Refuse those for whom room is certain to come too late; whether that was everybody."""
+        opens_at = self.room.opens_at(place.demand, now)
+        for ticket in list(place.tickets):
+            if opens_at > ticket.deadline:
+                wait = self._retry_after(place.demand, now)
+                self._refuse(Refused(ticket, Reason.NO_ROOM, wait), out)
+        return not place.tickets
+
+    def _retry_after(self, demand: Demand, now: float) -> float | None:
+        """Return in how many seconds room can first exist; `None` if by the rules it never can."""
+        opens_at = self.room.opens_at(demand, now)
+        if math.isinf(opens_at):
+            return None
+        return opens_at - now if opens_at > now else self.policy.first_retry
+
+    # Bookkeeping
+
+    def _start(self, demand: Demand, now: float, out: list[Decision]) -> None:
+        self._number += 1
+        ttl = self.policy.ttl if demand.ttl is None else demand.ttl
+        resident = Resident(demand, State.LOADING, self._number, demand.footprint, now, ttl)
+        resident.pinned = demand.model_id in self._pins
+        resident.aboard = self.waiting.take(demand.model_id)
+        self._residents[demand.model_id] = resident
+        self.room.take(resident)
+        out.append(Load(resident))
+
+    def _leave(self, resident: Resident, reason: Reason, out: list[Decision]) -> None:
+        self.room.leave(resident, promised=True)
+        self._due.discard(resident)
+        self._ready.pop(resident.model_id, None)
+        resident.state = State.UNLOADING
+        self.departures[reason] += 1
+        out.append(Unload(resident, reason))
+
+    def _grant(self, ticket: Ticket, resident: Resident, now: float, out: list[Decision]) -> None:
+        resident.holders.setdefault(ticket.owner, []).append(now)
+        ticket.granted = True
+        out.append(Granted(ticket, resident))
+
+    def _refuse(self, refusal: Refused, out: list[Decision]) -> None:
+        self.waiting.remove(refusal.ticket)
+        self.refusals[refusal.reason] += 1
+        out.append(refusal)
+
+    def _became_idle(self, resident: Resident, now: float) -> list[Decision]:
+        if resident.state is State.DRAINING:
+            out: list[Decision] = []
+            self._leave(resident, Reason.UNLOADED, out)
+            return out + self._advance(now)
+        if resident.state is State.READY and not resident.watched:
+            self._watch(resident)
+        return self.tick(now)
+
+    def _watch(self, resident: Resident) -> None:
+        """Put an idle model where expiry and eviction will find it."""
+        resident.watched = True
+        if not resident.pinned:
+            self.room.offer(resident)
+            if resident.ttl >= 0:
+                self._due.add(resident)

@@ -1,0 +1,248 @@
+"""How much room there is, what of it is spoken for, and who could make some.
+
+Part of the ledger, as pure as it. Counts and bytes are booked from the moment a load is decided
+until the model is really gone. Room that is about to come free is *promised*: it is counted on
+when victims are chosen, so that nobody is evicted twice for one need, but never given away early.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from greenroom.agenda import Agenda
+from greenroom.residents import Demand, Policy, Resident, State
+
+
+class Room:
+    """The accounts of one manager's memory, and the index of those who may leave it."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.booked: Counter[str] = Counter()
+        """Per device, the bytes of all that is resident, loading and unloading."""
+        self._count = 0
+        self._loading = 0
+        self._leaving = 0
+        self._promised = 0
+        self._promised_bytes: Counter[str] = Counter()
+        self._pinned_bytes: Counter[str] = Counter()
+        self._movable = 0  # neither pinned nor leaving
+        self._kept = 0  # those of them that are ready and within their min residency
+        self._maturing = Agenda(lambda r: r.keep_until)
+        self._idle: dict[str, Agenda] = {}  # per device, by last use
+
+    # The accounts
+
+    def take(self, resident: Resident) -> None:
+        """Book a model that begins to load."""
+        self._count += 1
+        self._loading += 1
+        self.booked[resident.device] += resident.footprint
+        if resident.pinned:
+            self._pinned_bytes[resident.device] += resident.footprint
+        else:
+            self._movable += 1
+
+    def settle(self, resident: Resident, now: float, footprint: int | None) -> None:
+        """Book a model that became ready, with its measured footprint."""
+        self._loading -= 1
+        if footprint is not None:
+            grown = footprint - resident.footprint
+            resident.footprint = footprint
+            self.booked[resident.device] += grown
+            if resident.pinned:
+                self._pinned_bytes[resident.device] += grown
+        if not resident.pinned:
+            self._movable -= 1
+            self._admit(resident, now)
+
+    def leave(self, resident: Resident, *, promised: bool) -> None:
+        """Book a model that begins to leave; without a promise nobody counts on its room yet.
+
+        A model that drains left before, without one.
+        """
+        if resident.state is not State.DRAINING:
+            self._loading -= resident.loading
+            self._exempt(resident)
+            self._leaving += 1
+        if promised:
+            resident.promised = True
+            self._promised += 1
+            self._promised_bytes[resident.device] += resident.footprint
+
+    def stay(self, resident: Resident, now: float) -> None:
+        """Undo `leave` for a model that drained."""
+        self._leaving -= 1
+        if resident.pinned:
+            self._pinned_bytes[resident.device] += resident.footprint
+        else:
+            self._admit(resident, now)
+
+    def break_promise(self, resident: Resident) -> None:
+        """Stop counting on the room of a model that does not leave in time."""
+        if resident.promised:
+            resident.promised = False
+            self._promised -= 1
+            self._promised_bytes[resident.device] -= resident.footprint
+
+    def free(self, resident: Resident) -> None:
+        """Give back the room of a model that is gone."""
+        self.break_promise(resident)
+        self._leaving -= 1
+        self._count -= 1
+        self.booked[resident.device] -= resident.footprint
+
+    def pin(self, resident: Resident) -> None:
+        """Move a model that stays to the side of those that must not be moved."""
+        self._exempt(resident)
+        resident.pinned = True
+        self._pinned_bytes[resident.device] += resident.footprint
+
+    def unpin(self, resident: Resident, now: float) -> None:
+        """Undo `pin`."""
+        resident.pinned = False
+        self._pinned_bytes[resident.device] -= resident.footprint
+        self._admit(resident, now)
+
+    def _admit(self, resident: Resident, now: float) -> None:
+        """Count and index a model among those that may leave one day."""
+        self._movable += 1
+        if resident.state is State.READY:
+            if now < resident.keep_until:
+                resident.kept = True
+                self._kept += 1
+                self._maturing.add(resident)
+            if not resident.in_use:
+                self.offer(resident)
+
+    def _exempt(self, resident: Resident) -> None:
+        """Undo `take` or `_admit`."""
+        if resident.pinned:
+            self._pinned_bytes[resident.device] -= resident.footprint
+            return
+        self._movable -= 1
+        if resident.kept:
+            resident.kept = False
+            self._kept -= 1
+        self._maturing.discard(resident)
+        self._idle_on(resident.device).discard(resident)
+
+    # Who may leave
+
+    def offer(self, resident: Resident) -> None:
+        """Put an idle, unpinned model where a search for victims will find it."""
+        if not resident.kept:
+            self._idle_on(resident.device).add(resident)
+
+    def mature(self, now: float) -> None:
+        """Make those whose min residency is over available as victims."""
+        while (resident := self._maturing.pop(now)) is not None:
+            resident.kept = False
+            self._kept -= 1
+            if resident.may_leave:
+                self.offer(resident)
+            else:
+                resident.watched = False
+
+    def matures_at(self) -> float:
+        """Return a moment before which `mature` has nothing to do."""
+        return self._maturing.bound()
+
+    def _pop_victim(self, device: str | None = None) -> Resident | None:
+        """Take out the least recently used model that may leave, of `device` or of all."""
+        devices = list(self._idle) if device is None else [device]
+        found = [victim for name in devices if (victim := self._pop_idle(name)) is not None]
+        found.sort(key=lambda r: (r.idle_since, r.number))
+        for spared in found[1:]:
+            self.offer(spared)
+        return found[0] if found else None
+
+    def _pop_idle(self, device: str) -> Resident | None:
+        agenda = self._idle_on(device)
+        while (resident := agenda.pop()) is not None:
+            if resident.may_leave:
+                return resident
+            resident.watched = False
+        return None
+
+    def _idle_on(self, device: str) -> Agenda:
+        agenda = self._idle.get(device)
+        if agenda is None:
+            agenda = self._idle[device] = Agenda(lambda r: r.idle_since)
+        return agenda
+
+    # Whether there is room
+
+    def may_load(self) -> bool:
+        """Whether one more load may run beside those that do."""
+        return self._loading < self._policy.max_parallel_loads
+
+    def fits(self, demand: Demand) -> bool:
+        """Whether a load may begin now, with nobody's leaving counted on."""
+        if self._missing_bytes(demand) > 0:
+            return False
+        if self._count < self._policy.resident_cap:
+            return True
+        return self._policy.cap_policy == "soft" and not self._promised
+
+    def victims_for(self, demand: Demand) -> list[Resident] | None:
+        """Return who must leave for `demand`, or `None` if even that would not be enough.
+
+        Those who leave already count. Nobody is chosen in vain.
+        """
+        too_many = self._count + 1 - self._policy.resident_cap - self._promised
+        too_much = self._missing_bytes(demand) - self._promised_bytes[demand.device]
+        victims: list[Resident] = []
+        while too_much > 0 or too_many > 0:
+            victim = self._pop_victim(demand.device if too_much > 0 else None)
+            if victim is None:
+                break
+            victims.append(victim)
+            too_many -= 1
+            too_much -= victim.footprint if victim.device == demand.device else 0
+        if too_much > 0 or (too_many > 0 and self._policy.cap_policy == "hard"):
+            for victim in victims:
+                self.offer(victim)
+            return None
+        return victims
+
+    def surplus(self) -> Resident | None:
+        """Return the next one that must leave because there are too many, or too much."""
+        if self._count - self._promised > self._policy.resident_cap:
+            return self._pop_victim()
+        for device in self._policy.budgets:
+            if self._excess(device) > 0 and (victim := self._pop_victim(device)) is not None:
+                return victim
+        return None
+
+    def crowded(self) -> bool:
+        """Whether there are more models, or more bytes, than there should be."""
+        over = any(self._excess(device) > 0 for device in self._policy.budgets)
+        return over or self._count - self._promised > self._policy.resident_cap
+
+    def too_big(self, demand: Demand) -> bool:
+        """Whether the model alone is larger than the budget."""
+        return demand.footprint > self._budget(demand.device)
+
+    def opens_at(self, demand: Demand, now: float) -> float:
+        """Return a moment before which room for `demand` cannot come; infinite if it never can.
+
+        By the rules alone: a holder may let go and a load may fail at any moment.
+        """
+        if self._pinned_bytes[demand.device] + demand.footprint > self._budget(demand.device):
+            return math.inf
+        if self._leaving or self._loading or self.fits(demand):
+            return now
+        if not self._movable:
+            return math.inf
+        return max(now, self._maturing.bound()) if self._kept == self._movable else now
+
+    def _missing_bytes(self, demand: Demand) -> float:
+        return self.booked[demand.device] + demand.footprint - self._budget(demand.device)
+
+    def _excess(self, device: str) -> float:
+        return self.booked[device] - self._promised_bytes[device] - self._budget(device)
+
+    def _budget(self, device: str) -> float:
+        return self._policy.budgets.get(device, math.inf)

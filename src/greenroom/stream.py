@@ -1,0 +1,315 @@
+"""One utterance on its way out: text in, synthesis in a thread, frames of 20 ms to one caller.
+
+Two objects, so that a dropped handle frees everything: `SpeechStream` is what the caller holds,
+`_Speaker` is what works. The speaker does not know the handle, so when the caller drops it, the
+speaker stops at the next chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Protocol, Self, TypeVar
+
+from greenroom import text as texts
+from greenroom.audio import Framer
+from greenroom.errors import InvalidInputError, ModelManagerError, SynthesisError
+from greenroom.speech import AudioChunk, AudioFrame
+
+T = TypeVar("T")
+
+_LOOKAHEAD_FRAMES = 100
+"""Synthesis rests while this many frames (2 s of audio) wait for the consumer."""
+
+
+class Host(Protocol):
+    """The place where a model lives, as a stream sees it."""
+
+    def open(self, speaker: Speaker) -> Use:
+        """Count one more stream; raises `ModelNotResidentError` when the model has left."""
+
+
+class Use(Protocol):
+    """One stream's counted use of its model."""
+
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run `step` in a thread and return its result.
+
+        Cancelling the wait does not end the step; then this returns when the step has ended.
+        Raises `SynthesisError` when the step takes longer than it may.
+        """
+
+    def close(self) -> None:
+        """Count one stream fewer, once no thread of it is inside the model any more."""
+
+
+class Speaker(Protocol):
+    """The working side of a stream, as a host sees it."""
+
+    def stop(self) -> None:
+        """End the stream: no more frames, no more synthesis after the present chunk."""
+
+
+class Voice(Protocol):
+    """What a stream needs of an adapter."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the chunks."""
+
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        """Speak one sentence."""
+
+
+class SpeechStream:
+    """An asynchronous iterator of `AudioFrame`, for one caller.
+
+    Pausing or stopping it touches no other stream. Both take effect at once for the consumer;
+    synthesis itself ends at the next chunk. A stream that is dropped, closed or whose consumer is
+    cancelled stops as well. Its model stays in memory until the last thread has left it.
+    """
+
+    def __init__(
+        self,
+        voice: Voice,
+        host: Host,
+        text: str | AsyncIterable[str],
+        options: Mapping[str, Any],
+        *,
+        output_rate: int,
+    ) -> None:
+        self._speaker = _Speaker(voice, host, text, options, output_rate)
+        self._drop = weakref.finalize(self, self._speaker.stop_from_anywhere)
+        self._drop.atexit = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AudioFrame:
+        """Return the next frame.
+
+        Raises `InvalidInputError` for a piece of text that cannot be spoken and `SynthesisError`
+        when the engine fails; both end the stream.
+        """
+        return await self._speaker.next_frame()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def pause(self) -> None:
+        """Hold back frames until `resume`; synthesis rests once two seconds are made ahead."""
+        self._speaker.pause(True)
+
+    def resume(self) -> None:
+        """Go on after `pause`, with no frame lost."""
+        self._speaker.pause(False)
+
+    def stop(self) -> None:
+        """End the stream now; frames not yet taken are dropped."""
+        self._speaker.stop()
+
+    async def aclose(self) -> None:
+        """Stop, and wait until no thread of this stream is inside the model."""
+        self._speaker.stop()
+        await self._speaker.gone()
+
+    def __repr__(self) -> str:
+        return f"<SpeechStream {self._speaker.phase}>"
+
+
+class _Speaker:
+    """Synthesizes a stream's sentences in turn and keeps the frames until they are taken."""
+
+    def __init__(
+        self,
+        voice: Voice,
+        host: Host,
+        text: str | AsyncIterable[str],
+        options: Mapping[str, Any],
+        output_rate: int,
+    ) -> None:
+        self._voice = voice
+        self._text = text
+        self._options = options
+        self._framer = Framer(voice.sample_rate, output_rate)
+        self._frames: deque[AudioFrame] = deque()
+        self._news = asyncio.Event()  # for the consumer: a frame, the end, or a resume
+        self._taken = asyncio.Event()  # for the speaker: room for more frames
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+        self._error: BaseException | None = None
+        self._paused = False
+        self.phase = "new"  # new, speaking, made (all frames are there), ended
+        self._use = host.open(self)
+
+    async def next_frame(self) -> AudioFrame:
+        if self.phase == "new":
+            self._start()
+        while self._paused or not self._frames:
+            if self.phase == "ended" or (self.phase == "made" and not self._frames):
+                self._raise_end()
+            self._news.clear()
+            try:
+                await self._news.wait()
+            except asyncio.CancelledError:
+                self.stop()
+                raise
+        frame = self._frames.popleft()
+        if len(self._frames) <= _LOOKAHEAD_FRAMES:
+            self._taken.set()
+        return frame
+
+    def _raise_end(self) -> None:
+        error, self._error = self._error, None
+        self.phase = "ended"
+        if error is not None:
+            raise error
+        raise StopAsyncIteration
+
+    def pause(self, paused: bool) -> None:
+        self._paused = paused
+        self._news.set()
+
+    def stop(self) -> None:
+        if self.phase == "ended":
+            return
+        started = self.phase != "new"
+        self.phase = "ended"
+        self._frames.clear()
+        self._news.set()
+        if not started:
+            self._use.close()
+        elif self._task is not None:
+            self._task.cancel()
+
+    def stop_from_anywhere(self) -> None:
+        """Stop, called by the garbage collector on any thread and perhaps after the loop."""
+        if self.phase == "ended":
+            return
+        if self._loop is None or self._loop.is_closed():
+            self.phase = "ended"
+            return
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self.stop)
+
+    async def gone(self) -> None:
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task])
+
+    def _start(self) -> None:
+        self.phase = "speaking"
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._speak(), name="greenroom-stream")
+        self._task.add_done_callback(self._done)
+
+    async def _speak(self) -> None:
+        try:
+            await self._speak_sentences()
+            if self.phase == "speaking":
+                self.phase = "made"
+        except asyncio.CancelledError:
+            self.phase = "ended"
+        except ModelManagerError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - an engine or the caller's text may raise anything
+            self._fail(SynthesisError(f"the stream failed: {type(error).__name__}: {error}"), error)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._news.set()
+        self._use.close()
+
+    def _fail(self, error: Exception, cause: Exception | None = None) -> None:
+        if self.phase == "speaking":
+            error.__cause__ = cause
+            self._error = error
+            self.phase = "made"  # what was made before the failure is still heard
+
+    async def _speak_sentences(self) -> None:
+        found = texts.sentences(self._text)
+        heard = False
+        spoken = False
+        try:
+            async for sentence in found:
+                spoken = True
+                heard = await self._speak_one(sentence) or heard
+        finally:
+            await _close(found)
+            if not isinstance(self._text, str):
+                await _close(self._text)
+        if not spoken:
+            raise InvalidInputError("text is empty; send at least one word.")
+        if not heard:
+            raise SynthesisError("the engine made no audio for this text.")
+        self._keep(await self._use.run(self._framer.finish))
+
+    async def _speak_one(self, sentence: str) -> bool:
+        """Speak one sentence; return whether there was any audio."""
+        chunks = _Chunks(self._voice, sentence, self._options, self._framer)
+        heard = False
+        try:
+            while (frames := await self._use.run(chunks.next_frames)) is not None:
+                heard = True
+                self._keep(frames)
+                while len(self._frames) > _LOOKAHEAD_FRAMES:
+                    self._taken.clear()
+                    await self._taken.wait()
+        finally:
+            if chunks.open:
+                await self._use.run(chunks.close)
+        return heard
+
+    def _keep(self, frames: list[AudioFrame]) -> None:
+        if self.phase == "speaking" and frames:
+            self._frames.extend(frames)
+            self._news.set()
+
+
+class _Chunks:
+    """One sentence's chunks; every call runs in a thread, one at a time."""
+
+    def __init__(
+        self, voice: Voice, sentence: str, options: Mapping[str, Any], framer: Framer
+    ) -> None:
+        self._voice = voice
+        self._sentence = sentence
+        self._options = options
+        self._framer = framer
+        self._iterator: Iterator[AudioChunk] | None = None
+        self.open = False
+
+    def next_frames(self) -> list[AudioFrame] | None:
+        """Return the frames of the next chunk, or `None` at the end of the sentence."""
+        if self._iterator is None:
+            self.open = True
+            self._iterator = iter(self._voice.synthesize(self._sentence, self._options))
+        chunk = next(self._iterator, None)
+        if chunk is None:
+            self.open = False
+            return None
+        if chunk.sample_rate != self._framer.source_rate:
+            raise SynthesisError(
+                f"the engine made audio at {chunk.sample_rate} Hz, "
+                f"but the model speaks at {self._framer.source_rate} Hz."
+            )
+        return self._framer.feed(chunk.samples)
+
+    def close(self) -> None:
+        """Let the engine's generator run its `finally`."""
+        self.open = False
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+
+async def _close(iterator: AsyncIterator[str] | AsyncIterable[str]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

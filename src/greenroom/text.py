@@ -1,0 +1,107 @@
+"""From text to sentences: what may be spoken, and when a sentence is whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+
+from sentence_stream import SentenceBoundaryDetector
+
+from greenroom.errors import InvalidInputError
+
+MAX_TEXT_CHARS = 20_000
+"""Longest text of one stream in characters: about twenty minutes of speech."""
+
+LONGEST_SENTENCE = 800
+"""Text without a sentence border is cut at a space at this many characters, so that neither
+memory nor the time to find a border grows with what a caller sends."""
+
+_PIECE = 256
+_UNSPEAKABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
+
+
+def check_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
+    """Return `text` if it can be spoken.
+
+    Raises `InvalidInputError` for text that is not a string, is longer than `limit` characters,
+    or has control characters or lone surrogates in it.
+    """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"text must be a string, not {type(text).__name__}.")
+    if len(text) > limit:
+        raise InvalidInputError(
+            f"text has {len(text)} characters, {limit} are allowed; send it in parts."
+        )
+    found = _UNSPEAKABLE.search(text)
+    if found:
+        raise InvalidInputError(
+            f"text has the control character U+{ord(found[0]):04X} at position {found.start()}; "
+            "remove it."
+        )
+    return text
+
+
+def check_whole_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
+    """Return `text` if it can be spoken and is not empty; raises `InvalidInputError`."""
+    if not check_text(text, limit=limit).strip():
+        raise InvalidInputError("text is empty; send at least one word.")
+    return text
+
+
+async def sentences(
+    text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS
+) -> AsyncIterator[str]:
+    """Yield each sentence of `text` as soon as it is whole, stripped and never empty.
+
+    Raises `InvalidInputError` at the piece that cannot be spoken, or that makes the whole too long.
+    """
+    border = _Border()
+    pieces = _cut(text) if isinstance(text, str) else text
+    total = 0
+    async for piece in pieces:
+        check_text(piece, limit=limit)
+        total += len(piece)
+        check_total(total, limit)
+        for start in range(0, len(piece), _PIECE):
+            for sentence in border.add(piece[start : start + _PIECE]):
+                yield sentence
+    for sentence in border.finish():
+        yield sentence
+
+
+def check_total(total: int, limit: int) -> None:
+    """Raise `InvalidInputError` when the pieces of one stream add up to more than `limit`."""
+    if total > limit:
+        raise InvalidInputError(
+            f"the pieces of text add up to more than {limit} characters; start another stream."
+        )
+
+
+async def _cut(text: str) -> AsyncIterator[str]:
+    yield text
+
+
+class _Border:
+    """A sentence detector whose memory is bounded."""
+
+    def __init__(self) -> None:
+        self._detector = SentenceBoundaryDetector()
+        self._held = 0
+
+    def add(self, piece: str) -> list[str]:
+        found = [s for s in self._detector.add_chunk(piece) if s.strip()]
+        self._held = len(self._detector.current_sentence) + len(self._detector.remaining_text)
+        if self._held > LONGEST_SENTENCE:
+            found.extend(self._cut_at_space())
+        return found
+
+    def _cut_at_space(self) -> list[str]:
+        whole = self._detector.finish()
+        at = whole.rfind(" ")
+        head, tail = (whole[:at], whole[at:]) if at > 0 else (whole, "")
+        found = [head.strip()] if head.strip() else []
+        return found + [s for s in self._detector.add_chunk(tail) if s.strip()]
+
+    def finish(self) -> list[str]:
+        rest = str(self._detector.finish()).strip()
+        return [rest] if rest else []

@@ -1,0 +1,137 @@
+"""Where engines run: named lanes of daemon threads that a hanging call cannot exhaust.
+
+The standard executor does not fit: its threads are joined at exit, so one hung engine would keep
+the process from ending, and a hung call would hold its place in the pool for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class OverdueError(TimeoutError):
+    """A call outlasted its limit; `.call` is done when its thread has left it."""
+
+    def __init__(self, call: asyncio.Future[Any]) -> None:
+        self.call = call
+        super().__init__("the call outlasted its limit")
+
+
+class Lane:
+    """At most `size` calls at once, first come first served, each on a daemon thread.
+
+    A call that outlasts its limit is written off: its place is given to the next caller and its
+    thread ends when the call does.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
+        self.size = size
+        self._places = asyncio.Semaphore(size)
+        self._resting: list[_Worker] = []
+        self._started = 0
+
+    async def run(self, call: Callable[[], T], *, limit: float | None = None) -> T:
+        """Run `call` when there is a place and return its result.
+
+        Cancelling ends the wait for a place at once, but not a call that runs: then this returns
+        when the call has ended. Raises `TimeoutError` when no place comes free within `limit`
+        seconds, and `OverdueError` when the call itself takes longer than that.
+        """
+        async with asyncio.timeout(limit):
+            await self._places.acquire()
+        try:
+            future = self.submit(call)
+            await wait_for_end(future, limit)
+            return future.result()
+        finally:
+            self._places.release()
+
+    def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        """Start `call` now, whatever else runs; the future is done when its thread has left it."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        worker = self._resting.pop() if self._resting else self._new_worker()
+        worker.jobs.put((call, future))
+        future.add_done_callback(lambda _: self._rest(worker))
+        return future
+
+    def _new_worker(self) -> _Worker:
+        self._started += 1
+        worker = _Worker(f"greenroom-{self.name}-{self._started}")
+        worker.start()
+        return worker
+
+    def _rest(self, worker: _Worker) -> None:
+        if len(self._resting) < self.size:
+            self._resting.append(worker)
+        else:
+            worker.jobs.put(None)
+
+    def close(self) -> None:
+        """Let the resting threads end; those inside a call end with it."""
+        self.size = 0
+        while self._resting:
+            self._resting.pop().jobs.put(None)
+
+
+async def wait_for_end(call: asyncio.Future[Any], limit: float | None) -> None:
+    """Wait until `call` is done; raises `OverdueError` when that takes over `limit` seconds.
+
+    A wait that is cancelled goes on to the end of the call, then raises `CancelledError`.
+    """
+    try:
+        done, _ = await asyncio.wait([call], timeout=limit)
+    except asyncio.CancelledError:
+        await asyncio.wait([call], timeout=limit)
+        if not call.done():
+            raise OverdueError(call) from None
+        call.exception()
+        raise
+    if not done:
+        raise OverdueError(call)
+
+
+class _Worker(threading.Thread):
+    """One thread: takes a job, delivers its outcome to the loop, keeps no reference to either."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        while (job := self.jobs.get()) is not None:
+            _do(*job)
+            del job
+
+
+def _do(call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    outcome: Any = None
+    error: BaseException | None = None
+    try:
+        outcome = call()
+    except Exception as raised:  # noqa: BLE001 - an engine may raise anything; the caller gets it
+        error = raised
+    except BaseException as raised:  # noqa: BLE001 - SystemExit in an engine must not end the loop
+        error = RuntimeError(f"the engine raised {type(raised).__name__}: {raised}")
+    if isinstance(error, StopIteration | asyncio.CancelledError):
+        error = RuntimeError(f"the engine raised {type(error).__name__}")
+    with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
+        future.get_loop().call_soon_threadsafe(_deliver, future, outcome, error)
+
+
+def _deliver(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(outcome)
+    else:
+        future.set_exception(error)
