@@ -1,0 +1,231 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ControlCommand(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PAUSE: _ClassVar[ControlCommand]
+    RESUME: _ClassVar[ControlCommand]
+    STOP: _ClassVar[ControlCommand]
+    RELOAD: _ClassVar[ControlCommand]
+PAUSE: ControlCommand
+RESUME: ControlCommand
+STOP: ControlCommand
+RELOAD: ControlCommand
+
+class StartSessionRequest(_message.Message):
+    __slots__ = ("session_id", "model_id", "options", "sample_rate")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    model_id: str
+    options: _containers.ScalarMap[str, str]
+    sample_rate: int
+    def __init__(self, session_id: _Optional[str] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ...) -> None: ...
+
+class StartSessionResponse(_message.Message):
+    __slots__ = ("session_id", "model_id", "sample_rate", "idle_limit_ms")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    IDLE_LIMIT_MS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    model_id: str
+    sample_rate: int
+    idle_limit_ms: int
+    def __init__(self, session_id: _Optional[str] = ..., model_id: _Optional[str] = ..., sample_rate: _Optional[int] = ..., idle_limit_ms: _Optional[int] = ...) -> None: ...
+
+class EndSessionRequest(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class EndSessionResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class TextChunk(_message.Message):
+    __slots__ = ("session_id", "text", "is_final", "sequence_number", "model_id", "options", "sample_rate")
+    class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IS_FINAL_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    text: str
+    is_final: bool
+    sequence_number: int
+    model_id: str
+    options: _containers.ScalarMap[str, str]
+    sample_rate: int
+    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., is_final: bool = ..., sequence_number: _Optional[int] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ...) -> None: ...
+
+class AudioFrame(_message.Message):
+    __slots__ = ("session_id", "audio_data", "sample_rate", "frame_duration_ms", "sequence_number", "is_final")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_DATA_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    IS_FINAL_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    audio_data: bytes
+    sample_rate: int
+    frame_duration_ms: int
+    sequence_number: int
+    is_final: bool
+    def __init__(self, session_id: _Optional[str] = ..., audio_data: _Optional[bytes] = ..., sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., sequence_number: _Optional[int] = ..., is_final: bool = ...) -> None: ...
+
+class ControlRequest(_message.Message):
+    __slots__ = ("session_id", "command")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    command: ControlCommand
+    def __init__(self, session_id: _Optional[str] = ..., command: _Optional[_Union[ControlCommand, str]] = ...) -> None: ...
+
+class ControlResponse(_message.Message):
+    __slots__ = ("streams",)
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    streams: int
+    def __init__(self, streams: _Optional[int] = ...) -> None: ...
+
+class ListModelsRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class ListModelsResponse(_message.Message):
+    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb")
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_CAP_FIELD_NUMBER: _ClassVar[int]
+    FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_MB_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    resident_cap: int
+    footprint_mb: float
+    budget_mb: float
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ...) -> None: ...
+
+class Model(_message.Message):
+    __slots__ = ("model_id", "adapter", "languages", "tags", "aliases", "resident", "explanation", "is_default")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_FIELD_NUMBER: _ClassVar[int]
+    EXPLANATION_FIELD_NUMBER: _ClassVar[int]
+    IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    adapter: str
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    resident: Resident
+    explanation: str
+    is_default: bool
+    def __init__(self, model_id: _Optional[str] = ..., adapter: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., resident: _Optional[_Union[Resident, _Mapping]] = ..., explanation: _Optional[str] = ..., is_default: bool = ...) -> None: ...
+
+class Resident(_message.Message):
+    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REFCOUNT_FIELD_NUMBER: _ClassVar[int]
+    OWNERS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    IDLE_S_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
+    FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
+    LOAD_S_FIELD_NUMBER: _ClassVar[int]
+    WARMUP_S_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    refcount: int
+    owners: _containers.RepeatedScalarFieldContainer[str]
+    pinned: bool
+    age_s: float
+    idle_s: float
+    expires_in_s: float
+    footprint_mb: float
+    load_s: float
+    warmup_s: float
+    streams: int
+    device: str
+    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+
+class LoadModelRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class LoadModelResponse(_message.Message):
+    __slots__ = ("load_duration_ms", "footprint_mb")
+    LOAD_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
+    load_duration_ms: int
+    footprint_mb: float
+    def __init__(self, load_duration_ms: _Optional[int] = ..., footprint_mb: _Optional[float] = ...) -> None: ...
+
+class UnloadModelRequest(_message.Message):
+    __slots__ = ("model_id",)
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    def __init__(self, model_id: _Optional[str] = ...) -> None: ...
+
+class UnloadModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCapabilitiesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCapabilitiesResponse(_message.Message):
+    __slots__ = ("version", "default_model_id", "resident_models", "languages", "default_sample_rate", "frame_duration_ms", "max_text_chars", "max_sessions", "max_streams")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_MODELS_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_TEXT_CHARS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    default_model_id: str
+    resident_models: _containers.RepeatedScalarFieldContainer[str]
+    languages: _containers.RepeatedScalarFieldContainer[str]
+    default_sample_rate: int
+    frame_duration_ms: int
+    max_text_chars: int
+    max_sessions: int
+    max_streams: int
+    def __init__(self, version: _Optional[str] = ..., default_model_id: _Optional[str] = ..., resident_models: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., default_sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_streams: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""The serving process: one manager behind gRPC."""
