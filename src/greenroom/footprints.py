@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import platformdirs
@@ -34,22 +35,31 @@ class Footprints:
     """Measured footprints in bytes, by model and by what its file looked like.
 
     The largest measurement counts: a load that reuses freed memory grows the process by less
-    than the model takes. Reading and writing are blocking; call `read` and `write` off the loop.
+    than the model takes. `read` and `write` block: call them off the loop, `read` first.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, specs: Iterable[ModelSpec], path: Path | None = None) -> None:
         self._path = path or default_path()
+        self._specs = tuple(specs)
         self._measured: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
         self._keys: dict[str, str] = {}
         self._changed = False
 
     def read(self) -> None:
-        """Remember what earlier runs measured; a file that cannot be read is as good as none."""
+        """Look at the models' files, and remember what earlier runs measured.
+
+        A record that cannot be read is as good as none.
+        """
+        for spec in self._specs:
+            size = self._sizes[spec.model_id] = _file_size(spec)
+            shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
+            digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
+            self._keys[spec.model_id] = f"{spec.model_id}@{digest}"
         with contextlib.suppress(OSError, ValueError):
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if isinstance(content, dict):
-                known = {k: v for k, v in content.items() if isinstance(v, int) and v > 0}
-                self._measured = {**known, **self._measured}
+                self._measured = {k: v for k, v in content.items() if _is_size(v)}
 
     def write(self) -> None:
         """Keep what this run measured; written beside and renamed."""
@@ -66,31 +76,27 @@ class Footprints:
 
     def expected(self, spec: ModelSpec) -> int:
         """Return the bytes to book: measured before, else the catalog's, else by file size."""
-        measured = self._measured.get(self._key(spec))
+        measured = self._measured.get(self._keys[spec.model_id])
         if measured is not None:
             return measured
         if spec.footprint_mb is not None:
             return int(spec.footprint_mb * MIB)
-        return int(_file_size(spec) * FILE_SIZE_FACTOR)
+        return int(self._sizes[spec.model_id] * FILE_SIZE_FACTOR)
 
     def record(self, spec: ModelSpec, measured: int) -> int | None:
         """Remember a measurement; return what to book now, or `None` if it is not believed."""
         if measured < SMALLEST_MEASURE:
             return None
-        key = self._key(spec)
+        key = self._keys[spec.model_id]
         known = self._measured.get(key, 0)
         if measured > known:
             self._measured[key] = known = measured
             self._changed = True
         return known
 
-    def _key(self, spec: ModelSpec) -> str:
-        key = self._keys.get(spec.model_id)
-        if key is None:
-            shape = f"{spec.path}|{_file_size(spec)}|{spec.device}|{sorted(spec.options.items())}"
-            digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
-            key = self._keys[spec.model_id] = f"{spec.model_id}@{digest}"
-        return key
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _file_size(spec: ModelSpec) -> int:

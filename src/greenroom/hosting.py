@@ -62,7 +62,7 @@ class ModelUse:
 
     def __init__(self, host: ModelHost, speaker: Speaker) -> None:
         self._host = host
-        self._speaker = speaker
+        self._speaker: Speaker | None = speaker
         self._overdue: asyncio.Future[object] | None = None
 
     async def run(self, step: Callable[[], T]) -> T:
@@ -102,7 +102,9 @@ class ModelUse:
 
     def close(self) -> None:
         """Count one stream fewer, now or when its overdue thread has left the model."""
-        self._host.speakers.discard(self._speaker)
+        speaker, self._speaker = self._speaker, None  # no cycle keeps an unloaded model alive
+        if speaker is not None:
+            self._host.speakers.discard(speaker)
         if self._overdue is None or self._overdue.done():
             self._host.closed()
         else:

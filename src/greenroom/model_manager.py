@@ -121,7 +121,7 @@ class ModelManager:
         self.catalog = catalog
         self.journal = Journal()
         self._ledger = Residency(policy_for(settings, catalog))
-        self._footprints = Footprints()
+        self._footprints = Footprints(catalog)
         self._lifecycle = Lifecycle(
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,

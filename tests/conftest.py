@@ -1,0 +1,70 @@
+"""Fixtures of all tests: virtual time, and guards that turn a blocked loop into a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
+
+from greenroom.testing import Stage, VirtualTimeLoop
+
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.load_profile("default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "virtual_time: time moves only with `advance`")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if item.get_closest_marker("virtual_time") is not None:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what tests measure out of the user's cache."""
+    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls() -> Iterator[BlockBuster]:
+    """Make a blocking Python call of ours on the event loop an error.
+
+    A constructor may look at the disk: it is called once, before anybody is served.
+    """
+    with blockbuster_ctx("greenroom") as blockbuster:
+        for function in blockbuster.functions.values():
+            function.can_block_in("greenroom/model_manager.py", "__init__")
+        yield blockbuster
+
+
+@pytest.fixture(autouse=True)
+def _no_critical_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Make a task of ours that failed unexpectedly an error."""
+    yield
+    critical = [r for r in caplog.get_records("call") if r.levelno >= logging.CRITICAL]
+    assert not critical, [record.getMessage() for record in critical]
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    """Eight fake models, `a` to `h`."""
+    made = Stage(*"abcdefgh")
+    yield made
+    made.open_all()
+
+
+@pytest.fixture
+async def clock() -> VirtualTimeLoop:
+    """The running virtual loop, for `advance` and `settle`."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    return loop
