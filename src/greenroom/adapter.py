@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 from greenroom.audio import check_rate
 from greenroom.speech import OUTPUT_RATE, AudioChunk, ModelSpec
 from greenroom.stream import Host, Speaker, SpeechStream
-from greenroom.text import check_whole_text
+from greenroom.text import check_source
 
 T = TypeVar("T")
 
@@ -59,6 +59,10 @@ class TTSAdapter(ABC):
     def check_options(cls, options: Mapping[str, Any]) -> None:
         """Raise `InvalidInputError` for an option that `synthesize` would not understand."""
 
+    @classmethod
+    def check_spec(cls, spec: ModelSpec) -> None:
+        """Raise `ConfigError` for a model that `load` would refuse, without loading it."""
+
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it."""
         return None
@@ -76,8 +80,7 @@ class TTSAdapter(ABC):
         cannot be spoken, `ModelNotResidentError` when the model has been unloaded.
         """
         check_rate(sample_rate)
-        if isinstance(text, str):
-            check_whole_text(text)
+        check_source(text)
         self.check_options(options)
         host = self._host or _LoopHost()
         merged = {**_spec_options(self), **options}

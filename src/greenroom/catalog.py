@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rapidfuzz import fuzz, process
 
-from greenroom import registry
+from greenroom import registry, wording
 from greenroom.config import Config, ModelSettings, voice_directories
-from greenroom.errors import ConfigError, ModelNotFoundError
+from greenroom.errors import ConfigError, InvalidInputError, ModelNotFoundError
 from greenroom.speech import ModelSpec
 
 if TYPE_CHECKING:
     from greenroom.adapter import TTSAdapter
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_ID = 200
 _NEAR = 55.0  # of 100, by rapidfuzz's normalized similarity
@@ -39,7 +42,9 @@ class Catalog:
     def _add_alias(self, alias: str, model_id: str) -> None:
         taken = self._ids.get(alias, alias if alias in self._specs else model_id)
         if taken != model_id:
-            raise ConfigError(f"alias {alias!r} of {model_id!r} already means {taken!r}.")
+            raise ConfigError(
+                f"alias {alias!r} of {model_id!r} already means {taken!r}; choose another alias."
+            )
         self._ids[alias] = model_id
 
     @classmethod
@@ -52,18 +57,29 @@ class Catalog:
         id, the one found first counts.
         """
         places = [Path(place) for place in directories] or voice_directories()
-        return cls(_discovered(places, registry.names() if adapters is None else adapters))
+        return cls(_discovered(places, _available() if adapters is None else adapters).values())
 
     @classmethod
     def from_config(cls, config: Config) -> Catalog:
-        """Return what is discovered, then what `models` adds.
+        """Return what is discovered, then what `models` adds or puts in its place.
 
-        Raises `ConfigError`.
+        A name of `models` is taken away from whatever was discovered under it. Raises
+        `ConfigError`, whose `problems` are all that is wrong.
         """
-        found = {s.model_id: s for s in _discovered(voice_directories(config.voices), _available())}
+        found = _discovered(voice_directories(config.voices), _available())
+        problems = []
+        seen: set[str] = set()
         for entry in config.models:
-            found[entry.model_id] = _configured(entry, found)
-        return cls(found.values())
+            try:
+                if entry.model_id in seen:
+                    raise ConfigError(f"models.{entry.model_id}: is there twice; rename one.")
+                seen.add(entry.model_id)
+                found[entry.model_id] = _configured(entry, found)
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ConfigError(wording.summary(problems), problems=problems)
+        return cls(_without_clashes(found, first=seen).values())
 
     def get(self, model_id: str) -> ModelSpec:
         """Return the model of that id or alias; raises `ModelNotFoundError` naming near ones."""
@@ -99,47 +115,83 @@ class Catalog:
 
 
 def _available() -> list[type[TTSAdapter]]:
-    """Return the registered adapters that can be imported; an engine may not be installed."""
-    return [registry.resolve(name) for name in registry.names()]
+    """Return the registered adapters that can be imported; one that cannot is reported."""
+    adapters = []
+    for name in registry.names():
+        try:
+            adapters.append(registry.resolve(name))
+        except ConfigError as error:
+            logger.warning("%s", error)
+    return adapters
 
 
 def _discovered(
     directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str]
-) -> list[ModelSpec]:
+) -> dict[str, ModelSpec]:
     found: dict[str, ModelSpec] = {}
-    names: set[str] = set()
-    for adapter in adapters:
-        for spec in registry.resolve(adapter).discover(directories):
-            if spec.model_id in names:
-                continue
-            fresh = tuple(alias for alias in spec.aliases if alias not in names)
-            found[spec.model_id] = replace(spec, aliases=fresh)
-            names.update((spec.model_id, *fresh))
-    return list(found.values())
+    for adapter in map(registry.resolve, adapters):
+        for spec in adapter.discover(directories):
+            try:
+                adapter.check_options(spec.options)
+            except InvalidInputError as error:
+                logger.warning("model %s is left out: %s", spec.model_id, error)
+            else:
+                found.setdefault(spec.model_id, spec)
+    return _without_clashes(found)
+
+
+def _without_clashes(
+    found: dict[str, ModelSpec], first: Collection[str] = ()
+) -> dict[str, ModelSpec]:
+    """Return the models without the aliases that are somebody's id or earlier alias.
+
+    The models in `first` keep theirs, so that a clash between two of them is still seen.
+    """
+    taken = {*found, *(alias for name in first for alias in found[name].aliases)}
+    kept = {}
+    for name, spec in found.items():
+        if name not in first:
+            fresh = tuple(alias for alias in dict.fromkeys(spec.aliases) if alias not in taken)
+            taken.update(fresh)
+            spec = replace(spec, aliases=fresh)
+        kept[name] = spec
+    return kept
 
 
 def _configured(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
+    """Return the model of one entry of `models`, checked as far as its adapter can."""
+    base = _basis(entry, known)
     own = {
+        "device": entry.device,
         "languages": entry.languages,
         "tags": entry.tags,
         "footprint_mb": entry.footprint_mb,
         "ttl_ms": entry.ttl_ms,
+        "aliases": entry.aliases,
     }
     given = {key: value for key, value in own.items() if value not in (None, ())}
-    if entry.variant_of is None:
-        spec = ModelSpec(entry.model_id, str(entry.adapter), entry.path, entry.device)
-        options = entry.options
-    else:
-        near = next(
-            (s for s in known.values() if entry.variant_of in (s.model_id, *s.aliases)), None
-        )
-        if near is None:
-            raise ConfigError(
-                f"models.{entry.model_id}.variant_of: {entry.variant_of!r} is not in the catalog; "
-                f"there are: {', '.join(known) or 'none'}."
-            )
-        spec = replace(near, model_id=entry.model_id)
-        options = {**near.options, **entry.options}
-    spec = replace(spec, options=options, aliases=entry.aliases, **given)  # type: ignore[arg-type]
-    registry.resolve(spec.adapter).check_options(spec.options)
+    options = {**base.options, **entry.options}
+    spec = replace(base, options=options, **given)  # type: ignore[arg-type]
+    try:
+        registry.resolve(spec.adapter).check_options(spec.options)
+    except InvalidInputError as error:
+        raise ConfigError(f"models.{entry.model_id}.options: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"models.{entry.model_id}.adapter: {error}") from None
     return spec
+
+
+def _basis(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
+    """Return the model that an entry is a variant of under its new name, or a bare one."""
+    if entry.variant_of is None:
+        return ModelSpec(entry.model_id, str(entry.adapter), entry.path)
+    try:
+        original = Catalog(known.values()).get(entry.variant_of)
+    except ModelNotFoundError as error:
+        raise ConfigError(
+            f"models.{entry.model_id}.variant_of: {error} "
+            "A variant comes after the model it is a variant of."
+        ) from None
+    if original.model_id == entry.model_id:
+        return original
+    return replace(original, model_id=entry.model_id, aliases=())

@@ -1,32 +1,48 @@
 """Configuration: one YAML file, overridden by the environment, overridden by flags.
 
 Every key has a meaning in `configs/worker.yaml`. An unknown key, or a value that cannot work, is a
-`ConfigError` that names the file, the key and the fix.
+`ConfigError` that names where it was said, the key and the fix.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
 
+from greenroom import wording
 from greenroom.errors import ConfigError
+from greenroom.overlay import from_environment, laid_over, read_yaml, variable
 from greenroom.text import MAX_TEXT_CHARS
 
 DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
 DEFAULT_WARMUP_TEXT = "Ready."
 DEFAULT_LISTEN = "127.0.0.1:50051"
+
+
+def _check_name(name: str) -> str:
+    if not name.isprintable() or any(map(str.isspace, name)):
+        raise ValueError("must be printable and without spaces")
+    return name
+
+
+Megabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+"""An id or an alias: it fits on one line wherever it is shown."""
 
 
 class _Section(BaseModel):
@@ -44,7 +60,7 @@ class ManagerSettings(_Section):
     resident_cap: int = Field(3, ge=1)
     max_parallel_loads: int = Field(1, ge=1)
     cap_policy: Literal["soft", "hard"] = "soft"
-    memory_budget_mb: float | None = Field(None, gt=0)
+    memory_budget_mb: Megabytes | None = None
     pin_default: bool = True
     warmup_text: str = DEFAULT_WARMUP_TEXT
     load_timeout_ms: int = Field(60_000, ge=1)
@@ -62,26 +78,36 @@ class ManagerSettings(_Section):
         return self
 
 
-class ModelSettings(_Section):
-    """`models[]`: one more entry of the catalog."""
+class ModelTraits(_Section):
+    """What may be said of a model wherever one is described; a pack's `metadata.yaml` is this."""
 
-    model_id: str = Field(min_length=1)
-    variant_of: str | None = None
-    adapter: str | None = None
-    path: str | None = None
-    device: str = "cpu"
     options: dict[str, Any] = Field(default_factory=dict)
     languages: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    footprint_mb: float | None = Field(None, gt=0)
+    footprint_mb: Megabytes | None = None
     ttl_ms: int | None = None
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[ModelName, ...] = ()
+
+
+class ModelSettings(ModelTraits):
+    """`models[]`: one more entry of the catalog."""
+
+    model_id: ModelName
+    variant_of: str | None = None
+    adapter: str | None = None
+    path: str | None = None
+    device: str | None = None
 
     @model_validator(mode="after")
     def _has_engine(self) -> ModelSettings:
         if (self.variant_of is None) == (self.adapter is None):
             raise ValueError(
                 f"model {self.model_id!r} needs either `adapter` (and `path`) or `variant_of`"
+            )
+        if self.variant_of is not None and self.path is not None:
+            raise ValueError(
+                f"model {self.model_id!r} has the path of {self.variant_of!r}; remove `path`, or "
+                "give `adapter` in the place of `variant_of`"
             )
         return self
 
@@ -103,49 +129,43 @@ class WorkerSettings(_Section):
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: int = Field(10_000, ge=0)
 
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        good = port.isascii() and port.isdecimal() and int(port) < 65_536 and host
+        if not good and not address.removeprefix("unix:").startswith("/"):
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")
+        return address
 
-class Config(BaseSettings):
+
+class Config(_Section):
     """The whole configuration of a worker."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="GREENROOM_",
-        env_nested_delimiter="__",
-        extra="forbid",
-        frozen=True,
-    )
 
     model_manager: ManagerSettings = Field(default_factory=ManagerSettings)
     voices: VoiceSettings = Field(default_factory=VoiceSettings)
     models: tuple[ModelSettings, ...] = ()
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take what is given and nothing else; `load_config` reads the environment."""
-        return (init_settings,)
-
 
 def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read the file at `path` (none: all defaults), the environment, then `overrides`.
 
     `overrides` is nested like the file, and wins. Relative voice directories and model paths are
-    relative to the file. Raises `ConfigError`.
+    relative to the file that says them, elsewhere to the current directory. Raises `ConfigError`,
+    whose `problems` are all that is wrong.
     """
-    name = "the configuration" if path is None else str(path)
-    content = {} if path is None else _read(path)
+    content = {} if path is None else _anchored(read_yaml(path), path.absolute().parent)
+    environment = from_environment(Config.model_fields)
+    given = overrides or {}
     try:
-        environment = EnvSettingsSource(Config)()
-        config = Config(**_merge(_merge(content, environment), overrides or {}))
+        return Config.model_validate(laid_over(laid_over(content, environment), given))
     except ValidationError as error:
-        raise ConfigError(f"{name}: {first_problem(error)}") from None
-    return config if path is None else _anchored(config, path.resolve().parent)
+        found = [
+            f"{_source(place, given, environment, path)}: {text}"
+            for place, text in wording.problems(error, _keys())
+        ]
+    raise ConfigError(wording.summary(found), problems=found)
 
 
 def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
@@ -158,7 +178,7 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
     if settings.directories is None:
         found = [Path("voicepacks"), platformdirs.user_data_path("greenroom") / "voices"]
     else:
-        found = [Path(name).expanduser() for name in settings.directories]
+        found = [Path(os.path.expanduser(name)) for name in settings.directories]
     for package in settings.packages:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is not None and spec.submodule_search_locations:
@@ -166,53 +186,57 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be a mapping with keys such as `model_manager`.")
-    return content
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        known = merged.get(key)
-        nested = isinstance(value, Mapping) and isinstance(known, Mapping)
-        merged[key] = _merge(known, value) if nested else value  # type: ignore[arg-type]
-    return merged
-
-
 def first_problem(error: ValidationError) -> str:
-    """Return one sentence: the key, what is wrong, and what it is."""
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "(top)"
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = "is not a key that Greenroom knows; remove it or correct its spelling"
-    else:
-        text = f"{text} (it is {first['input']!r})" if _is_scalar(first["input"]) else text
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{key}: {text}{more}."
+    """Return one sentence: the key, what is wrong, and the fix."""
+    return wording.summary([text for _, text in wording.problems(error, _keys())])
 
 
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, str | int | float | bool | None)
+def _keys() -> list[str]:
+    sections = (Config, ManagerSettings, VoiceSettings, ModelSettings, WorkerSettings)
+    return [name for section in sections for name in section.model_fields]
 
 
-def _anchored(config: Config, base: Path) -> Config:
-    """Make the relative paths of a file relative to where the file is."""
-    voices, models = config.voices, config.models
-    if voices.directories is not None:
-        anchored = tuple(str(base / Path(name).expanduser()) for name in voices.directories)
-        voices = voices.model_copy(update={"directories": anchored})
-    models = tuple(
-        model if model.path is None else model.model_copy(update={"path": str(base / model.path)})
-        for model in models
-    )
-    return config.model_copy(update={"voices": voices, "models": models})
+def _source(
+    place: wording.Place,
+    flags: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    path: Path | None,
+) -> str:
+    """Return the name of what said the value that is wrong."""
+    keys = [str(key) for key in itertools.takewhile(lambda part: isinstance(part, str), place)]
+    if _says(flags, keys):
+        return "the command line"
+    if _says(environment, keys):
+        return variable(keys)
+    return "the configuration" if path is None else str(path)
+
+
+def _says(content: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            return False
+        content = content[key]
+    return not isinstance(content, Mapping)
+
+
+def _anchored(content: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Make the relative paths of a file relative to where the file is; leave the rest as it is."""
+
+    def anchor(holder: Any, key: str) -> Any:
+        found = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(found, str):
+            return {**holder, key: _under(base, found)}
+        if isinstance(found, list):
+            return {**holder, key: [_under(base, each) for each in found]}
+        return holder
+
+    anchored = dict(content)
+    if "voices" in content:
+        anchored["voices"] = anchor(content["voices"], "directories")
+    if isinstance(content.get("models"), list):
+        anchored["models"] = [anchor(model, "path") for model in content["models"]]
+    return anchored
+
+
+def _under(base: Path, name: Any) -> Any:
+    return str(base / os.path.expanduser(name)) if isinstance(name, str) else name

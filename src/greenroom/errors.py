@@ -30,7 +30,14 @@ class ModelManagerError(Exception):
 
 
 class ConfigError(ModelManagerError):
-    """A configuration that cannot work, refused before anything is started."""
+    """A configuration that cannot work, refused before anything is started.
+
+    `problems` are all that is wrong with it, a sentence each; the message is the first of them.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        self.problems = tuple(problems) or (message,)
+        super().__init__(message)
 
 
 class ModelNotFoundError(ModelManagerError):

@@ -37,7 +37,7 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
 def _load(point: EntryPoint) -> type[TTSAdapter]:
     try:
         loaded: type[TTSAdapter] = point.load()
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise ConfigError(
             f"adapter {point.name!r} cannot be imported: {error}; "
             f"install it with `pip install 'greenroom[{point.name}]'`."

@@ -12,7 +12,7 @@ import contextlib
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from greenroom import text as texts
 from greenroom.audio import Framer
@@ -154,8 +154,8 @@ class _Speaker:
         if self.phase == "new":
             self._start()
         while self._paused or not self._frames:
-            if self.phase == "ended" or (self.phase == "made" and not self._frames):
-                self._raise_end()
+            if self.phase in ("made", "ended") and not self._frames:
+                self._end()
             self._news.clear()
             try:
                 await self._news.wait()
@@ -167,9 +167,9 @@ class _Speaker:
             self._taken.set()
         return frame
 
-    def _raise_end(self) -> None:
-        error, self._error = self._error, None
+    def _end(self) -> NoReturn:
         self.phase = "ended"
+        error, self._error = self._error, None
         if error is not None:
             raise error
         raise StopAsyncIteration
@@ -213,8 +213,6 @@ class _Speaker:
     async def _speak(self) -> None:
         try:
             await self._speak_sentences()
-            if self.phase == "speaking":
-                self.phase = "made"
         except asyncio.CancelledError:
             self.phase = "ended"
         except ModelManagerError as error:
@@ -223,14 +221,16 @@ class _Speaker:
             self._fail(SynthesisError(f"the stream failed: {type(error).__name__}: {error}"), error)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._news.set()
+        """Let the consumer see the end: no thread is inside the model, unless one hangs there."""
+        if self.phase == "speaking":
+            self.phase = "made"
         self._use.close()
+        self._news.set()
 
     def _fail(self, error: Exception, cause: Exception | None = None) -> None:
         if self.phase == "speaking":
             error.__cause__ = cause
-            self._error = error
-            self.phase = "made"  # what was made before the failure is still heard
+            self._error = error  # raised after what was made before the failure is heard
 
     async def _speak_sentences(self) -> None:
         found = texts.sentences(self._text)
@@ -262,7 +262,7 @@ class _Speaker:
                     self._taken.clear()
                     await self._taken.wait()
         finally:
-            if chunks.open:
+            if chunks.open and not chunks.inside:
                 await self._use.run(chunks.close)
         return heard
 
@@ -284,9 +284,19 @@ class _Chunks:
         self._framer = framer
         self._iterator: Iterator[AudioChunk] | None = None
         self.open = False
+        """Whether the engine's generator has begun and not ended."""
+        self.inside = False
+        """Whether a thread is in the engine now, perhaps one that was written off."""
 
     def next_frames(self) -> list[AudioFrame] | None:
         """Return the frames of the next chunk, or `None` at the end of the sentence."""
+        self.inside = True
+        try:
+            return self._next_frames()
+        finally:
+            self.inside = False
+
+    def _next_frames(self) -> list[AudioFrame] | None:
         if self._iterator is None:
             self.open = True
             self._iterator = iter(self._voice.synthesize(self._sentence, self._options))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVarTuple, Unpack
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from greenroom.adapter import TTSAdapter
 from greenroom.catalog import Catalog
 from greenroom.speech import AudioChunk, ModelSpec
 from greenroom.threads import calls_inside
+
+Ts = TypeVarTuple("Ts")
 
 _LONGEST_HOLD = 60.0
 _ROUNDS = 30
@@ -200,8 +202,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[..., object],
-        *args: Any,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: Unpack[Ts],
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Schedule, and remember the moment as one to stop at."""

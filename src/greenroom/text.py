@@ -27,7 +27,9 @@ def check_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
     or has control characters or lone surrogates in it.
     """
     if not isinstance(text, str):
-        raise InvalidInputError(f"text must be a string, not {type(text).__name__}.")
+        raise InvalidInputError(
+            f"text must be a string, or come from an async iterable, not be {type(text).__name__}."
+        )
     if len(text) > limit:
         raise InvalidInputError(
             f"text has {len(text)} characters, {limit} are allowed; send it in parts."
@@ -41,11 +43,15 @@ def check_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
     return text
 
 
-def check_whole_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
-    """Return `text` if it can be spoken and is not empty; raises `InvalidInputError`."""
+def check_source(text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS) -> None:
+    """Raise `InvalidInputError` unless `text` is a speakable, non-empty string or a source of some.
+
+    The pieces of an asynchronous source are checked as they come.
+    """
+    if isinstance(text, AsyncIterable):
+        return
     if not check_text(text, limit=limit).strip():
         raise InvalidInputError("text is empty; send at least one word.")
-    return text
 
 
 async def sentences(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
+from greenroom.config import ModelTraits, first_problem
+from greenroom.errors import ConfigError
+from greenroom.overlay import read_yaml
 from greenroom.speech import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -17,7 +20,7 @@ logger = logging.getLogger(__name__)
 _DEPTH = 6
 """How deep below a voice directory files are looked for (Piper's repository has four levels)."""
 
-_METADATA = {"languages", "tags", "footprint_mb", "options", "ttl_ms", "aliases"}
+_NAMING = re.compile("(?P<language>[a-zA-Z]{2,3})[_-](?P<region>[a-zA-Z]{2})-")
 
 
 def find_voices(directories: Sequence[Path], *, family: str, adapter: str) -> list[ModelSpec]:
@@ -25,7 +28,7 @@ def find_voices(directories: Sequence[Path], *, family: str, adapter: str) -> li
 
     In a pack `<family>/<name>/` the id is `<family>-<name>`. Elsewhere a file counts if its
     `.onnx.json` is beside it, and `en_US-joe-medium.onnx` becomes `<family>-en-us-joe-medium`.
-    The file's own name is an alias in both cases.
+    The file's own name is an alias too, in a pack only if it is in Piper's naming.
     """
     found: dict[str, ModelSpec] = {}
     for directory in directories:
@@ -52,24 +55,37 @@ def _spec(model: Path, pack: Path | None, *, family: str, adapter: str) -> Model
     name = model.stem if pack is None else pack.name
     model_id = f"{family}-{name.lower().replace('_', '-')}"
     try:
-        metadata = _metadata(pack)
-        aliases = (model.stem, *metadata.pop("aliases", ()))
-        language = model.stem.split("-")[0].replace("_", "-")
-        metadata.setdefault("languages", (language,))
-        for key in ("languages", "tags"):
-            metadata[key] = tuple(metadata.get(key, ()))
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        traits = _traits(pack)
+    except ConfigError as error:
         logger.warning("voice pack %s is left out: %s", pack, error)
         return None
-    return ModelSpec(model_id, adapter, model, aliases=aliases, **metadata)
+    own_name = (model.stem,) if pack is None or _NAMING.match(model.stem) else ()
+    return ModelSpec(
+        model_id,
+        adapter,
+        model,
+        options=traits.options,
+        languages=traits.languages or _languages(model.stem, name),
+        tags=traits.tags,
+        footprint_mb=traits.footprint_mb,
+        ttl_ms=traits.ttl_ms,
+        aliases=(*own_name, *traits.aliases),
+    )
 
 
-def _metadata(pack: Path | None) -> dict[str, Any]:
-    path = pack / "metadata.yaml" if pack is not None else None
+def _traits(pack: Path | None) -> ModelTraits:
+    path = None if pack is None else pack / "metadata.yaml"
     if path is None or not path.is_file():
-        return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if not isinstance(content, dict) or not set(content) <= _METADATA:
-        known = ", ".join(sorted(_METADATA))
-        raise ValueError(f"metadata.yaml must be a mapping with keys out of: {known}")
-    return content
+        return ModelTraits()
+    try:
+        return ModelTraits.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_problem(error)}") from None
+
+
+def _languages(*names: str) -> tuple[str, ...]:
+    """Return the language that a name begins with: `en-US` for `en_US-joe` and `en-us-joe`."""
+    for name in names:
+        if found := _NAMING.match(name):
+            return (f"{found['language'].lower()}-{found['region'].upper()}",)
+    return ()

@@ -57,10 +57,21 @@ class PiperTTSAdapter(TTSAdapter):
         """Raise `InvalidInputError` for an unknown option or one out of range."""
         check(options, _OPTIONS)
 
+    @classmethod
+    def check_spec(cls, spec: ModelSpec) -> None:
+        """Raise `ConfigError` for an unknown device, or files that are not a voice."""
+        if spec.device != "cpu":
+            raise ConfigError(f"device {spec.device!r} is not supported by piper; use `cpu`.")
+        if spec.path is None:
+            raise ConfigError("a piper model needs `path`, the .onnx file of the voice.")
+        try:
+            _settings(Path(spec.path))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{error}.") from None
+
     def load(self) -> None:
         """Read the voice and build its session."""
-        if self.spec.device != "cpu":
-            raise ConfigError(f"device {self.spec.device!r} is not supported by piper; use `cpu`.")
+        self.check_spec(self.spec)
         try:
             import onnxruntime
             from piper import PiperVoice
@@ -108,7 +119,7 @@ def _settings(model: Path) -> dict[str, Any]:
     """Read the voice's JSON, and refuse what would fail later or sound wrong."""
     beside = model.with_name(model.name + ".json")
     if not model.is_file():
-        raise FileNotFoundError(f"there is no voice file {model}")
+        raise FileNotFoundError(f"there is no voice file {model}; correct `path`")
     if not beside.is_file():
         raise FileNotFoundError(f"{model.name} has no {beside.name} beside it; copy it there")
     try:

@@ -1,0 +1,50 @@
+"""From what pydantic found to sentences with the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError
+
+Place = tuple[str | int, ...]
+"""Keys, and numbers of list items, from the top of the file to what is wrong."""
+
+_WORDING = {
+    "tuple_type": "must be a list, such as [a, b]",
+    "model_type": "must be a mapping, with lines such as `key: value`",
+    "dict_type": "must be a mapping, with lines such as `key: value`",
+    "missing": "is missing; add it",
+}
+_SILENT = {"extra_forbidden", "missing"}
+
+
+def problems(error: ValidationError, known: Collection[str]) -> list[tuple[Place, str]]:
+    """Return where each problem is and one sentence about it; `known` are keys to suggest."""
+    found = error.errors(include_url=False)
+    return [(each["loc"], _sentence(each["loc"], each, known)) for each in found]
+
+
+def summary(sentences: list[str]) -> str:
+    """Return the first sentence, and how many there are beside it."""
+    more = len(sentences) - 1
+    return sentences[0] if not more else f"{sentences[0].removesuffix('.')} (and {more} more)."
+
+
+def _sentence(place: Place, found: Any, known: Collection[str]) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    kind, value = found["type"], found["input"]
+    simple = isinstance(value, str | int | float | bool | None) and kind not in _SILENT
+    shown = f" (it is {value!r})" if simple else ""
+    text = _text(kind, found["msg"], str(place[-1]) if place else "", known)
+    return f"{key.removeprefix('.') or '(top)'}: {text}{shown}.".replace("?.", "?")
+
+
+def _text(kind: str, message: str, key: str, known: Collection[str]) -> str:
+    if kind == "extra_forbidden":
+        near = difflib.get_close_matches(key, known, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else "remove it"
+        return f"is not a key that Greenroom knows; {fix}"
+    text = message.removeprefix("Value error, ").replace("Input should", "must", 1)
+    return _WORDING.get(kind, text.split(", unable")[0])

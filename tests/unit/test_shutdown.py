@@ -1,0 +1,188 @@
+"""Shutting down: in every state, in bounded time, leaving nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from greenroom import ManagerClosedError, ModelLoadError, ModelManager
+from greenroom.testing import Stage, VirtualTimeLoop
+
+pytestmark = pytest.mark.virtual_time
+
+
+@pytest.fixture
+async def manager(stage: Stage):
+    made = ModelManager(
+        catalog=stage.catalog, default_model_id="a", min_residency_ms=60_000, max_parallel_loads=2
+    )
+    await made.initialize()
+    return made
+
+
+async def ended(task: asyncio.Task[None], clock: VirtualTimeLoop) -> float:
+    """Advance until the shutdown is over; return the virtual seconds it took."""
+    began = clock.time()
+    while not task.done():
+        await clock.advance(0.5)
+        assert clock.time() - began < 60
+    await task
+    return clock.time() - began
+
+
+async def test_it_unloads_everything_whatever_its_min_residency(
+    manager: ModelManager, stage: Stage
+) -> None:
+    await manager.load("b")
+    await manager.release("b")
+    await manager.shutdown()
+    assert manager.list_resident() == ()
+    assert stage.loaded == 0
+    assert not stage.living
+
+
+async def test_it_refuses_new_loads_and_waiters_at_once_and_waits_for_holders(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("b")
+    stage["c"].load.hold()
+    aboard = asyncio.create_task(manager.load("c"))
+    await clock.settle()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=5_000))
+    await clock.settle()
+    for model_id in ("a", "b", "d"):
+        with pytest.raises(ManagerClosedError):
+            await manager.load(model_id)
+    with pytest.raises(ManagerClosedError):
+        await aboard
+    assert stage["b"].calls["unload"] == 0
+    await clock.advance(4)
+    assert not stopping.done()
+    await manager.release("b")
+    stage["c"].load.open()
+    await ended(stopping, clock)
+    assert stage["b"].calls["unload"] == 1
+
+
+async def test_it_stops_waiting_for_holders_after_the_drain_time_out(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("b")
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=5_000))
+    await clock.advance(4.9)
+    assert not stopping.done()
+    await clock.advance(0.2)
+    await stopping
+    assert stage.loaded == 0
+
+
+async def test_it_lets_streams_finish_and_then_stops_them(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    adapter = await manager.load("b")
+    stage["b"].chunks = 30
+    short, long = (adapter.synthesize_stream("Hello there.") for _ in range(2))
+    await manager.release("b")
+    await short.__anext__()
+    await long.__anext__()
+    long.pause()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=5_000))
+    await clock.settle()
+    assert len([frame async for frame in short]) == 149
+    assert not stopping.done()
+    await clock.advance(5.1)
+    with pytest.raises(StopAsyncIteration):
+        await long.__anext__()
+    await stopping
+    assert stage["b"].calls["unload"] == 1
+
+
+async def test_a_thread_inside_a_model_is_never_pulled_away_from_under(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = await manager.load("b")
+    stage["b"].synthesize.hold()
+    stream = adapter.synthesize_stream("Hello there.")
+    waiting = asyncio.create_task(stream.__anext__())
+    await clock.settle()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=1_000))
+    await ended(stopping, clock)
+    assert stage["b"].calls["unload"] == 0
+    assert "model b is left behind" in caplog.text
+    assert isinstance(waiting.exception(), StopAsyncIteration)
+    stage["b"].synthesize.open()
+
+
+async def test_a_load_in_flight_cannot_land_afterwards(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].load.hold()
+    stage["c"].warm_up.hold()
+    tasks = [asyncio.create_task(manager.load(name)) for name in "bc"]
+    await clock.settle()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=1_000))
+    await clock.settle()
+    stage["c"].warm_up.open()
+    took = await ended(stopping, clock)
+    assert took <= 22
+    for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+        assert isinstance(outcome, ManagerClosedError)
+    assert stage["c"].calls["unload"] == 1
+    stage["b"].load.open()
+    deadline = time.monotonic() + 5
+    while stage["b"].calls["unload"] == 0 and time.monotonic() < deadline:
+        await clock.settle()
+    assert stage["b"].calls["unload"] == 1
+    assert stage.loaded == 0
+    assert "b" not in [r.model_id for r in manager.list_resident() if r.state == "ready"]
+
+
+async def test_it_ends_in_bounded_time_though_an_unload_hangs(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage["a"].unload.hold()
+    stopping = asyncio.create_task(manager.shutdown())
+    assert await ended(stopping, clock) <= 11
+    assert "model a did not leave" in caplog.text
+    stage["a"].unload.open()
+
+
+async def test_a_second_shutdown_waits_for_the_first(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("a")
+    tasks = [asyncio.create_task(manager.shutdown(drain_timeout_ms=1_000)) for _ in range(2)]
+    await clock.advance(0.5)
+    assert not any(task.done() for task in tasks)
+    await clock.advance(0.6)
+    await asyncio.gather(*tasks)
+    await manager.shutdown()
+    assert stage["a"].calls["unload"] == 1
+
+
+async def test_a_cancelled_shutdown_goes_on_to_its_end(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("a")
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=1_000))
+    await clock.settle()
+    stopping.cancel()
+    await clock.advance(1.1)
+    assert stage.loaded == 0
+
+
+async def test_leaving_async_with_shuts_down_also_after_an_error(stage: Stage) -> None:
+    with pytest.raises(RuntimeError, match="mine"):
+        async with ModelManager(catalog=stage.catalog, default_model_id="a"):
+            raise RuntimeError("mine")
+    assert stage.loaded == 0
+
+
+async def test_an_initialize_that_fails_shuts_down(stage: Stage) -> None:
+    stage["a"].load.error = RuntimeError("broken")
+    with pytest.raises(ModelLoadError):
+        async with ModelManager(catalog=stage.catalog, default_model_id="a"):
+            raise AssertionError("never entered")
+    assert stage.loaded == 0
