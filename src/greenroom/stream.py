@@ -170,9 +170,10 @@ class _Speaker:
     def _end(self) -> NoReturn:
         self.phase = "ended"
         error, self._error = self._error, None
-        if error is not None:
-            raise error
-        raise StopAsyncIteration
+        try:
+            raise StopAsyncIteration if error is None else error
+        finally:
+            del error  # else its traceback and this frame keep each other, and the model, alive
 
     def pause(self, paused: bool) -> None:
         self._paused = paused

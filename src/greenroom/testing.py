@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any, ClassVar, TypeVarTuple, Unpack
+from typing import Any, ClassVar, TypeVarTuple
 
 import numpy as np
 
@@ -202,8 +202,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def call_at(
         self,
         when: float,
-        callback: Callable[[Unpack[Ts]], object],
-        *args: Unpack[Ts],
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         """Schedule, and remember the moment as one to stop at."""

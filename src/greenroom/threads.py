@@ -64,12 +64,13 @@ class Lane:
         """
         async with asyncio.timeout(limit):
             await self._places.acquire()
+        future = self.submit(call)
         try:
-            future = self.submit(call)
             await wait_for_end(future, limit)
             return future.result()
         finally:
             self._places.release()
+            del future  # with its error it would keep this frame, and the engine, alive
 
     def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Start `call` now, whatever else runs; the future is done when its thread has left it."""
@@ -143,6 +144,7 @@ def _do(call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         error = RuntimeError(f"the engine raised {type(error).__name__}")
     with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
         future.get_loop().call_soon_threadsafe(_deliver, future, outcome, error)
+    del error  # its traceback holds this frame
 
 
 def _deliver(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:

@@ -1,0 +1,48 @@
+"""The command line: each command in its file, and here what happens when one cannot be done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import typer
+
+from greenroom.cli.app import command
+from greenroom.cli.console import CommandError, note, say_error
+from greenroom.errors import ModelManagerError
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+"""What a wrong command line raises; typer brings its own copy of click, or uses click's."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0, 1 for an error, 2 for a wrong command line.
+
+    An error is one line on standard error; `--debug` adds the traceback.
+    """
+    try:
+        outcome = command().main(arguments, prog_name="greenroom", standalone_mode=False)
+    except (ModelManagerError, CommandError) as error:
+        logger.debug("where it happened:", exc_info=error)
+        say_error(error)
+        return 1
+    except UsageProblem as error:
+        return _refuse(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get a line, not a traceback
+        logger.debug("where it happened:", exc_info=error)
+        say_error(f"{type(error).__name__}: {error} (a fault of greenroom's; see --debug)")
+        return 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _refuse(error: Exception) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "greenroom"
+    problem = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    say_error(f"{problem}; `{path} --help` shows how.")
+    note(context.get_usage() if context is not None else "")
+    return 2

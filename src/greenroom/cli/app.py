@@ -1,0 +1,78 @@
+"""The tree of commands."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from greenroom.cli import check, demo, listing, residents, say, serve
+from greenroom.cli.console import configure_logging, out
+
+app = typer.Typer(
+    name="greenroom",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+config = typer.Typer(rich_markup_mode="markdown")
+
+
+def command() -> Any:
+    """Return the whole command line, as click's tree of commands."""
+    return get_command(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"greenroom {version('greenroom')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def greenroom(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Log everything, and tracebacks of errors.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """Keeps speech voices ready to speak."""
+    serving = context.invoked_subcommand == "serve"
+    level = logging.INFO if verbose or serving else logging.WARNING
+    configure_logging(logging.DEBUG if debug else level)
+    if context.invoked_subcommand is None:
+        _help(context)
+
+
+@config.callback(invoke_without_command=True)
+def configuration(context: typer.Context) -> None:
+    """Look at configuration files."""
+    if context.invoked_subcommand is None:
+        _help(context)
+
+
+def _help(context: typer.Context) -> None:
+    typer.echo(context.get_help())
+    raise typer.Exit
+
+
+app.command("serve")(serve.serve)
+app.command("say")(say.say)
+app.command("ls")(listing.ls)
+app.command("ps")(listing.ps)
+app.command("load")(residents.load)
+app.command("unload")(residents.unload)
+app.command("explain")(residents.explain)
+app.add_typer(config, name="config")
+config.command("check")(check.check)
+app.command("demo")(demo.demo)
