@@ -14,8 +14,13 @@
     ├── CapacityError              no room (.retry_after)
     ├── LeaseReleasedError         the lease, or the reference, was given back before
     ├── ManagerClosedError         the manager is not running
-    └── SynthesisError             the model could not speak this text
-        └── InvalidInputError      the text or an option cannot be spoken
+    ├── SynthesisError             the model could not speak this text
+    │   └── InvalidInputError      the text or an option cannot be spoken
+    ├── SessionNotFoundError       a worker's session that was never started, ended, or reaped
+    ├── SessionMismatchError       the session speaks with another model, options or rate
+    ├── WorkerBusyError            the worker has too many sessions or streams (.retry_after)
+    ├── StalledError               the caller neither sent text nor took audio for too long
+    └── WorkerError                what a worker answered, as its client sees it (.code)
 
 The message is one plain sentence with the fix; the data is on the exception.
 """
@@ -127,3 +132,38 @@ class SynthesisError(ModelManagerError):
 
 class InvalidInputError(SynthesisError):
     """The text or an option cannot be spoken; nothing was started."""
+
+
+class SessionNotFoundError(ModelManagerError):
+    """The worker has no such session: it never began, was ended, or was idle for too long."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        shown = session_id if len(session_id) <= 80 else session_id[:77] + "..."
+        super().__init__(f"session {shown!r} is not open; start it (again) with StartSession.")
+
+
+class SessionMismatchError(ModelManagerError):
+    """The session is open with another model, other options or another rate."""
+
+
+class WorkerBusyError(ModelManagerError):
+    """The worker has as much to do as it may; `retry_after` seconds from now it may have less."""
+
+    def __init__(self, problem: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        again = "later" if retry_after is None else f"in {retry_after:.1f} s"
+        super().__init__(f"{problem}; try again {again}.")
+
+
+class StalledError(ModelManagerError):
+    """The caller neither sent text, nor took audio, nor resumed, for longer than it may."""
+
+
+class WorkerError(ModelManagerError):
+    """What a worker answered to its client; `code` is the name of the gRPC status."""
+
+    def __init__(self, problem: str, code: str, retry_after: float | None = None) -> None:
+        self.code = code
+        self.retry_after = retry_after
+        super().__init__(problem)

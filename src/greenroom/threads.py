@@ -144,7 +144,7 @@ def _do(call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         error = RuntimeError(f"the engine raised {type(error).__name__}")
     with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
         future.get_loop().call_soon_threadsafe(_deliver, future, outcome, error)
-    del error  # its traceback holds this frame
+    del future, error  # the error's traceback holds this frame
 
 
 def _deliver(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:

@@ -1,0 +1,243 @@
+"""The open sessions: bounded in number, each one lease with an owner, given back when idle.
+
+Taking a lease may mean loading a model, so it is a task of the session's own: callers who repeat
+StartSession share it, and it is given up when the last of them has gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+from greenroom.errors import (
+    InvalidInputError,
+    LeaseReleasedError,
+    ModelManagerError,
+    ModelNotResidentError,
+    SessionMismatchError,
+    SessionNotFoundError,
+    WorkerBusyError,
+)
+from greenroom.lease import Lease
+from greenroom.model_manager import ModelManager
+from greenroom.worker.speaking import Speech
+from greenroom.worker.voice import Voice
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_ID = 128
+
+
+class Session:
+    """One caller's lasting lease, and what runs on it."""
+
+    def __init__(self, session_id: str, voice: Voice) -> None:
+        self.session_id = session_id
+        self.voice = voice
+        self.speeches: set[Speech] = set()
+        self.lease: Lease | None = None
+        """Absent until it is taken, and while the model is loaded afresh."""
+        self.taking: asyncio.Task[None] | None = None
+        self.awaited = 0
+        """How many wait for the lease; nobody: the wait for a first lease is given up."""
+        self.idle: asyncio.TimerHandle | None = None
+        """Reaps the session; absent while it is not idle."""
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session_id} of {self.voice.model_id} x{len(self.speeches)}>"
+
+
+class Sessions:
+    """Sessions by their id; times in seconds."""
+
+    def __init__(self, manager: ModelManager, *, limit: int, idle_limit: float) -> None:
+        self.limit = limit
+        self.idle_limit = idle_limit
+        self._manager = manager
+        self._open: dict[str, Session] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, session_id: str, voice: Voice) -> Session:
+        """Open a session, or find it open with the same voice; an empty id is chosen here.
+
+        Raises what `ModelManager.load` raises, `WorkerBusyError`, `SessionMismatchError`.
+        """
+        session = self._open.get(session_id)
+        if session is None:
+            session = self._book(_checked_id(session_id), voice)
+        elif session.voice != voice:
+            raise SessionMismatchError(
+                f"session {session_id!r} speaks with {session.voice.model_id!r} and options, rate "
+                "of its own; end it first, or use another id."
+            )
+        await self.lease_of(session)
+        self._rest(session)
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """Return the open session; raises `SessionNotFoundError`."""
+        session = self._open.get(session_id)
+        if session is None:
+            raise SessionNotFoundError(session_id)
+        return session
+
+    async def lease_of(self, session: Session) -> Lease:
+        """Return the session's lease as soon as it has one.
+
+        Raises why there is none: the load failed, or the session ended meanwhile.
+        """
+        session.awaited += 1
+        try:
+            while session.taking is not None and not session.taking.done():
+                await asyncio.wait([session.taking])
+        finally:
+            session.awaited -= 1
+            if not session.awaited and session.lease is None and session.taking is not None:
+                session.taking.cancel()
+        if session.lease is not None:
+            return session.lease
+        if session.taking is not None and not session.taking.cancelled():
+            session.taking.result()
+        raise SessionNotFoundError(session.session_id)
+
+    @contextlib.contextmanager
+    def running(self, session: Session, speech: Speech) -> Iterator[None]:
+        """Count a speech as the session's; meanwhile the session is not idle."""
+        session.speeches.add(speech)
+        self._rest(session)
+        try:
+            yield
+        finally:
+            session.speeches.discard(speech)
+            self._rest(session)
+
+    def touch(self, session: Session) -> None:
+        """Begin its idle time anew."""
+        self._rest(session)
+
+    async def end(self, session_id: str) -> None:
+        """Give back this session's lease; what it is speaking goes on to its end."""
+        await self._give_back(self._close(self.get(session_id)))
+
+    async def end_all(self, *, idle_only: bool = False) -> None:
+        """End every session, or those that speak nothing."""
+        for session in list(self._open.values()):
+            if not (idle_only and session.speeches):
+                await self._give_back(self._close(session))
+        if self._tasks and not idle_only:
+            await asyncio.wait(self._tasks)
+
+    async def reload(self, session_id: str) -> int:
+        """Drain the session's model, load it afresh and take the new lease.
+
+        Returns how many of its speeches were waited for. Raises `ModelInUseError`, with the lease
+        as it was, when others hold the model for too long; any other failure ends the session.
+        """
+        session = self.get(session_id)
+        lease = await self.lease_of(session)
+        running = len(session.speeches)
+        task = session.taking = self._own(self._retake(session, lease), session)
+        await asyncio.wait([task])
+        if task.cancelled():
+            raise SessionNotFoundError(session_id)
+        task.result()
+        return running
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # Carrying out
+
+    def _book(self, session_id: str, voice: Voice) -> Session:
+        if len(self._open) >= self.limit:
+            raise WorkerBusyError(f"{self.limit} sessions are open already", self._next_reaping())
+        session = self._open[session_id] = Session(session_id, voice)
+        session.taking = self._own(self._take(session), session)
+        return session
+
+    def _next_reaping(self) -> float | None:
+        now = asyncio.get_running_loop().time()
+        due = [s.idle.when() - now for s in self._open.values() if s.idle is not None]
+        return max(0.0, min(due)) if due else None
+
+    async def _take(self, session: Session) -> None:
+        owner = f"session {session.session_id}"
+        lease = await self._manager.lease(session.voice.model_id, owner=owner).acquire()
+        session.lease = lease
+        self._rest(session)
+
+    async def _retake(self, session: Session, lease: Lease) -> None:
+        session.awaited += 1  # this wait is for the session itself, whoever else gives up
+        session.lease = None
+        self._rest(session)
+        problem: ModelManagerError | None = None
+        try:
+            await lease.release()
+            try:
+                await self._manager.unload(session.voice.model_id, drain=True)
+            except ModelNotResidentError:
+                pass  # it left by itself when the lease was given back
+            except ModelManagerError as error:
+                problem = error
+            await self._take(session)
+        finally:
+            session.awaited -= 1
+        if problem is not None:
+            raise problem
+
+    def _close(self, session: Session) -> Session:
+        """Take the session off the list; from here on it is nobody's."""
+        if self._open.get(session.session_id) is session:
+            del self._open[session.session_id]
+        self._rest(session)
+        return session
+
+    async def _give_back(self, session: Session) -> None:
+        if session.taking is not None and not session.taking.done():
+            session.taking.cancel()
+            await asyncio.wait([session.taking])
+        lease, session.lease = session.lease, None
+        if lease is not None:
+            with contextlib.suppress(LeaseReleasedError, ModelNotResidentError):
+                await lease.release()
+
+    def _rest(self, session: Session) -> None:
+        """Set the timer if the session is idle now, else take it away."""
+        if session.idle is not None:
+            session.idle.cancel()
+            session.idle = None
+        is_open = self._open.get(session.session_id) is session
+        if is_open and session.lease is not None and not session.speeches:
+            loop = asyncio.get_running_loop()
+            session.idle = loop.call_later(self.idle_limit, self._reap, session)
+
+    def _reap(self, session: Session) -> None:
+        logger.info("session %s was idle for %g s: reaped", session.session_id, self.idle_limit)
+        self._own(self._give_back(self._close(session)))
+
+    def _own(
+        self, coroutine: Coroutine[Any, Any, None], taking_for: Session | None = None
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine, name="greenroom session")
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            failed = task.cancelled() or task.exception() is not None
+            if failed and taking_for is not None and taking_for.lease is None:
+                self._close(taking_for)
+
+        task.add_done_callback(ended)
+        return task
+
+
+def _checked_id(session_id: str) -> str:
+    if len(session_id) > _LONGEST_ID or not session_id.isprintable():
+        raise InvalidInputError(
+            f"a session id has at most {_LONGEST_ID} printable characters; choose another."
+        )
+    return session_id or uuid.uuid4().hex

@@ -1,0 +1,98 @@
+"""One running stream of the worker: a `SpeechStream` that its session may pause, resume and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Self
+
+from greenroom.errors import ModelManagerError, StalledError
+from greenroom.lease import Lease
+from greenroom.speech import AudioFrame
+from greenroom.stream import SpeechStream
+from greenroom.worker.intake import Text
+from greenroom.worker.voice import Voice
+
+
+class Speech:
+    """An asynchronous iterator of frames.
+
+    It exists from the moment its place is booked, before there is a model to speak it, so that
+    what is said to it meanwhile is not lost.
+    """
+
+    def __init__(self, patience: float) -> None:
+        """`patience` is how many seconds it may stay paused."""
+        self.stopped = False
+        """Whether it was stopped on request: it has ended well, with what was heard."""
+        self._patience = patience
+        self._paused: asyncio.TimerHandle | None = None
+        self._error: ModelManagerError | None = None
+        self._stream: SpeechStream | None = None
+
+    @contextlib.asynccontextmanager
+    async def begun(self, lease: Lease, voice: Voice, text: Text) -> AsyncIterator[Self]:
+        """Speak inside the block; at its end no thread of this speech is inside the model."""
+        stream = lease.synthesize_stream(text, sample_rate=voice.sample_rate, **voice.options)
+        self._stream = stream
+        if self.stopped or self._error is not None:
+            stream.stop()
+        elif self._paused is not None:
+            stream.pause()
+        try:
+            async with stream:
+                yield self
+        finally:
+            self._end_pause()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AudioFrame:
+        """Return the next frame; raises what `SpeechStream` raises, or why it was cut off."""
+        if self._stream is None:
+            raise StopAsyncIteration
+        try:
+            return await anext(self._stream)
+        except StopAsyncIteration:
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+    def pause(self) -> None:
+        """Hold back frames until `resume`, or until patience is at its end."""
+        if self._paused is None:
+            self._paused = asyncio.get_running_loop().call_later(self._patience, self._give_up)
+        if self._stream is not None:
+            self._stream.pause()
+
+    def resume(self) -> None:
+        """Go on, with no frame lost."""
+        self._end_pause()
+        if self._stream is not None:
+            self._stream.resume()
+
+    def stop(self) -> None:
+        """End now, as a success; frames not yet taken are dropped."""
+        self.stopped = True
+        self._end()
+
+    def cut(self, error: ModelManagerError) -> None:
+        """End now, as a failure: who reads the frames gets `error`."""
+        if not self.stopped:
+            self._error = self._error or error
+            self._end()
+
+    def _end(self) -> None:
+        self._end_pause()
+        if self._stream is not None:
+            self._stream.stop()
+
+    def _give_up(self) -> None:
+        self.cut(StalledError(f"it was paused for {self._patience:g} s; speak it again."))
+
+    def _end_pause(self) -> None:
+        handle, self._paused = self._paused, None
+        if handle is not None:
+            handle.cancel()

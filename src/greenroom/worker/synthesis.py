@@ -1,0 +1,181 @@
+"""The one way in for every protocol: sessions, speech without a session, loading and unloading.
+
+Protocols bring text and take frames; what is allowed, what is counted and what is given back when
+is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from enum import StrEnum
+
+from greenroom.config import WorkerSettings
+from greenroom.errors import ManagerClosedError, ModelManagerError, WorkerBusyError
+from greenroom.model_manager import ModelManager
+from greenroom.worker.intake import Text, checked
+from greenroom.worker.sessions import Session, Sessions
+from greenroom.worker.speaking import Speech
+from greenroom.worker.voice import Voice, VoiceChooser
+
+logger = logging.getLogger(__name__)
+
+_STREAM_RETRY_S = 1.0
+"""A stream may end at any moment, so this is how often it is worth asking for its place."""
+
+
+class Command(StrEnum):
+    """What can be said to what a session is speaking."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    STOP = "stop"
+    RELOAD = "reload"
+
+
+class Synthesis:
+    """Speaks for callers, within the worker's limits; all methods on one event loop."""
+
+    def __init__(self, manager: ModelManager, settings: WorkerSettings) -> None:
+        self.manager = manager
+        self.settings = settings
+        self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
+        self.patience = settings.session_idle_ms / 1000
+        """Seconds that a caller may leave text, audio or a pause hanging."""
+        self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
+        self._speeches: set[Speech] = set()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._closing = False
+
+    # Sessions
+
+    async def start_session(
+        self,
+        session_id: str = "",
+        model_id: str = "",
+        options: Mapping[str, str] | None = None,
+        sample_rate: int = 0,
+    ) -> Session:
+        """Take a lease and keep it until `end_session`, or until it is idle for too long.
+
+        A repeated call with the same id and voice takes no second one.
+        """
+        self._refuse_if_closing()
+        return await self._sessions.start(
+            session_id, self.voices.choose(model_id, options, sample_rate)
+        )
+
+    def session(self, session_id: str) -> Session:
+        """Return the open session; raises `SessionNotFoundError`."""
+        return self._sessions.get(session_id)
+
+    async def end_session(self, session_id: str) -> None:
+        """Give back this session's lease and nobody else's; running speech goes on to its end."""
+        await self._sessions.end(session_id)
+
+    async def control(self, session_id: str, command: Command) -> int:
+        """Say something to all that the session is speaking; return how many that are."""
+        if command is Command.RELOAD:
+            self._refuse_if_closing()
+            return await self._sessions.reload(session_id)
+        session = self._sessions.get(session_id)
+        for speech in session.speeches:
+            match command:
+                case Command.PAUSE:
+                    speech.pause()
+                case Command.RESUME:
+                    speech.resume()
+                case Command.STOP:
+                    speech.stop()
+        self._sessions.touch(session)
+        return len(session.speeches)
+
+    # Speaking
+
+    @contextlib.asynccontextmanager
+    async def in_session(self, session_id: str, text: Text) -> AsyncIterator[Speech]:
+        """Speak with the session's voice; the frames are those of the yielded speech."""
+        session = self._sessions.get(session_id)
+        text = self._checked(text)
+        with self._booked() as speech, self._sessions.running(session, speech):
+            lease = await self._sessions.lease_of(session)
+            async with speech.begun(lease, session.voice, text):
+                yield speech
+
+    @contextlib.asynccontextmanager
+    async def once(self, voice: Voice, text: Text, *, owner: str) -> AsyncIterator[Speech]:
+        """Speak with a lease that lasts as long as the speech."""
+        text = self._checked(text)
+        with self._booked() as speech:
+            async with (
+                self.manager.lease(voice.model_id, owner=owner) as lease,
+                speech.begun(lease, voice, text),
+            ):
+                yield speech
+
+    def _checked(self, text: Text) -> Text:
+        return checked(text, limit=self.settings.max_text_chars, patience=self.patience)
+
+    @contextlib.contextmanager
+    def _booked(self) -> Iterator[Speech]:
+        """Book a place for one more speech before anything is awaited."""
+        self._refuse_if_closing()
+        if len(self._speeches) >= self.settings.max_streams:
+            raise WorkerBusyError(
+                f"{len(self._speeches)} streams are running already", _STREAM_RETRY_S
+            )
+        speech = Speech(self.patience)
+        self._speeches.add(speech)
+        self._quiet.clear()
+        try:
+            yield speech
+        finally:
+            self._speeches.discard(speech)
+            if not self._speeches:
+                self._quiet.set()
+
+    # Models
+
+    async def load_model(self, model_id: str, *, owner: str) -> None:
+        """Bring a model into memory and keep no reference to it."""
+        self._refuse_if_closing()
+        async with self.manager.lease(model_id or self.voices.default_model_id, owner=owner):
+            pass
+
+    async def unload_model(self, model_id: str) -> None:
+        """Unload a model once its holders are done."""
+        await self.manager.unload(model_id, drain=True)
+
+    # Ending
+
+    async def drain(self, limit: float) -> None:
+        """Refuse what is new, let running speech end within `limit` seconds, then cut it off."""
+        self._closing = True
+        await self._sessions.end_all(idle_only=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await self._quiet.wait()
+        self.cut()
+        await self._sessions.end_all()
+
+    def cut(self) -> None:
+        """End all running speech now, as a failure."""
+        if self._speeches:
+            logger.warning("%d streams are cut off by the shutdown", len(self._speeches))
+        for speech in list(self._speeches):
+            speech.cut(_closed())
+
+    def _refuse_if_closing(self) -> None:
+        if self._closing:
+            raise _closed()
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closing else "open"
+        return f"<Synthesis {state}, {len(self._sessions)} sessions, {len(self._speeches)} streams>"
+
+
+def _closed() -> ModelManagerError:
+    return ManagerClosedError("the worker is shutting down; ask another worker.")

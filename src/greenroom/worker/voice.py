@@ -1,0 +1,94 @@
+"""What a caller asks for, checked before anything is started: model, options, rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from greenroom import registry
+from greenroom.adapter import TTSAdapter
+from greenroom.audio import check_rate
+from greenroom.catalog import Catalog
+from greenroom.errors import InvalidInputError
+from greenroom.speech import OUTPUT_RATE
+
+Option = str | int | float
+
+_MAX_OPTIONS = 32
+_LONGEST_OPTION = 200
+_OWN_FIELDS = ("sample_rate", "text", "self")
+"""Names that are parameters of `synthesize_stream`; the first two have fields of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """A model of the catalog with the options and the rate one caller wants."""
+
+    model_id: str
+    options: Mapping[str, Option]
+    sample_rate: int
+    """Hz of the frames."""
+
+
+class VoiceChooser:
+    """Finds and checks voices; knows the adapters of the whole catalog from the start."""
+
+    def __init__(self, catalog: Catalog, default_model_id: str) -> None:
+        """Raises `ConfigError` when an adapter of the catalog is not registered."""
+        self._catalog = catalog
+        self.default_model_id = catalog.get(default_model_id).model_id
+        self._adapters = {spec.adapter: registry.resolve(spec.adapter) for spec in catalog}
+
+    def choose(
+        self, model_id: str = "", options: Mapping[str, str] | None = None, sample_rate: int = 0
+    ) -> Voice:
+        """Return the voice; an empty id is the default model, rate 0 is 48 kHz.
+
+        Raises `ModelNotFoundError` and `InvalidInputError`.
+        """
+        spec = self._catalog.get(model_id or self.default_model_id)
+        chosen = _typed(self._adapters[spec.adapter], options or {})
+        return Voice(spec.model_id, chosen, check_rate(sample_rate or OUTPUT_RATE))
+
+
+def _typed(adapter: type[TTSAdapter], options: Mapping[str, str]) -> dict[str, Option]:
+    if len(options) > _MAX_OPTIONS:
+        raise InvalidInputError(f"there are {len(options)} options; {_MAX_OPTIONS} are allowed.")
+    for key, text in options.items():
+        if len(key) > _LONGEST_OPTION or len(text) > _LONGEST_OPTION:
+            raise InvalidInputError(
+                f"option {key[:40]!r} is longer than {_LONGEST_OPTION} characters."
+            )
+        if key in _OWN_FIELDS:
+            raise InvalidInputError(f"{key!r} is not an option; use the field of that name.")
+    typed = {key: _number_or_text(adapter, key, text) for key, text in options.items()}
+    adapter.check_options(typed)
+    return typed
+
+
+def _number_or_text(adapter: type[TTSAdapter], key: str, text: str) -> Option:
+    """Return the number that `text` looks like, unless the adapter wants a text there.
+
+    A speaker may be called "3922"; an adapter that checks nothing gets numbers.
+    """
+    number = _number(text)
+    if number is None:
+        return text
+    if adapter.check_options.__func__ is TTSAdapter.check_options.__func__:  # type: ignore[attr-defined]
+        return number
+    try:
+        adapter.check_options({key: text})
+    except InvalidInputError:
+        return number
+    return text
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else None
+    return None
