@@ -102,11 +102,12 @@ class _Border:
         return found
 
     def _cut_at_space(self) -> list[str]:
-        whole = self._detector.finish()
-        at = whole.rfind(" ")
+        detector = self._detector
+        whole = detector.current_sentence + detector.remaining_text
+        at = whole.rstrip().rfind(" ")
         head, tail = (whole[:at], whole[at:]) if at > 0 else (whole, "")
-        found = [head.strip()] if head.strip() else []
-        return found + [s for s in self._detector.add_chunk(tail) if s.strip()]
+        detector.current_sentence, detector.remaining_text = "", head
+        return [*self.finish(), *(s for s in detector.add_chunk(tail) if s.strip())]
 
     def finish(self) -> list[str]:
         rest = str(self._detector.finish()).strip()

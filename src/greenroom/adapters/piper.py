@@ -128,6 +128,8 @@ def _settings(model: Path) -> dict[str, Any]:
         settings["phoneme_id_map"], settings["espeak"]["voice"], settings["num_symbols"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{beside.name} is not a Piper voice's JSON: {error!r}") from error
+    if not settings["phoneme_id_map"]:
+        raise ValueError(f"{beside.name} has an empty phoneme_id_map; fetch the voice anew")
     if not isinstance(rate, int) or not 8_000 <= rate <= 96_000:
         raise ValueError(f"{beside.name} says sample_rate {rate!r}; it must be 8000 to 96000 Hz")
     return dict(settings)

@@ -1,0 +1,118 @@
+"""Footprints: measured is better than stated, stated better than guessed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from greenroom import ModelSpec
+from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.footprints import Footprints
+from greenroom.memory import MIB, _cgroup_limits, limit_bytes, resident_bytes, trim
+
+
+def known(specs: list[ModelSpec], path: Path) -> Footprints:
+    footprints = Footprints(specs, path)
+    footprints.read()
+    return footprints
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ModelSpec:
+    file = tmp_path / "voice.onnx"
+    file.write_bytes(bytes(1_000))
+    return ModelSpec("a", ToneTTSAdapter, file)
+
+
+def test_an_unmeasured_model_is_estimated_from_its_file(spec: ModelSpec, tmp_path: Path) -> None:
+    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
+
+
+def test_a_folder_counts_all_its_files(spec: ModelSpec, tmp_path: Path) -> None:
+    (tmp_path / "pack" / "deep").mkdir(parents=True)
+    (tmp_path / "pack" / "deep" / "weights").write_bytes(bytes(500))
+    folder = replace(spec, path=tmp_path / "pack")
+    assert known([folder], tmp_path / "f.json").expected(folder) == 1_500
+
+
+@pytest.mark.parametrize("path", [None, "/no/such/file"])
+def test_a_model_without_a_file_is_estimated_as_nothing(path: str | None, tmp_path: Path) -> None:
+    spec = ModelSpec("a", ToneTTSAdapter, path)
+    assert known([spec], tmp_path / "f.json").expected(spec) == 0
+
+
+def test_the_catalogs_figure_comes_before_the_estimate(spec: ModelSpec, tmp_path: Path) -> None:
+    stated = replace(spec, footprint_mb=2.5)
+    assert known([stated], tmp_path / "f.json").expected(stated) == int(2.5 * MIB)
+
+
+def test_a_measurement_comes_first_and_is_remembered(spec: ModelSpec, tmp_path: Path) -> None:
+    stated = replace(spec, footprint_mb=2.5)
+    footprints = known([stated], tmp_path / "deep" / "f.json")
+    assert footprints.record(stated, 9 * MIB) == 9 * MIB
+    assert footprints.expected(stated) == 9 * MIB
+    footprints.write()
+    assert known([stated], tmp_path / "deep" / "f.json").expected(stated) == 9 * MIB
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["f.json"]
+
+
+def test_the_largest_measurement_counts(spec: ModelSpec, tmp_path: Path) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    footprints.record(spec, 9 * MIB)
+    assert footprints.record(spec, 4 * MIB) == 9 * MIB
+
+
+@pytest.mark.parametrize("noise", [-5 * MIB, 0, MIB - 1])
+def test_a_measurement_within_the_noise_is_not_believed(
+    spec: ModelSpec, tmp_path: Path, noise: int
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    assert footprints.record(spec, noise) is None
+    assert footprints.expected(spec) == 3_000
+
+
+def test_another_file_or_other_options_are_another_model(spec: ModelSpec, tmp_path: Path) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    footprints.record(spec, 9 * MIB)
+    footprints.write()
+    other = replace(spec, options={"threads": 2})
+    assert known([other], tmp_path / "f.json").expected(other) == 3_000
+    Path(str(spec.path)).write_bytes(bytes(2_000))
+    assert known([spec], tmp_path / "f.json").expected(spec) == 6_000
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a@x": "much", "b": -1, "c": true}', "\0", "{"])
+def test_a_record_that_cannot_be_read_is_as_good_as_none(
+    spec: ModelSpec, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "f.json").write_text(content)
+    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
+
+
+def test_a_record_that_cannot_be_written_is_one_warning(
+    spec: ModelSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    footprints = known([spec], tmp_path / "file" / "f.json")
+    footprints.record(spec, 9 * MIB)
+    footprints.write()
+    assert "footprints are not remembered" in caplog.text
+
+
+def test_the_cgroup_limits_what_this_process_may_have(tmp_path: Path) -> None:
+    assert _cgroup_limits(tmp_path) == []
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _cgroup_limits(tmp_path) == []
+    (tmp_path / "memory.max").write_text("1048576\n")
+    assert _cgroup_limits(tmp_path) == [1048576]
+    assert 0 < resident_bytes() < limit_bytes()
+
+
+def test_trimming_gives_freed_memory_back() -> None:
+    blocks = [bytearray(1_000) for _ in range(100_000)]
+    full = resident_bytes()
+    blocks.clear()
+    trim()
+    assert resident_bytes() < full - 50_000_000
