@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from greenroom.errors import LeaseReleasedError
+from greenroom.errors import LeaseReleasedError, ManagerClosedError, ModelNotResidentError
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,11 +73,12 @@ class Lease:
         return self
 
     async def release(self) -> None:
-        """Give the reference back; a second time does nothing."""
+        """Give the reference back; a second time, or after the manager's end, does nothing."""
         if self._state == "held":
             self._state = "released"
             self._adapter = None
-            await self._lender.release(self.model_id, owner=self._holder)
+            with contextlib.suppress(ManagerClosedError, ModelNotResidentError):
+                await self._lender.release(self.model_id, owner=self._holder)
 
     @property
     def held(self) -> bool:

@@ -62,7 +62,9 @@ class Attempt:
     def load(self) -> None:
         """Construct the adapter and load it."""
         self._before = memory.resident_bytes()
-        self.adapter = registry.resolve(self.spec.adapter)(self.spec)
+        adapter_class = registry.resolve(self.spec.adapter)
+        adapter_class.check_options(self.spec.options)
+        self.adapter = adapter_class(self.spec)
         self.adapter.load()
         self._undo_if_abandoned()
 

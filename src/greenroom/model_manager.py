@@ -535,6 +535,8 @@ class ModelManager:
         latest = now + self.settings.evict_check_interval_ms / 1000
         due = min(self._ledger.next_due(), latest)
         if self._timer is not None:
+            if self._timer.when() <= due:
+                return
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 

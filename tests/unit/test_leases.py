@@ -116,3 +116,13 @@ async def test_a_lease_shows_its_state(manager: ModelManager) -> None:
     assert repr(lease) == "<Lease of b by x, new>"
     async with lease:
         assert repr(lease) == "<Lease of b by x, held>"
+
+
+async def test_a_lease_that_outlives_the_manager_is_released_without_an_error(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    await manager.initialize()
+    async with manager.lease("a"), manager.lease("b"):
+        await manager.shutdown(drain_timeout_ms=0)
+        assert stage.loaded == 0
