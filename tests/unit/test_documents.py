@@ -1,0 +1,55 @@
+"""What the documents show, run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(document: str) -> list[str]:
+    """Return the Python examples of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def run(code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readmes_library_example_speaks(tmp_path: Path) -> None:
+    told = run(blocks("README.md")[0], tmp_path)
+    assert told.startswith("piper-en-us-joe-medium: ready and pinned")
+    assert "ready: loaded in" in told
+
+
+def test_the_adapter_tutorial_builds_a_voice_that_speaks(tmp_path: Path) -> None:
+    adapter, use = blocks("docs/adapters.md")
+    (tmp_path / "buzz.py").write_text(adapter)
+    assert run(use, tmp_path) == "0.76 s\n"
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/adapters.md"]
+)
+def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:
+    text = (ROOT / document).read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert ((ROOT / document).parent / target).exists(), target
+
+
+def test_the_readme_is_within_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
