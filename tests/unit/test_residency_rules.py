@@ -37,8 +37,10 @@ from greenroom.residents import (
 )
 
 PROFILES = {
-    "thorough": settings(max_examples=2_000, stateful_step_count=60, deadline=None),
-    "default": settings(max_examples=100, stateful_step_count=50, deadline=None),
+    "thorough": settings(
+        max_examples=3_000, stateful_step_count=60, deadline=None, report_multiple_bugs=False
+    ),
+    "default": settings(max_examples=400, stateful_step_count=50, deadline=None),
     "mutants": settings(
         max_examples=60,
         stateful_step_count=40,
@@ -402,7 +404,7 @@ class Plain:
         life.footprint = life.footprint if footprint is None else footprint
         out = [self.grant(caller, life) for caller in life.aboard]
         life.aboard = []
-        return out
+        return out + self.advance(now)
 
     def failed(self, model_id: str, now: float, *, gone: bool) -> list[str]:
         life = self.lives[model_id]
@@ -468,6 +470,9 @@ models = st.sampled_from(MODELS)
 
 class Shell(RuleBasedStateMachine):
     """Everything that can happen to a ledger, in any order."""
+
+    sound = False
+    """Whether the last step kept the contract."""
 
     @initialize(
         policy=policies,
@@ -557,12 +562,11 @@ class Shell(RuleBasedStateMachine):
     # Operators
 
     @rule(model_id=models)
-    def pin(self, model_id: str) -> None:
-        self.expect(self.ledger.pin(model_id, self.now), "pin", model_id)
-
-    @rule(model_id=models)
-    def unpin(self, model_id: str) -> None:
-        self.expect(self.ledger.unpin(model_id, self.now), "unpin", model_id)
+    def pin_or_unpin(self, model_id: str) -> None:
+        if self.ledger.is_pinned(model_id):
+            self.expect(self.ledger.unpin(model_id, self.now), "unpin", model_id)
+        else:
+            self.expect(self.ledger.pin(model_id, self.now), "pin", model_id)
 
     @precondition(lambda self: self.ready() or self.ledger_in(State.DRAINING))
     @rule(pick=picks)
@@ -578,7 +582,7 @@ class Shell(RuleBasedStateMachine):
         out = self.ledger.end_drain(resident.model_id, self.now)
         self.expect(out, "end_drain", resident.model_id)
 
-    @precondition(lambda self: self.steps >= 30 and not self.closed)
+    @precondition(lambda self: self.steps >= 60 and not self.closed)
     @rule()
     def close(self) -> None:
         self.closed = True
@@ -594,44 +598,49 @@ class Shell(RuleBasedStateMachine):
 
     # Engines
 
-    @precondition(lambda self: self.ledger_in(State.LOADING))
-    @rule(pick=picks)
-    def warm(self, pick: int) -> None:
-        resident = chosen(self.ledger_in(State.LOADING), pick)
-        self.ledger.warming(resident, 0.5)
-        self.expect(None, "warming", resident.model_id)
+    @precondition(lambda self: self.arriving())
+    @rule(pick=picks, measured=st.sampled_from([None, None, 0, 2, 7]), warm=st.booleans())
+    def land(self, pick: int, measured: int | None, warm: bool) -> None:
+        resident = chosen(self.arriving(), pick)
+        if warm:
+            self.ledger.warming(resident, 0.5)
+            self.expect(None, "warming", resident.model_id)
+        else:
+            self.ready_at[resident] = self.used_at[resident] = self.now
+            out = self.ledger.loaded(resident, object(), self.now, footprint=measured)
+            self.expect(out, "loaded", resident.model_id, measured, self.now)
 
-    @precondition(lambda self: self.ledger_in(State.LOADING, State.WARMING))
-    @rule(pick=picks, measured=st.sampled_from([None, None, 0, 2, 7]))
-    def land(self, pick: int, measured: int | None) -> None:
-        resident = chosen(self.ledger_in(State.LOADING, State.WARMING), pick)
-        self.ready_at[resident] = self.used_at[resident] = self.now
-        out = self.ledger.loaded(resident, object(), self.now, footprint=measured)
-        self.expect(out, "loaded", resident.model_id, measured, self.now)
-
-    @precondition(lambda self: self.ledger_in(State.LOADING, State.WARMING))
+    @precondition(lambda self: self.arriving())
     @rule(pick=picks, gone=st.booleans())
     def fail(self, pick: int, gone: bool) -> None:
-        resident = chosen(self.ledger_in(State.LOADING, State.WARMING), pick)
+        resident = chosen(self.arriving(), pick)
         out = self.ledger.failed(resident, "boom", self.now, gone=gone)
         self.expect(out, "failed", resident.model_id, self.now, gone=gone)
 
     @precondition(lambda self: self.ledger_in(State.UNLOADING))
-    @rule(pick=picks)
-    def overdue(self, pick: int) -> None:
+    @rule(pick=picks, overdue=st.sampled_from([False, False, True]))
+    def go(self, pick: int, overdue: bool) -> None:
         resident = chosen(self.ledger_in(State.UNLOADING), pick)
         self.promised.discard(resident)
-        self.expect(self.ledger.overdue(resident, self.now), "overdue", resident.model_id)
-
-    @precondition(lambda self: self.ledger_in(State.UNLOADING))
-    @rule(pick=picks)
-    def go(self, pick: int) -> None:
-        resident = chosen(self.ledger_in(State.UNLOADING), pick)
-        self.promised.discard(resident)
+        if overdue:
+            self.expect(self.ledger.overdue(resident, self.now), "overdue", resident.model_id)
+            return
         self.leases = [lease for lease in self.leases if lease[0] is not resident]
         self.streams = [stream for stream in self.streams if stream is not resident]
         self.expect(self.ledger.gone(resident, self.now), "gone", resident.model_id)
         assert resident.instance is None
+
+    @rule(wanted=st.lists(models, min_size=1, max_size=4))
+    def visit(self, wanted: list[str]) -> None:
+        """Let callers come and go, and engines keep up with them."""
+        for model_id in wanted:
+            self.ask(model_id, "cal")
+            while self.ledger_in(State.UNLOADING):
+                self.go(0, overdue=False)
+            while self.arriving():
+                self.land(0, None, warm=False)
+            if self.leases:
+                self.release(-1)
 
     # The clock
 
@@ -656,6 +665,7 @@ class Shell(RuleBasedStateMachine):
     ) -> None:
         """Check what the ledger decided, and that a plain one decides the same."""
         self.steps += 1
+        self.sound = False
         decided = list(out or ())
         if self.punctual and self.ledger.next_due() <= self.now:
             decided += self.ledger.tick(self.now)
@@ -741,13 +751,14 @@ class Shell(RuleBasedStateMachine):
         if self.punctual:
             self.nobody_waits_in_vain()
             self.the_plain_ledger_agrees()
+        self.sound = True
 
     def hard_cap_is_never_exceeded(self) -> None:
         if self.policy.cap_policy == "hard":
             assert len(self.ledger.residents) <= self.policy.resident_cap
 
     def loads_in_parallel_are_bounded(self) -> None:
-        loading = self.ledger_in(State.LOADING, State.WARMING)
+        loading = self.arriving()
         assert len(loading) <= self.policy.max_parallel_loads
 
     def references_are_exactly_the_leases(self) -> None:
@@ -772,7 +783,7 @@ class Shell(RuleBasedStateMachine):
         movable = [r for r in staying if not r.pinned]
         kept = [r for r in movable if r.kept]
         assert room._count == len(residents)
-        assert room._loading == len(self.ledger_in(State.LOADING, State.WARMING))
+        assert room._loading == len(self.arriving())
         assert room._leaving == len(residents) - len(staying)
         assert room._promised == len(self.promised)
         assert {r for r in residents if r.promised} == self.promised
@@ -815,12 +826,12 @@ class Shell(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """When everything has ended, nothing is left and nothing is booked."""
-        if not hasattr(self, "ledger"):
+        if not self.sound:
             return
         if not self.closed:
             self.close()
-        while loading := self.ledger_in(State.LOADING, State.WARMING):
-            self.fail(self.ledger_in(State.LOADING, State.WARMING).index(loading[0]), True)
+        while self.arriving():
+            self.fail(0, gone=True)
         while self.leases:
             self.release(0)
         while self.streams:
@@ -828,7 +839,7 @@ class Shell(RuleBasedStateMachine):
         while self.speakers():
             self.expel(0)
         while self.ledger_in(State.UNLOADING):
-            self.go(0)
+            self.go(0, overdue=False)
         room = self.ledger.room
         assert not self.ledger.residents
         assert not self.open_tickets
@@ -841,6 +852,9 @@ class Shell(RuleBasedStateMachine):
 
     def ledger_in(self, *states: State) -> list[Resident]:
         return [r for r in self.ledger.residents if r.state in states]
+
+    def arriving(self) -> list[Resident]:
+        return self.ledger_in(State.LOADING, State.WARMING)
 
     def ready(self) -> list[Resident]:
         return self.ledger_in(State.READY)
