@@ -316,6 +316,10 @@ class ModelManager:
         await self._drained(resident)
         departure = self._departures.get(resident.number)
         if departure is None:
+            if self._ledger.get(model_id) is resident:
+                raise UnloadError(
+                    model_id, "its load hangs; its room stays booked until that ends."
+                )
             return
         done, _ = await asyncio.wait([departure], timeout=UNLOAD_LIMIT_S)
         problem = departure.result() if done else f"it takes over {UNLOAD_LIMIT_S:g} s."
