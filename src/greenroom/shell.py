@@ -1,0 +1,328 @@
+"""Carries out what the ledger decides, and reports back to it.
+
+Every change of state is one synchronous call of the ledger followed by `carry_out`; nothing is
+awaited between reading state and changing it. Loads and unloads are tasks of the shell's own, so a
+caller that gives up ends only its own wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+from collections.abc import Callable, Coroutine, Hashable, Iterable
+from typing import Any
+
+from greenroom.adapter import TTSAdapter
+from greenroom.catalog import Catalog
+from greenroom.config import ManagerSettings
+from greenroom.errors import (
+    CapacityError,
+    ManagerClosedError,
+    ModelLoadError,
+    ModelManagerError,
+)
+from greenroom.footprints import Footprints
+from greenroom.hosting import ModelHost
+from greenroom.journal import Journal, Kind
+from greenroom.lifecycle import Hung, Lifecycle
+from greenroom.residency import Residency
+from greenroom.residents import (
+    Decision,
+    Demand,
+    Granted,
+    Joined,
+    Load,
+    Reason,
+    Refused,
+    Resident,
+    State,
+    Ticket,
+    Unload,
+    Wait,
+)
+from greenroom.settings import policy_for
+from greenroom.speech import ModelSpec
+from greenroom.threads import Lane
+
+logger = logging.getLogger(__name__)
+
+UNLOAD_LIMIT_S = 10.0
+"""An unload that takes longer is overdue: nobody counts on its room until it really ends."""
+
+
+class Shell:
+    """The ledger's hands: tasks, threads, timer and journal of one manager."""
+
+    def __init__(self, settings: ManagerSettings, catalog: Catalog) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.journal = Journal()
+        self.ledger = Residency(policy_for(settings, catalog))
+        self.departures: dict[int, asyncio.Task[str | None]] = {}
+        """The unloads under way, by the number of the resident; each returns its problem."""
+        self.now: Callable[[], float] = not_running
+        """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
+        self._footprints = Footprints(catalog)
+        self._lifecycle = Lifecycle(
+            load_limit=settings.load_timeout_ms / 1000,
+            unload_limit=UNLOAD_LIMIT_S,
+            warmup_text=settings.warmup_text,
+        )
+        self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
+        self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
+        self._hosts: dict[int, ModelHost] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.now is not not_running
+
+    async def start(self) -> None:
+        """Take the time from the running loop, and read what earlier runs measured."""
+        self.now = asyncio.get_running_loop().time
+        await self._speaking.run(self._footprints.read)
+
+    async def stop_streams(self) -> None:
+        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
+        for host in list(self._hosts.values()):
+            host.retire()
+            host.stop_all()
+        await self.until(lambda: not any(r.streams for r in self.ledger.residents), UNLOAD_LIMIT_S)
+
+    async def expel_all(self) -> None:
+        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
+        self._lifecycle.close()
+        for resident in list(self.ledger.residents):
+            if resident.streams:
+                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
+            elif resident.state in (State.READY, State.DRAINING):
+                self.carry_out(self.ledger.expel(resident.model_id))
+        await self.until(lambda: all(r.streams for r in self.ledger.residents), UNLOAD_LIMIT_S)
+        for resident in self.ledger.residents:
+            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
+
+    async def end(self) -> None:
+        """End every task, whatever it waits for, and remember what was measured."""
+        self.now = not_running
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._speaking.run(self._footprints.write)
+        self._speaking.close()
+        self.journal.close()
+
+    async def request(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
+        """Ask the ledger for a model that was no hit, and wait for its answer."""
+        waiter: asyncio.Future[TTSAdapter] = asyncio.get_running_loop().create_future()
+        ticket, decisions = self.ledger.request(self._demand(spec), owner, self.now())
+        self._waiters[ticket] = waiter
+        self.carry_out(decisions)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                waiter.exception()
+            self.carry_out(self.ledger.cancel(ticket, self.time()))
+            raise
+        finally:
+            del self._waiters[ticket]
+
+    def carry_out(self, decisions: Iterable[Decision], error: ModelLoadError | None = None) -> None:
+        """Do what the ledger decided, write it down, and set the timer for what is due next."""
+        for decision in decisions:
+            match decision:
+                case Load(resident):
+                    self.note(Kind.LOADING, resident.model_id, Reason.ASKED)
+                    self._own(self._bring_in(resident), f"load {resident.model_id}")
+                case Unload(resident, reason):
+                    self.note(Kind.UNLOADING, resident.model_id, reason)
+                    departure = self._own(self._take_out(resident), f"unload {resident.model_id}")
+                    self.departures[resident.number] = departure
+                case Granted(ticket, resident):
+                    self._answer(ticket, resident.instance)
+                case Joined(ticket):
+                    self.note(Kind.JOINED, ticket.model_id, "shares the load", ticket.owner)
+                case Wait(ticket):
+                    self.note(Kind.WAITING, ticket.model_id, "for room", ticket.owner)
+                case Refused(ticket, reason):
+                    self.note(Kind.REFUSED, ticket.model_id, reason, ticket.owner)
+                    self._answer(ticket, refusal(decision, error))
+        self._changed.set()
+        self._set_timer()
+
+    def _answer(self, ticket: Ticket, answer: TTSAdapter | ModelManagerError) -> None:
+        waiter = self._waiters.get(ticket)
+        if waiter is None or waiter.done():
+            return
+        if isinstance(answer, ModelManagerError):
+            waiter.set_exception(answer)
+        else:
+            waiter.set_result(answer)
+
+    async def _bring_in(self, resident: Resident) -> None:
+        spec = self.catalog.get(resident.model_id)
+        quiet = not any(r.streams for r in self.ledger.residents)
+        try:
+            arrival = await self._lifecycle.bring_in(
+                spec, functools.partial(self._warming, resident), quiet=quiet
+            )
+        except Hung as hung:
+            self._failed(resident, hung.error, gone=False)
+            await self._lifecycle.end_of(hung)
+            self.note(Kind.GONE, resident.model_id, "the hanging load has ended")
+            self.carry_out(self.ledger.gone(resident, self.time()))
+            return
+        except ModelLoadError as error:
+            self._failed(resident, error, gone=True)
+            return
+        host = self._host(resident, arrival.adapter)
+        arrival.adapter._host = self._hosts[resident.number] = host
+        footprint = (
+            None if arrival.footprint is None else self._footprints.record(spec, arrival.footprint)
+        )
+        took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
+        logger.info("model %s is ready: %s", resident.model_id, took)
+        self.note(Kind.READY, resident.model_id, took)
+        self.carry_out(
+            self.ledger.loaded(
+                resident,
+                arrival.adapter,
+                self.time(),
+                warmup_s=arrival.warmup_s,
+                footprint=footprint,
+            )
+        )
+
+    def _warming(self, resident: Resident, load_s: float) -> None:
+        self.ledger.warming(resident, load_s)
+        self.note(Kind.WARMING, resident.model_id, f"loaded in {load_s:.3f} s")
+        self._changed.set()
+
+    def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
+        logger.error("%s", error)
+        self.note(Kind.FAILED, resident.model_id, error.problem)
+        self.carry_out(self.ledger.failed(resident, error.problem, self.time(), gone=gone), error)
+
+    async def _take_out(self, resident: Resident) -> str | None:
+        """Unload, report, and return what went wrong, if anything."""
+        host = self._hosts.pop(resident.number, None)
+        if host is not None:
+            host.retire()
+        adapter, resident.instance = resident.instance, None
+        end = self._lifecycle.take_out(adapter)
+        del adapter
+        done, _ = await asyncio.wait([end], timeout=UNLOAD_LIMIT_S)
+        if not done:
+            logger.error(
+                "model %s hangs while it unloads; its room stays booked", resident.model_id
+            )
+            self.note(Kind.OVERDUE, resident.model_id, "the engine hangs; its room stays booked")
+            self.carry_out(self.ledger.overdue(resident, self.time()))
+            await asyncio.wait([end])
+        raised = end.exception()
+        problem = None if raised is None else f"{type(raised).__name__}: {raised}"
+        if problem is not None:
+            logger.error("model %s did not unload cleanly: %s", resident.model_id, problem)
+        self.note(Kind.GONE, resident.model_id, problem or "its memory is given back")
+        self.departures.pop(resident.number, None)
+        self.carry_out(self.ledger.gone(resident, self.time()))
+        return problem
+
+    def _host(self, resident: Resident, adapter: TTSAdapter) -> ModelHost:
+        def opened() -> None:
+            self._lifecycle.disturb()
+            self.ledger.open_stream(resident)
+
+        def closed() -> None:
+            decisions = self.ledger.close_stream(resident, self.time())
+            if decisions is not None:
+                self.carry_out(decisions)
+            self._changed.set()
+
+        return ModelHost(
+            resident.model_id,
+            lane=self._speaking,
+            concurrency=adapter.concurrency,
+            limit=self.settings.load_timeout_ms / 1000,
+            opened=opened,
+            closed=closed,
+        )
+
+    def _demand(self, spec: ModelSpec) -> Demand:
+        ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
+        return Demand(spec.model_id, spec.device, self._footprints.expected(spec), ttl)
+
+    def _own(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine, name=f"greenroom {name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._disown)
+        return task
+
+    def _disown(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.critical("%s failed", task.get_name(), exc_info=task.exception())
+
+    async def until(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Wait until `condition` holds, looking at every change; whether it came in time."""
+        try:
+            async with asyncio.timeout(limit):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return condition()
+        return True
+
+    def _set_timer(self) -> None:
+        if not self.running:
+            return
+        now = self.now()
+        latest = now + self.settings.evict_check_interval_ms / 1000
+        due = min(self.ledger.next_due(), latest)
+        if self._timer is not None:
+            if self._timer.when() <= due:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.carry_out(self.ledger.tick(self.now()))
+
+    def time(self) -> float:
+        """Return the loop's time, also after the end."""
+        return asyncio.get_running_loop().time()
+
+    def note(self, kind: Kind, model_id: str, reason: str, owner: Hashable = None) -> None:
+        name = None if owner is None else str(owner)
+        self.journal.record(kind, model_id, reason, self.time(), owner=name)
+
+
+def not_running() -> float:
+    """Be the clock of a manager that does not run."""
+    raise ManagerClosedError(
+        "the manager is not running; call `await manager.initialize()`, or use `async with`."
+    )
+
+
+def refusal(decision: Refused, error: ModelLoadError | None) -> ModelManagerError:
+    """Return the error for one caller; callers share the cause, not the error."""
+    model_id, wait = decision.ticket.model_id, decision.retry_after
+    match decision.reason:
+        case Reason.SHUTDOWN:
+            return ManagerClosedError("the manager is shutting down; ask another worker.")
+        case Reason.LOAD_FAILED if error is not None:
+            own = type(error)(model_id, error.problem, wait)
+            own.__cause__ = error.__cause__
+            return own
+        case Reason.BACKING_OFF | Reason.LOAD_FAILED:
+            return ModelLoadError(model_id, decision.problem, wait)
+    return CapacityError(model_id, decision.reason, wait)
