@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install serve demo test check format bench mutants protos clean
+.PHONY: help install serve demo test check format bench mutants protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -52,6 +52,9 @@ protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an env
 	.venv-protos/bin/python -m pip install --quiet --group protos
 	.venv-protos/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=src \
 	  --pyi_out=src --grpc_python_out=src proto/greenroom/v1/tts.proto
+
+docs: install ## regenerate docs/cli.md from the command line's own help
+	$(BIN)/python -m greenroom.cli.reference > docs/cli.md
 
 clean: ## remove what was built
 	rm -rf .venv .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out

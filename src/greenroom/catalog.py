@@ -160,7 +160,7 @@ def _without_clashes(
 
 def _configured(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
     """Return the model of one entry of `models`, checked as far as its adapter can."""
-    base = _basis(entry, known)
+    original = _basis(entry, known)
     own = {
         "device": entry.device,
         "languages": entry.languages,
@@ -170,8 +170,8 @@ def _configured(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
         "aliases": entry.aliases,
     }
     given = {key: value for key, value in own.items() if value not in (None, ())}
-    options = {**base.options, **entry.options}
-    spec = replace(base, options=options, **given)  # type: ignore[arg-type]
+    options = {**original.options, **entry.options}
+    spec = replace(original, options=options, **given)  # type: ignore[arg-type]
     try:
         registry.resolve(spec.adapter).check_options(spec.options)
     except InvalidInputError as error:

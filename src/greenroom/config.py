@@ -133,9 +133,12 @@ class WorkerSettings(_Section):
     @classmethod
     def _is_address(cls, address: str) -> str:
         host, _, port = address.rpartition(":")
-        good = port.isascii() and port.isdecimal() and int(port) < 65_536 and host
-        if not good and not address.removeprefix("unix:").startswith("/"):
-            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051")
+        if address.startswith("unix:"):
+            good = address != "unix:"
+        else:
+            good = bool(host) and port.isascii() and port.isdecimal() and int(port) < 65_536
+        if not good:
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051, or unix:/path")
         return address
 
 
@@ -219,15 +222,15 @@ def _says(content: Any, keys: list[str]) -> bool:
     return not isinstance(content, Mapping)
 
 
-def _anchored(content: dict[str, Any], base: Path) -> dict[str, Any]:
+def _anchored(content: dict[str, Any], place: Path) -> dict[str, Any]:
     """Make the relative paths of a file relative to where the file is; leave the rest as it is."""
 
     def anchor(holder: Any, key: str) -> Any:
         found = holder.get(key) if isinstance(holder, dict) else None
         if isinstance(found, str):
-            return {**holder, key: _under(base, found)}
+            return {**holder, key: _under(place, found)}
         if isinstance(found, list):
-            return {**holder, key: [_under(base, each) for each in found]}
+            return {**holder, key: [_under(place, each) for each in found]}
         return holder
 
     anchored = dict(content)
@@ -238,5 +241,5 @@ def _anchored(content: dict[str, Any], base: Path) -> dict[str, Any]:
     return anchored
 
 
-def _under(base: Path, name: Any) -> Any:
-    return str(base / os.path.expanduser(name)) if isinstance(name, str) else name
+def _under(place: Path, name: Any) -> Any:
+    return str(place / os.path.expanduser(name)) if isinstance(name, str) else name

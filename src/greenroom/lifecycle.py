@@ -61,6 +61,7 @@ class Attempt:
 
     def load(self) -> None:
         """Construct the adapter and load it."""
+        memory.keep_little()
         self._before = memory.resident_bytes()
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)

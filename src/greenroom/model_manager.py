@@ -275,6 +275,8 @@ class ModelManager:
         finally:
             if not drained:
                 self._shell.carry_out(self._ledger.end_drain(resident.model_id, self._shell.time()))
+                if resident.state is State.READY:
+                    self._shell.note(Kind.READY, resident.model_id, "the drain was taken back")
         if not drained:
             raise ModelInUseError(resident.model_id, owners_of(resident), resident.streams)
 

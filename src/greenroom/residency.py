@@ -59,7 +59,6 @@ class Residency:
         self._number = 0
         self._closed = False
         self._crowded = False  # whether somebody waits in line, or there are too many
-        self._pressed = False  # whether a release may change more than its own resident
 
     # Requests
 
@@ -87,12 +86,11 @@ class Residency:
         refusal = self._refuse_at_once(demand, ticket, now)
         if refusal is not None:
             self._refuse(refusal, out)
-            return ticket, out
-        self.waiting.add(demand, ticket, parked=resident is not None)
-        if resident is None:
-            out += self._advance(now)
-        if ticket in self.waiting:
-            out.append(Wait(ticket, ticket.deadline))
+        else:
+            self.waiting.add(demand, ticket, parked=resident is not None)
+            out = self._advance(now)
+            if ticket in self.waiting:
+                out.append(Wait(ticket, ticket.deadline))
         return ticket, out
 
     def _refuse_at_once(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
@@ -105,9 +103,9 @@ class Residency:
         if self.room.too_big(demand):
             return Refused(ticket, Reason.TOO_BIG)
         if self.room.opens_at(demand, now) > ticket.deadline:
-            return Refused(ticket, Reason.NO_ROOM, self._retry_after(demand, now))
+            return Refused(ticket, Reason.NO_ROOM, self.room.retry_after(demand, now))
         if self.waiting.count >= self.policy.max_waiting:
-            return Refused(ticket, Reason.LINE_FULL, self._retry_after(demand, now))
+            return Refused(ticket, Reason.LINE_FULL, self.room.retry_after(demand, now))
         return None
 
     def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
@@ -142,7 +140,7 @@ class Residency:
         if resident.holders or resident.streams:
             return None
         resident.idle_since = now
-        if resident.watched and not self._pressed:
+        if resident.watched and not self._closed:
             return None
         return self._became_idle(resident, now)
 
@@ -198,6 +196,7 @@ class Residency:
         out: list[Decision] = []
         if resident.in_use:
             self.room.leave(resident, promised=False)
+            self._due.discard(resident)
             resident.state = State.DRAINING
             resident.watched = False
             self._ready.pop(model_id, None)
@@ -217,11 +216,11 @@ class Residency:
         out: list[Decision] = []
         for ticket in self.waiting.take(model_id):
             self._grant(ticket, resident, now, out)
-        return out
+        return out + self._advance(now)
 
     def close(self) -> list[Decision]:
         """Refuse everybody who waits, and every later request, hits included."""
-        self._closed = self._pressed = True
+        self._closed = True
         self._ready.clear()
         out: list[Decision] = []
         for ticket in self.waiting.everybody():
@@ -315,7 +314,7 @@ class Residency:
                 resident.watched = False
         out += self._advance(now)
         for ticket in self.waiting.timed_out(now):
-            wait = self._retry_after(self.waiting.demand(ticket), now)
+            wait = self.room.retry_after(self.waiting.demand(ticket), now)
             self._refuse(Refused(ticket, Reason.TIMED_OUT, wait), out)
         return out + self._advance(now)
 
@@ -356,7 +355,6 @@ class Residency:
             while (victim := self.room.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
         self._crowded = bool(self.waiting.lines()) or self.room.crowded()
-        self._pressed = self._crowded or self._closed
         return out
 
     def _serve(self, line: Line, now: float, out: list[Decision]) -> None:
@@ -374,16 +372,9 @@ class Residency:
         opens_at = self.room.opens_at(place.demand, now)
         for ticket in list(place.tickets):
             if opens_at > ticket.deadline:
-                wait = self._retry_after(place.demand, now)
+                wait = self.room.retry_after(place.demand, now)
                 self._refuse(Refused(ticket, Reason.NO_ROOM, wait), out)
         return not place.tickets
-
-    def _retry_after(self, demand: Demand, now: float) -> float | None:
-        """Return in how many seconds room can first exist; `None` if by the rules it never can."""
-        opens_at = self.room.opens_at(demand, now)
-        if math.isinf(opens_at):
-            return None
-        return opens_at - now if opens_at > now else self.policy.first_retry
 
     # Bookkeeping
 
@@ -420,7 +411,7 @@ class Residency:
             out: list[Decision] = []
             self._leave(resident, Reason.UNLOADED, out)
             return out + self._advance(now)
-        if resident.state is State.READY and not resident.watched:
+        if resident.state is State.READY:
             self._watch(resident)
         return self.tick(now)
 

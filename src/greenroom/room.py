@@ -106,15 +106,12 @@ class Room:
         self._admit(resident, now)
 
     def _admit(self, resident: Resident, now: float) -> None:
-        """Count and index a model among those that may leave one day."""
+        """Count a model among those that may leave one day."""
         self._movable += 1
-        if resident.state is State.READY:
-            if now < resident.keep_until:
-                resident.kept = True
-                self._kept += 1
-                self._maturing.add(resident)
-            if not resident.in_use:
-                self.offer(resident)
+        if resident.state is State.READY and now < resident.keep_until:
+            resident.kept = True
+            self._kept += 1
+            self._maturing.add(resident)
 
     def _exempt(self, resident: Resident) -> None:
         """Undo `take` or `_admit`."""
@@ -200,7 +197,7 @@ class Room:
                 break
             victims.append(victim)
             too_many -= 1
-            too_much -= victim.footprint if victim.device == demand.device else 0
+            too_much -= victim.footprint  # another device's only when none are missing
         if too_much > 0 or (too_many > 0 and self._policy.cap_policy == "hard"):
             for victim in victims:
                 self.offer(victim)
@@ -237,6 +234,13 @@ class Room:
         if not self._movable:
             return math.inf
         return max(now, self._maturing.bound()) if self._kept == self._movable else now
+
+    def retry_after(self, demand: Demand, now: float) -> float | None:
+        """Return in how many seconds room can first exist; `None` if by the rules it never can."""
+        opens_at = self.opens_at(demand, now)
+        if math.isinf(opens_at):
+            return None
+        return opens_at - now if opens_at > now else self._policy.first_retry
 
     def _missing_bytes(self, demand: Demand) -> float:
         return self.booked[demand.device] + demand.footprint - self._budget(demand.device)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,19 +19,13 @@ T = TypeVar("T")
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
-_inside = 0
-_inside_lock = threading.Lock()
+_inside: deque[None] = deque()
+"""One item for each call that is inside; a deque, so that the event loop waits for no lock."""
 
 
 def calls_inside() -> int:
     """Return how many calls of all lanes have been started and have not delivered their outcome."""
-    return _inside
-
-
-def _count(change: int) -> None:
-    global _inside
-    with _inside_lock:
-        _inside += change
+    return len(_inside)
 
 
 class OverdueError(TimeoutError):
@@ -76,7 +71,7 @@ class Lane:
         """Start `call` now, whatever else runs; the future is done when its thread has left it."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         worker = self._resting.pop() if self._resting else self._new_worker()
-        _count(+1)
+        _inside.append(None)
         worker.jobs.put((call, future))
         future.add_done_callback(lambda _: self._rest(worker))
         return future
@@ -127,7 +122,7 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         while (job := self.jobs.get()) is not None:
             _do(*job)
-            _count(-1)
+            _inside.pop()
             del job
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from greenroom.cli.app import command
-from greenroom.cli.console import CommandError, note, say_error
+from greenroom.cli.console import CommandError, logging_restored, say_error
 from greenroom.errors import ModelManagerError
 
 __all__ = ["main"]
@@ -24,6 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     An error is one line on standard error; `--debug` adds the traceback.
     """
+    with logging_restored():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         outcome = command().main(arguments, prog_name="greenroom", standalone_mode=False)
     except (ModelManagerError, CommandError) as error:
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except UsageProblem as error:
         return _refuse(error)
-    except Exception as error:  # noqa: BLE001 - whatever it is, people get a line, not a traceback
+    except Exception as error:  # whatever it is, people get a line and not a traceback
         logger.debug("where it happened:", exc_info=error)
         say_error(f"{type(error).__name__}: {error} (a fault of greenroom's; see --debug)")
         return 1
@@ -44,5 +49,4 @@ def _refuse(error: Exception) -> int:
     path = context.command_path if context is not None else "greenroom"
     problem = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
     say_error(f"{problem}; `{path} --help` shows how.")
-    note(context.get_usage() if context is not None else "")
     return 2

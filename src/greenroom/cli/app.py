@@ -9,8 +9,13 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from greenroom.cli import check, demo, listing, residents, say, serve
-from greenroom.cli.console import configure_logging, out
+from greenroom.cli.check import check
+from greenroom.cli.console import configure_logging, tell
+from greenroom.cli.demo import demo
+from greenroom.cli.listing import ls, ps
+from greenroom.cli.residents import explain, load, unload
+from greenroom.cli.say import say
+from greenroom.cli.serve import serve
 
 app = typer.Typer(
     name="greenroom",
@@ -28,7 +33,7 @@ def command() -> Any:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        out.print(f"greenroom {version('greenroom')}")
+        tell(f"greenroom {version('greenroom')}")
         raise typer.Exit
 
 
@@ -43,7 +48,9 @@ def greenroom(
     ] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version."),
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Keeps speech voices ready to speak."""
@@ -66,13 +73,7 @@ def _help(context: typer.Context) -> None:
     raise typer.Exit
 
 
-app.command("serve")(serve.serve)
-app.command("say")(say.say)
-app.command("ls")(listing.ls)
-app.command("ps")(listing.ps)
-app.command("load")(residents.load)
-app.command("unload")(residents.unload)
-app.command("explain")(residents.explain)
+for each in (serve, say, ls, ps, load, unload, explain, demo):
+    app.command()(each)
 app.add_typer(config, name="config")
-config.command("check")(check.check)
-app.command("demo")(demo.demo)
+config.command()(check)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
+
+from greenroom.cli.tables import table_lines
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
-
-_UNBOUNDED = 10_000
-"""Columns of a table that is read by a program: nothing is cut or wrapped."""
 
 
 class CommandError(Exception):
@@ -29,9 +29,14 @@ def say_error(message: object) -> None:
     err.print(f"[red bold]error:[/] {escape(text)}", soft_wrap=True)
 
 
+def tell(text: str) -> None:
+    """Print text to standard output, as it is."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
 def note(text: str) -> None:
     """Print a remark to standard error."""
-    err.print(escape(text), soft_wrap=True)
+    err.print(text, markup=False, soft_wrap=True)
 
 
 def working(text: str) -> AbstractContextManager[Any]:
@@ -41,40 +46,40 @@ def working(text: str) -> AbstractContextManager[Any]:
 
 def print_json(content: Any) -> None:
     """Print `content` for programs."""
-    out.print(json.dumps(content, indent=2, ensure_ascii=False), markup=False, soft_wrap=True)
+    tell(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    wraps: Collection[str] = (),
+    right: Collection[str] = (),
+    indent: int = 0,
 ) -> None:
-    """Print rows under headings; the columns named in `right` are numbers.
+    """Print a table to standard output, fitted to the terminal if it is one."""
+    width = out.width - indent if out.is_terminal else None
+    head, *body = table_lines(headings, rows, wraps=wraps, right=right, width=width)
+    out.print(Text(" " * indent + head, style="bold"), soft_wrap=True)
+    for line in body:
+        tell(" " * indent + line)
 
-    The first column is never cut. On a terminal the others wrap, elsewhere nothing does.
-    """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    numbers = set(right)
-    for place, heading in enumerate(headings):
-        justify: Any = "right" if heading in numbers else "left"
-        table.add_column(
-            heading, justify=justify, no_wrap=place == 0 or heading in numbers, overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    if out.is_terminal:
-        out.print(table)
-        return
-    with out.capture() as captured:
-        out.print(table, width=_UNBOUNDED, soft_wrap=False, crop=False)
-    for line in captured.get().splitlines():
-        out.print(line.rstrip(), markup=False, soft_wrap=True)
+
+@contextlib.contextmanager
+def logging_restored() -> Iterator[None]:
+    """Leave logging, at the end, as it was."""
+    logger = logging.getLogger("greenroom")
+    level, handlers = logger.level, logger.handlers[:]
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 def configure_logging(level: int) -> None:
     """Send what Greenroom logs to standard error; the only place where logging is set up."""
     logger = logging.getLogger("greenroom")
-    for handler in logger.handlers[:]:
-        if isinstance(handler, _ToStandardError):
-            logger.removeHandler(handler)
     handler = _ToStandardError()
     form = "%(asctime)s %(levelname)s %(message)s" if level < logging.WARNING else "%(message)s"
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))

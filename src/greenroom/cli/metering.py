@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -17,21 +18,19 @@ class Meter:
 
     def __init__(self) -> None:
         self.audio_s = 0.0
-        self.first_audio_s: float | None = None
-        self._began = time.perf_counter()
-        self._last = self._began
+        self.began_at = self.last_audio_at = time.perf_counter()
+        self.first_audio_at = math.inf
         self._outside = 0.0
 
     def start(self) -> None:
         """Begin now: everything is loaded, or the first text is here."""
-        self._began = self._last = time.perf_counter()
+        self.began_at = self.last_audio_at = time.perf_counter()
         self._outside = 0.0
 
     def count(self, frame: AudioFrame) -> None:
         """Take note of a frame that has just come."""
-        self._last = time.perf_counter()
-        if self.first_audio_s is None:
-            self.first_audio_s = self._last - self._began
+        self.last_audio_at = time.perf_counter()
+        self.first_audio_at = min(self.first_audio_at, self.last_audio_at)
         self.audio_s += frame.samples / frame.sample_rate
 
     @contextlib.contextmanager
@@ -57,17 +56,22 @@ class Meter:
             yield piece
 
     @property
+    def seconds(self) -> float:
+        """The time since the start."""
+        return time.perf_counter() - self.began_at
+
+    @property
     def real_time_factor(self) -> float | None:
         """Seconds of synthesis for a second of audio; `None` if others were slower."""
-        took = self._last - self._began
+        took = self.last_audio_at - self.began_at
         if not self.audio_s or self._outside > _FREE * took:
             return None
         return took / self.audio_s
 
     def __str__(self) -> str:
         parts = [f"{self.audio_s:.2f} s of audio"]
-        if self.first_audio_s is not None:
-            parts.append(f"first audio after {self.first_audio_s:.2f} s")
+        if self.audio_s:
+            parts.append(f"first audio after {self.first_audio_at - self.began_at:.2f} s")
         if self.real_time_factor is not None:
             parts.append(f"real-time factor {self.real_time_factor:.2f}")
         return ", ".join(parts)

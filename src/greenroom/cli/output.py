@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import secrets
 import sys
 import wave
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -88,7 +88,7 @@ async def opened(sink: Sink) -> AsyncIterator[Output]:
         await output.close()
 
 
-def _told(name: str, step: partial[None]) -> None:
+def _told(name: str, step: Callable[[], None]) -> None:
     try:
         step()
     except BrokenPipeError:
@@ -107,12 +107,13 @@ class WavFile:
             raise CommandError(f"{path} is a folder; name a file in it, such as {path}/speech.wav.")
         if not self._place.parent.is_dir():
             raise CommandError(f"there is no folder {self._place.parent}; create it.")
-        self._beside = self._place.with_name(f".{self._place.name}.{os.getpid()}.part")
+        self._beside = self._place.with_name(f".{self._place.name}.{secrets.token_hex(4)}.part")
         try:
-            self._file: BinaryIO | None = self._beside.open("xb")
+            file = self._beside.open("xb")
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
-        self._wave = wave.open(self._file, "wb")
+        self._file: BinaryIO | None = file
+        self._wave = wave.open(file, "wb")  # noqa: SIM115 - closed by `finish` or `abandon`
         self._wave.setparams((1, 2, sample_rate, 0, "NONE", ""))
 
     def write(self, pcm: bytes) -> None:

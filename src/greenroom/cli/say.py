@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,10 +15,16 @@ from greenroom.cli.console import note, working
 from greenroom.cli.metering import Meter
 from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
 from greenroom.cli.reading import pieces
-from greenroom.cli.settings import ConfigFile, MaybeServer, Settings, configuration, options_of
+from greenroom.cli.settings import (
+    ConfigFile,
+    MaybeServer,
+    Settings,
+    configuration,
+    options_of,
+)
 from greenroom.cli.speaking import Request, Source, here, there
 from greenroom.speech import OUTPUT_RATE
-from greenroom.text import check_whole_text
+from greenroom.text import check_source
 
 
 def say(
@@ -29,13 +34,11 @@ def say(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="A WAV file; `-` is standard output."
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="A WAV file; `-` is standard output."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="ID", help="Who says it.")
-    ] = None,
+        str, typer.Option("--model", "-m", metavar="ID", help="Who says it; else the default.")
+    ] = "",
     option: Annotated[
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the voice. Repeatable."),
@@ -48,20 +51,18 @@ def say(
     settings: Settings = None,
     server: MaybeServer = None,
 ) -> None:
-    """Say a text: to a WAV file, to standard output, or aloud.
+    """Say a text, aloud or into a file.
 
     Loads the voice in this process, or lets a worker speak. Reports the time to the first audio
     and the real-time factor on standard error.
     """
     options = options_of(option or [])
     if speed is not None:
-        options["speed"] = speed
+        options["speed"] = str(speed)
     spoken = _whole(text)
     request = Request(model, options, check_rate(rate))
     source = (
-        here(configuration(config, settings), request)
-        if server is None
-        else there(server, request)
+        here(configuration(config, settings), request) if server is None else there(server, request)
     )
     with contextlib.suppress(ClosedPipeError):
         asyncio.run(_say(source, spoken, sink_for(output, rate)))
@@ -71,7 +72,10 @@ def _whole(text: str | None) -> str | None:
     """Return the text, or `None` for standard input."""
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("give a TEXT, or `-` for standard input.")
-    return None if text in (None, "-") else check_whole_text(str(text))
+    if text is None or text == "-":
+        return None
+    check_source(text)
+    return text
 
 
 async def _say(source: Source, text: str | None, sink: Sink) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from greenroom.config import DEFAULT_LISTEN, Config, load_config
+from greenroom.errors import ConfigError
 from greenroom.overlay import assigned
 
 DEFAULT_SERVER = DEFAULT_LISTEN
@@ -27,7 +30,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Override a key of the configuration, such as model_manager.ttl_ms=0. Repeatable.",
+        help="Override a key of the configuration, such as `model_manager.ttl_ms=0`. Repeatable.",
     ),
 ]
 Server = Annotated[
@@ -53,14 +56,30 @@ def configuration(path: Path | None, settings: Sequence[str] | None = None) -> C
     return load_config(path, overrides_of(settings or ()))
 
 
+@contextlib.contextmanager
+def about(path: Path | None) -> Iterator[None]:
+    """Put the name of the file before what is said to be wrong with its content."""
+    try:
+        yield
+    except ConfigError as error:
+        name = name_of(path)
+        problems = [f"{name}: {problem}" for problem in error.problems]
+        raise ConfigError(f"{name}: {error}", problems=problems) from error
+
+
+def name_of(path: Path | None) -> str:
+    """Return what a configuration is called in messages."""
+    return "the configuration" if path is None else str(path)
+
+
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
     """Return what `--set` says, nested like the file."""
     return assigned((key.split("."), value) for key, value in map(_pair, settings))
 
 
-def options_of(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return what `--option` says; what looks like a number is one."""
-    return {key: _number(value) for key, value in map(_pair, pairs)}
+def options_of(pairs: Sequence[str]) -> dict[str, str]:
+    """Return what `--option` says."""
+    return dict(map(_pair, pairs))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -70,10 +89,6 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def described(value: Any) -> dict[str, Any]:
+    """Return a frozen value as JSON has it."""
+    return dataclasses.asdict(value)

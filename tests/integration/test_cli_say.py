@@ -1,0 +1,145 @@
+"""`greenroom say` with the real voice: what comes out is speech, wherever it goes."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from greenroom.cli import main
+
+GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
+TEXT = "Good evening, and welcome to the show."
+REPORT = r"\d\.\d\d s of audio, first audio after \d+\.\d\d s, real-time factor \d+\.\d\d\n"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GREENROOM_SERVER", raising=False)
+    monkeypatch.delenv("GREENROOM_CONFIG", raising=False)
+
+
+def samples_of(file: Path, rate: int) -> NDArray[np.float64]:
+    with wave.open(str(file)) as found:
+        assert found.getparams()[:3] == (1, 2, rate)
+        return np.frombuffer(found.readframes(found.getnframes()), "<i2") / 32768
+
+
+def check_speech(samples: NDArray[np.float64], rate: int, text: str) -> None:
+    """A voice takes 40 to 120 ms for a character, is well audible and never clipped."""
+    assert 0.04 < len(samples) / rate / len(text) < 0.12
+    assert 0.01 < float(np.sqrt(np.mean(samples**2))) < 0.5
+    assert 0.05 < float(np.abs(samples).max()) < 0.999
+
+
+def test_a_text_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "hello.wav"
+    assert main(["say", TEXT, "-o", str(file)]) == 0
+    check_speech(samples_of(file, 48_000), 48_000, TEXT)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    remark = rf"{file}: piper-en-us-joe-medium loaded in \d+\.\d\d s, "
+    assert re.fullmatch(remark + REPORT, captured.err), captured.err
+
+
+def test_speed_and_rate_are_the_callers(tmp_path: Path) -> None:
+    slow, fast = tmp_path / "slow.wav", tmp_path / "fast.wav"
+    line = ["say", TEXT, "--model", "en_US-joe-medium", "--rate", "16000", "-o"]
+    assert main([*line, str(slow)]) == 0
+    assert main([*line, str(fast), "--speed", "2", "--option", "volume=0.5"]) == 0
+    long, short = samples_of(slow, 16_000), samples_of(fast, 16_000)
+    check_speech(long, 16_000, TEXT)
+    assert 0.35 < len(short) / len(long) < 0.65
+    assert np.abs(short).max() < 0.75 * np.abs(long).max()
+
+
+def test_speech_leaves_for_a_pipe_before_the_text_is_whole() -> None:
+    process = subprocess.Popen(
+        [*GREENROOM, "say", "-", "-o", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("Here is the first sentence. And héré".encode())
+        process.stdin.flush()
+        begun = process.stdout.read(44 + 48_000)
+        assert begun[:4] == b"RIFF"
+        assert process.poll() is None
+        process.stdin.write(b" is the second one.")
+        process.stdin.close()
+        rest = process.stdout.read()
+        assert process.stderr is not None
+        report = process.stderr.read().decode()
+    assert process.returncode == 0
+    assert report.startswith("standard output: piper-en-us-joe-medium loaded in ")
+    header, pcm = begun[:44], (begun + rest)[44:]
+    assert header[40:44] == b"\xff\xff\xff\xff"
+    with wave.open(io.BytesIO(header)) as found:
+        assert found.getframerate() == 48_000
+    samples = np.frombuffer(pcm, "<i2") / 32768
+    check_speech(samples, 48_000, "Here is the first sentence. And here is the second one.")
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly() -> None:
+    text = "One sentence after the other. " * 20
+    process = subprocess.Popen(
+        [*GREENROOM, "say", text, "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        assert process.stdout.read(4) == b"RIFF"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+def test_an_interruption_leaves_no_file_and_no_words(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [*GREENROOM, "-v", "say", "-", "-m", "tone-440", "-o", str(tmp_path / "x.wav")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    with process:
+        assert b" is ready: " in process.stderr.readline()
+        assert [file.suffix for file in tmp_path.iterdir()] == [".part"]
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_file_it_is_played(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = tmp_path / "heard.wav"
+    player = tmp_path / "aplay"
+    player.write_text(f"#!/bin/sh\nexec /bin/cat > {heard}\n")
+    player.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    assert main(["say", TEXT]) == 0
+    assert capsys.readouterr().err.startswith("the loudspeaker: ")
+    pcm = heard.read_bytes()[44:]
+    check_speech(np.frombuffer(pcm, "<i2") / 32768, 48_000, TEXT)
+
+
+def test_a_configured_variant_speaks_its_own_way(tmp_path: Path) -> None:
+    config = Path(__file__).parents[2] / "configs" / "demo.yaml"
+    calm, fast = tmp_path / "calm.wav", tmp_path / "fast.wav"
+    for name, file in (("calm", calm), ("fast", fast)):
+        line = ["say", TEXT, "--config", str(config), "-m", f"piper-demo-{name}", "-o", str(file)]
+        assert main(line) == 0
+    assert len(samples_of(fast, 48_000)) < 0.8 * len(samples_of(calm, 48_000))

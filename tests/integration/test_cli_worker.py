@@ -1,0 +1,243 @@
+"""`greenroom serve`, and the commands that ask it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from greenroom.cli import main
+
+GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
+CONFIG = """
+model_manager: {default_model_id: tone-440, min_residency_ms: 0, resident_cap: 2}
+voices: {directories: [], packages: []}
+models: [{model_id: "high[est]", variant_of: tone-440, options: {frequency: 880}, aliases: [top]}]
+worker: {listen: "127.0.0.1:0"}
+"""
+
+
+class Served:
+    """A worker in a process of its own, and where it listens."""
+
+    def __init__(self, config: Path, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [*GREENROOM, "serve", "--config", str(config), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.listening = self.process.stdout.readline()
+        self.ready = self.process.stdout.readline()
+        self.address = self.listening.removeprefix("listening on ").split(";")[0]
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
+        """Return the exit code and what was logged."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        _, log = self.process.communicate(timeout=30)
+        return self.process.returncode, log
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("worker") / "worker.yaml"
+    file.write_text(CONFIG)
+    return file
+
+
+@pytest.fixture(scope="module")
+def worker(config: Path) -> Iterator[Served]:
+    served = Served(config)
+    yield served
+    served.end()
+
+
+class Asked:
+    """A command that asks the worker: what it printed."""
+
+    def __init__(self, worker: Served, capsys: pytest.CaptureFixture[str]) -> None:
+        self._worker = worker
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        assert main([*arguments, "--server", self._worker.address]) == code
+        self.err = ""
+        out, self.err = self._capsys.readouterr()
+        return out
+
+
+@pytest.fixture
+def ask(worker: Served, capsys: pytest.CaptureFixture[str]) -> Asked:
+    return Asked(worker, capsys)
+
+
+def frequency_of(file: Path) -> tuple[float, float]:
+    """Return the strongest frequency in Hz, and the duration in seconds."""
+    with wave.open(str(file)) as found:
+        rate = found.getframerate()
+        samples = np.frombuffer(found.readframes(found.getnframes()), "<i2") / 32768
+    spectrum = np.abs(np.fft.rfft(samples))
+    return float(spectrum.argmax()) * rate / len(samples), len(samples) / rate
+
+
+def test_it_says_where_it_listens_and_what_is_ready(worker: Served) -> None:
+    host, port = worker.address.split(":")
+    assert host == "127.0.0.1"
+    assert int(port) > 0
+    assert worker.listening == f"listening on {worker.address}; loading tone-440\n"
+    assert worker.ready.startswith("ready: tone-440 (0.")
+    assert worker.ready.endswith("room for 2 of 9 models; Ctrl-C ends it\n")
+
+
+def test_what_is_in_memory_is_listed(ask: Asked) -> None:
+    lines = ask("ps").splitlines()
+    assert lines[0].split() == ["MODEL", "STATE", "REFS", "HELD", "BY", "MEMORY", "IDLE", "EXPIRES"]
+    assert lines[1].split()[:3] == ["tone-440", "ready", "0"]
+    assert lines[1].endswith("pinned")
+    assert " of 2 models, " in ask.err
+    (resident, *_) = json.loads(ask("ps", "--json"))
+    assert (resident["model_id"], resident["state"], resident["pinned"]) == (
+        "tone-440",
+        "ready",
+        True,
+    )
+    assert resident["expires_in_s"] is None
+
+
+def test_a_model_is_loaded_explained_and_unloaded(ask: Asked) -> None:
+    assert ask("load", "top").startswith("top is in memory after 0.")
+    assert "high[est]" in ask("ps")
+    assert ask("load", "top") == "top is in memory already, 0 MB\n"
+    assert ask("explain", "top").startswith("high[est]: ready and idle; it expires in ")
+    assert ask("unload", "top") == "top is unloaded\n"
+    assert "high[est]" not in ask("ps")
+    told = ask("explain", "high[est]")
+    assert told.startswith("high[est]: not in memory; unloading ")
+    assert "unload was asked for" in told
+    said = json.loads(ask("explain", "high[est]", "--json"))
+    assert (said["model_id"], said["resident"]) == ("high[est]", None)
+    assert said["explanation"][0].startswith("high[est]: not in memory")
+
+
+def test_loading_and_unloading_as_json(ask: Asked) -> None:
+    (loaded,) = json.loads(ask("load", "tone-220", "--json"))
+    assert loaded["model_id"] == "tone-220"
+    assert loaded["load_s"] > 0
+    assert json.loads(ask("explain", "tone-220", "--json"))["resident"]["state"] == "ready"
+    assert json.loads(ask("unload", "tone-220", "--json")) == [{"model_id": "tone-220"}]
+
+
+@pytest.mark.parametrize("command", ["load", "unload", "explain"])
+def test_a_model_that_is_not_in_the_catalog_is_an_error_of_one_line(
+    ask: Asked, command: str
+) -> None:
+    assert ask(command, "tone-44", code=1) == ""
+    assert (
+        ask.err
+        == "error: model 'tone-44' is not in the catalog; did you mean tone-440, "
+        + (ask.err.split("tone-440, ")[1])
+    )
+    assert ask.err.count("\n") == 1
+
+
+def test_unloading_what_is_not_in_memory_is_an_error_of_one_line(ask: Asked) -> None:
+    ask("unload", "tone-330", code=1)
+    assert ask.err == "error: model 'tone-330' is not in memory; load it first.\n"
+
+
+def test_a_worker_speaks_with_the_callers_voice_options_and_rate(
+    ask: Asked, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.wav"
+    ask("say", "Twenty characters ok", "-o", str(file))
+    pitch, seconds = frequency_of(file)
+    assert (round(pitch / 5) * 5, round(seconds, 1)) == (440, 1.2)
+    assert ask.err.startswith(f"{file}: the default model of 127.0.0.1:")
+    ask(
+        "say",
+        "Twenty characters ok",
+        "-m",
+        "top",
+        "--speed",
+        "2",
+        "--rate",
+        "16000",
+        "-o",
+        str(file),
+    )
+    pitch, seconds = frequency_of(file)
+    assert (round(pitch / 5) * 5, round(seconds, 1)) == (880, 0.6)
+    assert ask.err.startswith(f"{file}: top of 127.0.0.1:")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-m", "tone-44"), "did you mean tone-440"),
+        (("--option", "pitch=2"), "option 'pitch' is not known"),
+        (("--speed", "99"), "option 'speed' must be a number"),
+    ],
+)
+def test_what_a_worker_refuses_leaves_no_file(
+    ask: Asked, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    ask("say", "Hello", "-o", str(tmp_path / "a.wav"), *arguments, code=1)
+    assert words in ask.err
+    assert ask.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_server_may_come_from_the_environment(
+    worker: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GREENROOM_SERVER", worker.address)
+    assert main(["ps"]) == 0
+    assert "tone-440" in capsys.readouterr().out
+
+
+def test_text_from_standard_input_is_spoken_by_a_worker_as_it_comes(worker: Served) -> None:
+    process = subprocess.Popen(
+        [*GREENROOM, "say", "-o", "-", "--server", worker.address],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process:
+        process.stdin.write(b"The first sentence. And the")
+        process.stdin.flush()
+        assert process.stdout.read(44 + 1920)[:4] == b"RIFF"
+        process.stdin.close()
+        process.stdout.read()
+    assert process.returncode == 0
+
+
+def test_an_address_that_is_taken_is_an_error_of_one_line(worker: Served, config: Path) -> None:
+    second = Served(config, "--listen", worker.address)
+    code, log = second.end()
+    assert (code, second.listening) == (1, "")
+    assert log.startswith(f"error: cannot listen on {worker.address}: ")
+    assert log.count("\n") == 1
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_ends_well_when_it_is_told_to(config: Path, how: signal.Signals) -> None:
+    served = Served(
+        config, "--set", "model_manager.default_model_id=top", "--set", "worker.max_streams=1"
+    )
+    assert served.ready.startswith("ready: high[est] (")
+    code, log = served.end(how)
+    assert code == 0
+    assert "Traceback" not in log
+    assert "stopped" in log

@@ -1,0 +1,165 @@
+"""Tables that fit a terminal, are never cut in a pipe, and are JSON where that is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from greenroom.cli import console, listing, main
+from greenroom.cli.listing import print_residents, resident_of
+from greenroom.residents import State
+from greenroom.statistics import ResidentStatistics
+from greenroom.v1 import tts_pb2
+
+
+def resident(model_id: str, state: State = State.READY, **given: Any) -> ResidentStatistics:
+    values: dict[str, Any] = {
+        "refcount": 0,
+        "owners": (),
+        "pinned": False,
+        "age_s": 100.0,
+        "idle_s": 0.0,
+        "expires_in_s": None,
+        "footprint_mb": 123.4,
+        "load_s": 0.5,
+        "warmup_s": 0.1,
+    }
+    return ResidentStatistics(model_id, state, **(values | given))
+
+
+RESIDENTS = (
+    resident("piper-en-us-joe-medium", pinned=True, idle_s=3.21),
+    resident("piper-en-us-amy-medium", refcount=3, owners=("session 7", "call 12", "-")),
+    resident("piper-de-de-thorsten-high", idle_s=61.0, expires_in_s=538.9),
+    resident("a[b]c", idle_s=7300.0, footprint_mb=1234.5),
+    resident("leaving", State.DRAINING, refcount=1, owners=("call 13",)),
+    resident("coming", State.WARMING),
+)
+
+
+PIPED = """\
+MODEL                      STATE     REFS  HELD BY                  MEMORY    IDLE  EXPIRES
+piper-en-us-joe-medium     ready        0                           123 MB   3.2 s   pinned
+piper-en-us-amy-medium     ready        3  session 7, call 12, -    123 MB       -        -
+piper-de-de-thorsten-high  ready        0                           123 MB  1m 01s   8m 59s
+a[b]c                      ready        0                         1,234 MB   2.0 h    never
+leaving                    draining     1  call 13                  123 MB       -        -
+coming                     warming      0                           123 MB       -        -
+"""
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+    terminal = Console(width=width, force_terminal=True, color_system=None, highlight=False)
+    monkeypatch.setattr(console, "out", terminal)
+    with terminal.capture() as captured:
+        print_residents(RESIDENTS)
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize("width", [78, 80, 120])
+def test_the_residents_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    lines = shown(monkeypatch, width)
+    assert max(map(len, lines)) <= width
+    for each in RESIDENTS:
+        assert any(line.startswith(f"{each.model_id} ") for line in lines), "an id is never cut"
+        assert sum(each.state in line for line in lines) == len(
+            [one for one in RESIDENTS if one.state == each.state]
+        )
+
+
+def test_a_terminal_too_narrow_for_the_table_gets_long_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert shown(monkeypatch, 60) == PIPED.splitlines()
+
+
+def test_the_residents_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+    print_residents(RESIDENTS)
+    assert capsys.readouterr().out == PIPED
+
+
+def test_a_worker_s_answer_becomes_the_same_picture() -> None:
+    said = tts_pb2.Model(
+        model_id="amy",
+        resident=tts_pb2.Resident(
+            state="ready", refcount=2, owners=["a", "b"], pinned=True, idle_s=1.5, streams=1
+        ),
+    )
+    found = resident_of(said)
+    assert found is not None
+    assert (found.model_id, found.state, found.owners) == ("amy", State.READY, ("a", "b"))
+    assert (found.refcount, found.pinned, found.idle_s, found.streams) == (2, True, 1.5, 1)
+    assert found.expires_in_s is None
+    said.resident.expires_in_s = 0.0
+    expiring = resident_of(said)
+    assert expiring is not None
+    assert expiring.expires_in_s == 0.0
+    assert resident_of(tts_pb2.Model(model_id="amy")) is None
+
+
+@pytest.fixture
+def voices(tmp_path: Path) -> list[str]:
+    """A configuration with a voice, one whose file is gone, and one that is a folder."""
+    place = tmp_path / "voices"
+    place.mkdir()
+    (place / "en_US-amy-low.onnx").write_bytes(b"\0" * 3_000_000)
+    (place / "en_US-amy-low.onnx.json").write_text("{}")
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "voices: {directories: [voices], packages: []}\n"
+        "models:\n"
+        "- {model_id: gone, adapter: piper, path: gone.onnx}\n"
+        "- {model_id: folder, adapter: tone, path: voices}\n"
+    )
+    return ["--config", str(file)]
+
+
+def test_the_catalog_has_a_line_for_every_model(
+    capsys: pytest.CaptureFixture[str], voices: list[str]
+) -> None:
+    assert main(["ls", *voices]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE"]
+    assert lines[1].split() == ["piper-en-us-amy-low", "piper", "en-US", "en_US-amy-low", "3", "MB"]
+    assert lines[-2].split() == ["gone", "piper", "missing"]
+    assert lines[-1].split() == ["folder", "tone", "a", "folder"]
+    assert len(lines) == 1 + 1 + 8 + 2
+
+
+def test_the_catalog_as_json_says_everything(
+    capsys: pytest.CaptureFixture[str], voices: list[str]
+) -> None:
+    assert main(["ls", "--json", *voices]) == 0
+    models = {model["model_id"]: model for model in json.loads(capsys.readouterr().out)}
+    amy = models["piper-en-us-amy-low"]
+    assert (amy["adapter"], amy["languages"], amy["size_bytes"]) == ("piper", ["en-US"], 3_000_000)
+    assert amy["path_exists"] is True
+    assert models["gone"]["path_exists"] is False
+    assert models["tone-440"]["options"] == {"frequency": 440.0}
+
+
+def test_a_name_in_the_catalog_is_no_markup(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("models: [{model_id: 'x[red]y[/red]', adapter: tone}]")
+    main(["ls", "--config", str(file)])
+    assert "x[red]y[/red]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (59.9, "59.9 s"),
+        (60.0, "1m 00s"),
+        (3599.0, "59m 59s"),
+        (5400, "1.5 h"),
+    ],
+)
+def test_times_are_for_people(seconds: float, text: str) -> None:
+    assert listing._seconds(seconds) == text
