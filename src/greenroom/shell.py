@@ -188,7 +188,6 @@ class Shell:
             None if arrival.footprint is None else self._footprints.record(spec, arrival.footprint)
         )
         took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
-        logger.info("model %s is ready: %s", resident.model_id, took)
         self.note(Kind.READY, resident.model_id, took)
         self.carry_out(
             self.ledger.loaded(
@@ -206,7 +205,6 @@ class Shell:
         self._changed.set()
 
     def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
-        logger.error("%s", error)
         self.note(Kind.FAILED, resident.model_id, error.problem)
         self.carry_out(self.ledger.failed(resident, error.problem, self.time(), gone=gone), error)
 
@@ -220,17 +218,14 @@ class Shell:
         del adapter
         done, _ = await asyncio.wait([end], timeout=UNLOAD_LIMIT_S)
         if not done:
-            logger.error(
-                "model %s hangs while it unloads; its room stays booked", resident.model_id
-            )
             self.note(Kind.OVERDUE, resident.model_id, "the engine hangs; its room stays booked")
             self.carry_out(self.ledger.overdue(resident, self.time()))
             await asyncio.wait([end])
         raised = end.exception()
         problem = None if raised is None else f"{type(raised).__name__}: {raised}"
         if problem is not None:
-            logger.error("model %s did not unload cleanly: %s", resident.model_id, problem)
-        self.note(Kind.GONE, resident.model_id, problem or "its memory is given back")
+            self.note(Kind.FAILED, resident.model_id, f"unloading: {problem}")
+        self.note(Kind.GONE, resident.model_id, "its memory is given back")
         self.departures.pop(resident.number, None)
         self.carry_out(self.ledger.gone(resident, self.time()))
         return problem
@@ -302,8 +297,22 @@ class Shell:
         return asyncio.get_running_loop().time()
 
     def note(self, kind: Kind, model_id: str, reason: str, owner: Hashable = None) -> None:
+        """Write down what was decided or has happened: in the journal, and as one log line."""
         name = None if owner is None else str(owner)
         self.journal.record(kind, model_id, reason, self.time(), owner=name)
+        extra = {"greenroom_kind": str(kind), "greenroom_model_id": model_id}
+        logger.log(
+            _LEVELS.get(kind, logging.INFO), "%s %s: %s", model_id, kind, reason, extra=extra
+        )
+
+
+_LEVELS = {
+    Kind.JOINED: logging.DEBUG,
+    Kind.WAITING: logging.DEBUG,
+    Kind.REFUSED: logging.WARNING,
+    Kind.FAILED: logging.ERROR,
+    Kind.OVERDUE: logging.ERROR,
+}
 
 
 def not_running() -> float:

@@ -116,7 +116,9 @@ async def test_a_failure_is_written_down_and_the_next_refusal_says_why(
         ("refused", "its load failed", "x"),
         ("refused", "it failed before and is not tried again yet", "x"),
     ]
-    assert "model 'b' cannot be loaded: RuntimeError: broken" in caplog.text
+    assert ("ERROR", "b failed: RuntimeError: broken") in [
+        (r.levelname, r.getMessage()) for r in caplog.records
+    ]
 
 
 async def test_a_hanging_load_is_written_down_until_it_has_ended(
@@ -156,7 +158,8 @@ async def test_a_hanging_unload_is_written_down_until_it_has_ended(
     assert told(manager, "b")[3:] == [
         ("unloading", "unload was asked for", None),
         ("overdue", "the engine hangs; its room stays booked", None),
-        ("gone", "RuntimeError: stuck", None),
+        ("failed", "unloading: RuntimeError: stuck", None),
+        ("gone", "its memory is given back", None),
     ]
 
 
@@ -266,7 +269,7 @@ async def test_without_a_budget_models_may_take_four_fifths_of_the_memory(
     assert manager._ledger.policy.budgets == {"cpu": 800}
 
 
-async def test_a_ready_model_is_logged_once_with_its_times(
+async def test_each_event_is_one_log_line_and_a_hit_is_none(
     manager: ModelManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "greenroom"):
@@ -274,5 +277,8 @@ async def test_a_ready_model_is_logged_once_with_its_times(
         await manager.load("b")
         await manager.release("b")
     assert [r.getMessage() for r in caplog.records] == [
-        "model b is ready: loaded in 0.000 s, warmed up in 0.000 s"
+        "b loading: asked for",
+        "b warming: loaded in 0.000 s",
+        "b ready: loaded in 0.000 s, warmed up in 0.000 s",
     ]
+    assert {r.greenroom_model_id for r in caplog.records} == {"b"}
