@@ -43,10 +43,10 @@ def resident_bytes() -> int:
 def _glibc() -> ctypes.CDLL | None:
     if not sys.platform.startswith("linux"):
         return None
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.malloc_trim, libc.mallopt
-        return libc
+        if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt"):
+            return libc
     return None
 
 

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
 
+import grpc
 import pytest
 from serving import Meter, Served, metered, serving
 
 from greenroom import Catalog, ModelManager
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _grpc_for_all_tests() -> None:
+    """Keep gRPC's own thread: joining it when the last channel is collected blocks the loop."""
+
+    async def begin() -> None:
+        grpc.aio.init_grpc_aio()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(begin())
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_unexpected_answers(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Make a call that ended in an error outside of the tree an error: gRPC logs those."""
+    yield
+    found = [r for r in caplog.get_records("call") if r.name.startswith(("grpc", "asyncio"))]
+    assert not [r.getMessage() for r in found if r.levelno >= logging.WARNING]
 
 
 @pytest.fixture
@@ -44,9 +67,9 @@ async def metered_worker(
 ) -> AsyncIterator[Served]:
     """A worker whose models speak what their meters allow."""
     manager = ModelManager(catalog=metered_catalog, default_model_id="a", resident_cap=4)
-    try:
-        async with serving(manager) as served:
+    async with serving(manager) as served:
+        try:
             yield served
-    finally:
-        for meter in meters.values():
-            meter.free.set()
+        finally:
+            for meter in meters.values():
+                meter.free.set()

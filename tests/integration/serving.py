@@ -152,7 +152,7 @@ async def serving(manager: ModelManager, **settings: Any) -> AsyncIterator[Serve
 async def until(condition: Callable[[], bool], limit: float = LIMIT_S) -> None:
     """Return as soon as `condition` holds; fail when that takes too long."""
     async with asyncio.timeout(limit):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - engines and gRPC set no event of ours
             await asyncio.sleep(0.002)
 
 

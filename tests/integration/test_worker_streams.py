@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -184,6 +186,8 @@ async def test_a_cancelled_call_stops_at_the_next_chunk_and_gives_its_lease_back
     await until(lambda: meters["b"].made == 2)
     assert metered_worker.refcount("b") == 1
     call.cancel()
+    for _ in range(3):
+        await metered_worker.round_trip()
     meters["b"].allow(1)
     await until(lambda: not metered_worker.in_use("b"))
     assert meters["b"].made == 3
@@ -288,6 +292,47 @@ async def test_an_engine_that_fails_answers_internal_and_harms_nobody_else() -> 
         stage["b"].synthesize.error = None
         assert len(await served.speak(TEXT, session_id="s")) == 25
         assert (served.refcount("b"), served.streams("b")) == (1, 0)
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    """Let nothing be freed but by the end of the last reference."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("end", ["well", "engine", "stop", "cancel", "text", "pause"])
+async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end: str) -> None:
+    stage = Stage("a", "b")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    patience = {"session_idle_ms": 100} if end == "pause" else {}
+    async with serving(manager, **patience) as served:
+        await served.start("s", "b")
+        if end in ("stop", "cancel", "pause"):
+            stage["b"].synthesize.hold()
+        if end == "engine":
+            stage["b"].synthesize.error = ValueError
+        text = "One sentence. A bell \a" if end == "text" else TEXT
+        call = served.pieces(chunk("", session_id="s"), chunk(text))
+        reading = Reader(call).task
+        await until(lambda: served.streams("b") == 1 or reading.done())
+        if end == "cancel":
+            call.cancel()
+        elif end in ("stop", "pause"):
+            await served.control("s", getattr(tts_pb2, end.upper()))
+        stage.open_all()
+        await asyncio.wait([reading])
+        assert reading.cancelled() or (reading.exception() is None) == (end in ("well", "stop"))
+        await until(lambda: served.streams("b") == 0)
+        if end != "pause":
+            await served.end("s")
+        await until(lambda: not served.in_use("b"))
+        await served.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="b"), timeout=10)
+        await served.round_trip()
+        assert [adapter.spec.model_id for adapter in stage.living] == ["a"]
 
 
 async def test_64_callers_at_once_all_hear_everything(tones: Served) -> None:

@@ -5,10 +5,10 @@ Every error a worker answers carries a `google.rpc.Status`, with `RetryInfo` whe
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -16,6 +16,11 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 from greenroom import errors
+
+Servicer = TypeVar("Servicer")
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Context = TypeVar("Context", bound=grpc.aio.ServicerContext[Any, Any])
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +70,32 @@ def status_of(error: errors.ModelManagerError) -> status_pb2.Status:
     return status
 
 
-@contextlib.asynccontextmanager
-async def answering(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Turn an error of the tree, raised inside, into the call's status."""
-    try:
-        yield
-    except errors.ModelManagerError as error:
-        if code_of(error) is StatusCode.INTERNAL:
-            logger.error("a call of %s failed: %s", context.peer(), error)
-        await context.abort_with_status(rpc_status.to_status(status_of(error)))
+def answered(
+    call: Callable[[Servicer, Request, Context], Awaitable[Response]],
+) -> Callable[[Servicer, Request, Context], Coroutine[Any, Any, Response]]:
+    """Turn an error of the tree that a servicer's call raises into the call's status.
+
+    gRPC keeps what `abort` raises. Raised outside of `except` it does not keep the error, the
+    frames in its traceback, and with them the model that was spoken with.
+    """
+
+    @functools.wraps(call)
+    async def answer(servicer: Servicer, request: Request, context: Context) -> Response:
+        try:
+            return await call(servicer, request, context)
+        except errors.ModelManagerError as error:
+            if code_of(error) is StatusCode.INTERNAL:
+                logger.error("a call of %s failed: %s", context.peer(), str(error))
+            status = status_of(error)
+        return await context.abort_with_status(rpc_status.to_status(status))
+
+    return answer
 
 
 def worker_error(error: grpc.aio.AioRpcError, address: str) -> errors.WorkerError:
     """Return, for the client, what a failed call means in one line."""
     code = error.code()
-    status = _status_in(error)
+    status = status_in(error)
     if status is not None:
         return errors.WorkerError(status.message, code.name, _retry_after(status))
     if code is StatusCode.UNAVAILABLE:
@@ -92,7 +108,8 @@ def worker_error(error: grpc.aio.AioRpcError, address: str) -> errors.WorkerErro
     return errors.WorkerError(problem, code.name)
 
 
-def _status_in(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+def status_in(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    """Return the whole status, if a worker sent one."""
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
             return status_pb2.Status.FromString(value)
@@ -103,5 +120,5 @@ def _retry_after(status: status_pb2.Status) -> float | None:
     advice = error_details_pb2.RetryInfo()
     for detail in status.details:
         if detail.Unpack(advice):
-            return advice.retry_delay.ToNanoseconds() / 1e9
+            return float(advice.retry_delay.ToNanoseconds()) / 1e9
     return None

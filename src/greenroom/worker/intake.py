@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from greenroom.errors import StalledError
-from greenroom.text import check_text, check_total, check_whole_text
+from greenroom.text import check_source, check_text, check_total
 
 Text = str | AsyncIterator[str]
 
@@ -18,7 +18,8 @@ def checked(text: Text, *, limit: int, patience: float) -> Text:
     `InvalidInputError`.
     """
     if isinstance(text, str):
-        return check_whole_text(text, limit=limit)
+        check_source(text, limit=limit)
+        return text
     return _pieces(text, limit, patience)
 
 

@@ -10,12 +10,11 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from greenroom.errors import (
     InvalidInputError,
-    LeaseReleasedError,
     ModelManagerError,
     ModelNotResidentError,
     SessionMismatchError,
@@ -121,15 +120,20 @@ class Sessions:
 
     async def end(self, session_id: str) -> None:
         """Give back this session's lease; what it is speaking goes on to its end."""
-        await self._give_back(self._close(self.get(session_id)))
+        await asyncio.wait([self._end(self.get(session_id))])
 
-    async def end_all(self, *, idle_only: bool = False) -> None:
-        """End every session, or those that speak nothing."""
-        for session in list(self._open.values()):
-            if not (idle_only and session.speeches):
-                await self._give_back(self._close(session))
-        if self._tasks and not idle_only:
-            await asyncio.wait(self._tasks)
+    async def end_idle(self) -> None:
+        """End every session that has its lease and speaks nothing."""
+        await self._end_each(lambda s: s.lease is not None and not s.speeches)
+
+    async def end_all(self) -> None:
+        """End every session."""
+        await self._end_each(lambda _: True)
+
+    async def _end_each(self, chosen: Callable[[Session], bool]) -> None:
+        ends = [self._end(session) for session in list(self._open.values()) if chosen(session)]
+        if ends:
+            await asyncio.wait(ends)
 
     async def reload(self, session_id: str) -> int:
         """Drain the session's model, load it afresh and take the new lease.
@@ -202,8 +206,7 @@ class Sessions:
             await asyncio.wait([session.taking])
         lease, session.lease = session.lease, None
         if lease is not None:
-            with contextlib.suppress(LeaseReleasedError, ModelNotResidentError):
-                await lease.release()
+            await lease.release()
 
     def _rest(self, session: Session) -> None:
         """Set the timer if the session is idle now, else take it away."""
@@ -217,7 +220,11 @@ class Sessions:
 
     def _reap(self, session: Session) -> None:
         logger.info("session %s was idle for %g s: reaped", session.session_id, self.idle_limit)
-        self._own(self._give_back(self._close(session)))
+        self._end(session)
+
+    def _end(self, session: Session) -> asyncio.Task[None]:
+        """Take the session off the list now; the task ends when its lease is given back."""
+        return self._own(self._give_back(self._close(session)))
 
     def _own(
         self, coroutine: Coroutine[Any, Any, None], taking_for: Session | None = None

@@ -1,4 +1,4 @@
-"""One running stream of the worker: a `SpeechStream` that its session may pause, resume and stop."""
+"""One running stream of the worker, which its session may pause, resume and stop."""
 
 from __future__ import annotations
 
@@ -26,16 +26,34 @@ class Speech:
         """`patience` is how many seconds it may stay paused."""
         self.stopped = False
         """Whether it was stopped on request: it has ended well, with what was heard."""
+        self.sample_rate = 0
+        """Hz of the frames, known once it has begun."""
         self._patience = patience
         self._paused: asyncio.TimerHandle | None = None
         self._error: ModelManagerError | None = None
         self._stream: SpeechStream | None = None
+        self._wait: asyncio.Timeout | None = None
+
+    @contextlib.asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Wait inside the block for a model; being cut off ends the wait."""
+        try:
+            async with asyncio.timeout(None) as self._wait:
+                yield
+                return
+        except TimeoutError:
+            if self._error is None:
+                raise
+        finally:
+            self._wait = None
+        self._raise_error()
 
     @contextlib.asynccontextmanager
     async def begun(self, lease: Lease, voice: Voice, text: Text) -> AsyncIterator[Self]:
         """Speak inside the block; at its end no thread of this speech is inside the model."""
         stream = lease.synthesize_stream(text, sample_rate=voice.sample_rate, **voice.options)
         self._stream = stream
+        self.sample_rate = voice.sample_rate
         if self.stopped or self._error is not None:
             stream.stop()
         elif self._paused is not None:
@@ -45,20 +63,18 @@ class Speech:
                 yield self
         finally:
             self._end_pause()
+            self._stream = None
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> AudioFrame:
         """Return the next frame; raises what `SpeechStream` raises, or why it was cut off."""
-        if self._stream is None:
-            raise StopAsyncIteration
-        try:
-            return await anext(self._stream)
-        except StopAsyncIteration:
-            if self._error is not None:
-                raise self._error from None
-            raise
+        if self._stream is not None:
+            with contextlib.suppress(StopAsyncIteration):
+                return await anext(self._stream)
+        self._raise_error()
+        raise StopAsyncIteration
 
     def pause(self) -> None:
         """Hold back frames until `resume`, or until patience is at its end."""
@@ -83,6 +99,16 @@ class Speech:
         if not self.stopped:
             self._error = self._error or error
             self._end()
+            if self._wait is not None:
+                self._wait.reschedule(0.0)
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # else its traceback and this frame keep each other, and the model, alive
 
     def _end(self) -> None:
         self._end_pause()

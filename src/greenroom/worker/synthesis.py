@@ -11,10 +11,17 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
+from importlib.metadata import version
 
 from greenroom.config import WorkerSettings
-from greenroom.errors import ManagerClosedError, ModelManagerError, WorkerBusyError
+from greenroom.errors import (
+    ManagerClosedError,
+    ModelManagerError,
+    SessionNotFoundError,
+    WorkerBusyError,
+)
 from greenroom.model_manager import ModelManager
+from greenroom.statistics import ResidentStatistics
 from greenroom.worker.intake import Text, checked
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speaking import Speech
@@ -24,6 +31,10 @@ logger = logging.getLogger(__name__)
 
 _STREAM_RETRY_S = 1.0
 """A stream may end at any moment, so this is how often it is worth asking for its place."""
+
+
+_CUT_LIMIT_S = 5.0
+"""How long a stream that was cut off may take to leave its model: one chunk."""
 
 
 class Command(StrEnum):
@@ -41,6 +52,7 @@ class Synthesis:
     def __init__(self, manager: ModelManager, settings: WorkerSettings) -> None:
         self.manager = manager
         self.settings = settings
+        self.version = version("greenroom")
         self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
@@ -64,9 +76,12 @@ class Synthesis:
         A repeated call with the same id and voice takes no second one.
         """
         self._refuse_if_closing()
-        return await self._sessions.start(
-            session_id, self.voices.choose(model_id, options, sample_rate)
-        )
+        voice = self.voices.choose(model_id, options, sample_rate)
+        try:
+            return await self._sessions.start(session_id, voice)
+        except SessionNotFoundError:  # it was ended while its model was loading
+            self._refuse_if_closing()
+            raise
 
     def session(self, session_id: str) -> Session:
         """Return the open session; raises `SessionNotFoundError`."""
@@ -101,7 +116,8 @@ class Synthesis:
         session = self._sessions.get(session_id)
         text = self._checked(text)
         with self._booked() as speech, self._sessions.running(session, speech):
-            lease = await self._sessions.lease_of(session)
+            async with speech.waiting():
+                lease = await self._sessions.lease_of(session)
             async with speech.begun(lease, session.voice, text):
                 yield speech
 
@@ -110,11 +126,14 @@ class Synthesis:
         """Speak with a lease that lasts as long as the speech."""
         text = self._checked(text)
         with self._booked() as speech:
-            async with (
-                self.manager.lease(voice.model_id, owner=owner) as lease,
-                speech.begun(lease, voice, text),
-            ):
-                yield speech
+            lease = self.manager.lease(voice.model_id, owner=owner)
+            async with speech.waiting():
+                await lease.acquire()
+            try:
+                async with speech.begun(lease, voice, text):
+                    yield speech
+            finally:
+                await lease.release()
 
     def _checked(self, text: Text) -> Text:
         return checked(text, limit=self.settings.max_text_chars, patience=self.patience)
@@ -139,11 +158,16 @@ class Synthesis:
 
     # Models
 
-    async def load_model(self, model_id: str, *, owner: str) -> None:
-        """Bring a model into memory and keep no reference to it."""
+    async def load_model(self, model_id: str, *, owner: str) -> ResidentStatistics | None:
+        """Bring a model (empty: the default) into memory and keep no reference to it.
+
+        Returns what it looked like when it was there.
+        """
         self._refuse_if_closing()
-        async with self.manager.lease(model_id or self.voices.default_model_id, owner=owner):
-            pass
+        model_id = self.voices.choose(model_id).model_id
+        async with self.manager.lease(model_id, owner=owner):
+            residents = self.manager.list_resident()
+            return next((r for r in residents if r.model_id == model_id), None)
 
     async def unload_model(self, model_id: str) -> None:
         """Unload a model once its holders are done."""
@@ -154,12 +178,16 @@ class Synthesis:
     async def drain(self, limit: float) -> None:
         """Refuse what is new, let running speech end within `limit` seconds, then cut it off."""
         self._closing = True
-        await self._sessions.end_all(idle_only=True)
+        await self._sessions.end_idle()
+        await self._quieten(limit)
+        self.cut()
+        await self._quieten(_CUT_LIMIT_S)
+        await self._sessions.end_all()
+
+    async def _quieten(self, limit: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await self._quiet.wait()
-        self.cut()
-        await self._sessions.end_all()
 
     def cut(self) -> None:
         """End all running speech now, as a failure."""

@@ -1,0 +1,181 @@
+"""The composition root: from a configuration to a process that serves until it is told to stop.
+
+It listens first and loads afterwards: an address in use is known at once, and probes are answered
+(NOT_SERVING) while the default model is loading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from greenroom.catalog import Catalog
+from greenroom.config import Config
+from greenroom.model_manager import ModelManager
+from greenroom.v1 import tts_pb2_grpc
+from greenroom.worker.address import Address, bind
+from greenroom.worker.grpc_api import SERVICE_NAME, TTSServicer
+from greenroom.worker.health import Health
+from greenroom.worker.synthesis import Synthesis
+
+logger = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # two workers on one address are an error, not a lottery
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),  # so that a caller whose network died is noticed
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+_SPARE_CALLS = 1_024
+"""Calls at once besides sessions and streams: looking, controlling, watching health."""
+
+_GRACE_S = 1.0
+"""How long calls may take to write their last words."""
+
+_HURRY_S = 2.0
+"""How long stopping takes at most after a second signal."""
+
+
+class Worker:
+    """A manager behind gRPC. `listen`, `initialize`, and in the end `stop`."""
+
+    def __init__(self, config: Config, manager: ModelManager) -> None:
+        self.config = config
+        self.manager = manager
+        self.synthesis = Synthesis(manager, config.worker)
+        self.address = Address.parse(config.worker.listen)
+        """Where it listens; with the real port once it does."""
+        self._health = Health(manager, SERVICE_NAME)
+        self._server: grpc.aio.Server | None = None
+
+    @classmethod
+    async def create(cls, config: Config) -> Self:
+        """Build everything and start nothing; raises `ConfigError`."""
+        return await asyncio.to_thread(cls._create, config)
+
+    @classmethod
+    def _create(cls, config: Config) -> Self:
+        catalog = Catalog.from_config(config)
+        return cls(config, ModelManager.from_settings(config.model_manager, catalog))
+
+    async def listen(self) -> None:
+        """Begin to answer; raises `ConfigError` when the address cannot be had."""
+        limits = self.config.worker
+        server = grpc.aio.server(
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=limits.max_sessions + limits.max_streams + _SPARE_CALLS,
+        )
+        tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)  # type: ignore[no-untyped-call]
+        self._health.add_to(server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        self.address = await bind(server, self.address)
+        if not self.address.is_loopback:
+            logger.warning(
+                "listening on %s without authentication: whoever reaches it may use it",
+                self.address,
+            )
+        await self._health.begin()
+        await server.start()
+        self._server = server
+        logger.info("listening on %s", self.address)
+
+    async def initialize(self) -> None:
+        """Load what is loaded at the start, then say that the worker is ready."""
+        await self.manager.initialize()
+        await self._health.ready()
+        logger.info("ready: %r", self.manager)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let running speech end up to the drain time-out, unload, leave."""
+        logger.info("stopping: %r", self.synthesis)
+        await self._health.drain()
+        await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
+        await self.manager.shutdown(drain_timeout_ms=0)
+        if self._server is not None:
+            await self._server.stop(_GRACE_S)
+        logger.info("stopped")
+
+
+async def serve(
+    config: Config,
+    ready: Callable[[Worker], None] | None = None,
+    *,
+    listening: Callable[[Worker], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
+
+    `listening` is called when the address is bound, `ready` when the start is over. Raises
+    `ConfigError`, or what `ModelManager.initialize` raises.
+    """
+    worker = await Worker.create(config)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    with _signals(stop, hurry):
+        try:
+            await worker.listen()
+            if listening is not None:
+                listening(worker)
+            if await _unless(stop, worker.initialize()) and ready is not None:
+                ready(worker)
+            await stop.wait()
+        finally:
+            await _stop(worker, hurry)
+
+
+async def _stop(worker: Worker, hurry: asyncio.Event) -> None:
+    stopping = asyncio.create_task(worker.stop())
+    impatient = asyncio.create_task(hurry.wait())
+    await asyncio.wait((stopping, impatient), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        logger.warning("stopping at once")
+        worker.synthesis.cut()
+        await asyncio.wait([stopping], timeout=_HURRY_S)
+    for task in (stopping, impatient):
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await stopping
+
+
+async def _unless(event: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
+    """Run to the end unless the event comes first; raises what the coroutine raises."""
+    task = asyncio.create_task(coroutine)
+    other = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((task, other), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        for one in (task, other):
+            one.cancel()
+        await asyncio.wait((task, other))
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
+    """Set `stop` at the first signal and `hurry` at the second."""
+    loop = asyncio.get_running_loop()
+
+    def arrived() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, arrived)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

@@ -1,0 +1,169 @@
+"""A small client of one worker: speech as frames, models, and errors of one line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from greenroom.speech import AudioFrame
+from greenroom.v1 import tts_pb2, tts_pb2_grpc
+from greenroom.worker.ending import Ending
+from greenroom.worker.errors import worker_error
+
+_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says
+    ("grpc.http2.bdp_probe", 0),  # a slow reader has one second in its pipes, not forty
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", 4 * 1024 * 1024),
+)
+_LOOK_S = 10.0
+_LOAD_S = 120.0
+"""Longer than a load or a drain may take by default, waiting for room included."""
+
+
+class Client:
+    """Calls one worker, at `host:port` or `unix:/path`; for `async with`.
+
+    Every method raises `WorkerError`.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+
+    async def __aenter__(self) -> Self:
+        self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        self._stub = tts_pb2_grpc.TTSServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def speak(
+        self,
+        text: str | AsyncIterable[str],
+        model_id: str = "",
+        *,
+        options: Mapping[str, str | int | float] | None = None,
+        sample_rate: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[AudioFrame]:
+        """Yield the frames of `text`, or of pieces of text as they come, as they are made.
+
+        An empty id is the worker's default model, rate 0 is 48 kHz, `timeout` is in seconds for
+        the whole call. Leaving the iteration (close the generator) cancels the call.
+        """
+        source = _Source(text, model_id, options or {}, sample_rate)
+        with self._errors():
+            call = self._stub.Synthesize(source.chunks(), timeout=timeout)
+            ending = Ending(call)
+            try:
+                async for frame in call:
+                    if frame.audio_data:
+                        yield AudioFrame(frame.audio_data, frame.sample_rate)
+            except grpc.aio.AioRpcError as error:
+                raise await ending.error(error) from None
+            except asyncio.CancelledError:
+                source.raise_error()
+                raise
+            finally:
+                call.cancel()
+
+    async def list_models(self) -> tts_pb2.ListModelsResponse:
+        """Return the catalog, what of it is in memory, and the limits."""
+        request = tts_pb2.ListModelsRequest()
+        with self._errors():
+            answer: tts_pb2.ListModelsResponse = await self._stub.ListModels(
+                request, timeout=_LOOK_S
+            )
+            return answer
+
+    async def explain(self, model_id: str) -> tts_pb2.Model:
+        """Return one model with its `explanation`: why it is or is not in memory."""
+        request = tts_pb2.ListModelsRequest(model_id=model_id)
+        with self._errors():
+            answer = await self._stub.ListModels(request, timeout=_LOOK_S)
+            model: tts_pb2.Model = answer.models[0]
+            return model
+
+    async def load(self, model_id: str, *, timeout: float = _LOAD_S) -> tts_pb2.LoadModelResponse:
+        """Bring a model into memory; `timeout` is in seconds."""
+        request = tts_pb2.LoadModelRequest(model_id=model_id)
+        with self._errors():
+            answer: tts_pb2.LoadModelResponse = await self._stub.LoadModel(request, timeout=timeout)
+            return answer
+
+    async def unload(self, model_id: str, *, timeout: float = _LOAD_S) -> None:
+        """Unload a model once its holders are done; `timeout` is in seconds."""
+        request = tts_pb2.UnloadModelRequest(model_id=model_id)
+        with self._errors():
+            await self._stub.UnloadModel(request, timeout=timeout)
+
+    async def capabilities(self) -> tts_pb2.GetCapabilitiesResponse:
+        """Return what the worker can do, and its limits."""
+        request = tts_pb2.GetCapabilitiesRequest()
+        with self._errors():
+            answer: tts_pb2.GetCapabilitiesResponse = await self._stub.GetCapabilities(
+                request, timeout=_LOOK_S
+            )
+            return answer
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise worker_error(error, self.address) from None
+
+
+class _Source:
+    """The text of one call; keeps the error of a source of text that fails.
+
+    gRPC cancels the call then, and would not say why.
+    """
+
+    def __init__(
+        self,
+        text: str | AsyncIterable[str],
+        model_id: str,
+        options: Mapping[str, str | int | float],
+        sample_rate: int,
+    ) -> None:
+        self._text = text
+        self._first = tts_pb2.TextChunk(
+            model_id=model_id,
+            options={key: str(value) for key, value in options.items()},
+            sample_rate=sample_rate,
+        )
+        self._error: Exception | None = None
+
+    async def chunks(self) -> AsyncIterator[tts_pb2.TextChunk]:
+        if isinstance(self._text, str):
+            self._first.text = self._text
+            self._first.is_final = True
+            yield self._first
+            return
+        yield self._first
+        try:
+            async for piece in self._text:
+                yield tts_pb2.TextChunk(text=piece)
+        except Exception as error:
+            self._error = error
+            raise
+
+    def raise_error(self) -> None:
+        """Raise the error of the text, if it failed."""
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,256 @@
+"""`greenroom.v1.TTSService`: from messages to `Synthesis` and back, with real status codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+
+from greenroom.errors import (
+    InvalidInputError,
+    SessionMismatchError,
+    StalledError,
+    SynthesisError,
+)
+from greenroom.residents import State
+from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
+from greenroom.text import check_text
+from greenroom.v1 import tts_pb2, tts_pb2_grpc
+from greenroom.worker.errors import answered
+from greenroom.worker.intake import Text
+from greenroom.worker.messages import frame_message, models_message
+from greenroom.worker.speaking import Speech
+from greenroom.worker.synthesis import Command, Synthesis
+
+SERVICE_NAME: str = tts_pb2.DESCRIPTOR.services_by_name["TTSService"].full_name
+
+_COMMANDS = {
+    tts_pb2.PAUSE: Command.PAUSE,
+    tts_pb2.RESUME: Command.RESUME,
+    tts_pb2.STOP: Command.STOP,
+    tts_pb2.RELOAD: Command.RELOAD,
+}
+
+_Chunks = AsyncIterator[tts_pb2.TextChunk]
+
+
+class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
+    """Translates, and nothing else; every decision is `Synthesis`'s or the manager's."""
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
+        self._manager = synthesis.manager
+
+    @answered
+    async def StartSession(  # noqa: N802 - named by the contract, as are all calls
+        self,
+        request: tts_pb2.StartSessionRequest,
+        context: grpc.aio.ServicerContext[
+            tts_pb2.StartSessionRequest, tts_pb2.StartSessionResponse
+        ],
+    ) -> tts_pb2.StartSessionResponse:
+        """Take a session's lease."""
+        session = await self._synthesis.start_session(
+            request.session_id, request.model_id, request.options, request.sample_rate
+        )
+        return tts_pb2.StartSessionResponse(
+            session_id=session.session_id,
+            model_id=session.voice.model_id,
+            sample_rate=session.voice.sample_rate,
+            idle_limit_ms=self._synthesis.settings.session_idle_ms,
+        )
+
+    @answered
+    async def Synthesize(  # noqa: N802
+        self,
+        request_iterator: _Chunks,
+        context: grpc.aio.ServicerContext[tts_pb2.TextChunk, tts_pb2.AudioFrame],
+    ) -> None:
+        """Speak text as it comes; frames leave as they are made."""
+        first = await self._first(request_iterator)
+        text = self._text(first, request_iterator)
+        async with self._speech(first, text, context.peer()) as speech:
+            await _Outlet(context, first.session_id, self._synthesis.patience).send(speech)
+
+    async def _first(self, chunks: _Chunks) -> tts_pb2.TextChunk:
+        try:
+            async with asyncio.timeout(self._synthesis.patience):
+                return await anext(chunks)
+        except StopAsyncIteration:
+            raise InvalidInputError("no text came; send at least one TextChunk.") from None
+        except TimeoutError:
+            raise StalledError("no text came in time; send the first TextChunk at once.") from None
+
+    def _text(self, first: tts_pb2.TextChunk, rest: _Chunks) -> Text:
+        """Return the text, whole if the first chunk is all of it.
+
+        The first piece is checked before a model is loaded for it.
+        """
+        check_text(first.text, limit=self._synthesis.settings.max_text_chars)
+        return first.text if first.is_final else _pieces(first, rest)
+
+    @contextlib.asynccontextmanager
+    async def _speech(
+        self, first: tts_pb2.TextChunk, text: Text, peer: str
+    ) -> AsyncIterator[Speech]:
+        if first.session_id:
+            self._check_session_chunk(first)
+            speaking = self._synthesis.in_session(first.session_id, text)
+        else:
+            voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
+            speaking = self._synthesis.once(voice, text, owner=f"call of {peer}")
+        async with speaking as speech:
+            yield speech
+
+    def _check_session_chunk(self, first: tts_pb2.TextChunk) -> None:
+        voice = self._synthesis.session(first.session_id).voice
+        if first.options or first.sample_rate not in (0, voice.sample_rate):
+            raise InvalidInputError("options and sample_rate of a session belong to StartSession.")
+        if first.model_id:
+            spec = self._manager.catalog.get(first.model_id)
+            if spec.model_id != voice.model_id:
+                raise SessionMismatchError(
+                    f"session {first.session_id!r} speaks with {voice.model_id!r}; name no model, "
+                    "or start another session."
+                )
+
+    @answered
+    async def Control(  # noqa: N802
+        self,
+        request: tts_pb2.ControlRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.ControlRequest, tts_pb2.ControlResponse],
+    ) -> tts_pb2.ControlResponse:
+        """Pause, resume or stop what a session speaks, or load its model afresh."""
+        command = _COMMANDS.get(request.command)
+        if command is None:
+            raise InvalidInputError(f"command {int(request.command)} is not known.")
+        count = await self._synthesis.control(request.session_id, command)
+        return tts_pb2.ControlResponse(streams=count)
+
+    @answered
+    async def EndSession(  # noqa: N802
+        self,
+        request: tts_pb2.EndSessionRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.EndSessionRequest, tts_pb2.EndSessionResponse],
+    ) -> tts_pb2.EndSessionResponse:
+        """Give back a session's lease."""
+        await self._synthesis.end_session(request.session_id)
+        return tts_pb2.EndSessionResponse()
+
+    @answered
+    async def ListModels(  # noqa: N802
+        self,
+        request: tts_pb2.ListModelsRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.ListModelsRequest, tts_pb2.ListModelsResponse],
+    ) -> tts_pb2.ListModelsResponse:
+        """Return the catalog and what of it is in memory."""
+        return models_message(self._manager, request.model_id)
+
+    @answered
+    async def LoadModel(  # noqa: N802
+        self,
+        request: tts_pb2.LoadModelRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.LoadModelRequest, tts_pb2.LoadModelResponse],
+    ) -> tts_pb2.LoadModelResponse:
+        """Bring a model into memory, keeping no reference."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        model = await self._synthesis.load_model(
+            request.model_id, owner=f"LoadModel of {context.peer()}"
+        )
+        return tts_pb2.LoadModelResponse(
+            load_duration_ms=int((clock() - began) * 1000),
+            footprint_mb=0.0 if model is None else model.footprint_mb,
+        )
+
+    @answered
+    async def UnloadModel(  # noqa: N802
+        self,
+        request: tts_pb2.UnloadModelRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.UnloadModelRequest, tts_pb2.UnloadModelResponse],
+    ) -> tts_pb2.UnloadModelResponse:
+        """Unload a model once its holders are done."""
+        await self._synthesis.unload_model(request.model_id)
+        return tts_pb2.UnloadModelResponse()
+
+    @answered
+    async def GetCapabilities(  # noqa: N802
+        self,
+        request: tts_pb2.GetCapabilitiesRequest,
+        context: grpc.aio.ServicerContext[
+            tts_pb2.GetCapabilitiesRequest, tts_pb2.GetCapabilitiesResponse
+        ],
+    ) -> tts_pb2.GetCapabilitiesResponse:
+        """Return what this worker can do, and its limits."""
+        residents = self._manager.list_resident()
+        settings = self._synthesis.settings
+        languages = (name for spec in self._manager.list_catalog() for name in spec.languages)
+        return tts_pb2.GetCapabilitiesResponse(
+            version=self._synthesis.version,
+            default_model_id=self._synthesis.voices.default_model_id,
+            resident_models=[r.model_id for r in residents if r.state is State.READY],
+            languages=sorted(set(languages)),
+            default_sample_rate=OUTPUT_RATE,
+            frame_duration_ms=FRAME_MS,
+            max_text_chars=settings.max_text_chars,
+            max_sessions=settings.max_sessions,
+            max_streams=settings.max_streams,
+        )
+
+
+class _Outlet:
+    """Writes the frames of one call, numbered from 1, the last one marked."""
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[tts_pb2.TextChunk, tts_pb2.AudioFrame],
+        session_id: str,
+        patience: float,
+    ) -> None:
+        self._context = context
+        self._session_id = session_id
+        self._patience = patience
+        self._number = 0
+
+    async def send(self, speech: Speech) -> None:
+        """Send every frame as it is made; one is held back, as it may be the last."""
+        held: AudioFrame | None = None
+        try:
+            async for frame in speech:
+                if held is not None:
+                    await self._write(speech, held)
+                held = frame
+        except SynthesisError:
+            if held is not None:
+                await self._write(speech, held)
+            raise
+        await self._write(speech, None if speech.stopped else held, final=True)
+
+    async def _write(
+        self, speech: Speech, frame: AudioFrame | None, *, final: bool = False
+    ) -> None:
+        self._number += 1
+        message = frame_message(
+            frame, self._session_id, speech.sample_rate, self._number, final=final
+        )
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._context.write(message)
+        except TimeoutError:
+            raise StalledError(
+                f"no audio was taken for {self._patience:g} s; read faster, or cancel the call."
+            ) from None
+
+
+async def _pieces(first: tts_pb2.TextChunk, rest: _Chunks) -> AsyncIterator[str]:
+    yield first.text
+    async for chunk in rest:
+        if chunk.session_id not in ("", first.session_id) or (
+            chunk.model_id not in ("", first.model_id)
+        ):
+            raise InvalidInputError("one call speaks for one session and one model.")
+        yield chunk.text
+        if chunk.is_final:
+            return

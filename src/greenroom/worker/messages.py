@@ -1,0 +1,77 @@
+"""From Greenroom's values to the messages of `tts.proto`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from greenroom.model_manager import ModelManager
+from greenroom.speech import FRAME_MS, AudioFrame, ModelSpec
+from greenroom.statistics import ResidentStatistics
+from greenroom.v1 import tts_pb2
+
+
+def frame_message(
+    frame: AudioFrame | None, session_id: str, sample_rate: int, number: int, *, final: bool
+) -> tts_pb2.AudioFrame:
+    """Return the message of a frame, or of the empty one that ends a stopped stream."""
+    return tts_pb2.AudioFrame(
+        session_id=session_id,
+        audio_data=b"" if frame is None else frame.pcm,
+        sample_rate=sample_rate,
+        frame_duration_ms=FRAME_MS,
+        sequence_number=number,
+        is_final=final,
+    )
+
+
+def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListModelsResponse:
+    """Return the catalog with what is in memory, or one model with an explanation.
+
+    Raises `ModelNotFoundError`.
+    """
+    totals = manager.statistics()
+    residents = {resident.model_id: resident for resident in totals.residents}
+    answer = tts_pb2.ListModelsResponse(
+        resident_cap=totals.resident_cap,
+        footprint_mb=totals.footprint_mb,
+        budget_mb=sum(totals.budget_mb.values()),
+    )
+    default = manager.catalog.get(manager.settings.default_model_id).model_id
+    specs = [manager.catalog.get(model_id)] if model_id else manager.list_catalog()
+    for spec in specs:
+        answer.models.append(_model(spec, residents, is_default=spec.model_id == default))
+    if model_id:
+        answer.models[0].explanation = str(manager.explain(model_id))
+    return answer
+
+
+def _model(
+    spec: ModelSpec, residents: Mapping[str, ResidentStatistics], *, is_default: bool
+) -> tts_pb2.Model:
+    resident = residents.get(spec.model_id)
+    return tts_pb2.Model(
+        model_id=spec.model_id,
+        adapter=spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__,
+        languages=spec.languages,
+        tags=spec.tags,
+        aliases=spec.aliases,
+        resident=None if resident is None else _resident(resident),
+        is_default=is_default,
+    )
+
+
+def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
+    return tts_pb2.Resident(
+        state=resident.state,
+        refcount=resident.refcount,
+        owners=resident.owners,
+        pinned=resident.pinned,
+        age_s=resident.age_s,
+        idle_s=resident.idle_s,
+        expires_in_s=resident.expires_in_s,
+        footprint_mb=resident.footprint_mb,
+        load_s=resident.load_s,
+        warmup_s=resident.warmup_s,
+        streams=resident.streams,
+        device=resident.device,
+    )
