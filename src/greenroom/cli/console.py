@@ -78,11 +78,16 @@ def logging_restored() -> Iterator[None]:
 
 
 def configure_logging(level: int) -> None:
-    """Send what Greenroom logs to standard error; the only place where logging is set up."""
+    """Send what Greenroom logs to standard error; the only place where logging is set up.
+
+    At WARNING and above the events of models are left out: a command reports its own failure.
+    """
     logger = logging.getLogger("greenroom")
     handler = _ToStandardError()
     form = "%(asctime)s %(levelname)s %(message)s" if level < logging.WARNING else "%(message)s"
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    if level >= logging.WARNING:
+        handler.addFilter(lambda record: not hasattr(record, "greenroom_kind"))
     logger.addHandler(handler)
     logger.setLevel(level)
 
