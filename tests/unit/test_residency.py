@@ -263,6 +263,15 @@ def test_the_last_reference_makes_a_model_idle() -> None:
     assert desk["amy"].idle_since == 3
 
 
+def test_a_release_that_changes_nothing_else_says_so() -> None:
+    desk = Desk()
+    desk.hold("amy")
+    assert desk.give("amy") == []
+    desk.at(1).hit("amy")
+    assert desk.at(2).give("amy") is None
+    assert desk["amy"].idle_since == 2
+
+
 def test_a_reference_given_back_is_the_youngest_of_its_owner() -> None:
     desk = Desk()
     desk.idle("amy")
@@ -552,6 +561,14 @@ def test_a_model_unpinned_within_its_min_residency_is_still_kept() -> None:
     desk.at(1).unpin("amy")
     assert desk.ask("joe") == ["wait for joe until 31"]
     assert desk.at(20).tick() == ["unload amy EVICTED"]
+
+
+def test_a_model_pinned_within_and_unpinned_after_its_min_residency_makes_room() -> None:
+    desk = Desk(resident_cap=1, cap_policy="hard", min_residency=20)
+    desk.idle("amy")
+    desk.at(1).pin("amy")
+    desk.at(21).unpin("amy")
+    assert desk.ask("joe") == ["unload amy EVICTED", "wait for joe until 51"]
 
 
 def test_a_model_unpinned_while_in_use_makes_room_once_it_is_idle() -> None:
@@ -973,25 +990,49 @@ def test_a_victim_for_bytes_counts_towards_the_cap_as_well() -> None:
     assert desk.gone("joe") == ["load kim"]
 
 
-def test_after_the_bytes_the_cap_takes_the_oldest_use_of_any_device() -> None:
-    desk = Desk(budgets={"cpu": 10}, resident_cap=2, min_residency=20, acquire_timeout=30)
+@pytest.mark.parametrize("budget", [8, 10])
+def test_after_the_bytes_the_cap_takes_the_oldest_use_of_any_device(budget: int) -> None:
+    desk = Desk(budgets={"cpu": budget}, resident_cap=3, min_residency=20)
     desk.hold("lou", device="gpu")
     desk.hold("amy", device="gpu")
-    desk.hold("joe", footprint=8)
-    for now, model_id in enumerate(("amy", "lou", "joe")):
+    desk.hold("max", device="cpu")
+    desk.hold("joe", device="cpu", footprint=8)
+    for now, model_id in enumerate(("amy", "joe", "max", "lou")):
         desk.at(now).give(model_id)
-    assert desk.at(3).ask("kim", footprint=8) == ["wait for kim until 33"]
+    assert desk.at(4).ask("kim", footprint=8) == ["wait for kim until 34"]
     assert desk.at(20).tick() == ["unload joe EVICTED", "unload amy EVICTED"]
     assert desk.gone("joe") == []
     assert desk.gone("amy") == ["load kim"]
 
 
+def test_one_missing_byte_comes_from_its_own_device() -> None:
+    desk = Desk(budgets={"cpu": 10}, resident_cap=2, cap_policy="hard")
+    desk.idle("amy", device="gpu")
+    desk.at(1).idle("joe", footprint=5)
+    assert desk.ask("kim", footprint=6) == ["unload joe EVICTED", "wait for kim until 31"]
+
+
+def test_nobody_is_evicted_when_one_byte_would_still_be_missing() -> None:
+    desk = Desk(budgets={"cpu": 10}, resident_cap=9)
+    desk.idle("amy", footprint=3)
+    desk.hold("joe", footprint=5)
+    assert desk.ask("kim", footprint=6) == ["wait for kim until 30"]
+    assert desk.shown()["amy"] == "ready"
+
+
+def test_a_budget_that_is_just_full_presses_nobody() -> None:
+    desk = Desk(budgets={"cpu": 10}, min_residency=20, ttl=600)
+    desk.idle("amy", footprint=10)
+    assert desk.tick() == []
+    assert desk.due() == 600
+
+
 def test_bytes_that_are_promised_are_counted_on_but_not_given_away() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
-    desk.idle("amy", footprint=5)
-    desk.idle("joe", footprint=5)
+    desk.idle("amy", footprint=2)
+    desk.idle("joe", footprint=8)
     desk.unload("amy")
-    assert desk.ask("kim", footprint=5) == ["wait for kim until 30"]
+    assert desk.ask("kim", footprint=2) == ["wait for kim until 30"]
     assert desk.shown()["joe"] == "ready"
     assert desk.gone("amy") == ["load kim"]
 
@@ -1037,13 +1078,41 @@ def test_growth_over_the_budget_waits_for_min_residency_and_the_ledger_says_when
     assert desk.at(20).tick() == ["unload amy SURPLUS"]
 
 
-def test_a_pinned_model_that_grew_leaves_less_room_for_good() -> None:
-    desk = Desk(budgets={"cpu": 10})
+@pytest.mark.parametrize("measured", [3, 7])
+def test_what_a_pinned_model_really_takes_is_out_of_reach_for_others(measured: int) -> None:
+    desk = Desk(budgets={"cpu": 10}, resident_cap=9)
     desk.pin("amy")
     desk.ask("amy", footprint=5)
-    desk.land("amy", footprint=7)
-    assert desk.ask("joe", footprint=4) == ["refuse joe to ann NO_ROOM never"]
-    assert desk.ask("kim", footprint=3) == ["load kim"]
+    desk.land("amy", footprint=measured)
+    desk.hold("joe", footprint=3)
+    over, under = 11 - measured, 10 - measured
+    assert desk.ask("kim", footprint=over) == ["refuse kim to ann NO_ROOM never"]
+    assert desk.ask("lou", footprint=under) == ["wait for lou until 30"]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_all_pinned_models_of_a_device_add_up(late: bool) -> None:
+    desk = Desk(budgets={"cpu": 10}, resident_cap=9)
+    for model_id in ("amy", "joe"):
+        if not late:
+            desk.pin(model_id)
+        desk.hold(model_id, footprint=3)
+        desk.pin(model_id)
+    desk.hold("kim", footprint=2)
+    assert desk.ask("lou", footprint=5) == ["refuse lou to ann NO_ROOM never"]
+    assert desk.ask("max", footprint=4) == ["wait for max until 30"]
+
+
+def test_a_pin_kept_through_a_drain_adds_to_the_others() -> None:
+    desk = Desk(budgets={"cpu": 10}, resident_cap=9)
+    for model_id in ("amy", "joe"):
+        desk.pin(model_id)
+        desk.hold(model_id, footprint=3)
+    desk.hold("kim", footprint=2)
+    desk.drain("joe")
+    desk.end_drain("joe")
+    assert desk.ask("lou", footprint=5) == ["refuse lou to ann NO_ROOM never"]
+    assert desk.ask("max", footprint=4) == ["wait for max until 30"]
 
 
 # Waiting in line
@@ -1387,9 +1456,10 @@ def test_a_load_that_fails_leaves_nothing_behind() -> None:
     desk.ask("amy", "ann", footprint=9)
     desk.ask("amy", "bob", footprint=9)
     amy = desk["amy"]
-    assert desk.fail("amy") == [
-        "refuse amy to ann LOAD_FAILED 1: boom",
-        "refuse amy to bob LOAD_FAILED 1: boom",
+    refusals = desk.ledger.failed(amy, "no such file", desk.now)
+    assert refusals == [
+        Refused(desk.tickets["amy", "ann"], Reason.LOAD_FAILED, 1.0, "no such file"),
+        Refused(desk.tickets["amy", "bob"], Reason.LOAD_FAILED, 1.0, "no such file"),
     ]
     assert desk.ledger.get("amy") is None
     assert (amy.aboard, amy.holders, amy.instance) == ({}, {}, None)
@@ -1683,6 +1753,15 @@ def test_nobody_counts_on_the_room_of_a_draining_model_before_it_leaves() -> Non
     assert desk.ask("kim") == ["unload amy EVICTED", "wait for kim until 30"]
 
 
+def test_a_drain_taken_back_leaves_no_room_for_those_who_waited_for_it() -> None:
+    desk = Desk(resident_cap=1, cap_policy="hard", min_residency=120)
+    desk.hold("amy")
+    desk.at(1).drain("amy")
+    desk.ask("joe")
+    assert desk.at(2).end_drain("amy") == ["refuse joe to ann NO_ROOM 118"]
+    assert desk.at(3).ask("kim") == ["refuse kim to ann NO_ROOM 117"]
+
+
 def test_min_residency_binds_again_when_a_drain_is_taken_back() -> None:
     desk = Desk(resident_cap=1, cap_policy="hard", min_residency=20)
     desk.hold("amy")
@@ -1704,12 +1783,14 @@ def test_a_drain_taken_back_finds_the_pin_as_it_is_by_then(
     desk = Desk(resident_cap=1, cap_policy="hard", budgets={"cpu": 10})
     if pinned_before:
         desk.pin("amy")
-    desk.hold("amy", footprint=6)
+    desk.idle("amy", footprint=6)
+    desk.hit("amy")
     desk.drain("amy")
     desk.pin("amy") if pinned_after else desk.unpin("amy")
     desk.end_drain("amy")
     assert desk["amy"].pinned is pinned_after
     desk.give("amy")
+    assert desk.due() == (math.inf if pinned_after else 600)
     assert desk.ask("joe", footprint=6) == (
         ["refuse joe to ann NO_ROOM never"]
         if pinned_after
@@ -1858,8 +1939,8 @@ def test_after_close_a_release_is_always_told() -> None:
     desk.idle("amy")
     desk.hit("amy")
     desk.close()
-    assert desk.at(1).give("amy") == []
     desk.tick()
+    assert desk.at(1).give("amy") == []
     assert desk.unload("amy") == ["unload amy UNLOADED"]
 
 
@@ -1885,6 +1966,7 @@ def test_expel_lets_a_model_go_whoever_holds_it(draining: bool) -> None:
     amy = desk["amy"]
     assert desk.at(1).give("amy") is None
     assert desk.hush(amy) == []
+    assert desk.due() == math.inf
     assert desk.gone("amy") == []
     assert desk.ledger.room.booked["cpu"] == 0
     with pytest.raises(ModelNotResidentError):
@@ -1919,6 +2001,17 @@ def test_the_end_of_a_min_residency_is_due_only_when_somebody_needs_the_room() -
 
 
 # What can be seen
+
+
+def test_loads_failures_and_hits_are_counted() -> None:
+    desk = Desk()
+    for model_id in ("amy", "joe"):
+        desk.ask(model_id)
+        desk.fail(model_id)
+    for model_id in ("kim", "lou", "max"):
+        desk.idle(model_id)
+        desk.hit(model_id)
+    assert (desk.ledger.failed_loads, desk.ledger.loads, desk.ledger.hits) == (2, 3, 3)
 
 
 def test_repr_shows_who_is_in_memory() -> None:
