@@ -1,0 +1,36 @@
+"""Where the figures come from: processor, memory, versions, and how busy the machine was."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from greenroom.memory import MIB, limit_bytes
+
+_PACKAGES = ("greenroom", "async-lru", "piper-tts", "onnxruntime", "numpy")
+
+
+def described() -> list[str]:
+    """Return the machine and the versions, a line each; absolute times belong to these."""
+    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    return [
+        f"{_processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{limit_bytes() / MIB / 1024:.1f} GB of memory",
+        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}",
+    ]
+
+
+def load_average() -> float:
+    """Return how many threads wanted to run in the last minute; above the cores means noise."""
+    return os.getloadavg()[0]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"

@@ -1,0 +1,30 @@
+"""Which benchmarks there are: each is a module with `measure(effort)` that returns its figures."""
+
+from __future__ import annotations
+
+import importlib
+
+from benchmarks.apart import apart
+from benchmarks.figures import Effort, Figure
+
+BENCHMARKS = {
+    "hit": "asking for a model that is ready",
+    "stall": "the event loop while a real voice comes, speaks and leaves",
+    "beside": "a ready model while another one loads, hangs or leaves",
+    "crowd": "many callers, few places",
+    "growth": "memory over fifty lives of a real voice",
+    "decision": "the ledger as catalog and residents grow",
+    "speech": "first audio and whole paragraphs; threads inside a model",
+}
+"""Names in order of running, and what each is about."""
+
+
+def measure(name: str, effort: Effort) -> list[Figure]:
+    """Run one benchmark here."""
+    figures: list[Figure] = importlib.import_module(f"benchmarks.{name}").measure(effort)
+    return figures
+
+
+def measure_apart(name: str, effort: Effort) -> list[Figure]:
+    """Run one benchmark in a process of its own, where nothing was done before."""
+    return apart(measure, name, effort)

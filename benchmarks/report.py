@@ -1,0 +1,71 @@
+"""Showing figures: a table for people at a terminal, Markdown for files and pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.figures import Figure, amount, shown
+
+Sections = Mapping[str, Sequence[Figure]]
+"""What each benchmark is about, and its figures."""
+
+_COLUMNS = ("figure", "peer", "theirs", "ours", "ratio", "at most", "ok")
+_HOW = (
+    "Medians over rounds in which peer and ours take turns, ± half the distance of the quartiles.",
+    "The ratio is the median of the rounds' ratios.",
+    "A figure with a bound must keep it, the others inform.",
+    "Ratios carry over to other machines, absolute times do not.",
+)
+
+
+def table(sections: Sections) -> Table:
+    """Return all figures as one table."""
+    drawn = Table(*_COLUMNS, title="Greenroom, measured", title_justify="left")
+    for number in range(2, 6):
+        drawn.columns[number].justify = "right"
+    for about, figures in sections.items():
+        drawn.add_section()
+        drawn.add_row(Text(about, style="bold"))
+        for figure in figures:
+            style = "red" if figure.holds is False else None
+            drawn.add_row(*_cells(figure), style=style)
+    return drawn
+
+
+def markdown(sections: Sections, preface: Sequence[str]) -> str:
+    """Return all figures as a Markdown page."""
+    lines = ["# Measured", "", *preface, "", *_HOW]
+    for about, figures in sections.items():
+        lines += ["", f"## {about.capitalize()}", ""]
+        lines += [_row(_COLUMNS), _row(["---", "---", *["---:"] * 4, "---"])]
+        lines += [_row(_cells(figure)) for figure in figures]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(figure: Figure) -> list[str]:
+    name = f"{figure.name} ({figure.note})" if figure.note else figure.name
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    return [
+        name,
+        figure.peer,
+        shown(figure.theirs, figure.unit),
+        shown(figure.ours, figure.unit),
+        ratio,
+        _bound(figure),
+        {True: "yes", False: "NO", None: ""}[figure.holds],
+    ]
+
+
+def _bound(figure: Figure) -> str:
+    if figure.at_most is None:
+        return ""
+    if figure.bounds == "ratio":
+        return f"{figure.at_most:.2g} ×"
+    return amount(figure.at_most, figure.unit)

@@ -1,0 +1,91 @@
+"""Every benchmark runs and gives figures; no time is asserted."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+import pytest
+from benchmarks import __main__ as command
+from benchmarks import report
+from benchmarks.crowd import Rules
+from benchmarks.figures import SMOKE, Effort, Figure, shown
+from benchmarks.registry import BENCHMARKS, measure
+
+from greenroom import ModelSpec
+from greenroom.adapters.tone import ToneTTSAdapter
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_gives_finite_figures(name: str) -> None:
+    figures = measure(name, SMOKE)
+    assert figures
+    for figure in figures:
+        assert figure.ours, figure.name
+        assert all(map(math.isfinite, (*figure.ours, *figure.theirs))), figure.name
+
+
+def test_a_crowd_breaks_no_rule() -> None:
+    held = {figure.name: figure.holds for figure in measure("crowd", Effort(1, 0.02))}
+    assert False not in held.values()
+
+
+def test_a_crowd_notices_every_broken_rule() -> None:
+    rules = Rules(cap=1)
+    first, again = (ToneTTSAdapter(ModelSpec("one", "tone")) for _ in range(2))
+    other = ToneTTSAdapter(ModelSpec("two", "tone"))
+    rules.enters(first)
+    rules.taken("one", first)
+    assert not +rules.broken
+    rules.enters(other)
+    rules.enters(again)
+    rules.taken("one", first)
+    rules.leaves(again)
+    rules.left(again)
+    rules.left(again)
+    assert set(+rules.broken) == {
+        "more residents than the cap",
+        "two instances of one model",
+        "handed out what is not loaded",
+        "unloaded under a reference",
+        "unloaded twice",
+    }
+
+
+def test_a_bound_is_about_the_median_or_about_the_median_ratio() -> None:
+    ours, theirs = (1.0, 9.0, 2.0), (1.0, 3.0, 4.0)
+    assert Figure("f", ours, at_most=2.0).holds
+    assert Figure("f", ours, at_most=1.9).holds is False
+    ratio = Figure("f", ours, "s", "peer", theirs, at_most=1.0, bounds="ratio")
+    assert ratio.ratio == median([1.0, 3.0, 0.5])
+    assert ratio.holds
+    assert Figure("f", ours).holds is None
+    assert Figure("f", (math.nan,), at_most=1.0).holds is False
+
+
+def test_values_are_shown_with_their_unit_and_spread() -> None:
+    assert shown((0.0012,), "s") == "1.2 ms"
+    assert shown((620e-9,), "s") == "620 ns"
+    assert shown((-1.25,), "MB") == "-1.2 MB"
+    assert shown((3.0,), "") == "3"
+    assert shown((1.0, 1.0, 1.0, 1.0), "s") == "1 s ±0%"
+
+
+def test_a_missed_bound_fails_the_command_and_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = [Figure("slow", (2.0,), at_most=1.0), Figure("quick", (1.0,), at_most=1.0)]
+    monkeypatch.setattr(command, "measure_apart", lambda name, effort: figures)
+    assert command.main(["hit"]) == 1
+    printed = capsys.readouterr()
+    assert "| slow |" in printed.out
+    assert printed.err.strip().endswith("missed its bound: slow")
+    monkeypatch.setattr(command, "measure_apart", lambda name, effort: figures[1:])
+    assert command.main(["hit"]) == 0
+
+
+def test_both_reports_show_every_figure() -> None:
+    sections = {"one thing": [Figure("a figure", (1.0,), at_most=2.0, note="a note")]}
+    assert "| a figure (a note) |  |  | 1 s |  | 2 s | yes |" in report.markdown(sections, [])
+    assert report.table(sections).row_count == 2
