@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenroom.residents import Reason, Refused, Ticket
+
 
 @dataclass(slots=True)
 class Failure:
@@ -36,6 +38,13 @@ class Backoff:
     def forget(self, model_id: str) -> None:
         """Begin anew: the model was loaded."""
         self._failures.pop(model_id, None)
+
+    def refusal(self, ticket: Ticket, now: float) -> Refused | None:
+        """Return why the model is not tried now, if it failed a short while ago."""
+        failure = self._failures.get(ticket.model_id)
+        if failure is None or now >= failure.retry_at:
+            return None
+        return Refused(ticket, Reason.BACKING_OFF, failure.retry_at - now, failure.problem)
 
     def get(self, model_id: str) -> Failure | None:
         """Return the model's failures in a row, if the last attempt was one."""

@@ -5,20 +5,19 @@ decisions go out as values, and a decision is booked in the step that makes it. 
 decisions out and reports back with `warming`, `loaded`, `failed`, `overdue` and `gone`.
 
 One procedure, `_advance`, makes room and starts loads; every step that could change its outcome
-ends in it. No step costs more than the logarithm of the number of residents, and none depends on
-the size of the catalog.
+ends in it. A step costs at most the logarithm of the residents, whatever the catalog's size.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, ValuesView
+from collections.abc import Hashable, Iterable, ValuesView
 from typing import Any
 
 from greenroom.agenda import Agenda
 from greenroom.backoff import Backoff
-from greenroom.errors import LeaseReleasedError, ModelInUseError, ModelNotResidentError
+from greenroom.errors import ModelInUseError, ModelNotResidentError
 from greenroom.residents import (
     Decision,
     Demand,
@@ -58,7 +57,7 @@ class Residency:
         self._due = Agenda(lambda r: r.expires_at)
         self._number = 0
         self._closed = False
-        self._crowded = False  # whether somebody waits in line, or there are too many
+        self._crowded = False  # somebody waits in line, or there are too many
 
     # Requests
 
@@ -67,11 +66,7 @@ class Residency:
         resident = self._ready.get(model_id)
         if resident is None:
             return None
-        held = resident.holders.get(owner)
-        if held is None:
-            resident.holders[owner] = [now]
-        else:
-            held.append(now)
+        resident.holders.setdefault(owner, []).append(now)
         self.hits += 1
         return resident
 
@@ -96,17 +91,10 @@ class Residency:
     def _refuse_at_once(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
         if self._closed:
             return Refused(ticket, Reason.SHUTDOWN)
-        failure = self.backoff.get(demand.model_id)
-        if failure is not None and now < failure.retry_at:
-            wait = failure.retry_at - now
-            return Refused(ticket, Reason.BACKING_OFF, wait, failure.problem)
-        if self.room.too_big(demand):
-            return Refused(ticket, Reason.TOO_BIG)
-        if self.room.opens_at(demand, now) > ticket.deadline:
-            return Refused(ticket, Reason.NO_ROOM, self.room.retry_after(demand, now))
-        if self.waiting.count >= self.policy.max_waiting:
+        refusal = self.backoff.refusal(ticket, now) or self.room.refusal(demand, ticket, now)
+        if refusal is None and self.waiting.count >= self.policy.max_waiting:
             return Refused(ticket, Reason.LINE_FULL, self.room.retry_after(demand, now))
-        return None
+        return refusal
 
     def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
         """End a caller's wait; a reference that was granted meanwhile is given back."""
@@ -127,16 +115,7 @@ class Residency:
         resident = self._residents.get(model_id)
         if resident is None:
             raise ModelNotResidentError(model_id)
-        held = resident.holders.get(owner)
-        if held is None:
-            who = "this caller" if owner is None else f"owner {str(owner)!r}"
-            raise LeaseReleasedError(
-                f"{who} holds no reference to model {model_id!r}; release once for every load."
-            )
-        if len(held) > 1:
-            held.pop()
-            return None
-        del resident.holders[owner]
+        resident.give_back(owner)
         if resident.holders or resident.streams:
             return None
         resident.idle_since = now
@@ -213,10 +192,7 @@ class Residency:
         resident.pinned = model_id in self._pins
         self.room.stay(resident, now)
         self._ready[model_id] = resident
-        out: list[Decision] = []
-        for ticket in self.waiting.take(model_id):
-            self._grant(ticket, resident, now, out)
-        return out + self._advance(now)
+        return self._grant(self.waiting.take(model_id), resident, now) + self._advance(now)
 
     def close(self) -> list[Decision]:
         """Refuse everybody who waits, and every later request, hits included."""
@@ -264,9 +240,7 @@ class Residency:
         if not self._closed:
             self._ready[resident.model_id] = resident
         self.room.settle(resident, now, footprint)
-        out: list[Decision] = []
-        for ticket in resident.aboard:
-            self._grant(ticket, resident, now, out)
+        out = self._grant(resident.aboard, resident, now)
         resident.aboard = {}
         if not resident.in_use:
             self._watch(resident)
@@ -368,12 +342,11 @@ class Residency:
                 return
 
     def _refuse_hopeless(self, place: Place, now: float, out: list[Decision]) -> bool:
-        """Refuse those for whom room is certain to come too late; whether that was everybody."""
-        opens_at = self.room.opens_at(place.demand, now)
+        """Refuse those for whom room is sure to come too late; whether that was everybody."""
         for ticket in list(place.tickets):
-            if opens_at > ticket.deadline:
-                wait = self.room.retry_after(place.demand, now)
-                self._refuse(Refused(ticket, Reason.NO_ROOM, wait), out)
+            refusal = self.room.refusal(place.demand, ticket, now)
+            if refusal is not None:
+                self._refuse(refusal, out)
         return not place.tickets
 
     # Bookkeeping
@@ -396,10 +369,13 @@ class Residency:
         self.departures[reason] += 1
         out.append(Unload(resident, reason))
 
-    def _grant(self, ticket: Ticket, resident: Resident, now: float, out: list[Decision]) -> None:
-        resident.holders.setdefault(ticket.owner, []).append(now)
-        ticket.granted = True
-        out.append(Granted(ticket, resident))
+    def _grant(self, tickets: Iterable[Ticket], to: Resident, now: float) -> list[Decision]:
+        out: list[Decision] = []
+        for ticket in tickets:
+            to.holders.setdefault(ticket.owner, []).append(now)
+            ticket.granted = True
+            out.append(Granted(ticket, to))
+        return out
 
     def _refuse(self, refusal: Refused, out: list[Decision]) -> None:
         self.waiting.remove(refusal.ticket)

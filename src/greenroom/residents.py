@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from greenroom.errors import LeaseReleasedError
+
 
 class State(StrEnum):
     """Where a resident is in its life; absence is not a state."""
@@ -150,6 +152,19 @@ class Resident:
         if self.ttl < 0:
             return float("inf")
         return max(self.idle_since + self.ttl, self.keep_until)
+
+    def give_back(self, owner: Hashable) -> None:
+        """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
+        held = self.holders.get(owner)
+        if held is None:
+            who = "this caller" if owner is None else f"owner {str(owner)!r}"
+            raise LeaseReleasedError(
+                f"{who} holds no reference to model {self.model_id!r}; release once for every load."
+            )
+        if len(held) > 1:
+            held.pop()
+        else:
+            del self.holders[owner]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 
 from greenroom.agenda import Agenda
-from greenroom.residents import Demand, Policy, Resident, State
+from greenroom.residents import Demand, Policy, Reason, Refused, Resident, State, Ticket
 
 
 class Room:
@@ -218,9 +218,13 @@ class Room:
         over = any(self._excess(device) > 0 for device in self._policy.budgets)
         return over or self._count - self._promised > self._policy.resident_cap
 
-    def too_big(self, demand: Demand) -> bool:
-        """Whether the model alone is larger than the budget."""
-        return demand.footprint > self._budget(demand.device)
+    def refusal(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
+        """Return why waiting would be in vain: room never comes, or comes after the deadline."""
+        if demand.footprint > self._budget(demand.device):
+            return Refused(ticket, Reason.TOO_BIG)
+        if self.opens_at(demand, now) > ticket.deadline:
+            return Refused(ticket, Reason.NO_ROOM, self.retry_after(demand, now))
+        return None
 
     def opens_at(self, demand: Demand, now: float) -> float:
         """Return a moment before which room for `demand` cannot come; infinite if it never can.

@@ -1,0 +1,396 @@
+"""The rules of residency without a shortcut: what the ledger is compared with."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+from greenroom.residents import (
+    Demand,
+    Policy,
+    Reason,
+    State,
+)
+
+
+@dataclass(eq=False)
+class Life:
+    """One model in memory, as plain as can be."""
+
+    demand: Demand
+    number: int
+    footprint: int
+    ttl: float
+    state: State = State.LOADING
+    holders: Counter[str] = field(default_factory=Counter)
+    streams: int = 0
+    aboard: list[int] = field(default_factory=list)
+    idle_since: float = 0.0
+    keep_until: float = 0.0
+    promised: bool = False
+
+    @property
+    def in_use(self) -> bool:
+        return self.holders.total() > 0 or self.streams > 0
+
+    @property
+    def loading(self) -> bool:
+        return self.state in (State.LOADING, State.WARMING)
+
+    @property
+    def leaving(self) -> bool:
+        return self.state in (State.DRAINING, State.UNLOADING)
+
+    @property
+    def expires_at(self) -> float:
+        return math.inf if self.ttl < 0 else max(self.idle_since + self.ttl, self.keep_until)
+
+
+@dataclass(eq=False)
+class Queued:
+    """One model that waits for room; `callers` maps each ticket to its deadline."""
+
+    demand: Demand
+    callers: dict[int, float] = field(default_factory=dict)
+
+
+class Plain:
+    """The rules of residency, everything searched for anew every time.
+
+    Decisions are sentences; tickets are numbers.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.lives: dict[str, Life] = {}
+        self.queue: list[Queued] = []
+        self.pins: set[str] = set()
+        self.failures: dict[str, tuple[int, float]] = {}
+        self.owners: dict[int, str] = {}
+        self.closed = False
+        self.number = 0
+
+    # What is
+
+    def of(self, *, device: str) -> list[Life]:
+        return [life for life in self.lives.values() if life.demand.device == device]
+
+    def budget(self, device: str) -> float:
+        return self.policy.budgets.get(device, math.inf)
+
+    def booked(self, device: str) -> int:
+        return sum(life.footprint for life in self.of(device=device))
+
+    def promised_bytes(self, device: str) -> int:
+        return sum(life.footprint for life in self.of(device=device) if life.promised)
+
+    def promised(self) -> int:
+        return sum(life.promised for life in self.lives.values())
+
+    def free_slot(self) -> bool:
+        loading = sum(life.loading for life in self.lives.values())
+        return loading < self.policy.max_parallel_loads
+
+    def idle(self) -> list[Life]:
+        return [
+            life
+            for life in self.lives.values()
+            if life.state is State.READY
+            and not life.in_use
+            and life.demand.model_id not in self.pins
+        ]
+
+    def candidates(self, now: float) -> list[Life]:
+        """Return those who may leave, least recently used first."""
+        free = [life for life in self.idle() if now >= life.keep_until]
+        return sorted(free, key=lambda life: (life.idle_since, life.number))
+
+    def in_line(self) -> list[Queued]:
+        return [queued for queued in self.queue if queued.demand.model_id not in self.lives]
+
+    def missing(self, demand: Demand) -> float:
+        return self.booked(demand.device) + demand.footprint - self.budget(demand.device)
+
+    def fits(self, demand: Demand) -> bool:
+        if self.missing(demand) > 0:
+            return False
+        below = len(self.lives) < self.policy.resident_cap
+        return below or (self.policy.cap_policy == "soft" and not self.promised())
+
+    def plan(self, demand: Demand, now: float) -> list[Life] | None:
+        """Return who must leave for `demand`; `None` if that is not enough."""
+        pool = self.candidates(now)
+        chosen: list[Life] = []
+        slots = len(self.lives) + 1 - self.policy.resident_cap - self.promised()
+        size = self.missing(demand) - self.promised_bytes(demand.device)
+        while slots > 0 or size > 0:
+            fit = [life for life in pool if size <= 0 or life.demand.device == demand.device]
+            if not fit:
+                break
+            pool.remove(fit[0])
+            chosen.append(fit[0])
+            slots -= 1
+            if fit[0].demand.device == demand.device:
+                size -= fit[0].footprint
+        enough = size <= 0 and (slots <= 0 or self.policy.cap_policy == "soft")
+        return chosen if enough else None
+
+    def too_many(self) -> bool:
+        return len(self.lives) - self.promised() > self.policy.resident_cap
+
+    def too_much(self) -> list[str]:
+        return [
+            device
+            for device in self.policy.budgets
+            if self.booked(device) - self.promised_bytes(device) > self.budget(device)
+        ]
+
+    def opens_at(self, demand: Demand, now: float) -> float:
+        staying = [life for life in self.lives.values() if not life.leaving]
+        pinned = [life for life in staying if life.demand.model_id in self.pins]
+        fixed = sum(life.footprint for life in pinned if life.demand.device == demand.device)
+        if fixed + demand.footprint > self.budget(demand.device):
+            return math.inf
+        unsettled = any(life.leaving or life.loading for life in self.lives.values())
+        if unsettled or self.fits(demand):
+            return now
+        return max(now, min((x.keep_until for x in staying if x not in pinned), default=math.inf))
+
+    def retry_after(self, demand: Demand, now: float) -> float | None:
+        opens_at = self.opens_at(demand, now)
+        if math.isinf(opens_at):
+            return None
+        return opens_at - now if opens_at > now else self.policy.first_retry
+
+    def next_due(self, now: float) -> float:
+        moments = [life.expires_at for life in self.idle()]
+        moments += [deadline for queued in self.queue for deadline in queued.callers.values()]
+        if self.in_line() or self.too_many() or self.too_much():
+            moments += [life.keep_until for life in self.idle() if life.keep_until > now]
+        return min(moments, default=math.inf)
+
+    # What is decided
+
+    def advance(self, now: float) -> list[str]:
+        out: list[str] = []
+        for device in dict.fromkeys(queued.demand.device for queued in self.in_line()):
+            self.serve(device, now, out)
+        while (self.too_many() or self.too_much()) and (victims := self.surplus(now)):
+            out += self.let_go(victims[0], Reason.SURPLUS)
+        return out
+
+    def serve(self, device: str, now: float, out: list[str]) -> None:
+        while line := [queued for queued in self.in_line() if queued.demand.device == device]:
+            head = line[0]
+            victims = self.plan(head.demand, now) if self.free_slot() else None
+            if victims is None:
+                opens_at = self.opens_at(head.demand, now)
+                late = [caller for caller, limit in head.callers.items() if opens_at > limit]
+                wait = self.retry_after(head.demand, now)
+                out += [self.refuse(caller, head, Reason.NO_ROOM, wait) for caller in late]
+                if head.callers:
+                    return
+                continue
+            for victim in victims:
+                out += self.let_go(victim, Reason.EVICTED)
+            if not self.fits(head.demand):
+                return
+            self.number += 1
+            ttl = self.policy.ttl if head.demand.ttl is None else head.demand.ttl
+            life = Life(head.demand, self.number, head.demand.footprint, ttl)
+            life.aboard = list(head.callers)
+            self.lives[head.demand.model_id] = life
+            self.queue.remove(head)
+            out.append(f"load {head.demand.model_id}")
+
+    def surplus(self, now: float) -> list[Life]:
+        if self.too_many():
+            return self.candidates(now)
+        devices = self.too_much()
+        by_device = [[x for x in self.candidates(now) if x.demand.device == d] for d in devices]
+        return next((victims for victims in by_device if victims), [])
+
+    def let_go(self, life: Life, reason: Reason) -> list[str]:
+        life.state = State.UNLOADING
+        life.promised = True
+        return [f"unload {life.demand.model_id} {reason.name}"]
+
+    def refuse(
+        self, caller: int, queued: Queued, reason: Reason, wait: float | None, problem: str = ""
+    ) -> str:
+        queued.callers.pop(caller, None)
+        if not queued.callers and queued in self.queue:
+            self.queue.remove(queued)
+        return refusal(caller, reason, wait, problem)
+
+    def tick(self, now: float) -> list[str]:
+        out: list[str] = []
+        due = [life for life in self.idle() if life.expires_at <= now]
+        for life in due:
+            out += self.let_go(life, Reason.EXPIRED)
+        out += self.advance(now)
+        for queued in list(self.queue):
+            for caller in [c for c, limit in queued.callers.items() if limit <= now]:
+                wait = self.retry_after(queued.demand, now)
+                out.append(self.refuse(caller, queued, Reason.TIMED_OUT, wait))
+        return out + self.advance(now)
+
+    # What happens
+
+    def hit(self, model_id: str, owner: str) -> bool:
+        life = self.lives.get(model_id)
+        if self.closed or life is None or life.state is not State.READY:
+            return False
+        life.holders[owner] += 1
+        return True
+
+    def request(self, caller: int, demand: Demand, owner: str, now: float) -> list[str]:
+        self.owners[caller] = owner
+        life = self.lives.get(demand.model_id)
+        if life is not None and life.loading and not self.closed:
+            life.aboard.append(caller)
+            return [f"join {caller}"]
+        deadline = now + self.policy.acquire_timeout
+        refused = self.refused_at_once(caller, demand, deadline, now)
+        if refused:
+            return [refused]
+        queued = next((q for q in self.queue if q.demand.model_id == demand.model_id), None)
+        if queued is None:
+            queued = Queued(demand)
+            self.queue.append(queued)
+        queued.callers[caller] = deadline
+        out = self.advance(now)
+        waits = any(caller in other.callers for other in self.queue)
+        return [*out, f"wait {caller} {deadline:g}"] if waits else out
+
+    def refused_at_once(self, caller: int, demand: Demand, deadline: float, now: float) -> str:
+        _, retry_at = self.failures.get(demand.model_id, (0, -math.inf))
+        if self.closed:
+            return refusal(caller, Reason.SHUTDOWN, None)
+        if now < retry_at:
+            return refusal(caller, Reason.BACKING_OFF, retry_at - now, "boom")
+        if demand.footprint > self.budget(demand.device):
+            return refusal(caller, Reason.TOO_BIG, None)
+        wait = self.retry_after(demand, now)
+        if self.opens_at(demand, now) > deadline:
+            return refusal(caller, Reason.NO_ROOM, wait)
+        if sum(len(queued.callers) for queued in self.queue) >= self.policy.max_waiting:
+            return refusal(caller, Reason.LINE_FULL, wait)
+        return ""
+
+    def cancel(self, caller: int, now: float) -> list[str]:
+        for life in self.lives.values():
+            if caller in life.aboard:
+                life.aboard.remove(caller)
+        for queued in list(self.queue):
+            if caller in queued.callers:
+                self.refuse(caller, queued, Reason.TIMED_OUT, None)
+        return self.advance(now)
+
+    def release(self, model_id: str, owner: str, now: float) -> list[str]:
+        life = self.lives[model_id]
+        life.holders[owner] -= 1
+        return self.used(life, now)
+
+    def open_stream(self, model_id: str) -> list[str]:
+        self.lives[model_id].streams += 1
+        return []
+
+    def close_stream(self, model_id: str, now: float) -> list[str]:
+        life = self.lives[model_id]
+        life.streams -= 1
+        return self.used(life, now)
+
+    def used(self, life: Life, now: float) -> list[str]:
+        if life.in_use:
+            return []
+        life.idle_since = now
+        drained = life.state is State.DRAINING
+        return self.let_go(life, Reason.UNLOADED) if drained else []
+
+    def pin(self, model_id: str) -> list[str]:
+        self.pins.add(model_id)
+        return []
+
+    def unpin(self, model_id: str) -> list[str]:
+        self.pins.discard(model_id)
+        return []
+
+    def begin_unload(self, model_id: str) -> list[str]:
+        life = self.lives[model_id]
+        if life.leaving:
+            return []
+        if life.in_use:
+            life.state = State.DRAINING
+            return []
+        return self.let_go(life, Reason.UNLOADED)
+
+    def end_drain(self, model_id: str) -> list[str]:
+        life = self.lives.get(model_id)
+        if self.closed or life is None or life.state is not State.DRAINING:
+            return []
+        life.state = State.READY
+        callers = [
+            caller
+            for queued in self.queue
+            if queued.demand.model_id == model_id
+            for caller in queued.callers
+        ]
+        self.queue = [queued for queued in self.queue if queued.demand.model_id != model_id]
+        return [self.grant(caller, life) for caller in callers]
+
+    def grant(self, caller: int, life: Life) -> str:
+        life.holders[self.owners[caller]] += 1
+        return f"grant {caller}"
+
+    def expel(self, model_id: str) -> list[str]:
+        return self.let_go(self.lives[model_id], Reason.SHUTDOWN)
+
+    def warming(self, model_id: str) -> list[str]:
+        self.lives[model_id].state = State.WARMING
+        return []
+
+    def loaded(self, model_id: str, footprint: int | None, now: float) -> list[str]:
+        life = self.lives[model_id]
+        self.failures.pop(model_id, None)
+        life.state = State.READY
+        life.idle_since = now
+        life.keep_until = now + self.policy.min_residency
+        life.footprint = life.footprint if footprint is None else footprint
+        out = [self.grant(caller, life) for caller in life.aboard]
+        life.aboard = []
+        return out + self.advance(now)
+
+    def failed(self, model_id: str, now: float, *, gone: bool) -> list[str]:
+        life = self.lives[model_id]
+        count = self.failures.get(model_id, (0, 0.0))[0] + 1
+        wait = min(self.policy.longest_retry, self.policy.first_retry * 2.0 ** (count - 1))
+        self.failures[model_id] = (count, now + wait)
+        out = [refusal(caller, Reason.LOAD_FAILED, wait, "boom") for caller in life.aboard]
+        life.aboard = []
+        life.state = State.UNLOADING
+        if gone:
+            del self.lives[model_id]
+        return out
+
+    def overdue(self, model_id: str) -> list[str]:
+        self.lives[model_id].promised = False
+        return []
+
+    def gone(self, model_id: str) -> list[str]:
+        del self.lives[model_id]
+        return []
+
+    def close(self) -> list[str]:
+        self.closed = True
+        callers = [caller for queued in self.queue for caller in queued.callers]
+        callers += [caller for life in self.lives.values() for caller in life.aboard]
+        self.queue = []
+        for life in self.lives.values():
+            life.aboard = []
+        return [refusal(caller, Reason.SHUTDOWN, None) for caller in callers]
+
+
+def refusal(caller: int, reason: Reason, wait: float | None, problem: str = "") -> str:
+    return f"refuse {caller} {reason.name} {wait} {problem}"
