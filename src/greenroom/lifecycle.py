@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import numbers
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 _SILENCE = 1e-4
 """Peak amplitude below which a warmup counts as silent (-80 dBFS)."""
 
+_HIGHEST_RATE = 1_000_000
+
 
 @dataclass(slots=True)
 class Arrival:
@@ -39,9 +42,12 @@ class Arrival:
 
 
 class Hung(Exception):  # noqa: N818 - not an error of the caller's
-    """A load outlasted its limit: `error` is for the callers, `end` is done when it has ended."""
+    """A load, or the clean-up after one that failed, outlasted its limit.
 
-    def __init__(self, error: LoadTimeoutError, end: asyncio.Future[Any], attempt: Attempt) -> None:
+    `error` is for the callers, `end` is done when the thread has left the engine.
+    """
+
+    def __init__(self, error: ModelLoadError, end: asyncio.Future[Any], attempt: Attempt) -> None:
         super().__init__(str(error))
         self.error = error
         self.end = end
@@ -77,6 +83,7 @@ class Attempt:
         adapter = self.adapter
         if adapter is None:
             return 0, False
+        check_rate(adapter.sample_rate, self.spec.model_id)
         if self._warmup_text:
             spoken = adapter.synthesize(self._warmup_text, dict(self.spec.options))
             check_audible(spoken, self.spec.model_id, adapter.sample_rate)
@@ -92,8 +99,8 @@ class Attempt:
         if adapter is not None:
             try:
                 adapter.unload()
-            except Exception as error:  # noqa: BLE001 - the engine is being given up; it may raise anything
-                logger.warning("model %s: clean-up raised: %s", self.spec.model_id, error)
+            except BaseException as error:  # noqa: BLE001 - the engine is being given up; it may even raise SystemExit
+                logger.warning("model %s: clean-up raised: %r", self.spec.model_id, error)
 
     def _undo_if_abandoned(self) -> None:
         if self.abandoned:
@@ -135,18 +142,21 @@ class Lifecycle:
             load_s, _ = await self._step(attempt, attempt.load, "load")
             warming(load_s)
             warmup_s, (footprint, stated) = await self._step(attempt, attempt.warm_up, "warm up")
+            if attempt.abandoned:  # after its thread had looked
+                raise ModelLoadError(spec.model_id, "the load was abandoned.")
         except Hung:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is a failed load
             problem = typed(error, spec.model_id)
-            await self._within(self._out.submit(attempt.undo), self.unload_limit)
+            undone = self._out.submit(attempt.undo)
+            if not await self._within(undone, self.unload_limit):
+                raise Hung(problem, undone, attempt) from None
             raise problem from problem.__cause__
         finally:
             self._under_way -= 1
             self._attempts.discard(attempt)
         adapter, attempt.adapter = attempt.adapter, None
-        if adapter is None:
-            raise ModelLoadError(spec.model_id, "the load was abandoned.")
+        assert adapter is not None
         believed = stated or (alone and seen == self._disturbances)
         return Arrival(adapter, load_s, warmup_s, footprint if believed else None)
 
@@ -202,6 +212,12 @@ class _Departure:
         finally:
             del adapter
             memory.trim()
+
+
+def check_rate(sample_rate: float, model_id: str) -> None:
+    """Raise `WarmupError` for a rate that no audio can have."""
+    if not isinstance(sample_rate, numbers.Real) or not 0 < sample_rate < _HIGHEST_RATE:
+        raise WarmupError(model_id, f"it says it speaks at {sample_rate!r} Hz.")
 
 
 def check_audible(chunks: Iterable[AudioChunk], model_id: str, sample_rate: int) -> None:

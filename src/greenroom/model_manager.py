@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, Self
 
@@ -101,6 +102,7 @@ class ModelManager:
         self._shell = Shell(settings, catalog)
         self._ledger = self._shell.ledger
         self._ending: asyncio.Task[None] | None = None
+        self._drains: Counter[Resident] = Counter()
 
     @property
     def journal(self) -> Journal:
@@ -135,12 +137,18 @@ class ModelManager:
             self.pin(default)
         await self._preload(default)
         wanted = {self.catalog.get(name).model_id for name in self.settings.preload_model_ids}
-        preloads = [self._preload(name) for name in sorted(wanted - {default})]
+        turns = asyncio.Semaphore(self.settings.max_parallel_loads)
+        preloads = [self._preload_in_turn(name, turns) for name in sorted(wanted - {default})]
         for outcome in await asyncio.gather(*preloads, return_exceptions=True):
             if isinstance(outcome, ModelManagerError):
                 logger.error("preload failed: %s", outcome)
             elif outcome is not None:
                 raise outcome
+
+    async def _preload_in_turn(self, model_id: str, turns: asyncio.Semaphore) -> None:
+        """Preload when there is a turn; who asks for room before that may not wait long enough."""
+        async with turns:
+            await self._preload(model_id)
 
     async def _preload(self, model_id: str) -> None:
         await self.load(model_id, owner="preload")
@@ -266,14 +274,22 @@ class ModelManager:
             raise UnloadError(model_id, problem)
 
     async def _drained(self, resident: Resident) -> None:
-        """Wait for the last holder; when that takes too long, or the wait is cancelled, undo it."""
+        """Wait for the last holder; when that takes too long, or the wait is cancelled, undo it.
+
+        Of several who wait only the last one to give up takes the drain back.
+        """
         drained = False
+        self._drains[resident] += 1
         try:
             drained = await self._shell.until(
                 lambda: resident.state is not State.DRAINING, DRAIN_LIMIT_S
             )
         finally:
-            if not drained:
+            self._drains[resident] -= 1
+            given_up = not self._drains[resident]
+            if given_up:
+                del self._drains[resident]
+            if given_up and not drained:
                 self._shell.carry_out(self._ledger.end_drain(resident.model_id, self._shell.time()))
                 if resident.state is State.READY:
                     self._shell.note(Kind.READY, resident.model_id, "the drain was taken back")

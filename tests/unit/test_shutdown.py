@@ -9,6 +9,7 @@ import pytest
 
 from greenroom import ManagerClosedError, ModelLoadError, ModelManager
 from greenroom.testing import Stage, VirtualTimeLoop
+from greenroom.threads import calls_inside
 
 pytestmark = pytest.mark.virtual_time
 
@@ -137,6 +138,24 @@ async def test_a_load_in_flight_cannot_land_afterwards(
     assert stage["b"].calls["unload"] == 1
     assert stage.loaded == 0
     assert "b" not in [r.model_id for r in manager.list_resident() if r.state == "ready"]
+
+
+async def test_a_load_that_ends_as_the_shutdown_begins_is_undone(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].warm_up.hold()
+    aboard = asyncio.create_task(manager.load("b"))
+    await clock.settle()
+    inside = calls_inside()
+    stage["b"].warm_up.open()
+    while calls_inside() == inside:  # until its thread has looked for the last time
+        pass
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
+    assert await ended(stopping, clock) < 1
+    with pytest.raises(ManagerClosedError):
+        await aboard
+    assert stage["b"].calls["unload"] == 1
+    assert manager.list_resident() == ()
 
 
 async def test_it_ends_in_bounded_time_though_an_unload_hangs(
