@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator
 
 from sentence_stream import SentenceBoundaryDetector
@@ -50,7 +51,7 @@ def check_source(text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS)
     """
     if isinstance(text, AsyncIterable):
         return
-    if not check_text(text, limit=limit).strip():
+    if _is_blank(check_text(text, limit=limit)):
         raise InvalidInputError("text is empty; send at least one word.")
 
 
@@ -83,6 +84,11 @@ def check_total(total: int, limit: int) -> None:
         )
 
 
+def _is_blank(text: str) -> bool:
+    """Return whether there is nothing but spaces and invisible marks, such as U+200B."""
+    return all(char.isspace() or unicodedata.category(char) == "Cf" for char in text)
+
+
 async def _cut(text: str) -> AsyncIterator[str]:
     yield text
 
@@ -95,7 +101,7 @@ class _Border:
         self._held = 0
 
     def add(self, piece: str) -> list[str]:
-        found = [s for s in self._detector.add_chunk(piece) if s.strip()]
+        found = [s for s in self._detector.add_chunk(piece) if not _is_blank(s)]
         self._held = len(self._detector.current_sentence) + len(self._detector.remaining_text)
         if self._held > LONGEST_SENTENCE:
             found.extend(self._cut_at_space())
@@ -107,8 +113,8 @@ class _Border:
         at = whole.rstrip().rfind(" ")
         head, tail = (whole[:at], whole[at:]) if at > 0 else (whole, "")
         detector.current_sentence, detector.remaining_text = "", head
-        return [*self.finish(), *(s for s in detector.add_chunk(tail) if s.strip())]
+        return [*self.finish(), *(s for s in detector.add_chunk(tail) if not _is_blank(s))]
 
     def finish(self) -> list[str]:
         rest = str(self._detector.finish()).strip()
-        return [rest] if rest else []
+        return [] if _is_blank(rest) else [rest]

@@ -45,12 +45,13 @@ async def test_a_mistyped_id_is_answered_with_near_ones(tones: Served) -> None:
     [
         ("", "empty"),
         (" \n\t", "empty"),
+        ("\u200b\ufeff", "empty"),
         ("a" * 20_001, "20000"),
         ("a" * 1_000_000, "20000"),
         ("ring\x07", "U+0007"),
         ("esc\x1b[31m", "U+001B"),
     ],
-    ids=["none", "blank", "long", "1 MB", "bell", "escape"],
+    ids=["none", "blank", "invisible", "long", "1 MB", "bell", "escape"],
 )
 async def test_text_that_cannot_be_spoken_is_refused_before_a_model_is_loaded(
     tones: Served, text: str, words: str

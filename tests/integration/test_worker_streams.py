@@ -159,9 +159,10 @@ async def test_stop_of_one_session_touches_no_other_and_new_ones_speak(
     first = Reader(metered_worker.call(TEXT, session_id="one"))
     second = Reader(metered_worker.call(TEXT, session_id="two"))
     other = Reader(metered_worker.call(TEXT, model_id="b"))
+    await until(lambda: metered_worker.streams("b") == 3)
     meters["b"].allow(6)
     await until(lambda: meters["b"].made == 6)
-    await metered_worker.control("one", tts_pb2.STOP)
+    assert await metered_worker.control("one", tts_pb2.STOP) == 1
     meters["b"].free.set()
     await asyncio.gather(first.task, second.task, other.task)
     assert first.audio_ms < 1_000

@@ -168,6 +168,11 @@ def test_every_problem_is_kept_and_the_first_is_the_message(file: Path) -> None:
         ("a: [", "line 1: is not YAML"),
         ("a: 1\nb: 2\na: 3\n", "line 3: is not YAML: the key 'a' is there twice; keep one."),
         ("model_manager: {ttl_ms: 1, ttl_ms: 2}", "the key 'ttl_ms' is there twice"),
+        (
+            "model_manager: {default_model_id: a, default_model_id: b}",
+            "the key 'default_model_id' is there twice",
+        ),
+        ("model_manager: {default_model_id: [a, b]}", "model_manager.default_model_id: must be"),
         ("? [a]\n: b\n", "is not YAML"),
     ],
 )

@@ -83,9 +83,11 @@ async def test_the_time_per_character_does_not_grow_with_the_text() -> None:
     assert await seconds(16_000) < 40 * max(await seconds(1_600), 0.001)
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n\n", "\t"])
-async def test_blank_text_has_no_sentences(text: str) -> None:
+@pytest.mark.parametrize("text", ["", "   ", "\n\n", "\t", "\u200b\ufeff"])
+async def test_blank_text_has_no_sentences_and_cannot_be_spoken(text: str) -> None:
     assert await all_of(text) == []
+    with pytest.raises(InvalidInputError, match="empty"):
+        check_source(text)
 
 
 @pytest.mark.parametrize(

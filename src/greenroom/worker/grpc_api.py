@@ -222,7 +222,7 @@ class _Outlet:
                 if held is not None:
                     await self._write(speech, held)
                 held = frame
-        except SynthesisError:
+        except (InvalidInputError, SynthesisError):
             if held is not None:
                 await self._write(speech, held)
             raise
