@@ -524,18 +524,20 @@ async def test_a_waiter_that_is_cancelled_ends_only_its_own_wait(
         assert one(manager, "b").owners == ("y",)
 
 
+@pytest.mark.parametrize("step", ["construct", "load", "warm_up"])
 async def test_a_load_that_nobody_waits_for_any_more_stays_as_an_idle_resident(
-    stage: Stage, clock: VirtualTimeLoop
+    stage: Stage, clock: VirtualTimeLoop, step: str
 ) -> None:
     async with running(stage) as manager:
-        stage["b"].load.hold()
+        getattr(stage["b"], step).hold()
         callers = [asyncio.create_task(manager.load("b")) for _ in range(3)]
         await clock.settle()
         for caller in callers:
             caller.cancel()
         await clock.settle()
-        stage["b"].load.open()
+        getattr(stage["b"], step).open()
         await clock.settle()
+        assert stage["b"].calls["construct"] == 1
         assert one(manager, "b").state == "ready"
         assert one(manager, "b").refcount == 0
         assert one(manager, "b").expires_in_s == 600.0

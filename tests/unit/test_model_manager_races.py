@@ -130,6 +130,25 @@ async def test_a_caller_cancelled_while_it_waits_leaves_nothing_and_loses_no_wak
 
 
 @pytest.mark.virtual_time
+async def test_a_caller_cancelled_while_it_waits_for_a_load_slot_leaves_nothing(
+    stage: Stage, start: Any, clock: VirtualTimeLoop
+) -> None:
+    manager = await start(resident_cap=4, max_parallel_loads=1)
+    stage["b"].load.hold()
+    loading = asyncio.create_task(manager.load("b"))
+    queued = asyncio.create_task(manager.load("c"))
+    last = asyncio.create_task(manager.load("d"))
+    await clock.settle()
+    queued.cancel()
+    await clock.settle()
+    stage["b"].load.open()
+    await asyncio.gather(loading, last)
+    assert {r.model_id: r.refcount for r in manager.list_resident()} == {"a": 0, "b": 1, "d": 1}
+    assert stage["c"].calls["construct"] == 0
+    assert manager.statistics().waiting == 0
+
+
+@pytest.mark.virtual_time
 async def test_a_waiter_cancelled_in_the_step_that_makes_room_passes_it_on(
     stage: Stage, start: Any, clock: VirtualTimeLoop
 ) -> None:
