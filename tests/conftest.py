@@ -30,8 +30,9 @@ def pytest_asyncio_loop_factories(
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what tests measure out of the user's cache."""
+    """Keep what tests measure out of the user's cache, and prepare no voice unasked."""
     monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("GREENROOM_PREPARE", "off")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,126 @@
+"""The adapter of Piper voices: text to phonemes by Piper, phonemes to samples by an engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from greenroom.adapter import TTSAdapter
+from greenroom.adapters.options import Name, Number, check
+from greenroom.adapters.packs import find_voices
+from greenroom.adapters.piper.engines import Engine, open_engine
+from greenroom.adapters.piper.loudness import gain_of
+from greenroom.adapters.piper.settings import feeds, read_settings
+from greenroom.errors import ConfigError
+from greenroom.speech import AudioChunk, ModelSpec
+
+_STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
+"""What makes a sentence the same each time it is said."""
+
+_OPTIONS: dict[str, Number | Name] = {
+    "speaker": Name(),
+    "speed": Number(0.25, 4.0),
+    "length_scale": Number(0.1, 10.0),
+    "noise_scale": Number(0.0, 2.0),
+    "noise_w_scale": Number(0.0, 2.0),
+    "sentence_silence": Number(0.0, 10.0),
+    "volume": Number(0.0, 4.0),
+    "gain": Number(0.0, 16.0),
+    "threads": Number(1, 256),
+    "linger": Number(0.0, 86_400.0),
+    "prepare": Number(0, 1),
+}
+
+
+class PiperTTSAdapter(TTSAdapter):
+    """One Piper voice: an `.onnx` file with its `.onnx.json` beside it.
+
+    Options: `speaker` (name or number), `speed` (1.0, or `length_scale` as Piper has it),
+    `noise_scale`, `noise_w_scale` (the voice's own), `sentence_silence` in seconds (0), `volume`
+    (1.0). For the model also `gain` (else measured at warmup; one for the voice, as sentences are
+    never normalised to their own peak), `threads` (as many as there are cores), `linger` (0:
+    seconds that the graph stays after its last voice) and `prepare` (1; 0 uses the file as it is).
+    """
+
+    concurrency: ClassVar[int | None] = None
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.sample_rate = 0
+        self._engine: Engine | None = None
+        self._speech: Any = None
+        self._gain = float(spec.options.get("gain", 1.0))
+
+    @classmethod
+    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec]:
+        """Return every Piper voice in `directories`: packs, and files in Piper's own naming."""
+        return find_voices(directories, family="piper", adapter="piper")
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Raise `InvalidInputError` for an unknown option or one out of range."""
+        check(options, _OPTIONS)
+
+    @classmethod
+    def check_spec(cls, spec: ModelSpec) -> None:
+        """Raise `ConfigError` for an unknown device, or files that are not a voice."""
+        if spec.device != "cpu":
+            raise ConfigError(f"device {spec.device!r} is not supported by piper; use `cpu`.")
+        if spec.path is None:
+            raise ConfigError("a piper model needs `path`, the .onnx file of the voice.")
+        try:
+            read_settings(Path(spec.path))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{error}.") from None
+
+    def load(self) -> None:
+        """Take the prepared voice, or read its own file and have it prepared for the next time."""
+        self.check_spec(self.spec)
+        try:
+            from piper import PiperVoice
+            from piper.config import PiperConfig
+        except ImportError as error:
+            raise ConfigError(
+                "the piper engine is not installed; run `pip install 'greenroom[piper]'`."
+            ) from error
+        model = Path(self.spec.path or "")
+        settings = read_settings(model)
+        self._engine = open_engine(model, self.spec.options)
+        self._speech = PiperVoice(session=None, config=PiperConfig.from_dict(settings))
+        self.sample_rate = settings["audio"]["sample_rate"]
+
+    def warm_up(self, text: str) -> Iterator[AudioChunk]:
+        """Yield the audio of `text`, and take from it the one gain of this voice."""
+        samples = []
+        for chunk in self.synthesize(text, {**self.spec.options, **_STILL}):
+            samples.append(chunk.samples)
+            yield chunk
+        if "gain" not in self.spec.options and samples:
+            self._gain = gain_of(np.concatenate(samples))
+
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        """Yield the audio of each sentence that Piper finds in `text`, in pieces."""
+        engine, speech = self._engine, self._speech
+        assert engine is not None
+        gain = float(options.get("gain", self._gain)) * float(options.get("volume", 1.0))
+        pause = round(float(options.get("sentence_silence", 0.0)) * self.sample_rate)
+        for phonemes in speech.phonemize(text):
+            if not phonemes:
+                continue
+            ids = speech.phonemes_to_ids(phonemes)
+            with contextlib.closing(engine.speak(feeds(speech.config, ids, options))) as pieces:
+                for samples in pieces:
+                    loud = samples if gain == 1.0 else samples * np.float32(gain)
+                    yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
+            if pause:
+                yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+
+    def unload(self) -> None:
+        """Let go of weights and graph; what nobody else uses is free when this returns."""
+        engine, self._engine, self._speech = self._engine, None, None
+        if engine is not None:
+            engine.close()

@@ -1,0 +1,119 @@
+"""The graphs in memory: each is one set of sessions, however many voices speak through it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from greenroom.prepared.recipe import BLOB, Recipe
+from greenroom.prepared.resting import Resting
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """Sessions without weights, by the name of their stage. Any number of threads may run them."""
+
+    graph_id: str
+    recipe: Recipe
+    sessions: Mapping[str, Any]
+    resting: Resting = field(default_factory=Resting)
+
+    @classmethod
+    def read(cls, graph_id: str, folder: Path, threads: int) -> Graph:
+        """Build the sessions; raises what onnxruntime, pydantic or the file system raise.
+
+        `threads` work on the text stage. The others are run in pieces, several at once, so one
+        thread each is enough for them.
+        """
+        recipe = Recipe.model_validate_json((folder / BLOB).read_bytes())
+        sessions = {
+            stage.name: session((folder / stage.blob).read_bytes(), 1 if stage.timed else threads)
+            for stage in recipe.stages
+        }
+        return cls(graph_id, recipe, sessions)
+
+
+def session(model: bytes, threads: int, *, optimise: bool = False) -> Any:
+    """Return an onnxruntime session that takes no more memory than its runs need.
+
+    Threads do not spin while they wait: other models need the cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimise:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    provider = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
+    return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+class Graphs:
+    """Graphs by id and number of threads; each stays as long as somebody uses it, or lingers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: dict[tuple[str, int], _Slot] = {}
+
+    def take(self, graph_id: str, folder: Path, threads: int) -> Graph:
+        """Return the graph and count one more user; reads it if nobody has it.
+
+        Concurrent first users share one reading. Raises what `Graph.read` raises.
+        """
+        with self._lock:
+            slot = self._slots.setdefault((graph_id, threads), _Slot())
+            slot.users += 1
+        try:
+            with slot.reading:
+                if slot.graph is None:
+                    slot.graph = Graph.read(graph_id, folder, threads)
+                return slot.graph
+        except BaseException:
+            self._leave((graph_id, threads), slot)
+            raise
+
+    def give_back(self, graph: Graph, threads: int, *, linger: float = 0.0) -> None:
+        """Count one user fewer; the last one's graph leaves, `linger` seconds later."""
+        key = (graph.graph_id, threads)
+        slot = self._slots[key]
+        if linger <= 0:
+            self._leave(key, slot)
+            return
+        timer = threading.Timer(linger, self._leave, (key, slot))
+        timer.daemon = True
+        timer.start()
+
+    def _leave(self, key: tuple[str, int], slot: _Slot) -> None:
+        with self._lock:
+            slot.users -= 1
+            if not slot.users and self._slots.get(key) is slot:
+                del self._slots[key]
+
+    def __contains__(self, graph_id: str) -> bool:
+        return any(key[0] == graph_id for key in list(self._slots))
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+
+class _Slot:
+    """Where one graph is, or is being read."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.graph: Graph | None = None
+        self.reading = threading.Lock()
+
+
+GRAPHS = Graphs()
+"""Those of this process."""

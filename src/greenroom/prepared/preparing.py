@@ -1,0 +1,187 @@
+"""Prepare a voice: cut its graph, optimise the stages, take the weights out, prove it equal.
+
+Runs in a process of its own (`python -m greenroom.prepared.preparing SOURCE`), because parsing
+and rewriting a graph takes seconds of CPU and several times the voice's size in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from greenroom.prepared import cutting
+from greenroom.prepared.graphs import session
+from greenroom.prepared.pieces import windows
+from greenroom.prepared.recipe import BLOB, Recipe, StageRecipe
+from greenroom.prepared.runtime import default_store
+from greenroom.prepared.separating import Weights, has_branches, separated
+from greenroom.prepared.store import PreparedFiles, Store
+
+CLOSE = 1e-4
+"""Samples of the prepared voice may differ from the engine's own by this."""
+
+_PROBE_LENGTHS = (41, 120)
+"""Text ids of the sentences that are compared."""
+
+
+class CannotPrepareError(Exception):
+    """The graph is not one that can be prepared; the engine's own file serves."""
+
+
+def prepare(source: Path, store: Store) -> PreparedFiles:
+    """Prepare the voice at `source` and put it into `store`.
+
+    Raises `CannotPrepareError`, and `StoreError` when it cannot be written.
+    """
+    seen = store.see(source)
+    model = onnx.load(source)
+    if has_branches(model):
+        raise CannotPrepareError("its graph has branches")
+    expected = list(_expected(source))
+    problem = ""
+    for stages in _attempts(model):
+        graph, weights = _built(model, stages)
+        problem = _difference(graph, weights, expected)
+        if not problem:
+            return store.put(source, seen, graph, weights.items(), {})
+    raise CannotPrepareError(problem)
+
+
+def _attempts(model: ModelProto) -> Iterator[tuple[cutting.Stage, ...]]:
+    """Yield the graph in stages, then whole."""
+    stages = cutting.cut(model)
+    yield stages
+    if len(stages) > 1:
+        yield cutting.whole(model)
+
+
+def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str, bytes], Weights]:
+    """Return the files of the graph, and the weights of all stages."""
+    names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
+    edges = dict.fromkeys(name for stage in stages for name in (*stage.enter, *stage.leave))
+    names.update(
+        (name, f"edge{number}")
+        for number, name in enumerate(edge for edge in edges if edge not in names)
+    )
+    graph: dict[str, bytes] = {}
+    weights: Weights = {}
+    recipes = []
+    with tempfile.TemporaryDirectory(prefix="greenroom-prepare-") as folder:
+        for stage in stages:
+            optimised = _optimised(cutting.extracted(model, stage), Path(folder))
+            bare, own = separated(optimised, names, f"{stage.name}.")
+            recipe = StageRecipe(
+                name=stage.name,
+                enter=tuple(names[name] for name in stage.enter),
+                leave=tuple(names[name] for name in stage.leave),
+                timed=tuple(names[name] for name in stage.timed),
+                weights=tuple(own),
+                left=math.ceil(stage.reach.left),
+                right=math.ceil(stage.reach.right),
+                rate=stage.reach.rate,
+            )
+            graph[recipe.blob] = bare.SerializeToString(deterministic=True)
+            weights.update(own)
+            recipes.append(recipe)
+    graph[BLOB] = Recipe(stages=tuple(recipes)).model_dump_json().encode()
+    return graph, weights
+
+
+def _optimised(part: ModelProto, folder: Path) -> ModelProto:
+    """Return what onnxruntime makes of a stage for this processor."""
+    source, result = folder / "part.onnx", folder / "optimised.onnx"
+    onnx.save(part, source)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that the result fits this processor only
+    options.optimized_model_filepath = str(result)
+    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    return onnx.load(result)
+
+
+def _expected(source: Path) -> Iterator[tuple[Mapping[str, Any], NDArray[np.float32]]]:
+    """Yield sentences without noise, and what the engine's own file makes of them."""
+    own = session(source.read_bytes(), 1, optimise=True)
+    for length, speaker in zip(_PROBE_LENGTHS, itertools.cycle((0, 1)), strict=False):
+        feeds = _sentence(own, length, speaker)
+        try:
+            yield feeds, own.run(None, feeds)[0].ravel()
+        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+            feeds = _sentence(own, length, 0)  # there is one speaker only
+            yield feeds, own.run(None, feeds)[0].ravel()
+
+
+def _sentence(own: Any, length: int, speaker: int) -> dict[str, NDArray[Any]]:
+    ids = np.random.default_rng(length).integers(0, 20, (1, length))
+    known: dict[str, NDArray[Any]] = {
+        "input": ids.astype(np.int64),
+        "input_lengths": np.array([length], np.int64),
+        "scales": np.array([0.0, 1.0, 0.0], np.float32),
+        cutting.SPEAKER: np.array([speaker], np.int64),
+    }
+    wanted = [value.name for value in own.get_inputs()]
+    if not {"input", "input_lengths", "scales"} <= set(wanted) <= known.keys():
+        raise CannotPrepareError(f"its inputs are {', '.join(wanted)}")
+    return {name: known[name] for name in wanted}
+
+
+def _difference(
+    graph: Mapping[str, bytes],
+    weights: Weights,
+    expected: Sequence[tuple[Mapping[str, Any], NDArray[np.float32]]],
+) -> str:
+    """Run the stages, whole and in windows; return what is wrong, or nothing."""
+    recipe = Recipe.model_validate_json(graph[BLOB])
+    sessions = {stage.name: session(graph[stage.blob], 1) for stage in recipe.stages}
+
+    def run(stage: StageRecipe, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        given = {name: feeds[name] for name in stage.enter}
+        given.update((name, weights[name]) for name in stage.weights)
+        return dict(zip(stage.leave, sessions[stage.name].run(stage.leave, given), strict=True))
+
+    for feeds, samples in expected:
+        edges = {**feeds, **run(recipe.stages[0], feeds)}
+        for stage in recipe.stages[1:]:
+            made: dict[str, list[Any]] = {name: [] for name in stage.leave}
+            frames = edges[stage.timed[0]].shape[-1]
+            if any(edges[name].shape[-1] != frames for name in stage.timed):
+                return "its stages are of different lengths"
+            for window in windows(frames, stage.left, stage.right):
+                part = {n: edges[n][..., window.first : window.last] for n in stage.timed}
+                begin = (window.start - window.first) * stage.rate
+                end = (window.end - window.first) * stage.rate
+                for name, array in run(stage, {**edges, **part}).items():
+                    made[name].append(array[..., begin:end])
+            edges.update((name, np.concatenate(parts, -1)) for name, parts in made.items())
+        ours = edges[recipe.stages[-1].leave[0]].ravel()
+        if ours.shape != samples.shape or not np.allclose(ours, samples, rtol=0, atol=CLOSE):
+            return "its pieces are not what the whole is"
+    return ""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare the named voice; print one line and return 1 when that is not possible."""
+    parser = argparse.ArgumentParser(prog="python -m greenroom.prepared.preparing")
+    parser.add_argument("source", type=Path)
+    source = parser.parse_args(arguments).source
+    try:
+        prepare(source, default_store())
+    except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
+        print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""How far a stage's convolutions reach: which frames a sample depends on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from onnx import NodeProto, TensorProto, numpy_helper
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What one frame becomes, and what it depends on."""
+
+    rate: int = 1
+    """Columns that leave a stage for each frame that enters."""
+    left: float = 0.0
+    right: float = 0.0
+    """Frames before and after that a column depends on."""
+
+    @property
+    def frames(self) -> int:
+        """Whole frames that a window needs on either side."""
+        return math.ceil(max(self.left, self.right))
+
+    def __or__(self, other: Reach) -> Reach:
+        return Reach(self.rate, max(self.left, other.left), max(self.right, other.right))
+
+
+def reach_of(
+    nodes: Iterable[NodeProto],
+    timed: Iterable[str],
+    leave: Iterable[str],
+    constants: Mapping[str, TensorProto],
+) -> Reach | None:
+    """Return the reach of what leaves, or `None` when a node is not local after all."""
+    known: dict[str, Reach] = {name: Reach() for name in timed}
+    shapes: set[str] = set()
+    for node in nodes:
+        if node.op_type == "Shape":
+            if node.attribute:
+                return None
+            shapes.update(node.output)
+        elif not shapes.isdisjoint(node.input) and node.op_type != "ConstantOfShape":
+            return None  # a length that is worked with is the window's, not the sentence's
+        before = [known[i] for i in node.input if i in known]
+        if not before:
+            continue
+        reach = _after(node, before, constants)
+        if reach is None:
+            return None
+        known.update(dict.fromkeys(node.output, reach))
+    ends = [known[name] for name in leave if name in known]
+    if not ends or any(end.rate != ends[0].rate for end in ends):
+        return None
+    whole = ends[0]
+    for end in ends[1:]:
+        whole |= end
+    return whole
+
+
+def _after(
+    node: NodeProto, before: list[Reach], constants: Mapping[str, TensorProto]
+) -> Reach | None:
+    whole = before[0]
+    for one in before[1:]:
+        if one.rate != whole.rate:
+            return None
+        whole |= one
+    if node.op_type in ("Conv", "ConvTranspose"):
+        if node.input[1] not in constants:
+            return None
+        return _after_convolution(node, whole, constants[node.input[1]])
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        return whole if _before_time(node, constants) else None
+    if node.op_type in ("Split", "Slice", "Concat", "Gather"):
+        return whole if _on_channels(node, constants) else None
+    return whole
+
+
+def _after_convolution(node: NodeProto, before: Reach, weight: TensorProto) -> Reach | None:
+    if len(weight.dims) != 3:  # not along one axis of time
+        return None
+    says = {a.name: list(a.ints) for a in node.attribute}
+    kernel, stride = weight.dims[2], says.get("strides", [1])[0]
+    first, last = says.get("pads", [0, 0])
+    spread = (kernel - 1) * says.get("dilations", [1])[0]
+    if any(a.name == "auto_pad" and a.s not in (b"", b"NOTSET") for a in node.attribute):
+        return None
+    if node.op_type == "Conv":
+        if stride != 1 or first + last != spread:
+            return None
+        step = 1 / before.rate
+        return Reach(before.rate, before.left + first * step, before.right + last * step)
+    # Column o is made of those i with o = i * stride - first + j, where j is from 0 to spread.
+    grown = spread + 1 - first - last + says.get("output_padding", [0])[0]
+    if grown != stride or "output_shape" in says:
+        return None
+    step = 1 / (before.rate * stride)
+    return Reach(
+        before.rate * stride,
+        before.left + (spread - first) * step,
+        before.right + first * step,
+    )
+
+
+def _before_time(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether an axis is added or dropped in front, so that time stays the last one."""
+    axes = [a for attribute in node.attribute if attribute.name == "axes" for a in attribute.ints]
+    if len(node.input) > 1 and node.input[1] in constants:
+        axes = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
+    return bool(axes) and all(axis in (0, 1) for axis in axes)
+
+
+def _on_channels(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether a node rearranges channels, axis 1 of (batch, channels, time), and nothing else."""
+    if node.op_type == "Slice":
+        if len(node.input) < 4 or node.input[3] not in constants:
+            return False
+        axes: list[int] = numpy_helper.to_array(constants[node.input[3]]).tolist()
+        return axes == [1]
+    return any(a.name == "axis" and a.i == 1 for a in node.attribute)

@@ -1,0 +1,42 @@
+"""What a prepared graph is bound to: the engine's version and the processor it was made for."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from greenroom.prepared.store import Store, default_root
+
+_FORMAT = 1
+"""Of what this package writes; raised when an older one can no longer be read."""
+
+
+@functools.cache
+def runtime() -> str:
+    """Return a text that differs whenever a graph must be prepared anew."""
+    features = hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    engine = importlib.metadata.version("onnxruntime")
+    return f"onnxruntime {engine}, {platform.system()} {platform.machine()} {features}, {_FORMAT}"
+
+
+def _processor() -> str:
+    """Return the processor's features, as the system lists them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    listed = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
+    return " ".join(sorted(set(listed[0].split()))) if listed else platform.processor()
+
+
+def default_store() -> Store:
+    """Return the store in the user's cache directory, for this engine and processor."""
+    return _store(default_root())
+
+
+@functools.cache
+def _store(root: Path) -> Store:
+    return Store(root, runtime())

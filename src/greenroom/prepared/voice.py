@@ -1,0 +1,80 @@
+"""A prepared voice: weights in a mapped file, spoken through a graph that others use as well."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Generator
+from typing import Any
+
+import numpy as np
+
+from greenroom.prepared.decoding import BoundStage, Decoding, Feeds, Samples
+from greenroom.prepared.graphs import GRAPHS, Graph
+from greenroom.prepared.store import PreparedFiles
+
+_HARDLY_A_WORD: Feeds = {
+    "input": np.array([[1]], np.int64),
+    "input_lengths": np.array([1], np.int64),
+    "scales": np.array([0.0, 1.0, 0.0], np.float32),
+    "sid": np.array([0], np.int64),
+}
+
+
+class PreparedVoice:
+    """One voice in memory. Any number of threads may speak with it."""
+
+    def __init__(self, files: PreparedFiles, *, threads: int, linger: float = 0.0) -> None:
+        """Map the weights and take the graph; raises what reading them raises."""
+        self._threads, self._linger = threads, linger
+        self._graph: Graph | None = GRAPHS.take(files.graph_id, files.graph, threads)
+        try:
+            weights = _mapped(files)
+            self._stages = {
+                stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
+                for stage in self._graph.recipe.stages
+            }
+        except BaseException:
+            self.close()
+            raise
+
+    def speak(self, feeds: Feeds) -> Generator[Samples, None, None]:
+        """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate."""
+        assert self._graph is not None
+        with self._graph.resting.speaking(self._give_back):
+            yield from self._pieces(feeds)
+
+    def _pieces(self, feeds: Feeds, *, shrink: bool = False) -> Generator[Samples, None, None]:
+        text, *rest = self._stages.values()
+        edges = {**feeds, **text.run(feeds, shrink=shrink)}
+        if not rest:
+            yield edges[text.recipe.leave[0]].ravel()
+            return
+        flow = rest[0] if len(rest) > 1 else None
+        yield from Decoding(rest[-1], flow, edges, shrink=shrink).pieces()
+
+    def _give_back(self) -> None:
+        """Have every stage say next to nothing, and return what earlier runs left behind."""
+        for _ in self._pieces(_HARDLY_A_WORD, shrink=True):
+            pass
+
+    def close(self) -> None:
+        """Let go of weights and graph. Nobody may be speaking."""
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.resting.forget(self._give_back)
+            self._stages = {}
+            GRAPHS.give_back(graph, self._threads, linger=self._linger)
+
+
+def _mapped(files: PreparedFiles) -> dict[str, Any]:
+    """Return the weights by name, as onnxruntime's values over the mapped file, nothing copied."""
+    import onnxruntime
+
+    with files.weights.open("rb") as file:
+        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return {
+        tensor.name: onnxruntime.OrtValue.ortvalue_from_numpy(
+            np.ndarray(tensor.shape, np.float32, whole, tensor.offset)
+        )
+        for tensor in files.tensors
+    }
