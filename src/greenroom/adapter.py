@@ -64,7 +64,14 @@ class TTSAdapter(ABC):
         """Raise `ConfigError` for a model that `load` would refuse, without loading it."""
 
     def footprint_bytes(self) -> int | None:
-        """Return the memory this loaded model takes, or `None` to have the manager measure it."""
+        """Return the memory this loaded model takes, or `None` to have the manager measure it.
+
+        Without mapped files: what only unloading gives back.
+        """
+        return None
+
+    def mapped_bytes(self) -> int | None:
+        """Return the bytes of mapped files it takes, or `None` to have the manager measure it."""
         return None
 
     def synthesize_stream(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from greenroom.accounts import Accounts
 from greenroom.journal import Event
 from greenroom.residency import Residency
 from greenroom.residents import Resident, State
-from greenroom.statistics import Explanation, picture
+from greenroom.statistics import Explanation, memory_account, picture
 
 
 def explain(
-    model_id: str, ledger: Residency, history: tuple[Event, ...], now: float
+    model_id: str, ledger: Residency, accounts: Accounts, history: tuple[Event, ...], now: float
 ) -> Explanation:
-    """Return what the ledger and the journal know of the model."""
+    """Return what the ledger, the accounts and the journal know of the model."""
     resident = ledger.get(model_id)
+    account = accounts.get(model_id)
     holders: list[tuple[str, float]] = []
     if resident is not None:
         for owner, taken in resident.holders.items():
@@ -27,6 +29,7 @@ def explain(
         holders=tuple(holders),
         history=history,
         now=now,
+        memory=None if account is None else memory_account(account),
     )
 
 

@@ -8,11 +8,13 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TypeGuard
 
 import platformdirs
 
-from greenroom.memory import MIB
+from greenroom.memory import MIB, Usage
 from greenroom.speech import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -21,7 +23,11 @@ FILE_SIZE_FACTOR = 3.0
 """A resident voice takes 2.3 to 5 times its file (measured on Piper and Kokoro)."""
 
 SMALLEST_MEASURE = MIB
-"""A growth of the process below this cannot be told from noise, and is not believed."""
+"""A growth of the process below this cannot be told from noise, and counts as this much."""
+
+REMEMBERED = 3
+"""So many measurements count, the latest: one that reused freed memory is too small, and one that
+the model outgrew (a prepared form exists now) is too large."""
 
 
 def default_path() -> Path:
@@ -34,17 +40,22 @@ def default_path() -> Path:
 class Footprints:
     """Measured footprints in bytes, by model and by what its file looked like.
 
-    The largest measurement counts: a load that reuses freed memory grows the process by less
-    than the model takes. `read` and `write` block: call them off the loop, `read` first.
+    A footprint is of *anonymous* memory, and that alone is booked against the budget: pages of
+    mapped files are shared with every process that maps them, and the system takes them back by
+    itself when memory gets short. They are remembered beside it, to be shown.
+
+    The largest of the latest measurements counts, be it from a load or from an unload. `read` and
+    `write` block: call them off the loop, `read` first.
     """
 
     def __init__(self, specs: Iterable[ModelSpec], path: Path | None = None) -> None:
         self._path = path or default_path()
         self._specs = tuple(specs)
-        self._measured: dict[str, int] = {}
+        self._measured: dict[str, list[Usage]] = {}
         self._sizes: dict[str, int] = {}
         self._keys: dict[str, str] = {}
         self._changed = False
+        self._stated: set[str] = set()
 
     def read(self) -> None:
         """Look at the models' files, and remember what earlier runs measured.
@@ -59,7 +70,7 @@ class Footprints:
         with contextlib.suppress(OSError, ValueError):
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if isinstance(content, dict):
-                self._measured = {k: v for k, v in content.items() if _is_size(v)}
+                self._measured = {k: found for k, v in content.items() if (found := _usages(v))}
 
     def write(self) -> None:
         """Keep what this run measured; written beside and renamed."""
@@ -68,7 +79,8 @@ class Footprints:
         beside = self._path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(json.dumps(self._measured, indent=1), encoding="utf-8")
+            content = {key: list(map(asdict, known)) for key, known in self._measured.items()}
+            beside.write_text(json.dumps(content, indent=1), encoding="utf-8")
             beside.replace(self._path)
             self._changed = False
         except OSError as error:
@@ -76,27 +88,62 @@ class Footprints:
 
     def expected(self, spec: ModelSpec) -> int:
         """Return the bytes to book: measured before, else the catalog's, else by file size."""
-        measured = self._measured.get(self._keys[spec.model_id])
-        if measured is not None:
-            return measured
+        known = self._measured.get(self._keys[spec.model_id])
+        if known:
+            return max(each.anonymous for each in known)
         if spec.footprint_mb is not None:
             return int(spec.footprint_mb * MIB)
         return int(self._sizes[spec.model_id] * FILE_SIZE_FACTOR)
 
-    def record(self, spec: ModelSpec, measured: int) -> int | None:
-        """Remember a measurement; return what to book now, or `None` if it is not believed."""
-        if measured < SMALLEST_MEASURE:
-            return None
+    def mapped(self, spec: ModelSpec) -> int:
+        """Return the bytes of mapped files, as measured before; 0 if never."""
+        known = self._measured.get(self._keys[spec.model_id], ())
+        return max((each.mapped for each in known), default=0)
+
+    def record(self, spec: ModelSpec, measured: Usage) -> int:
+        """Remember what a load was measured to take; return what to book now."""
+        known = self._measured.setdefault(self._keys[spec.model_id], [])
+        known.append(Usage(max(SMALLEST_MEASURE, measured.anonymous), max(0, measured.mapped)))
+        del known[:-REMEMBERED]
+        self._changed = True
+        return self.expected(spec)
+
+    def outgrown(self, spec: ModelSpec, returned: int) -> None:
+        """Correct the latest measurement where the unload after it gave back more.
+
+        Speaking may add to what a model takes, and keep it until the model leaves.
+        """
         key = self._keys[spec.model_id]
-        known = self._measured.get(key, 0)
-        if measured > known:
-            self._measured[key] = known = measured
+        known = self._measured.get(key)
+        if known and key not in self._stated and returned > known[-1].anonymous:
+            known[-1] = Usage(returned, known[-1].mapped)
             self._changed = True
-        return known
+
+    def state(self, spec: ModelSpec, stated: Usage) -> int:
+        """Remember what the model says it takes, in place of whatever was measured."""
+        key = self._keys[spec.model_id]
+        self._changed |= self._measured.get(key) != [stated]
+        self._measured[key] = [stated]
+        self._stated.add(key)
+        return stated.anonymous
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _usages(content: object) -> list[Usage]:
+    """Return what a record says of one model; a plain number is one measurement, as of old."""
+    entries = content if isinstance(content, list) else [{"anonymous": content}]
+    found = []
+    for entry in entries[-REMEMBERED:]:
+        if not isinstance(entry, dict):
+            return []
+        anonymous, mapped = entry.get("anonymous"), entry.get("mapped", 0)
+        if not (_is_size(anonymous) and _is_size(mapped)):
+            return []
+        found.append(Usage(anonymous, mapped))
+    return found
+
+
+def _is_size(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _file_size(spec: ModelSpec) -> int:

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     UNLOADING = "unloading"
     OVERDUE = "overdue"
     GONE = "gone"
+    LEAKING = "leaking"
     PINNED = "pinned"
     UNPINNED = "unpinned"
 

@@ -19,6 +19,8 @@ import numpy as np
 from greenroom import memory, registry
 from greenroom.adapter import TTSAdapter
 from greenroom.errors import LoadTimeoutError, ModelLoadError, WarmupError
+from greenroom.measuring import Life, Measuring, Watch
+from greenroom.memory import Usage
 from greenroom.speech import AudioChunk, ModelSpec
 from greenroom.threads import Lane
 
@@ -37,8 +39,12 @@ class Arrival:
     adapter: TTSAdapter
     load_s: float
     warmup_s: float
-    footprint: int | None
-    """Bytes, or `None` if something else that may grow the process ran beside the load."""
+    life: Life
+    taken: Usage | None
+    """By how much the process has grown; `None` if something else ran that may have done that."""
+    stated: int | None
+    """Bytes of anonymous memory that the adapter says it takes."""
+    stated_mapped: int | None
 
 
 class Hung(Exception):  # noqa: N818 - not an error of the caller's
@@ -63,35 +69,36 @@ class Attempt:
         """Nobody waits any more: what is loaded is unloaded again by the same thread."""
         self.adapter: TTSAdapter | None = None
         self._warmup_text = warmup_text
-        self._before = 0
+        self.watch: Watch
+        self.before = Usage(0)
+        """What the process took before the load."""
 
     def load(self) -> None:
         """Construct the adapter and load it."""
         memory.keep_little()
-        self._before = memory.resident_bytes()
+        self.before = memory.usage()
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)
         self.adapter = adapter_class(self.spec)
         self.adapter.load()
         self._undo_if_abandoned()
 
-    def warm_up(self) -> tuple[int, bool]:
-        """Speak the first words; return the footprint in bytes, and whether the adapter states it.
+    def warm_up(self) -> tuple[Usage, int | None, int | None]:
+        """Speak the first words; return by how much the process has grown, and what is stated.
 
-        What is not stated is by how much the process has grown. Raises `WarmupError`.
+        What is stated is the adapter's own word on its anonymous and its mapped memory. Raises
+        `WarmupError`.
         """
         adapter = self.adapter
         if adapter is None:
-            return 0, False
+            return Usage(0), None, None
         check_rate(adapter.sample_rate, self.spec.model_id)
         if self._warmup_text:
             spoken = adapter.synthesize(self._warmup_text, dict(self.spec.options))
             check_audible(spoken, self.spec.model_id, adapter.sample_rate)
-        stated = adapter.footprint_bytes()
+        stated = adapter.footprint_bytes(), adapter.mapped_bytes()
         self._undo_if_abandoned()
-        if stated is not None:
-            return stated, True
-        return memory.resident_bytes() - self._before, False
+        return memory.usage() - self.before, *stated
 
     def undo(self) -> None:
         """Unload whatever was loaded; does nothing the second time."""
@@ -101,6 +108,9 @@ class Attempt:
                 adapter.unload()
             except BaseException as error:  # noqa: BLE001 - the engine is being given up; it may even raise SystemExit
                 logger.warning("model %s: clean-up raised: %r", self.spec.model_id, error)
+            finally:
+                del adapter
+                memory.together.trim()
 
     def _undo_if_abandoned(self) -> None:
         if self.abandoned:
@@ -116,13 +126,8 @@ class Lifecycle:
         self._warmup_text = warmup_text
         self._in = Lane("load", 4)
         self._out = Lane("unload", 4)
-        self._under_way = 0
-        self._disturbances = 0
+        self._measuring = Measuring()
         self._attempts: set[Attempt] = set()
-
-    def disturb(self) -> None:
-        """Note that something began that may grow the process: a measurement beside it is void."""
-        self._disturbances += 1
 
     async def bring_in(
         self, spec: ModelSpec, warming: Callable[[float], None], *, quiet: bool
@@ -134,31 +139,33 @@ class Lifecycle:
         """
         attempt = Attempt(spec, self._warmup_text)
         self._attempts.add(attempt)
-        alone = quiet and not self._under_way
-        self.disturb()
-        seen = self._disturbances
-        self._under_way += 1
+        watch = attempt.watch = self._measuring.watch(quiet=quiet)
+        hung = False
         try:
             load_s, _ = await self._step(attempt, attempt.load, "load")
             warming(load_s)
-            warmup_s, (footprint, stated) = await self._step(attempt, attempt.warm_up, "warm up")
+            warmup_s, (grown, *stated) = await self._step(attempt, attempt.warm_up, "warm up")
             if attempt.abandoned:  # after its thread had looked
                 raise ModelLoadError(spec.model_id, "the load was abandoned.")
         except Hung:
+            hung = True
             raise
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is a failed load
             problem = typed(error, spec.model_id)
             undone = self._out.submit(attempt.undo)
             if not await self._within(undone, self.unload_limit):
+                hung = True
                 raise Hung(problem, undone, attempt) from None
             raise problem from problem.__cause__
         finally:
-            self._under_way -= 1
+            if not hung:
+                watch.rest()
             self._attempts.discard(attempt)
         adapter, attempt.adapter = attempt.adapter, None
         assert adapter is not None
-        believed = stated or (alone and seen == self._disturbances)
-        return Arrival(adapter, load_s, warmup_s, footprint if believed else None)
+        taken = grown if watch.undisturbed else None
+        life = Life(watch, attempt.before)
+        return Arrival(adapter, load_s, warmup_s, life, taken, *stated)
 
     async def _step(
         self, attempt: Attempt, call: Callable[[], Any], what: str
@@ -180,11 +187,21 @@ class Lifecycle:
         with contextlib.suppress(Exception):
             await asyncio.shield(hung.end)
         await asyncio.shield(self._out.submit(hung.attempt.undo))
+        hung.attempt.watch.rest()
 
-    def take_out(self, adapter: TTSAdapter) -> asyncio.Future[None]:
-        """Begin to unload; the future is done when no thread is inside the engine any more."""
-        self.disturb()
-        return self._out.submit(_Departure(adapter))
+    def take_out(
+        self, adapter: TTSAdapter, life: Life, *, quiet: bool
+    ) -> tuple[Departure, asyncio.Future[None]]:
+        """Begin to unload a model after its `life`; `quiet` says that no stream runs now.
+
+        The future is done when no thread is inside the engine any more and what was freed is the
+        system's again.
+        """
+        own = life.before if life.watch.undisturbed else None
+        departure = Departure(adapter, self._measuring.watch(quiet=quiet), own)
+        end = self._out.submit(departure.leave)
+        end.add_done_callback(lambda _: departure.watch.rest())
+        return departure, end
 
     async def _within(self, future: asyncio.Future[Any], limit: float) -> bool:
         done, _ = await asyncio.wait([future], timeout=limit)
@@ -198,20 +215,43 @@ class Lifecycle:
         self._out.close()
 
 
-class _Departure:
-    """Unload an adapter and keep no reference to it, not even while memory is given back."""
+class Departure:
+    """An unload, and what it gives back; keeps no reference to the adapter, nor to its error."""
 
-    def __init__(self, adapter: TTSAdapter) -> None:
+    def __init__(self, adapter: TTSAdapter, watch: Watch, began: Usage | None) -> None:
+        self.watch = watch
         self._adapter: TTSAdapter | None = adapter
+        self._began = began
+        """What the process took before the load, if the model had its life to itself."""
+        self._before = self._after = Usage(0)
+        self._measured = False
 
-    def __call__(self) -> None:
+    def leave(self) -> None:
+        """Unload; runs in a thread."""
         adapter, self._adapter = self._adapter, None
+        self._before = memory.usage()
         try:
             if adapter is not None:
                 adapter.unload()
         finally:
             del adapter
-            memory.trim()
+            memory.together.trim()
+        self._after = memory.usage()
+        self._measured = True
+
+    @property
+    def returned(self) -> int | None:
+        """The bytes that came back; `None` if that failed, or something else ran meanwhile."""
+        if not (self._measured and self.watch.undisturbed):
+            return None
+        return self._before.anonymous - self._after.anonymous
+
+    @property
+    def remainder(self) -> int | None:
+        """The bytes that the process takes more than before the load; `None` if others did that."""
+        if self.returned is None or self._began is None:
+            return None
+        return self._after.anonymous - self._began.anonymous
 
 
 def check_rate(sample_rate: float, model_id: str) -> None:

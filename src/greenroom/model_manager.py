@@ -322,12 +322,13 @@ class ModelManager:
 
     def statistics(self) -> ManagerStatistics:
         """Return the totals of this moment."""
-        return totals(self._ledger, self.list_resident())
+        return totals(self._ledger, self._shell.accounts, self.list_resident())
 
     def explain(self, model_id: str) -> Explanation:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""
         model_id = self.catalog.get(model_id).model_id
-        return explain(model_id, self._ledger, self.journal.events(model_id), self._shell.time())
+        history = self.journal.events(model_id)
+        return explain(model_id, self._ledger, self._shell.accounts, history, self._shell.time())
 
     def subscribe(self) -> Subscription:
         """Return an asynchronous iterator of the events from now on."""

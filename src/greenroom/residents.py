@@ -88,6 +88,7 @@ class Resident:
     number: int
     """The order of booking: breaks ties, and tells one life of a model from the next."""
     footprint: int
+    """Bytes booked against the budget: anonymous memory, or what is expected of it."""
     booked_at: float
     ttl: float
     holders: dict[Hashable, list[float]] = field(default_factory=dict)
@@ -104,6 +105,8 @@ class Resident:
     """End of min residency."""
     load_s: float = 0.0
     warmup_s: float = 0.0
+    mapped: int = 0
+    """Bytes of mapped files, which no budget counts: only shown."""
     watched: bool = False
     """Whether the indexes know it; one that was found in use is put back when it is next idle."""
     kept: bool = False

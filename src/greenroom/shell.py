@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from typing import Any
 
+from greenroom.accounts import LEAKING_LIVES, Accounts
 from greenroom.adapter import TTSAdapter
 from greenroom.catalog import Catalog
 from greenroom.config import ManagerSettings
@@ -26,7 +27,9 @@ from greenroom.errors import (
 from greenroom.footprints import Footprints
 from greenroom.hosting import ModelHost
 from greenroom.journal import Journal, Kind
-from greenroom.lifecycle import Hung, Lifecycle
+from greenroom.lifecycle import Arrival, Departure, Hung, Lifecycle
+from greenroom.measuring import Life
+from greenroom.memory import MIB, Usage
 from greenroom.residency import Residency
 from greenroom.residents import (
     Decision,
@@ -64,6 +67,7 @@ class Shell:
         """The unloads under way, by the number of the resident; each returns its problem."""
         self.now: Callable[[], float] = not_running
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
+        self.accounts = Accounts()
         self._footprints = Footprints(catalog)
         self._lifecycle = Lifecycle(
             load_limit=settings.load_timeout_ms / 1000,
@@ -73,6 +77,7 @@ class Shell:
         self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._hosts: dict[int, ModelHost] = {}
+        self._lives: dict[int, Life] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
@@ -168,10 +173,9 @@ class Shell:
 
     async def _bring_in(self, resident: Resident) -> None:
         spec = self.catalog.get(resident.model_id)
-        quiet = not any(r.streams for r in self.ledger.residents)
         try:
             arrival = await self._lifecycle.bring_in(
-                spec, functools.partial(self._warming, resident), quiet=quiet
+                spec, functools.partial(self._warming, resident), quiet=self._quiet()
             )
         except Hung as hung:
             self._failed(resident, hung.error, gone=False)
@@ -182,11 +186,11 @@ class Shell:
         except ModelLoadError as error:
             self._failed(resident, error, gone=True)
             return
-        host = self._host(resident, arrival.adapter)
+        self._lives[resident.number] = arrival.life
+        host = self._host(resident, arrival.adapter, arrival.life)
         arrival.adapter._host = self._hosts[resident.number] = host
-        footprint = (
-            None if arrival.footprint is None else self._footprints.record(spec, arrival.footprint)
-        )
+        footprint = self._learn(spec, arrival)
+        resident.mapped = self._footprints.mapped(spec)
         took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
         self.note(Kind.READY, resident.model_id, took)
         self.carry_out(
@@ -198,6 +202,22 @@ class Shell:
                 footprint=footprint,
             )
         )
+
+    def _quiet(self) -> bool:
+        return not any(resident.streams for resident in self.ledger.residents)
+
+    def _learn(self, spec: ModelSpec, arrival: Arrival) -> int | None:
+        """Remember what the model takes; return what to book, `None` if nothing is known anew."""
+        taken, stated = arrival.taken, arrival.stated
+        self.accounts.took(spec.model_id, None if taken is None else taken.anonymous)
+        mapped = arrival.stated_mapped
+        if mapped is None:
+            mapped = self._footprints.mapped(spec) if taken is None else max(0, taken.mapped)
+        if stated is not None:
+            return self._footprints.state(spec, Usage(stated, mapped))
+        if taken is not None:
+            return self._footprints.record(spec, Usage(taken.anonymous, mapped))
+        return None
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
@@ -214,7 +234,8 @@ class Shell:
         if host is not None:
             host.retire()
         adapter, resident.instance = resident.instance, None
-        end = self._lifecycle.take_out(adapter)
+        life = self._lives.pop(resident.number)
+        departure, end = self._lifecycle.take_out(adapter, life, quiet=self._quiet())
         del adapter
         done, _ = await asyncio.wait([end], timeout=UNLOAD_LIMIT_S)
         if not done:
@@ -226,13 +247,24 @@ class Shell:
         if problem is not None:
             self.note(Kind.FAILED, resident.model_id, f"unloading: {problem}")
         self.note(Kind.GONE, resident.model_id, "its memory is given back")
+        self._settle(resident.model_id, departure)
         self.departures.pop(resident.number, None)
         self.carry_out(self.ledger.gone(resident, self.time()))
         return problem
 
-    def _host(self, resident: Resident, adapter: TTSAdapter) -> ModelHost:
+    def _settle(self, model_id: str, departure: Departure) -> None:
+        """Write down what came back, and report a model that leaves more behind each time."""
+        returned, remainder = departure.returned, departure.remainder
+        if returned is not None and remainder is not None:
+            self._footprints.outgrown(self.catalog.get(model_id), returned)
+        left = self.accounts.gave_back(model_id, returned, remainder)
+        if left is not None:
+            lives = f"{left / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
+            self.note(Kind.LEAKING, model_id, f"it leaves memory behind each time: {lives}")
+
+    def _host(self, resident: Resident, adapter: TTSAdapter, life: Life) -> ModelHost:
         def opened() -> None:
-            self._lifecycle.disturb()
+            life.watch.disturb()
             self.ledger.open_stream(resident)
 
         def closed() -> None:
@@ -309,6 +341,7 @@ class Shell:
 _LEVELS = {
     Kind.JOINED: logging.DEBUG,
     Kind.WAITING: logging.DEBUG,
+    Kind.LEAKING: logging.WARNING,
     Kind.REFUSED: logging.WARNING,
     Kind.FAILED: logging.ERROR,
     Kind.OVERDUE: logging.ERROR,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from greenroom.accounts import Account, Accounts
 from greenroom.journal import Event
 from greenroom.memory import MIB
 from greenroom.residency import Residency
@@ -28,11 +29,47 @@ class ResidentStatistics:
     expires_in_s: float | None
     """Until it expires if nobody comes; `None` while it cannot expire."""
     footprint_mb: float
+    """Anonymous memory, as booked: measured, stated, or expected while it is not measured yet."""
     load_s: float
     warmup_s: float
     streams: int = 0
     """Running streams; each counts as a use."""
     device: str = "cpu"
+    mapped_mb: float = 0.0
+    """Pages of mapped files, which the system can take back; no budget counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryAccount:
+    """What a model took and gave back, in memory or not; anonymous memory, 1 MB = 1,048,576 bytes.
+
+    `None` is what could not be measured, because something else ran beside it.
+    """
+
+    model_id: str
+    lives: int
+    """How often it was unloaded."""
+    taken_mb: float | None
+    """By its last load, warmup included."""
+    returned_mb: float | None
+    """By its last unload, with what speaking had added; `None` also before that."""
+    not_returned_mb: float | None
+    """Of its last life: what the process took more after it than before, or, where other models
+    came, spoke or went meanwhile, what was taken and not returned."""
+    leaking: bool
+    """Whether it was found to leave more behind each time."""
+
+    def __str__(self) -> str:
+        if self.taken_mb is None and self.returned_mb is None:
+            return ""
+        took = "last time it took" + _amount(self.taken_mb)
+        gave = "" if self.returned_mb is None else f" and gave back{_amount(self.returned_mb)}"
+        leak = "; it leaves more behind each time" if self.leaking else ""
+        return f"{took}{gave}{leak}"
+
+
+def _amount(megabytes: float | None) -> str:
+    return " what could not be measured" if megabytes is None else f" {megabytes:.1f} MB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +93,8 @@ class ManagerStatistics:
     unloads: int
     """All departures, whatever the reason."""
     refusals: int
+    memory: tuple[MemoryAccount, ...] = ()
+    """One for each model that was ever loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +111,13 @@ class Explanation:
     """The latest events, oldest first."""
     now: float
     """The manager's clock, to which the events' `at` compares."""
+    memory: MemoryAccount | None = None
+    """What it took and gave back; `None` if it was never loaded."""
 
     def __str__(self) -> str:
         lines = [f"{self.model_id}: {self.summary}"]
+        if self.memory is not None and str(self.memory):
+            lines.append(f"  {self.memory}")
         lines += [f"  held by {owner} for {held:.1f} s" for owner, held in self.holders]
         lines += [
             f"  {self.now - event.at:8.1f} s ago  {event.kind}: {event.reason}"
@@ -103,11 +146,23 @@ def picture(resident: Resident, now: float) -> ResidentStatistics:
         warmup_s=resident.warmup_s,
         streams=resident.streams,
         device=resident.device,
+        mapped_mb=resident.mapped / MIB,
     )
 
 
-def totals(ledger: Residency, residents: tuple[ResidentStatistics, ...]) -> ManagerStatistics:
-    """Return the totals of `ledger` beside the pictures of its residents."""
+def memory_account(account: Account) -> MemoryAccount:
+    """Return an account in megabytes."""
+    sizes = (account.taken, account.returned, account.not_returned)
+    taken, returned, not_returned = (None if size is None else size / MIB for size in sizes)
+    return MemoryAccount(
+        account.model_id, account.lives, taken, returned, not_returned, account.leaking
+    )
+
+
+def totals(
+    ledger: Residency, accounts: Accounts, residents: tuple[ResidentStatistics, ...]
+) -> ManagerStatistics:
+    """Return the totals of `ledger` and `accounts` beside the pictures of the residents."""
     gone = ledger.departures
     return ManagerStatistics(
         residents=residents,
@@ -122,4 +177,5 @@ def totals(ledger: Residency, residents: tuple[ResidentStatistics, ...]) -> Mana
         expirations=gone[Reason.EXPIRED],
         unloads=sum(gone.values()),
         refusals=sum(ledger.refusals.values()),
+        memory=tuple(map(memory_account, accounts.all())),
     )

@@ -24,6 +24,7 @@ import numpy as np
 
 from greenroom.adapter import TTSAdapter
 from greenroom.catalog import Catalog
+from greenroom.memory import MIB
 from greenroom.speech import AudioChunk, ModelSpec
 from greenroom.threads import calls_inside
 
@@ -95,7 +96,11 @@ class Script:
     spoken_rate: int | None = None
     """Hz of the chunks, when it shall differ from what the model says."""
     footprint: int | None = None
-    """Bytes that the adapter states."""
+    """Bytes that the adapter states; `None` states what the catalog does, or none."""
+    mapped: int = 0
+    """Bytes of mapped files that the adapter states."""
+    measured: bool = False
+    """Whether the adapter states nothing, so that the manager measures the process."""
     calls: Counter[str] = field(default_factory=Counter)
     """How often each step was begun: construct, load, warm_up, synthesize, unload."""
     said: list[str] = field(default_factory=list)
@@ -173,7 +178,14 @@ class _StagedAdapter(TTSAdapter):
             yield AudioChunk(np.full(count, self.script.amplitude, np.float32), rate)
 
     def footprint_bytes(self) -> int | None:
+        if self.script.measured:
+            return None
+        if self.script.footprint is None:
+            return int((self.spec.footprint_mb or 0) * MIB)
         return self.script.footprint
+
+    def mapped_bytes(self) -> int | None:
+        return None if self.script.measured else self.script.mapped
 
     def unload(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.footprints import Footprints
-from greenroom.memory import MIB, _cgroup_limits, limit_bytes, resident_bytes, trim
+from greenroom.memory import MIB, Usage, _cgroup_limits, limit_bytes, resident_bytes, trim
 
 
 def known(specs: list[ModelSpec], path: Path) -> Footprints:
@@ -51,31 +52,108 @@ def test_the_catalogs_figure_comes_before_the_estimate(spec: ModelSpec, tmp_path
 def test_a_measurement_comes_first_and_is_remembered(spec: ModelSpec, tmp_path: Path) -> None:
     stated = replace(spec, footprint_mb=2.5)
     footprints = known([stated], tmp_path / "deep" / "f.json")
-    assert footprints.record(stated, 9 * MIB) == 9 * MIB
+    assert footprints.record(stated, Usage(9 * MIB)) == 9 * MIB
     assert footprints.expected(stated) == 9 * MIB
     footprints.write()
     assert known([stated], tmp_path / "deep" / "f.json").expected(stated) == 9 * MIB
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["f.json"]
 
 
-def test_the_largest_measurement_counts(spec: ModelSpec, tmp_path: Path) -> None:
+def test_the_largest_of_the_latest_measurements_counts(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.record(spec, 9 * MIB)
-    assert footprints.record(spec, 4 * MIB) == 9 * MIB
+    booked = [footprints.record(spec, Usage(size * MIB)) for size in (180, 5, 4, 3, 2, 9)]
+    assert booked == [size * MIB for size in (180, 180, 180, 5, 4, 9)]
+
+
+def test_mapped_memory_is_remembered_apart_and_never_booked(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    assert footprints.mapped(spec) == 0
+    footprints.record(spec, Usage(9 * MIB, 60 * MIB))
+    footprints.record(spec, Usage(8 * MIB, -1))
+    footprints.write()
+    again = known([spec], tmp_path / "f.json")
+    assert (again.expected(spec), again.mapped(spec)) == (9 * MIB, 60 * MIB)
 
 
 @pytest.mark.parametrize("noise", [-5 * MIB, 0, MIB - 1])
-def test_a_measurement_within_the_noise_is_not_believed(
+def test_a_measurement_within_the_noise_counts_as_the_noise(
     spec: ModelSpec, tmp_path: Path, noise: int
 ) -> None:
+    footprints = known([replace(spec, footprint_mb=180)], tmp_path / "f.json")
+    assert footprints.record(spec, Usage(noise)) == MIB
+    assert footprints.expected(spec) == MIB
+
+
+def test_what_a_model_states_replaces_what_was_measured(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    assert footprints.record(spec, noise) is None
+    footprints.record(spec, Usage(180 * MIB, 5))
+    assert footprints.state(spec, Usage(1_000, 2_000)) == 1_000
+    footprints.write()
+    again = known([spec], tmp_path / "f.json")
+    assert (again.expected(spec), again.mapped(spec)) == (1_000, 2_000)
+
+
+def test_an_unload_that_gives_back_more_corrects_the_latest_measurement(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    footprints.outgrown(spec, 200 * MIB)
     assert footprints.expected(spec) == 3_000
+    footprints.record(spec, Usage(90 * MIB, 7))
+    footprints.write()
+    footprints.outgrown(spec, 80 * MIB)
+    assert footprints.expected(spec) == 90 * MIB
+    footprints.outgrown(spec, 150 * MIB)
+    footprints.write()
+    again = known([spec], tmp_path / "f.json")
+    assert (again.expected(spec), again.mapped(spec)) == (150 * MIB, 7)
+    assert [again.record(spec, Usage(5 * MIB)) // MIB for _ in range(3)] == [150, 150, 5]
+
+
+def test_an_unload_does_not_correct_what_a_model_states(spec: ModelSpec, tmp_path: Path) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    footprints.state(spec, Usage(5 * MIB))
+    footprints.outgrown(spec, 150 * MIB)
+    assert footprints.expected(spec) == 5 * MIB
+
+
+def test_what_is_stated_again_is_not_written_again(spec: ModelSpec, tmp_path: Path) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    footprints.state(spec, Usage(1_000, 2_000))
+    footprints.write()
+    (tmp_path / "f.json").unlink()
+    footprints.state(spec, Usage(1_000, 2_000))
+    footprints.write()
+    assert not (tmp_path / "f.json").exists()
+
+
+def test_a_record_of_the_first_version_is_one_measurement(spec: ModelSpec, tmp_path: Path) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    key = footprints._keys["a"]
+    (tmp_path / "f.json").write_text(json.dumps({key: 180 * MIB}))
+    old = known([spec], tmp_path / "f.json")
+    assert (old.expected(spec), old.mapped(spec)) == (180 * MIB, 0)
+    assert [old.record(spec, Usage(5 * MIB)) // MIB for _ in range(3)] == [180, 180, 5]
+
+
+@pytest.mark.parametrize(
+    "entry", ["much", -1, True, None, [], [7], [{}], [{"anonymous": 1, "mapped": -1}], {"a": 1}]
+)
+def test_an_entry_that_makes_no_sense_is_as_good_as_none(
+    spec: ModelSpec, tmp_path: Path, entry: object
+) -> None:
+    key = known([spec], tmp_path / "f.json")._keys["a"]
+    (tmp_path / "f.json").write_text(json.dumps({key: entry}))
+    footprints = known([spec], tmp_path / "f.json")
+    assert footprints.expected(spec) == 3_000
+    assert footprints.record(spec, Usage(5 * MIB)) == 5 * MIB
 
 
 def test_another_file_or_other_options_are_another_model(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.record(spec, 9 * MIB)
+    footprints.record(spec, Usage(9 * MIB))
     footprints.write()
     other = replace(spec, options={"threads": 2})
     assert known([other], tmp_path / "f.json").expected(other) == 3_000
@@ -96,7 +174,7 @@ def test_a_record_that_cannot_be_written_is_one_warning(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     footprints = known([spec], tmp_path / "file" / "f.json")
-    footprints.record(spec, 9 * MIB)
+    footprints.record(spec, Usage(9 * MIB))
     footprints.write()
     assert "footprints are not remembered" in caplog.text
 

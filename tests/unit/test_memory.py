@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
+
+from greenroom import memory
+from greenroom.memory import MIB, Trimming, Usage
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 FREE_IN_A_THREAD = """
 import ctypes, threading
@@ -49,3 +57,75 @@ def kept(*, early: bool) -> int:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
 def test_no_thread_keeps_the_memory_it_freed() -> None:
     assert kept(early=True) < 5 * 1024 * 1024 < kept(early=False)
+
+
+def test_usage_is_a_difference_too() -> None:
+    assert Usage(10, 7) - Usage(4, 9) == Usage(6, -2)
+
+
+@linux
+def test_anonymous_and_mapped_memory_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"x" * 32 * MIB)
+    before = memory.usage()
+    with file.open("rb") as opened:
+        pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    assert sum(pages[at] for at in range(0, len(pages), 4096))
+    grown = memory.usage() - before
+    assert 28 * MIB < grown.mapped < 40 * MIB
+    assert grown.anonymous < 4 * MIB
+    block = bytearray(b"x" * 32 * MIB)
+    assert 28 * MIB < memory.anonymous_bytes() - before.anonymous < 40 * MIB
+    pages.close()
+    del block
+    assert memory.mapped_bytes() - before.mapped < 4 * MIB
+
+
+def test_where_the_kernel_does_not_tell_all_that_is_ours_alone_is_anonymous(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "_STATUS", "/no/such/file")
+    found = memory.usage()
+    assert MIB < found.anonymous < 2 * memory.resident_bytes()
+    assert (found.mapped, memory.mapped_bytes()) == (0, 0)
+
+
+class Trims:
+    """Stands for `trim`: each waits until it is let on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun = 0
+        self.began, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+        monkeypatch.setattr(memory, "trim", self)
+
+    def __call__(self) -> None:
+        self.begun += 1
+        self.began.release()
+        assert self.go_on.acquire(timeout=10)
+
+
+def test_all_that_ask_during_a_trim_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    trims, trimming = Trims(monkeypatch), Trimming()
+    asked = [threading.Thread(target=trimming.trim) for _ in range(20)]
+    asked[0].start()
+    assert trims.began.acquire(timeout=10)
+    for thread in asked[1:]:
+        thread.start()
+    while trimming._asked < 20:
+        asked[1].join(0.001)
+    assert all(thread.is_alive() for thread in asked), "nobody is served by a trim begun earlier"
+    trims.go_on.release()
+    asked[0].join(10)
+    assert trims.began.acquire(timeout=10)
+    trims.go_on.release()
+    for thread in asked:
+        thread.join(10)
+    assert trims.begun == 2
+
+
+def test_one_after_another_each_has_its_own_trim(monkeypatch: pytest.MonkeyPatch) -> None:
+    trims, trimming = Trims(monkeypatch), Trimming()
+    for _ in range(3):
+        trims.go_on.release()
+        trimming.trim()
+    assert trims.begun == 3

@@ -10,6 +10,7 @@ import numpy as np
 
 from greenroom.adapter import TTSAdapter
 from greenroom.adapters.options import Number, check
+from greenroom.memory import MIB
 from greenroom.speech import AudioChunk, ModelSpec
 
 _OPTIONS = {
@@ -66,6 +67,14 @@ class ToneTTSAdapter(TTSAdapter):
         for start in range(0, total, step):
             at = np.arange(start, min(start + step, total))
             yield AudioChunk((volume * np.sin(turn * at)).astype(np.float32), self.sample_rate)
+
+    def footprint_bytes(self) -> int:
+        """Return what the catalog states, to try budgets with: a tone itself takes nothing."""
+        return int((self.spec.footprint_mb or 0) * MIB)
+
+    def mapped_bytes(self) -> int:
+        """Return nothing: there is no file."""
+        return 0
 
     def unload(self) -> None:
         """Speak no more."""

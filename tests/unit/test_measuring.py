@@ -1,0 +1,51 @@
+"""A measurement counts only when nothing else ran beside it."""
+
+from __future__ import annotations
+
+from greenroom.measuring import Measuring
+
+
+def test_what_has_the_process_to_itself_is_undisturbed() -> None:
+    watch = Measuring().watch(quiet=True)
+    assert watch.undisturbed
+    watch.rest()
+    assert watch.undisturbed
+
+
+def test_a_stream_that_runs_at_the_beginning_disturbs() -> None:
+    assert not Measuring().watch(quiet=False).undisturbed
+
+
+def test_two_at_once_disturb_each_other() -> None:
+    measuring = Measuring()
+    first, second = measuring.watch(quiet=True), measuring.watch(quiet=True)
+    assert not first.undisturbed
+    assert not second.undisturbed
+    first.rest()
+    third = measuring.watch(quiet=True)
+    assert not third.undisturbed
+    third.rest()
+    second.rest()
+    assert measuring.watch(quiet=True).undisturbed
+
+
+def test_what_begins_later_disturbs_a_life_but_not_what_comes_after_it() -> None:
+    measuring = Measuring()
+    life = measuring.watch(quiet=True)
+    life.rest()
+    other = measuring.watch(quiet=True)
+    assert other.undisturbed
+    assert not life.undisturbed
+
+
+def test_ones_own_streams_disturb_only_others() -> None:
+    measuring = Measuring()
+    mine = measuring.watch(quiet=True)
+    mine.rest()
+    theirs = measuring.watch(quiet=True)
+    theirs.rest()
+    theirs.disturb()
+    assert theirs.undisturbed
+    mine.disturb()
+    assert not theirs.undisturbed
+    assert not mine.undisturbed
