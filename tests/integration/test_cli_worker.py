@@ -100,7 +100,8 @@ def test_it_says_where_it_listens_and_what_is_ready(worker: Served) -> None:
 
 def test_what_is_in_memory_is_listed(ask: Asked) -> None:
     lines = ask("ps").splitlines()
-    assert lines[0].split() == ["MODEL", "STATE", "REFS", "HELD", "BY", "MEMORY", "IDLE", "EXPIRES"]
+    headings = "MODEL STATE REFS HELD BY MEMORY MAPPED IDLE EXPIRES"
+    assert lines[0].split() == headings.split()
     assert lines[1].split()[:3] == ["tone-440", "ready", "0"]
     assert lines[1].endswith("pinned")
     assert " of 2 models, " in ask.err

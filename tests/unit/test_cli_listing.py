@@ -32,7 +32,7 @@ def resident(model_id: str, state: State = State.READY, **given: Any) -> Residen
 
 
 RESIDENTS = (
-    resident("piper-en-us-joe-medium", pinned=True, idle_s=3.21),
+    resident("piper-en-us-joe-medium", pinned=True, idle_s=3.21, mapped_mb=61.4),
     resident("piper-en-us-amy-medium", refcount=3, owners=("session 7", "call 12", "-")),
     resident("piper-de-de-thorsten-high", idle_s=61.0, expires_in_s=538.9),
     resident("a[b]c", idle_s=7300.0, footprint_mb=1234.5),
@@ -42,13 +42,13 @@ RESIDENTS = (
 
 
 PIPED = """\
-MODEL                      STATE     REFS  HELD BY                  MEMORY    IDLE  EXPIRES
-piper-en-us-joe-medium     ready        0                           123 MB   3.2 s   pinned
-piper-en-us-amy-medium     ready        3  session 7, call 12, -    123 MB       -        -
-piper-de-de-thorsten-high  ready        0                           123 MB  1m 01s   8m 59s
-a[b]c                      ready        0                         1,234 MB   2.0 h    never
-leaving                    draining     1  call 13                  123 MB       -        -
-coming                     warming      0                           123 MB       -        -
+MODEL                      STATE     REFS  HELD BY                  MEMORY  MAPPED    IDLE  EXPIRES
+piper-en-us-joe-medium     ready        0                           123 MB   61 MB   3.2 s   pinned
+piper-en-us-amy-medium     ready        3  session 7, call 12, -    123 MB    0 MB       -        -
+piper-de-de-thorsten-high  ready        0                           123 MB    0 MB  1m 01s   8m 59s
+a[b]c                      ready        0                         1,234 MB    0 MB   2.0 h    never
+leaving                    draining     1  call 13                  123 MB    0 MB       -        -
+coming                     warming      0                           123 MB    0 MB       -        -
 """
 
 
@@ -71,6 +71,13 @@ def test_the_residents_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, width: in
         )
 
 
+@pytest.mark.parametrize(("width", "there"), [(80, False), (120, True)])
+def test_mapped_memory_is_left_out_where_a_terminal_has_no_room_for_it(
+    monkeypatch: pytest.MonkeyPatch, width: int, there: bool
+) -> None:
+    assert ("MAPPED" in shown(monkeypatch, width)[0]) is there
+
+
 def test_a_terminal_too_narrow_for_the_table_gets_long_lines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -86,7 +93,13 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
     said = tts_pb2.Model(
         model_id="amy",
         resident=tts_pb2.Resident(
-            state="ready", refcount=2, owners=["a", "b"], pinned=True, idle_s=1.5, streams=1
+            state="ready",
+            refcount=2,
+            owners=["a", "b"],
+            pinned=True,
+            idle_s=1.5,
+            streams=1,
+            mapped_mb=61.5,
         ),
     )
     found = resident_of(said)
@@ -94,6 +107,7 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
     assert (found.model_id, found.state, found.owners) == ("amy", State.READY, ("a", "b"))
     assert (found.refcount, found.pinned, found.idle_s, found.streams) == (2, True, 1.5, 1)
     assert found.expires_in_s is None
+    assert found.mapped_mb == 61.5
     said.resident.expires_in_s = 0.0
     expiring = resident_of(said)
     assert expiring is not None

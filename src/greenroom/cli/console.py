@@ -55,11 +55,12 @@ def print_table(
     *,
     wraps: Collection[str] = (),
     right: Collection[str] = (),
+    spare: Collection[str] = (),
     indent: int = 0,
 ) -> None:
     """Print a table to standard output, fitted to the terminal if it is one."""
     width = out.width - indent if out.is_terminal else None
-    head, *body = table_lines(headings, rows, wraps=wraps, right=right, width=width)
+    head, *body = table_lines(headings, rows, wraps=wraps, right=right, spare=spare, width=width)
     out.print(Text(" " * indent + head, style="bold"), soft_wrap=True)
     for line in body:
         tell(" " * indent + line)

@@ -52,7 +52,9 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
 def ps(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
     """List what is in a worker's memory.
 
-    Who holds each model, how much memory it takes, and when it expires.
+    Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
+    unloading gives back; MAPPED are pages of files, which the system takes back when it must,
+    and which a narrow terminal leaves out.
     """
     answer = asyncio.run(_ask(server))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
@@ -93,6 +95,7 @@ def resident_of(model: Any) -> ResidentStatistics | None:
         warmup_s=said.warmup_s,
         streams=said.streams,
         device=said.device,
+        mapped_mb=said.mapped_mb,
     )
 
 
@@ -138,16 +141,18 @@ def print_residents(residents: Iterable[ResidentStatistics], *, indent: int = 0)
             str(resident.refcount),
             ", ".join(resident.owners),
             f"{resident.footprint_mb:,.0f} MB",
+            f"{resident.mapped_mb:,.0f} MB",
             _seconds(resident.idle_s) if resident.idle_s else "-",
             _expiry(resident),
         )
         for resident in residents
     ]
     print_table(
-        ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "IDLE", "EXPIRES"),
+        ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
         rows,
         wraps=("HELD BY",),
-        right=("REFS", "MEMORY", "IDLE", "EXPIRES"),
+        right=("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
+        spare=("MAPPED",),
         indent=indent,
     )
 

@@ -18,19 +18,37 @@ def table_lines(
     *,
     wraps: Collection[str] = (),
     right: Collection[str] = (),
+    spare: Collection[str] = (),
     width: int | None = None,
 ) -> list[str]:
     """Return the lines of a table, headings first; the columns in `right` are numbers.
 
-    With a `width` the columns in `wraps` give way, the widest first. Where even that is not
-    enough, and without a `width`, each row is one line of whatever length.
+    With a `width` the columns in `wraps` give way, the widest first, then those in `spare` are
+    left out. Where even that is not enough, and without a `width`, each row is one line of
+    whatever length.
     """
     columns = list(zip(headings, *rows, strict=True))
-    natural = [max(map(_width, column)) for column in columns]
-    flexible = [place for place, heading in enumerate(headings) if heading in wraps]
-    widths = natural if width is None else _fitted(natural, flexible, width) or natural
-    numbers = [heading in right for heading in headings]
-    return [line for row in (headings, *rows) for line in _row(row, widths, numbers)]
+    kept = [column for column in columns if column[0] not in spare]
+    for shown in () if width is None else (columns, kept):
+        if fitted := _fitted(_natural(shown), _places(shown, wraps), width or 0):
+            return _lines(shown, fitted, right)
+    return _lines(columns, _natural(columns), right)
+
+
+def _natural(columns: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(_width, column)) for column in columns]
+
+
+def _places(columns: Sequence[Sequence[str]], headings: Collection[str]) -> list[int]:
+    return [place for place, column in enumerate(columns) if column[0] in headings]
+
+
+def _lines(
+    columns: Sequence[Sequence[str]], widths: list[int], right: Collection[str]
+) -> list[str]:
+    numbers = [column[0] in right for column in columns]
+    rows = zip(*columns, strict=True)
+    return [line for row in rows for line in _row(row, widths, numbers)]
 
 
 def _width(cell: str) -> int:

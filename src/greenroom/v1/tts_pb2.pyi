@@ -153,7 +153,7 @@ class Model(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., adapter: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., resident: _Optional[_Union[Resident, _Mapping]] = ..., explanation: _Optional[str] = ..., is_default: bool = ...) -> None: ...
 
 class Resident(_message.Message):
-    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device")
+    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb")
     STATE_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +166,7 @@ class Resident(_message.Message):
     WARMUP_S_FIELD_NUMBER: _ClassVar[int]
     STREAMS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_MB_FIELD_NUMBER: _ClassVar[int]
     state: str
     refcount: int
     owners: _containers.RepeatedScalarFieldContainer[str]
@@ -178,7 +179,8 @@ class Resident(_message.Message):
     warmup_s: float
     streams: int
     device: str
-    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+    mapped_mb: float
+    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ...) -> None: ...
 
 class LoadModelRequest(_message.Message):
     __slots__ = ("model_id",)

@@ -74,4 +74,5 @@ def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
         warmup_s=resident.warmup_s,
         streams=resident.streams,
         device=resident.device,
+        mapped_mb=resident.mapped_mb,
     )
