@@ -46,6 +46,10 @@ class TTSAdapter(ABC):
         takes effect between two chunks.
         """
 
+    def warm_up(self, text: str) -> Iterator[AudioChunk]:
+        """Yield the audio of the first words after a load, before anyone may use the model."""
+        return self.synthesize(text, dict(self.spec.options))
+
     @abstractmethod
     def unload(self) -> None:
         """Give the memory back. Also called after a `load` that raised."""

@@ -94,7 +94,7 @@ class Attempt:
             return Usage(0), None, None
         check_rate(adapter.sample_rate, self.spec.model_id)
         if self._warmup_text:
-            spoken = adapter.synthesize(self._warmup_text, dict(self.spec.options))
+            spoken = adapter.warm_up(self._warmup_text)
             check_audible(spoken, self.spec.model_id, adapter.sample_rate)
         stated = adapter.footprint_bytes(), adapter.mapped_bytes()
         self._undo_if_abandoned()
