@@ -1,0 +1,16 @@
+"""Prepared voices: kept on disk in the form that loads fastest, and found again by content."""
+
+from greenroom.prepared.identity import SourceChangedError, SourceSeen, StoreError
+from greenroom.prepared.index import Tensor
+from greenroom.prepared.store import Entry, PreparedFiles, Store, default_root
+
+__all__ = [
+    "Entry",
+    "PreparedFiles",
+    "SourceChangedError",
+    "SourceSeen",
+    "Store",
+    "StoreError",
+    "Tensor",
+    "default_root",
+]
