@@ -142,7 +142,7 @@ class _Graph:
         read = dict.fromkeys(i for node in nodes for i in node.input if i not in made)
         timed = tuple(i for i in read if i in self.timed)
         reach = reach_of(nodes, timed, leave, self.constants)
-        if reach is None or reach.frames > _MOST_FRAMES:
+        if reach is None or max(reach.left, reach.right) > _MOST_FRAMES:
             return None
         enter = tuple(i for i in read if i in self.runtime)
         return Stage(name, self._with_constants(nodes), enter, leave, timed, reach)

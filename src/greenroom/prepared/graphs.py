@@ -23,6 +23,7 @@ class Graph:
     recipe: Recipe
     sessions: Mapping[str, Any]
     resting: Resting = field(default_factory=Resting)
+    _booking: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def read(cls, graph_id: str, folder: Path, threads: int) -> Graph:
@@ -37,6 +38,10 @@ class Graph:
             for stage in recipe.stages
         }
         return cls(graph_id, recipe, sessions)
+
+    def book(self) -> bool:
+        """Whether the graph's memory is the asker's to book: true for the first who asks."""
+        return self._booking.acquire(blocking=False)
 
 
 def session(model: bytes, threads: int, *, optimise: bool = False) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = parser.parse_args(arguments).source
     try:
         prepare(source, default_store())
+        subprocess.run([sys.executable, "-m", "greenroom.prepared.weighing", source], check=True)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
         return 1
@@ -184,4 +186,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Whoever ends it wants nothing half-written left behind: all that is open is cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was ended"))
     sys.exit(main())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,21 +10,31 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What one frame becomes, and what it depends on."""
+    """What one frame becomes, and what it depends on.
+
+    With `rate` columns a frame, column o is made of frames i for which
+    o - `earlier` <= i * `rate` <= o + `later`.
+    """
 
     rate: int = 1
     """Columns that leave a stage for each frame that enters."""
-    left: float = 0.0
-    right: float = 0.0
-    """Frames before and after that a column depends on."""
+    earlier: int = 0
+    later: int = 0
 
     @property
-    def frames(self) -> int:
-        """Whole frames that a window needs on either side."""
-        return math.ceil(max(self.left, self.right))
+    def left(self) -> int:
+        """Frames that a window needs before the first one that is wanted."""
+        return self.earlier // self.rate
+
+    @property
+    def right(self) -> int:
+        """Frames that a window needs after the last one that is wanted."""
+        return (self.rate - 1 + self.later) // self.rate
 
     def __or__(self, other: Reach) -> Reach:
-        return Reach(self.rate, max(self.left, other.left), max(self.right, other.right))
+        return Reach(
+            self.rate, max(self.earlier, other.earlier), max(self.later, other.later)
+        )
 
 
 def reach_of(
@@ -39,7 +48,7 @@ def reach_of(
     shapes: set[str] = set()
     for node in nodes:
         if node.op_type == "Shape":
-            if node.attribute:
+            if any(a.i for a in node.attribute):  # a part of the shape
                 return None
             shapes.update(node.output)
         elif not shapes.isdisjoint(node.input) and node.op_type != "ConstantOfShape":
@@ -91,17 +100,15 @@ def _after_convolution(node: NodeProto, before: Reach, weight: TensorProto) -> R
     if node.op_type == "Conv":
         if stride != 1 or first + last != spread:
             return None
-        step = 1 / before.rate
-        return Reach(before.rate, before.left + first * step, before.right + last * step)
+        return Reach(before.rate, before.earlier + first, before.later + last)
     # Column o is made of those i with o = i * stride - first + j, where j is from 0 to spread.
     grown = spread + 1 - first - last + says.get("output_padding", [0])[0]
     if grown != stride or "output_shape" in says:
         return None
-    step = 1 / (before.rate * stride)
     return Reach(
         before.rate * stride,
-        before.left + (spread - first) * step,
-        before.right + first * step,
+        before.earlier * stride + spread - first,
+        before.later * stride + first,
     )
 
 

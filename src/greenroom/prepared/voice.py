@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,8 @@ from greenroom.prepared.decoding import BoundStage, Decoding, Feeds, Samples
 from greenroom.prepared.graphs import GRAPHS, Graph
 from greenroom.prepared.store import PreparedFiles
 
-_HARDLY_A_WORD: Feeds = {
-    "input": np.array([[1]], np.int64),
-    "input_lengths": np.array([1], np.int64),
-    "scales": np.array([0.0, 1.0, 0.0], np.float32),
-    "sid": np.array([0], np.int64),
-}
+GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
+"""Facts of a prepared voice: anonymous bytes of its graph while it speaks, and of itself."""
 
 
 class PreparedVoice:
@@ -29,6 +26,8 @@ class PreparedVoice:
         self._graph: Graph | None = GRAPHS.take(files.graph_id, files.graph, threads)
         try:
             weights = _mapped(files)
+            self.footprint_bytes = self._footprint(files.facts)
+            self.mapped_bytes = sum(4 * math.prod(tensor.shape) for tensor in files.tensors)
             self._stages = {
                 stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
                 for stage in self._graph.recipe.stages
@@ -54,8 +53,16 @@ class PreparedVoice:
 
     def _give_back(self) -> None:
         """Have every stage say next to nothing, and return what earlier runs left behind."""
-        for _ in self._pieces(_HARDLY_A_WORD, shrink=True):
+        for _ in self._pieces(sentence(1), shrink=True):
             pass
+
+    def _footprint(self, facts: Mapping[str, Any]) -> int | None:
+        """Anonymous bytes as they were weighed; the first voice of a graph counts it as its own."""
+        assert self._graph is not None
+        graph, own = facts.get(GRAPH_BYTES), facts.get(VOICE_BYTES)
+        if not isinstance(graph, int) or not isinstance(own, int):
+            return None
+        return own + graph if self._graph.book() else own
 
     def close(self) -> None:
         """Let go of weights and graph. Nobody may be speaking."""
@@ -64,6 +71,16 @@ class PreparedVoice:
             graph.resting.forget(self._give_back)
             self._stages = {}
             GRAPHS.give_back(graph, self._threads, linger=self._linger)
+
+
+def sentence(length: int) -> Feeds:
+    """Return a sentence of `length` ids that means nothing, without noise."""
+    return {
+        "input": np.ones((1, length), np.int64),
+        "input_lengths": np.array([length], np.int64),
+        "scales": np.array([0.0, 1.0, 0.0], np.float32),
+        "sid": np.array([0], np.int64),
+    }
 
 
 def _mapped(files: PreparedFiles) -> dict[str, Any]:

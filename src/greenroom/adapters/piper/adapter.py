@@ -12,10 +12,13 @@ import numpy as np
 from greenroom.adapter import TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.packs import find_voices
-from greenroom.adapters.piper.engines import Engine, open_engine
+from greenroom.adapters.piper.engines import Engine, may_be_prepared, open_engine
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.settings import feeds, read_settings
 from greenroom.errors import ConfigError
+from greenroom.prepared import background
+from greenroom.prepared.identity import resolved
+from greenroom.prepared.looking import is_prepared
 from greenroom.speech import AudioChunk, ModelSpec
 
 _STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
@@ -77,6 +80,18 @@ class PiperTTSAdapter(TTSAdapter):
         except (OSError, ValueError) as error:
             raise ConfigError(f"{error}.") from None
 
+    @classmethod
+    def is_prepared(cls, spec: ModelSpec) -> bool | None:
+        """Whether the next load of the voice in this process's cache directory is a fast one."""
+        if spec.path is None or not may_be_prepared(spec.options):
+            return None
+        return is_prepared(Path(spec.path))
+
+    @classmethod
+    def preparation(cls, spec: ModelSpec) -> Sequence[str]:
+        """Return the command line that prepares the voice's file, one for all models of it."""
+        return background.command(resolved(Path(spec.path or "")))
+
     def load(self) -> None:
         """Take the prepared voice, or read its own file and have it prepared for the next time."""
         self.check_spec(self.spec)
@@ -118,6 +133,14 @@ class PiperTTSAdapter(TTSAdapter):
                     yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
             if pause:
                 yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+
+    def footprint_bytes(self) -> int | None:
+        """Return what the prepared voice was weighed to take; its own file is measured."""
+        return self._engine.footprint_bytes if self._engine is not None else None
+
+    def mapped_bytes(self) -> int | None:
+        """Return the size of the prepared weights."""
+        return self._engine.mapped_bytes if self._engine is not None else None
 
     def unload(self) -> None:
         """Let go of weights and graph; what nobody else uses is free when this returns."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from greenroom.prepared import background
 from greenroom.prepared.crew import cores
+from greenroom.prepared.looking import switched_off
 from greenroom.prepared.runtime import default_store
 from greenroom.prepared.voice import PreparedVoice
 
@@ -24,6 +24,14 @@ Samples = NDArray[np.float32]
 class Engine(Protocol):
     """Speaks sentences. Any number of threads may be inside `speak`."""
 
+    @property
+    def footprint_bytes(self) -> int | None:
+        """Anonymous memory, where it is known."""
+
+    @property
+    def mapped_bytes(self) -> int | None:
+        """Memory of mapped files, where it is known."""
+
     def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
         """Yield the samples of one sentence, shape `(n,)`, in pieces."""
 
@@ -33,6 +41,9 @@ class Engine(Protocol):
 
 class OwnSession:
     """The voice's file as it is, in a session of its own; each sentence is one piece."""
+
+    footprint_bytes: int | None = None
+    mapped_bytes: int | None = None
 
     def __init__(self, model: Path, threads: int) -> None:
         """Read and optimise the graph; raises what onnxruntime raises."""
@@ -57,7 +68,7 @@ class OwnSession:
 def open_engine(model: Path, options: Mapping[str, Any]) -> Engine:
     """Return the prepared voice, or its own file while there is none that can be used."""
     threads = int(options.get("threads", cores()))
-    if not _prepared_wanted(options):
+    if not may_be_prepared(options):
         return OwnSession(model, threads)
     files = default_store().find(model)
     if files is not None:
@@ -70,6 +81,6 @@ def open_engine(model: Path, options: Mapping[str, Any]) -> Engine:
     return engine
 
 
-def _prepared_wanted(options: Mapping[str, Any]) -> bool:
-    """Whether voices may be prepared; `GREENROOM_PREPARE=off` says no for the whole process."""
-    return bool(options.get("prepare", 1)) and os.environ.get("GREENROOM_PREPARE") != "off"
+def may_be_prepared(options: Mapping[str, Any]) -> bool:
+    """Whether a prepared form of a model with these options is made and used."""
+    return bool(options.get("prepare", 1)) and not switched_off()

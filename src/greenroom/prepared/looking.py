@@ -1,0 +1,39 @@
+"""Whether voices are prepared: to be listed, which is no use of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from greenroom.prepared.checking import check_voice
+from greenroom.prepared.identity import FileStat, Sources, resolved
+from greenroom.prepared.index import UnfitError, read_index
+from greenroom.prepared.layout import Layout, default_root
+from greenroom.prepared.runtime import default_store, runtime
+
+SWITCH = "GREENROOM_PREPARE"
+"""`off` in the environment: voices are neither prepared nor looked for in the store."""
+
+
+def switched_off() -> bool:
+    """Whether this process has to do without prepared voices."""
+    return os.environ.get(SWITCH) == "off"
+
+
+def is_prepared(source: Path) -> bool:
+    """Whether a sound prepared form of the voice in `source` is kept. Never raises.
+
+    Unlike `Store.find` it leaves the order in which voices make room as it is, except for a source
+    that was touched, which is read to be known again.
+    """
+    layout = Layout(default_root(), runtime())
+    try:
+        source = resolved(source)
+        content = Sources(layout.sources).known(source, FileStat.of(source))
+        if content is None:
+            return default_store().find(source) is not None
+        index = layout.index_of(content)
+        check_voice(layout, index, read_index(index))
+    except (OSError, ValueError, UnfitError):
+        return False
+    return True
