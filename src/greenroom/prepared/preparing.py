@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from greenroom.prepared import cutting
 from greenroom.prepared.graphs import session
@@ -33,6 +33,17 @@ from greenroom.prepared.store import PreparedFiles, Store
 CLOSE = 1e-4
 """Samples of the prepared voice may differ from the engine's own by this."""
 
+EngineErrors = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NoModel,
+    state.NotImplemented,
+    state.RuntimeException,
+)
+"""What onnxruntime raises for a graph or a sentence; these have no class of their own in common."""
+
 _PROBE_LENGTHS = (41, 120)
 """Text ids of the sentences that are compared."""
 
@@ -44,17 +55,23 @@ class CannotPrepareError(Exception):
 def prepare(source: Path, store: Store) -> PreparedFiles:
     """Prepare the voice at `source` and put it into `store`.
 
-    Raises `CannotPrepareError`, and `StoreError` when it cannot be written.
+    Raises `CannotPrepareError`, and `OSError` when it cannot be read or written.
     """
     seen = store.see(source)
-    model = onnx.load(source)
+    try:
+        expected = list(_expected(source))
+        model = _simplified(source)
+    except EngineErrors as error:
+        raise CannotPrepareError(f"the engine cannot run it: {error}") from error
     if has_branches(model):
         raise CannotPrepareError("its graph has branches")
-    expected = list(_expected(source))
     problem = ""
     for stages in _attempts(model):
-        graph, weights = _built(model, stages)
-        problem = _difference(graph, weights, expected)
+        try:
+            graph, weights = _built(model, stages)
+            problem = _difference(graph, weights, expected)
+        except (*EngineErrors, ValueError) as error:  # a piece may not even have a fitting shape
+            problem = f"its stages do not run: {error}"
         if not problem:
             return store.put(source, seen, graph, weights.items(), {})
     raise CannotPrepareError(problem)
@@ -79,36 +96,41 @@ def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str
     graph: dict[str, bytes] = {}
     weights: Weights = {}
     recipes = []
-    with tempfile.TemporaryDirectory(prefix="greenroom-prepare-") as folder:
-        for stage in stages:
-            optimised = _optimised(cutting.extracted(model, stage), Path(folder))
-            bare, own = separated(optimised, names, f"{stage.name}.")
-            recipe = StageRecipe(
-                name=stage.name,
-                enter=tuple(names[name] for name in stage.enter),
-                leave=tuple(names[name] for name in stage.leave),
-                timed=tuple(names[name] for name in stage.timed),
-                weights=tuple(own),
-                left=math.ceil(stage.reach.left),
-                right=math.ceil(stage.reach.right),
-                rate=stage.reach.rate,
-            )
-            graph[recipe.blob] = bare.SerializeToString(deterministic=True)
-            weights.update(own)
-            recipes.append(recipe)
+    for stage in stages:
+        part = cutting.extracted(model, stage).SerializeToString()
+        optimised = _optimised(part, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL)
+        bare, own = separated(optimised, names, f"{stage.name}.")
+        recipe = StageRecipe(
+            name=stage.name,
+            enter=tuple(names[name] for name in stage.enter),
+            leave=tuple(names[name] for name in stage.leave),
+            timed=tuple(names[name] for name in stage.timed),
+            weights=tuple(own),
+            left=stage.reach.left,
+            right=stage.reach.right,
+            rate=stage.reach.rate,
+        )
+        graph[recipe.blob] = bare.SerializeToString(deterministic=True)
+        weights.update(own)
+        recipes.append(recipe)
     graph[BLOB] = Recipe(stages=tuple(recipes)).model_dump_json().encode()
     return graph, weights
 
 
-def _optimised(part: ModelProto, folder: Path) -> ModelProto:
-    """Return what onnxruntime makes of a stage for this processor."""
-    source, result = folder / "part.onnx", folder / "optimised.onnx"
-    onnx.save(part, source)
+def _simplified(source: Path) -> ModelProto:
+    """Return the graph with all that is constant computed, however the exporter wrote it down."""
+    return _optimised(source.read_bytes(), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+
+
+def _optimised(model: bytes, level: Any) -> ModelProto:
+    """Return what onnxruntime makes of a graph; above the basic level, for this processor."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that the result fits this processor only
-    options.optimized_model_filepath = str(result)
-    onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    return onnx.load(result)
+    options.graph_optimization_level = level
+    with tempfile.TemporaryDirectory(prefix="greenroom-prepare-") as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
 
 
 def _expected(source: Path) -> Iterator[tuple[Mapping[str, Any], NDArray[np.float32]]]:
@@ -118,7 +140,7 @@ def _expected(source: Path) -> Iterator[tuple[Mapping[str, Any], NDArray[np.floa
         feeds = _sentence(own, length, speaker)
         try:
             yield feeds, own.run(None, feeds)[0].ravel()
-        except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+        except state.InvalidArgument:
             feeds = _sentence(own, length, 0)  # there is one speaker only
             yield feeds, own.run(None, feeds)[0].ravel()
 
