@@ -91,7 +91,9 @@ class Decoding:
 
         with CREW.speaking() as share:
             try:
-                first = next(todo)
+                first = next(todo, None)
+                if first is None:
+                    return
                 self._make_frames(first.last, at_once=0)
                 run_ahead(share() - 1)
                 yield self._decode(first)

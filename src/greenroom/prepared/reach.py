@@ -32,9 +32,7 @@ class Reach:
         return (self.rate - 1 + self.later) // self.rate
 
     def __or__(self, other: Reach) -> Reach:
-        return Reach(
-            self.rate, max(self.earlier, other.earlier), max(self.later, other.later)
-        )
+        return Reach(self.rate, max(self.earlier, other.earlier), max(self.later, other.later))
 
 
 def reach_of(

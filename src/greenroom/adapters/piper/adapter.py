@@ -21,8 +21,8 @@ from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.speech import AudioChunk, ModelSpec
 
-_STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
-"""What makes a sentence the same each time it is said."""
+_AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
+"""What makes a sentence the same each time it is said, as loud as the voice has it."""
 
 _OPTIONS: dict[str, Number | Name] = {
     "speaker": Name(),
@@ -111,7 +111,7 @@ class PiperTTSAdapter(TTSAdapter):
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of `text`, and take from it the one gain of this voice."""
         samples = []
-        for chunk in self.synthesize(text, {**self.spec.options, **_STILL}):
+        for chunk in self.synthesize(text, {**self.spec.options, **_AS_IT_IS}):
             samples.append(chunk.samples)
             yield chunk
         if "gain" not in self.spec.options and samples:
