@@ -17,18 +17,28 @@ REST_S = 0.5
 
 
 class Resting:
-    """Counts who speaks, and calls `give_back` in a thread of its own once it is quiet."""
+    """Counts who speaks through a graph, and has memory given back once it is quiet.
+
+    Any of the voices on the graph can do that, in a thread of its own: the one that spoke last,
+    as its weights are at hand, or another if that has gone.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._ways: dict[Callable[[], None], None] = {}  # how each voice does it; the latest last
         self._speakers = 0
         self._spoken = 0
+        self._rested = 0
         self._timer: threading.Timer | None = None
-        self._give_back: Callable[[], None] | None = None
+
+    def join(self, give_back: Callable[[], None]) -> None:
+        """From now on `give_back` may be called, whoever spoke."""
+        with self._lock:
+            self._ways[give_back] = None
 
     @contextlib.contextmanager
     def speaking(self, give_back: Callable[[], None]) -> Iterator[None]:
-        """Count as a speaker inside the block; the latest one's `give_back` is what is called."""
+        """Count as a speaker inside the block; `give_back` has joined and is now the latest."""
         with self._lock:
             self._speakers += 1
         try:
@@ -37,15 +47,15 @@ class Resting:
             with self._lock:
                 self._speakers -= 1
                 self._spoken += 1
-                self._give_back = give_back
+                if give_back in self._ways:
+                    self._ways[give_back] = self._ways.pop(give_back)
                 if self._timer is None:
                     self._wait()
 
     def forget(self, give_back: Callable[[], None]) -> None:
         """Call it no more; returns when it is not being called."""
         with self._lock:
-            if self._give_back == give_back:
-                self._give_back = None
+            self._ways.pop(give_back, None)
 
     def _wait(self) -> None:
         self._timer = threading.Timer(REST_S, self._look, (self._spoken,))
@@ -55,13 +65,13 @@ class Resting:
     def _look(self, spoken: int) -> None:
         with self._lock:
             self._timer = None
-            if self._speakers or self._give_back is None:
+            if self._speakers or self._rested == self._spoken or not self._ways:
                 return
             if self._spoken != spoken:
                 self._wait()
                 return
-            give_back, self._give_back = self._give_back, None
+            self._rested = spoken
             try:
-                give_back()
+                next(reversed(self._ways))()
             except Exception:
                 logger.warning("a graph keeps the memory of its runs", exc_info=True)

@@ -32,6 +32,7 @@ class PreparedVoice:
                 stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
                 for stage in self._graph.recipe.stages
             }
+            self._graph.resting.join(self._give_back)
         except BaseException:
             self.close()
             raise
