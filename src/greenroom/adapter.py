@@ -67,6 +67,23 @@ class TTSAdapter(ABC):
     def check_spec(cls, spec: ModelSpec) -> None:
         """Raise `ConfigError` for a model that `load` would refuse, without loading it."""
 
+    @classmethod
+    def is_prepared(cls, spec: ModelSpec) -> bool | None:
+        """Whether a form of the model that loads faster is kept; `None` if it has no such form.
+
+        Cheap, and imports no engine: lists ask it of every model.
+        """
+        return None
+
+    @classmethod
+    def preparation(cls, spec: ModelSpec) -> Sequence[str]:
+        """Return the command line that makes that form; asked only of a model that can have one.
+
+        It ends with 0, or with the reason as its last line on standard error. Models whose command
+        lines are equal are prepared by running it once.
+        """
+        raise NotImplementedError
+
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it.
 

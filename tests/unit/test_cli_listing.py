@@ -137,10 +137,11 @@ def test_the_catalog_has_a_line_for_every_model(
 ) -> None:
     assert main(["ls", *voices]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE"]
-    assert lines[1].split() == ["piper-en-us-amy-low", "piper", "en-US", "en_US-amy-low", "3", "MB"]
-    assert lines[-2].split() == ["gone", "piper", "missing"]
-    assert lines[-1].split() == ["folder", "tone", "a", "folder"]
+    assert lines[0].split() == ["MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE", "PREPARED"]
+    amy = "piper-en-us-amy-low piper en-US en_US-amy-low 3 MB -"
+    assert lines[1].split() == amy.split()
+    assert lines[-2].split() == ["gone", "piper", "missing", "-"]
+    assert lines[-1].split() == ["folder", "tone", "a", "folder", "-"]
     assert len(lines) == 1 + 1 + 8 + 2
 
 

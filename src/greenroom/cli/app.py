@@ -13,6 +13,7 @@ from greenroom.cli.check import check
 from greenroom.cli.console import configure_logging, tell
 from greenroom.cli.demo import demo
 from greenroom.cli.listing import ls, ps
+from greenroom.cli.prepare import prepare
 from greenroom.cli.residents import explain, load, unload
 from greenroom.cli.say import say
 from greenroom.cli.serve import serve
@@ -73,7 +74,7 @@ def _help(context: typer.Context) -> None:
     raise typer.Exit
 
 
-for each in (serve, say, ls, ps, load, unload, explain, demo):
+for each in (serve, say, ls, ps, prepare, load, unload, explain, demo):
     app.command()(each)
 app.add_typer(config, name="config")
 config.command()(check)

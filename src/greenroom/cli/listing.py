@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from greenroom import registry
 from greenroom.catalog import Catalog
 from greenroom.cli.console import note, print_json, print_table
 from greenroom.cli.settings import (
@@ -24,11 +25,15 @@ from greenroom.residents import State
 from greenroom.speech import ModelSpec
 from greenroom.statistics import ResidentStatistics
 
+_PREPARED = {True: "yes", False: "no", None: "-"}
+
 
 def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """List every model that could be loaded.
 
-    Asks no worker, and loads nothing."""
+    Asks no worker, and loads nothing. PREPARED says whether a form of it that loads faster is
+    kept, `-` where there is none to make.
+    """
     found = configuration(config, settings)
     with about(config):
         catalog = Catalog.from_config(found)
@@ -42,10 +47,11 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
             ", ".join(spec.languages),
             ", ".join(spec.aliases),
             _size_of(spec),
+            _PREPARED[_is_prepared(spec)],
         )
         for spec in catalog
     ]
-    headings = ("MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE")
+    headings = ("MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE", "PREPARED")
     print_table(headings, rows, wraps=("LANGUAGES", "ALIASES"), right=("SIZE",))
 
 
@@ -111,11 +117,16 @@ def _entry(spec: ModelSpec) -> dict[str, Any]:
         "languages": spec.languages,
         "tags": spec.tags,
         "aliases": spec.aliases,
+        "prepared": _is_prepared(spec),
     }
 
 
 def _adapter_of(spec: ModelSpec) -> str:
     return spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
+
+
+def _is_prepared(spec: ModelSpec) -> bool | None:
+    return registry.resolve(spec.adapter).is_prepared(spec)
 
 
 def _bytes_of(spec: ModelSpec) -> int | None:
