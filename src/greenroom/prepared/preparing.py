@@ -119,8 +119,12 @@ def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str
 
 
 def _simplified(source: Path) -> ModelProto:
-    """Return the graph with all that is constant computed, however the exporter wrote it down."""
-    return _optimised(source.read_bytes(), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC)
+    """Return the graph with all that is constant computed, however the exporter wrote it down.
+
+    The kinds of all tensors are stated, as any of them may enter a stage.
+    """
+    basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    return onnx.shape_inference.infer_shapes(_optimised(source.read_bytes(), basic))
 
 
 def _optimised(model: bytes, level: Any) -> ModelProto:

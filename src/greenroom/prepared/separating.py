@@ -1,6 +1,6 @@
 """A graph without its weights, named so that voices of one kind have the very same bytes.
 
-Every float tensor of more than one element becomes an input; integers, shapes and scalars stay.
+Every float tensor with an axis becomes an input; integers, shapes and scalars stay.
 Names are replaced by numbers in order of appearance, so two graphs have equal bytes exactly when
 everything that stays inside is equal: operators, attributes, connections, constants.
 """
@@ -71,7 +71,7 @@ def _in_order(graph: GraphProto) -> Iterable[str]:
 
 
 def _is_weight(tensor: TensorProto) -> bool:
-    return tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) > 1
+    return bool(tensor.data_type == TensorProto.FLOAT and tensor.dims and math.prod(tensor.dims))
 
 
 def _declared(value: onnx.ValueInfoProto, name: str) -> onnx.ValueInfoProto:
