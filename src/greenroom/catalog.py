@@ -12,6 +12,7 @@ from rapidfuzz import fuzz, process
 
 from greenroom import registry, wording
 from greenroom.config import Config, ModelSettings, voice_directories
+from greenroom.devices import canonical
 from greenroom.errors import ConfigError, InvalidInputError, ModelNotFoundError
 from greenroom.speech import ModelSpec
 
@@ -33,7 +34,9 @@ class Catalog:
         for spec in specs:
             if spec.model_id in self._specs:
                 raise ConfigError(f"two models have the id {spec.model_id!r}; rename one.")
-            self._specs[spec.model_id] = spec
+            device = canonical(spec.device)
+            named = spec if device == spec.device else replace(spec, device=device)
+            self._specs[spec.model_id] = named
         self._ids: dict[str, str] = {}
         for spec in self._specs.values():
             for alias in spec.aliases:

@@ -70,20 +70,20 @@ class Attempt:
         self.adapter: TTSAdapter | None = None
         self._warmup_text = warmup_text
         self.watch: Watch
-        self.before = Usage(0)
-        """What the process took before the load."""
+        self.before: Usage | None = None
+        """What the process took of the device before the load, where that is told."""
 
     def load(self) -> None:
         """Construct the adapter and load it."""
         memory.keep_little()
-        self.before = memory.usage()
+        self.before = memory.usage_on(self.spec.device)
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)
         self.adapter = adapter_class(self.spec)
         self.adapter.load()
         self._undo_if_abandoned()
 
-    def warm_up(self) -> tuple[Usage, int | None, int | None]:
+    def warm_up(self) -> tuple[Usage | None, int | None, int | None]:
         """Speak the first words; return by how much the process has grown, and what is stated.
 
         What is stated is the adapter's own word on its anonymous and its mapped memory. Raises
@@ -91,14 +91,14 @@ class Attempt:
         """
         adapter = self.adapter
         if adapter is None:
-            return Usage(0), None, None
+            return None, None, None
         check_rate(adapter.sample_rate, self.spec.model_id)
         if self._warmup_text:
             spoken = adapter.warm_up(self._warmup_text)
             check_audible(spoken, self.spec.model_id, adapter.sample_rate)
         stated = adapter.footprint_bytes(), adapter.mapped_bytes()
         self._undo_if_abandoned()
-        return memory.usage() - self.before, *stated
+        return memory.growth_on(self.spec.device, self.before), *stated
 
     def undo(self) -> None:
         """Unload whatever was loaded; does nothing the second time."""
@@ -190,7 +190,7 @@ class Lifecycle:
         hung.attempt.watch.rest()
 
     def take_out(
-        self, adapter: TTSAdapter, life: Life, *, quiet: bool
+        self, adapter: TTSAdapter, device: str, life: Life, *, quiet: bool
     ) -> tuple[Departure, asyncio.Future[None]]:
         """Begin to unload a model after its `life`; `quiet` says that no stream runs now.
 
@@ -198,7 +198,8 @@ class Lifecycle:
         system's again.
         """
         own = life.before if life.watch.undisturbed else None
-        departure = Departure(adapter, self._measuring.watch(quiet=quiet), own)
+        watch = self._measuring.watch(quiet=quiet)
+        departure = Departure(adapter, device, watch, own)
         end = self._out.submit(departure.leave)
         end.add_done_callback(lambda _: departure.watch.rest())
         return departure, end
@@ -218,38 +219,38 @@ class Lifecycle:
 class Departure:
     """An unload, and what it gives back; keeps no reference to the adapter, nor to its error."""
 
-    def __init__(self, adapter: TTSAdapter, watch: Watch, began: Usage | None) -> None:
+    def __init__(self, adapter: TTSAdapter, device: str, watch: Watch, began: Usage | None) -> None:
         self.watch = watch
         self._adapter: TTSAdapter | None = adapter
+        self._device = device
         self._began = began
         """What the process took before the load, if the model had its life to itself."""
-        self._before = self._after = Usage(0)
-        self._measured = False
+        self._before: Usage | None = None
+        self._after: Usage | None = None
 
     def leave(self) -> None:
         """Unload; runs in a thread."""
         adapter, self._adapter = self._adapter, None
-        self._before = memory.usage()
+        self._before = memory.usage_on(self._device)
         try:
             if adapter is not None:
                 adapter.unload()
         finally:
             del adapter
             memory.together.trim()
-        self._after = memory.usage()
-        self._measured = True
+        self._after = memory.usage_on(self._device)
 
     @property
     def returned(self) -> int | None:
         """The bytes that came back; `None` if that failed, or something else ran meanwhile."""
-        if not (self._measured and self.watch.undisturbed):
+        if self._before is None or self._after is None or not self.watch.undisturbed:
             return None
         return self._before.anonymous - self._after.anonymous
 
     @property
     def remainder(self) -> int | None:
         """The bytes that the process takes more than before the load; `None` if others did that."""
-        if self.returned is None or self._began is None:
+        if self._after is None or self._began is None or self.returned is None:
             return None
         return self._after.anonymous - self._began.anonymous
 

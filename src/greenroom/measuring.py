@@ -54,5 +54,5 @@ class Life:
     """What must be known of a resident's load to say at its unload what it left behind."""
 
     watch: Watch
-    before: Usage
-    """What the process took before the load."""
+    before: Usage | None
+    """What the process took of the device before the load; `None` where that was not told."""

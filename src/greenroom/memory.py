@@ -12,6 +12,9 @@ from pathlib import Path
 
 import psutil
 
+from greenroom import nvml
+from greenroom.devices import gpu_of
+
 MIB = 1024 * 1024
 
 DEFAULT_SHARE = 0.8
@@ -71,6 +74,34 @@ def usage() -> Usage:
         return Usage(anonymous * 1024, mapped * 1024)
     except (OSError, KeyError, ValueError):
         return Usage(_unshared_bytes())
+
+
+def usage_on(device: str) -> Usage | None:
+    """Return what this process takes of a device's memory now; `None` where that is not told.
+
+    Of a GPU all counts as anonymous. Any other device shares the machine's memory.
+    """
+    gpu = gpu_of(device)
+    if gpu is None:
+        return usage()
+    taken = nvml.process_bytes(gpu)
+    return None if taken is None else Usage(taken)
+
+
+def growth_on(device: str, before: Usage | None) -> Usage | None:
+    """Return by how much this process has grown on a device; `None` where that is not told.
+
+    `before` is what `usage_on` said: nothing of a GPU that the process had not used yet.
+    """
+    now = usage_on(device)
+    return None if now is None else now - (before or Usage(0))
+
+
+def share_on(device: str) -> int | None:
+    """Return the bytes of a GPU that models may take, `None` for any other device."""
+    gpu = gpu_of(device)
+    total = None if gpu is None else nvml.total_bytes(gpu)
+    return None if total is None else int(total * DEFAULT_SHARE)
 
 
 def _unshared_bytes() -> int:

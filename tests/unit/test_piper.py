@@ -140,7 +140,9 @@ async def test_a_file_that_is_no_voice_fails_its_load_and_harms_nobody(
 
 
 async def test_a_device_it_cannot_use_is_refused_with_the_fix() -> None:
-    specs = [ModelSpec("tone", "tone"), replace(SPEC, device="cuda:0")]
+    specs = [ModelSpec("tone", "tone"), replace(SPEC, device="tpu")]
     async with ModelManager(catalog=Catalog(specs), default_model_id="tone") as manager:
-        with pytest.raises(ModelLoadError, match="device 'cuda:0' is not supported"):
+        with pytest.raises(
+            ModelLoadError, match="device 'tpu' is not known; use cpu, cuda or cuda:N"
+        ):
             await manager.load("joe")

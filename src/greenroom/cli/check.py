@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,10 @@ from greenroom.catalog import Catalog
 from greenroom.cli.console import print_json, print_table, say_error, tell
 from greenroom.cli.settings import AsJson, Settings, about, configuration, name_of
 from greenroom.config import Config, voice_directories
+from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.footprints import Footprints
+from greenroom.settings import budgets_for
 
 
 def check(
@@ -91,24 +94,29 @@ def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
 
 
 def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
-    """Compare what is always loaded with the budget, by the footprints known or estimated."""
+    """Compare what is always loaded with the budgets, by the footprints known or estimated."""
     settings = config.model_manager
     footprints = Footprints(catalog)
     footprints.read()
     names = {settings.default_model_id, *settings.preload_model_ids}
     ids = {catalog.get(name).model_id for name in names if name in catalog}
-    need = sum(footprints.expected(catalog.get(model_id)) for model_id in ids)
-    if need > _budget(config):
-        yield (
-            f"model_manager.memory_budget_mb: {_megabytes(_budget(config))} are too little for the "
-            f"default and preload_model_ids, which take about {_megabytes(need)}; raise it or "
-            "preload fewer."
-        )
+    need: Counter[str] = Counter()
+    for spec in map(catalog.get, ids):
+        need[spec.device] += footprints.expected(spec)
+    for device, budget in budgets_for(settings, need).items():
+        if need[device] > budget:
+            fixed = memory.share_on(device) is not None
+            yield (
+                f"model_manager.{'preload_model_ids' if fixed else 'memory_budget_mb'}: "
+                f"{_megabytes(budget)} are too little for the default and preload_model_ids, which "
+                f"take about {_megabytes(need[device])}{f' of {device}' if fixed else ''}; "
+                f"{'' if fixed else 'raise it or '}preload fewer."
+            )
 
 
-def _budget(config: Config) -> float:
-    given = config.model_manager.memory_budget_mb
-    return memory.limit_bytes() * memory.DEFAULT_SHARE if given is None else given * memory.MIB
+def _budgets(config: Config, catalog: Catalog) -> list[tuple[str, int]]:
+    devices = {CPU: None, **dict.fromkeys(sorted(spec.device for spec in catalog))}
+    return list(budgets_for(config.model_manager, devices).items())
 
 
 def _megabytes(size: float) -> str:
@@ -120,7 +128,8 @@ def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
     yield "default model", catalog.get(settings.default_model_id).model_id
     yield "preloaded", ", ".join(settings.preload_model_ids) or "-"
     yield "room", f"{settings.resident_cap} models ({settings.cap_policy})"
-    yield "memory for models", _megabytes(_budget(config))
+    for device, budget in _budgets(config, catalog):
+        yield f"memory for models{'' if device == CPU else f' on {device}'}", _megabytes(budget)
     yield "kept idle", "for ever" if settings.ttl_ms < 0 else f"{settings.ttl_ms / 1000:g} s"
     yield "catalog", f"{len(catalog)} models"
     places = voice_directories(config.voices)

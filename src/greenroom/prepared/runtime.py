@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -18,8 +19,16 @@ _FORMAT = 1
 def runtime() -> str:
     """Return a text that differs whenever a graph must be prepared anew."""
     features = hashlib.sha256(_processor().encode()).hexdigest()[:12]
-    engine = importlib.metadata.version("onnxruntime")
-    return f"onnxruntime {engine}, {platform.system()} {platform.machine()} {features}, {_FORMAT}"
+    return f"{_engine()}, {platform.system()} {platform.machine()} {features}, {_FORMAT}"
+
+
+def _engine() -> str:
+    """Return the versions of all packages that may have brought onnxruntime; often it is one."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return " ".join(found)
 
 
 def _processor() -> str:

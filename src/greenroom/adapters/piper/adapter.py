@@ -12,9 +12,11 @@ import numpy as np
 from greenroom.adapter import TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.packs import find_voices
+from greenroom.adapters.piper.cuda import check_gpu
 from greenroom.adapters.piper.engines import Engine, may_be_prepared, open_engine
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.settings import feeds, read_settings
+from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
 from greenroom.prepared import background
 from greenroom.prepared.identity import resolved
@@ -70,9 +72,10 @@ class PiperTTSAdapter(TTSAdapter):
 
     @classmethod
     def check_spec(cls, spec: ModelSpec) -> None:
-        """Raise `ConfigError` for an unknown device, or files that are not a voice."""
-        if spec.device != "cpu":
-            raise ConfigError(f"device {spec.device!r} is not supported by piper; use `cpu`.")
+        """Raise `ConfigError` for a device that is not there, or files that are not a voice."""
+        device = parse(spec.device)
+        if device != CPU:
+            check_gpu(device)
         if spec.path is None:
             raise ConfigError("a piper model needs `path`, the .onnx file of the voice.")
         try:
@@ -83,7 +86,7 @@ class PiperTTSAdapter(TTSAdapter):
     @classmethod
     def is_prepared(cls, spec: ModelSpec) -> bool | None:
         """Whether the next load of the voice in this process's cache directory is a fast one."""
-        if spec.path is None or not may_be_prepared(spec.options):
+        if spec.path is None or not may_be_prepared(spec.device, spec.options):
             return None
         return is_prepared(Path(spec.path))
 
@@ -104,7 +107,7 @@ class PiperTTSAdapter(TTSAdapter):
             ) from error
         model = Path(self.spec.path or "")
         settings = read_settings(model)
-        self._engine = open_engine(model, self.spec.options)
+        self._engine = open_engine(model, self.spec.device, self.spec.options)
         self._speech = PiperVoice(session=None, config=PiperConfig.from_dict(settings))
         self.sample_rate = settings["audio"]["sample_rate"]
 

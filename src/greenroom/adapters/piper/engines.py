@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from greenroom.adapters.piper import cuda
+from greenroom.devices import gpu_of
 from greenroom.prepared import background
 from greenroom.prepared.crew import cores
 from greenroom.prepared.looking import switched_off
@@ -45,13 +47,16 @@ class OwnSession:
     footprint_bytes: int | None = None
     mapped_bytes: int | None = None
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, gpu: int | None = None) -> None:
         """Read and optimise the graph; raises what onnxruntime raises."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        if gpu is not None:
+            self._session = cuda.session(model, options, gpu)
+            return
         self._session = onnxruntime.InferenceSession(
             str(model), sess_options=options, providers=["CPUExecutionProvider"]
         )
@@ -65,11 +70,11 @@ class OwnSession:
         self._session = None
 
 
-def open_engine(model: Path, options: Mapping[str, Any]) -> Engine:
+def open_engine(model: Path, device: str, options: Mapping[str, Any]) -> Engine:
     """Return the prepared voice, or its own file while there is none that can be used."""
     threads = int(options.get("threads", cores()))
-    if not may_be_prepared(options):
-        return OwnSession(model, threads)
+    if not may_be_prepared(device, options):
+        return OwnSession(model, threads, gpu_of(device))
     files = default_store().find(model)
     if files is not None:
         try:
@@ -81,6 +86,6 @@ def open_engine(model: Path, options: Mapping[str, Any]) -> Engine:
     return engine
 
 
-def may_be_prepared(options: Mapping[str, Any]) -> bool:
-    """Whether a prepared form of a model with these options is made and used."""
-    return bool(options.get("prepare", 1)) and not switched_off()
+def may_be_prepared(device: str, options: Mapping[str, Any]) -> bool:
+    """Whether a prepared form of such a model is made and used: it is for the CPU only."""
+    return gpu_of(device) is None and bool(options.get("prepare", 1)) and not switched_off()
