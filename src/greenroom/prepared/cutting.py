@@ -7,6 +7,8 @@ samples in its middle exactly. The stages are found from the graph's structure a
 
 - the *decoder* is the largest end of the graph made of convolutions and elementwise nodes that
   one tensor of frames enters, and it turns frames into samples;
+- the decoder's end may be a stage of its own, the *waveform*: most of the work is done there, at
+  many columns a frame, where convolutions reach less than a frame far;
 - the *flow* is the largest stretch before it that also splits and joins channels, and that at
   most two tensors enter (the frames and their mask);
 - the rest is the *text* stage.
@@ -16,6 +18,7 @@ Tensors that depend on neither text nor its length (speaker, scales) may enter a
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +26,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
-from greenroom.prepared.reach import Reach, reach_of
+from greenroom.prepared.pieces import LARGEST
+from greenroom.prepared.reach import Reach, reach_of, work_of
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Exp", "Log", "Sin", "Cos")
 _ACTIVATIONS = ("Tanh", "Sigmoid", "Softplus", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Gelu")
@@ -54,7 +58,7 @@ def cut(model: ModelProto) -> tuple[Stage, ...]:
     decoder = graph.tail("decoder", _ELEMENTWISE | _CONVOLUTIONS | _SHAPE, 1, graph.outputs)
     if decoder is None or decoder.reach.rate < 2:
         return whole(model)
-    stages = [decoder]
+    stages = list(graph.halved(decoder))
     done = set(map(id, decoder.nodes))
     flow = graph.tail("flow", _ELEMENTWISE | _CONVOLUTIONS | _MOVING, 2, decoder.timed, done)
     if flow is not None and flow.reach.rate == 1:
@@ -104,10 +108,51 @@ class _Graph:
     ) -> Stage | None:
         """Return the largest stage that ends in `leave`, which at most `most` timed tensors enter.
 
-        Nodes in `after` come after it. Found by taking in nodes from the end, as long as nobody
-        outside reads what they make.
+        Nodes in `after` come after it.
         """
         leave = tuple(leave)
+        taken, sizes = self._taken(allowed, most, leave, after)
+
+        def stage(size: int) -> Stage | None:
+            return self._stage(name, taken[:size], leave)
+
+        # What is not local in a small end is not local in a larger one.
+        local = bisect_left(sizes, True, key=lambda size: stage(size) is None)
+        return stage(sizes[local - 1]) if local else None
+
+    def halved(self, decoder: Stage) -> tuple[Stage, ...]:
+        """Return the decoder in two where that saves work on overlaps, else as it is."""
+        allowed = _ELEMENTWISE | _CONVOLUTIONS | _SHAPE
+        taken, sizes = self._taken(allowed, 1, decoder.leave, ())
+        best: tuple[Stage, ...] = (decoder,)
+        for size in sizes:
+            late = self._stage("waveform", taken[:size], decoder.leave)
+            ids = set(map(id, taken[:size]))
+            before = [n for n in decoder.nodes if id(n) not in ids and id(n) in map(id, taken)]
+            if late is None or not before:
+                continue
+            early = self._stage("decoder", before[::-1], late.timed)
+            if early is not None and early.timed == decoder.timed:
+                best = min(best, (early, late), key=self._work)
+        return best
+
+    def _work(self, stages: tuple[Stage, ...]) -> float:
+        """Return what decoding a piece costs, with what it repeats of its neighbours' work."""
+        work, frames = 0.0, float(LARGEST)
+        for number in reversed(range(len(stages))):
+            stage = stages[number]
+            rate = math.prod(each.reach.rate for each in stages[:number])
+            frames += (stage.reach.left + stage.reach.right) / rate
+            work += frames * rate * work_of(stage.nodes, stage.timed, self.constants)
+        return work
+
+    def _taken(
+        self, allowed: frozenset[str], most: int, leave: tuple[str, ...], after: Iterable[int]
+    ) -> tuple[list[NodeProto], list[int]]:
+        """Take in nodes from `leave` on backwards, as long as nobody outside reads their output.
+
+        Returns them, and after how many of them at most `most` timed tensors enter.
+        """
         taken: list[NodeProto] = []
         inside, entering = set(after), set(leave)
         sizes = []  # of the ends of the graph that few enough tensors enter
@@ -122,13 +167,7 @@ class _Graph:
             entering.update(i for i in node.input if i in self.timed)
             if len(entering) <= most:
                 sizes.append(len(taken))
-
-        def stage(size: int) -> Stage | None:
-            return self._stage(name, taken[:size], leave)
-
-        # What is not local in a small end is not local in a larger one.
-        local = bisect_left(sizes, True, key=lambda size: stage(size) is None)
-        return stage(sizes[local - 1]) if local else None
+        return taken, sizes
 
     def _only_for(self, node: NodeProto, inside: set[int], leave: tuple[str, ...]) -> bool:
         return all(

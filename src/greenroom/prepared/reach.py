@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -42,6 +43,34 @@ def reach_of(
     constants: Mapping[str, TensorProto],
 ) -> Reach | None:
     """Return the reach of what leaves, or `None` when a node is not local after all."""
+    known = _traced(nodes, timed, constants)
+    ends = [known[name] for name in leave if name in known] if known else []
+    if not ends or any(end.rate != ends[0].rate for end in ends):
+        return None
+    whole = ends[0]
+    for end in ends[1:]:
+        whole |= end
+    return whole
+
+
+def work_of(
+    nodes: Iterable[NodeProto], timed: Iterable[str], constants: Mapping[str, TensorProto]
+) -> int:
+    """Return the multiplications that the convolutions of local nodes do for each frame."""
+    nodes = list(nodes)
+    known = _traced(nodes, timed, constants) or {}
+    work = 0
+    for node in nodes:
+        if node.op_type in ("Conv", "ConvTranspose") and node.output[0] in known:
+            slower = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
+            work += math.prod(constants[node.input[1]].dims) * known[slower].rate
+    return work
+
+
+def _traced(
+    nodes: Iterable[NodeProto], timed: Iterable[str], constants: Mapping[str, TensorProto]
+) -> dict[str, Reach] | None:
+    """Return the reach of every timed tensor, or `None` when a node is not local."""
     known: dict[str, Reach] = {name: Reach() for name in timed}
     shapes: set[str] = set()
     for node in nodes:
@@ -58,13 +87,7 @@ def reach_of(
         if reach is None:
             return None
         known.update(dict.fromkeys(node.output, reach))
-    ends = [known[name] for name in leave if name in known]
-    if not ends or any(end.rate != ends[0].rate for end in ends):
-        return None
-    whole = ends[0]
-    for end in ends[1:]:
-        whole |= end
-    return whole
+    return known
 
 
 def _after(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 BLOB = "recipe.json"
+FLOW = "flow"
+"""The stage that makes the decoder's frames from those of the text; the only one that may."""
 
 
 class StageRecipe(BaseModel):
@@ -16,13 +18,13 @@ class StageRecipe(BaseModel):
     enter: tuple[str, ...]
     leave: tuple[str, ...]
     timed: tuple[str, ...] = ()
-    """Those of `enter` with a column for each frame, on the last axis."""
+    """Those of `enter` that are cut into windows, by their columns on the last axis."""
     weights: tuple[str, ...]
     left: int = Field(0, ge=0)
     right: int = Field(0, ge=0)
-    """Frames before and after a window that its columns depend on."""
+    """Columns before and after a window that what leaves depends on."""
     rate: int = Field(1, ge=1)
-    """Columns that leave for each frame that enters."""
+    """Columns that leave for each that enters."""
 
     @property
     def blob(self) -> str:
@@ -31,8 +33,8 @@ class StageRecipe(BaseModel):
 
 
 class Recipe(BaseModel):
-    """The stages in order: `whole`, or `text`, perhaps `flow`, and `decoder`."""
+    """The stages in order: `whole`, or `text`, perhaps `flow`, `decoder`, perhaps `waveform`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stages: tuple[StageRecipe, ...] = Field(min_length=1, max_length=3)
+    stages: tuple[StageRecipe, ...] = Field(min_length=1, max_length=4)

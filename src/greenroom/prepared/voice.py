@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from greenroom.prepared.decoding import BoundStage, Decoding, Feeds, Samples
+from greenroom.prepared.decoding import Decoding, Samples
 from greenroom.prepared.graphs import GRAPHS, Graph
+from greenroom.prepared.recipe import FLOW
+from greenroom.prepared.stage import BoundStage, Feeds
 from greenroom.prepared.store import PreparedFiles
 
 GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
@@ -49,8 +51,8 @@ class PreparedVoice:
         if not rest:
             yield edges[text.recipe.leave[0]].ravel()
             return
-        flow = rest[0] if len(rest) > 1 else None
-        yield from Decoding(rest[-1], flow, edges, shrink=shrink).pieces()
+        flow = rest.pop(0) if rest[0].recipe.name == FLOW else None
+        yield from Decoding(flow, rest, edges, shrink=shrink).pieces()
 
     def _give_back(self) -> None:
         """Have every stage say next to nothing, and return what earlier runs left behind."""

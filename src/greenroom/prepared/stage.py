@@ -1,0 +1,53 @@
+"""A stage of a graph with the weights of one voice."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenroom.prepared.recipe import StageRecipe
+
+Feeds = Mapping[str, NDArray[Any]]
+
+
+@functools.cache
+def _shrinking() -> Any:
+    """Return the options of a run after which the session keeps no memory it does not need."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+class BoundStage:
+    """A stage with one voice's weights."""
+
+    def __init__(self, recipe: StageRecipe, session: Any, weights: Mapping[str, Any]) -> None:
+        self.recipe = recipe
+        self._session = session
+        self._weights = {name: weights[name] for name in recipe.weights}
+        self._idle: deque[Any] = deque(maxlen=4)
+
+    def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
+        """Run once; `feeds` may hold more than the stage reads. `shrink` empties the arena."""
+        try:
+            binding = self._idle.pop()
+        except IndexError:
+            binding = self._session.io_binding()
+            for name, value in self._weights.items():
+                binding.bind_ortvalue_input(name, value)
+        for name in self.recipe.enter:
+            binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        for name in self.recipe.leave:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding, _shrinking() if shrink else None)
+        made = dict(zip(self.recipe.leave, binding.copy_outputs_to_cpu(), strict=True))
+        binding.clear_binding_outputs()
+        self._idle.append(binding)
+        return made
