@@ -7,11 +7,16 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, InvalidInputError, ModelManager, ModelSpec, registry
+from greenroom.prepared import Store
+from greenroom.prepared.preparing import prepare
+from greenroom.prepared.runtime import runtime
+from greenroom.prepared.voice import PreparedVoice
 from greenroom.registry import GROUP
 from greenroom.testing import Stage
 
@@ -24,9 +29,21 @@ def spec_of(name: str) -> ModelSpec:
     return next(iter(Catalog.discover(adapters=[name])))
 
 
-@pytest.fixture(params=["tone", "piper", "staged"])
-def spec(request: pytest.FixtureRequest) -> ModelSpec:
-    return spec_of(request.param)
+@pytest.fixture(scope="session")
+def prepared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory in which the Piper voice is prepared."""
+    cache = tmp_path_factory.mktemp("cache")
+    prepare(Path(spec_of("piper").path or ""), Store(cache / "prepared", runtime()))
+    return cache
+
+
+@pytest.fixture(params=["tone", "piper", "prepared piper", "staged"])
+def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+    if request.param == "prepared piper":
+        cache = request.getfixturevalue("prepared_cache")
+        monkeypatch.setenv("GREENROOM_CACHE_DIR", str(cache))
+        monkeypatch.setenv("GREENROOM_PREPARE", "on")
+    return spec_of(request.param.removeprefix("prepared "))
 
 
 @pytest.fixture
@@ -41,6 +58,11 @@ def adapter(spec: ModelSpec):
 
 def test_every_built_in_adapter_is_under_this_contract() -> None:
     assert set(entry_points(group=GROUP).names) == {"tone", "piper"} == set(registry.names())
+
+
+def test_the_prepared_form_is_under_it_too(adapter, request: pytest.FixtureRequest) -> None:
+    prepared = isinstance(getattr(adapter, "_engine", None), PreparedVoice)
+    assert prepared == ("prepared piper" in request.node.name)
 
 
 def test_chunks_are_float32_mono_in_range_at_the_stated_rate(adapter) -> None:

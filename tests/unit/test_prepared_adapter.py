@@ -1,0 +1,276 @@
+"""The Piper adapter takes the prepared voice if there is one, else the voice's own file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import piper_shaped
+import pytest
+
+from greenroom import ModelSpec
+from greenroom.adapters.piper import PiperTTSAdapter, engines
+from greenroom.adapters.piper.engines import OwnSession
+from greenroom.adapters.piper.loudness import TARGET, gain_of
+from greenroom.prepared import background
+from greenroom.prepared.graphs import GRAPHS
+from greenroom.prepared.preparing import prepare
+from greenroom.prepared.runtime import default_store
+from greenroom.prepared.voice import PreparedVoice
+
+TEXT = "the quick brown fox jumps over the lazy dog"
+STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
+    """Let voices be prepared; returns those that are to be, in place of doing it."""
+    monkeypatch.setenv("GREENROOM_PREPARE", "on")
+    sources: list[Path] = []
+    monkeypatch.setattr(background, "prepare", sources.append)
+    yield sources
+    assert len(GRAPHS) == 0
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return piper_shaped.write_voice(tmp_path)
+
+
+def loaded(model: Path, **options: Any) -> PiperTTSAdapter:
+    adapter = PiperTTSAdapter(ModelSpec("voice", PiperTTSAdapter, model, options=options))
+    adapter.load()
+    return adapter
+
+
+def said(adapter: PiperTTSAdapter, text: str = TEXT, **options: Any) -> np.ndarray:
+    chunks = adapter.synthesize(text, {**adapter.spec.options, **STILL, **options})
+    return np.concatenate([chunk.samples for chunk in chunks])
+
+
+def warmed(model: Path, **options: Any) -> PiperTTSAdapter:
+    adapter = loaded(model, **options)
+    assert list(adapter.warm_up(TEXT))
+    return adapter
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_the_prepared_voice_sounds_as_the_file_itself(
+    tmp_path: Path, asked: list[Path], rate: int
+) -> None:
+    model = piper_shaped.write_voice(tmp_path, rate=rate)
+    own = loaded(model)
+    assert isinstance(own._engine, OwnSession)
+    assert asked == [model]
+    prepare(model, default_store())
+    ours = loaded(model)
+    assert isinstance(ours._engine, PreparedVoice)
+    assert asked == [model]
+    assert own.sample_rate == ours.sample_rate == rate
+    for text in ("a", TEXT, TEXT * 5):
+        assert np.abs(said(own, text) - said(ours, text)).max() < 1e-4
+    own.unload()
+    ours.unload()
+
+
+def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, asked: list[Path]) -> None:
+    model = piper_shaped.write_voice(tmp_path, speakers=3)
+    own = loaded(model)
+    prepare(model, default_store())
+    ours = loaded(model)
+    audio = [said(ours, speaker=f"speaker{number}") for number in range(3)]
+    for number, heard in enumerate(audio):
+        expected = said(own, speaker=number)
+        assert heard.shape == expected.shape
+        assert np.abs(heard - expected).max() < 1e-4
+    assert len({heard.tobytes() for heard in audio}) == 3
+    own.unload()
+    ours.unload()
+
+
+def test_loading_another_model_of_the_same_file_finds_it_prepared(
+    model: Path, asked: list[Path]
+) -> None:
+    prepare(model, default_store())
+    one, other = loaded(model), loaded(model, volume=0.5)
+    assert one._engine._graph is other._engine._graph
+    assert np.allclose(said(one) * 0.5, said(other), atol=1e-6)
+    one.unload()
+    assert len(said(other))
+    other.unload()
+
+
+@pytest.mark.parametrize("says", ["option", "environment"])
+def test_a_voice_that_is_not_to_be_prepared_uses_its_file(
+    model: Path, asked: list[Path], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(model, default_store())
+    if says == "environment":
+        monkeypatch.setenv("GREENROOM_PREPARE", "off")
+    adapter = loaded(model, **({"prepare": 0} if says == "option" else {}))
+    assert isinstance(adapter._engine, OwnSession)
+    assert not asked
+    adapter.unload()
+
+
+def remove_blob(cache: Path) -> None:
+    next(cache.rglob("text.onnx")).unlink()
+
+
+def alter_blob(cache: Path) -> None:
+    blob = next(cache.rglob("decoder.onnx"))
+    blob.write_bytes(blob.read_bytes()[::-1])
+
+
+def alter_weights(cache: Path) -> None:
+    weights = next(cache.rglob("*.weights"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    weights.write_bytes(content)
+
+
+def truncate_weights(cache: Path) -> None:
+    weights = next(cache.rglob("*.weights"))
+    weights.write_bytes(weights.read_bytes()[:-4])
+
+
+@pytest.mark.parametrize("spoil", [remove_blob, alter_blob, alter_weights, truncate_weights])
+def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
+    model: Path, asked: list[Path], spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = loaded(model)
+    asked.clear()
+    prepare(model, default_store())
+    spoil(default_store()._layout.root)
+    with caplog.at_level(logging.WARNING):
+        adapter = loaded(model)
+    (record,) = caplog.records
+    assert model.name in record.getMessage()
+    assert isinstance(adapter._engine, OwnSession)
+    assert np.array_equal(said(adapter), said(own))
+    adapter.unload()
+    own.unload()
+    assert asked == [model]
+    prepare(model, default_store())
+    again = loaded(model)
+    assert isinstance(again._engine, PreparedVoice)
+    again.unload()
+
+
+def test_a_prepared_form_that_the_engine_refuses_is_one_line_and_the_file_serves(
+    model: Path,
+    asked: list[Path],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prepare(model, default_store())
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("not a graph of mine")
+
+    monkeypatch.setattr(engines, "PreparedVoice", refuse)
+    with caplog.at_level(logging.WARNING):
+        adapter = loaded(model)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{model.name}: its prepared form cannot be used: not a graph of mine"
+    ]
+    assert len(said(adapter))
+    adapter.unload()
+
+
+def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(
+    model: Path, asked: list[Path]
+) -> None:
+    import shutil
+
+    prepare(model, default_store())
+    adapter = loaded(model)
+    expected = said(adapter)
+    shutil.rmtree(default_store()._layout.root)
+    assert np.array_equal(said(adapter), expected)
+    fresh = loaded(model)
+    assert isinstance(fresh._engine, OwnSession)
+    adapter.unload()
+    fresh.unload()
+
+
+def test_a_new_version_of_the_file_is_not_spoken_with_the_old_ones_weights(
+    model: Path, asked: list[Path]
+) -> None:
+    prepare(model, default_store())
+    old = loaded(model)
+    before = said(old)
+    piper_shaped.write_voice(model.parent, seed=9)
+    new = loaded(model)
+    assert isinstance(new._engine, OwnSession)
+    assert asked == [model]
+    assert np.array_equal(said(old), before)
+    assert not np.array_equal(said(new)[:500], before[:500])
+    prepare(model, default_store())
+    prepared = loaded(model)
+    assert np.abs(said(prepared) - said(new)).max() < 1e-4
+    for adapter in (old, new, prepared):
+        adapter.unload()
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_warmup_gives_a_voice_one_gain_for_every_later_sentence(
+    model: Path, asked: list[Path], prepared: bool
+) -> None:
+    if prepared:
+        prepare(model, default_store())
+    plain = loaded(model, gain=1.0)
+    adapter = warmed(model)
+    expected = gain_of(said(plain))
+    assert expected != pytest.approx(1.0, abs=0.01)
+    for text in (TEXT, "a", "hush, hush"):
+        assert np.allclose(said(adapter, text), said(plain, text) * expected, atol=1e-6)
+    plain.unload()
+    adapter.unload()
+
+
+def test_a_gain_that_is_given_is_the_one_that_is_used(model: Path) -> None:
+    adapter = warmed(model, gain=0.25)
+    assert np.abs(said(adapter)).max() == pytest.approx(0.25 * np.abs(said(adapter, gain=1)).max())
+    adapter.unload()
+
+
+def test_volume_changes_what_is_heard_however_the_voice_was_warmed(model: Path) -> None:
+    loud, soft = warmed(model), warmed(model, volume=0.5)
+    assert np.allclose(said(soft), said(loud) * 0.5, atol=1e-6)
+    silent = warmed(model, volume=0.0)
+    assert not said(silent).any()
+    assert np.allclose(said(silent, volume=1.0), said(loud), atol=1e-6)
+    for adapter in (loud, soft, silent):
+        adapter.unload()
+
+
+def test_a_voice_that_is_loaded_again_has_the_same_gain(model: Path) -> None:
+    adapter = warmed(model)
+    before = said(adapter)
+    adapter.unload()
+    adapter.load()
+    assert list(adapter.warm_up(TEXT))
+    assert np.array_equal(said(adapter), before)
+    adapter.unload()
+
+
+def test_gain_brings_speech_to_one_loudness_and_leaves_silence_alone() -> None:
+    hum = np.sin(np.arange(20_000) / 5).astype(np.float32)
+    for loudness in (0.03, 0.1, 0.5):
+        samples = hum * np.float32(loudness)
+        assert np.sqrt(np.mean((samples * gain_of(samples)) ** 2)) == pytest.approx(TARGET, 0.01)
+        pauses = np.concatenate([samples, np.zeros(40_000, np.float32)])
+        assert gain_of(pauses) == pytest.approx(gain_of(samples), 0.02)
+    assert gain_of(np.zeros(5_000, np.float32)) == 1.0
+    assert gain_of(np.zeros(0, np.float32)) == 1.0
+    assert gain_of(hum * np.float32(1e-4)) == 8.0
+
+
+def test_gain_leaves_room_above_the_loudest_sample() -> None:
+    clicks = np.sin(np.arange(20_000) / 5).astype(np.float32) * np.float32(0.01)
+    clicks[::5_000] = 0.5
+    assert np.abs(clicks * gain_of(clicks)).max() <= 0.7 + 1e-6

@@ -1,0 +1,95 @@
+"""A graph's memory comes back between sentences, and nobody's speech is harmed by it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from greenroom.prepared import resting
+
+
+@pytest.fixture(autouse=True)
+def _rest_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resting, "REST_S", 0.01)
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
+    while not true():
+        time.sleep(0.005)
+
+
+def test_memory_is_given_back_once_nobody_has_spoken_for_a_while() -> None:
+    given_back = threading.Event()
+    quiet = resting.Resting()
+    quiet.join(given_back.set)
+    with quiet.speaking(given_back.set):
+        quiet._look(0)
+        assert not given_back.is_set()
+    assert given_back.wait(30)
+
+
+def test_memory_is_given_back_by_another_when_the_one_who_spoke_has_gone() -> None:
+    calls: list[str] = []
+    heard = threading.Event()
+
+    def first() -> None:
+        calls.append("first")
+
+    def second() -> None:
+        calls.append("second")
+        heard.set()
+
+    quiet = resting.Resting()
+    quiet.join(second)
+    quiet.join(first)
+    with quiet.speaking(first):
+        quiet.forget(first)
+    assert heard.wait(30)
+    assert calls == ["second"]
+
+
+def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_sentence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise MemoryError("none left")
+
+    quiet = resting.Resting()
+    quiet.join(fail)
+    with caplog.at_level(logging.WARNING):
+        for count in (1, 2):
+            with quiet.speaking(fail):
+                pass
+            eventually(lambda count=count: len(caplog.records) == count)
+    assert len(calls) == 2
+    assert "keeps the memory" in caplog.text
+
+
+def test_forgetting_waits_until_it_is_not_being_called() -> None:
+    begun, may_end, forgotten = (threading.Event() for _ in range(3))
+    quiet = resting.Resting()
+
+    def slow() -> None:
+        begun.set()
+        assert may_end.wait(30)
+
+    quiet.join(slow)
+    quiet._spoken = 1
+    look = threading.Thread(target=quiet._look, args=(1,))
+    forget = threading.Thread(target=lambda: (quiet.forget(slow), forgotten.set()))
+    look.start()
+    assert begun.wait(30)
+    forget.start()
+    assert not forgotten.wait(0.02)
+    may_end.set()
+    assert forgotten.wait(30)
+    look.join()
+    forget.join()
