@@ -127,6 +127,21 @@ def test_the_first_piece_comes_before_the_rest_is_made(
     assert max(sizes) < (128 + 16) * piper_shaped.HOP
 
 
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("says", [{}, {"speakers": 2}, {"normalised": True}], ids=str)
+def test_however_many_cores_share_a_sentence_it_sounds_the_same(
+    prepared: Prepare,
+    voice: Callable[..., PreparedVoice],
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    says: dict[str, Any],
+) -> None:
+    crew_of(cores, monkeypatch)
+    for length in (1, 17, 60, 700):
+        feeds = sentence(length, seed=cores)
+        assert_equal(spoken(voice(**says), feeds), spoken_by_itself(prepared(**says)[0], feeds))
+
+
 def test_voices_that_differ_in_weights_alone_share_one_graph(
     voice: Callable[..., PreparedVoice], prepared: Prepare
 ) -> None:
