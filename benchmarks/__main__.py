@@ -15,6 +15,7 @@ from rich.console import Console
 from benchmarks import machine, report
 from benchmarks.figures import FULL, Figure
 from benchmarks.registry import BENCHMARKS, measure_apart
+from benchmarks.voice_files import prepare_real_voice
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="greenroom-bench-") as cache:
         os.environ["GREENROOM_CACHE_DIR"] = cache
         console = Console(stderr=True)
+        with console.status("preparing the real voice …"):
+            prepare_real_voice()
         for name in chosen.names or BENCHMARKS:
             with console.status(f"measuring {name}: {BENCHMARKS[name]} …"):
                 sections[BENCHMARKS[name]] = measure_apart(name, FULL)

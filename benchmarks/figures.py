@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Literal
 
+from greenroom.prepared.resting import REST_S
+
 
 @dataclass(frozen=True, slots=True)
 class Effort:
@@ -16,6 +18,16 @@ class Effort:
     """Repetitions, peer and ours in turn."""
     share: float = 1.0
     """Of the full number of steps in a round."""
+
+    @property
+    def short(self) -> bool:
+        """Whether this is no measurement, only a look whether everything runs."""
+        return self.share < 0.1
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds without speech after which graphs have given back the memory of their runs."""
+        return 0.0 if self.short else 2 * REST_S
 
     def count(self, full: int, *, least: int = 1) -> int:
         """Return how many steps to do where a full run does `full`."""

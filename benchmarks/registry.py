@@ -12,6 +12,8 @@ BENCHMARKS = {
     "stall": "the event loop while a real voice comes, speaks and leaves",
     "beside": "a ready model while another one loads, hangs or leaves",
     "crowd": "many callers, few places",
+    "arrival": "a voice that is not in memory, until it speaks",
+    "ready": "a voice in memory: first audio, whole paragraphs",
     "growth": "memory over fifty lives of a real voice",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",

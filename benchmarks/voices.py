@@ -11,6 +11,10 @@ from greenroom.config import DEFAULT_MODEL_ID
 
 SENTENCE = "The green room is where a voice waits until it is called."
 
+LONG_SENTENCE = (
+    "The green room is where a voice waits until it is called, and where nobody waits for long."
+)
+
 PARAGRAPH = (
     "The green room is where a voice waits until it is called. "
     "It has read its lines, it has cleared its throat, and nobody has to wait for it. "

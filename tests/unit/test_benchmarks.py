@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -16,7 +17,20 @@ from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 
 
+@pytest.fixture(scope="module")
+def voices_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for voices that several benchmarks prepare."""
+    return tmp_path_factory.mktemp("voices")
+
+
+@pytest.fixture
+def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(voices_of_all))
+
+
 @pytest.mark.bench
+@pytest.mark.filterwarnings("ignore:'audioop' is deprecated")  # by wyoming
+@pytest.mark.usefixtures("_one_cache")
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_gives_finite_figures(name: str) -> None:
     figures = measure(name, SMOKE)
@@ -76,6 +90,7 @@ def test_a_missed_bound_fails_the_command_and_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = [Figure("slow", (2.0,), at_most=1.0), Figure("quick", (1.0,), at_most=1.0)]
+    monkeypatch.setattr(command, "prepare_real_voice", lambda: None)
     monkeypatch.setattr(command, "measure_apart", lambda name, effort: figures)
     assert command.main(["hit"]) == 1
     printed = capsys.readouterr()

@@ -1,0 +1,135 @@
+"""Greenroom with prepared voices, in the process that calls: adapters, and a manager that stays."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+from pathlib import Path
+
+from benchmarks.rounds import Stopwatch
+from benchmarks.voice_files import models, weights_of
+from greenroom import Catalog, ModelManager, ModelSpec
+from greenroom.adapters.piper import PiperTTSAdapter
+from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.prepared.crew import cores
+from greenroom.prepared.graphs import GRAPHS, Graph
+from greenroom.prepared.runtime import default_store
+
+_runner = asyncio.Runner()
+_managers: list[ModelManager] = []
+
+
+def begin(paths: list[Path]) -> None:
+    """Start a manager of these voices that never runs out of room."""
+    os.environ.pop("GREENROOM_PREPARE", None)
+    tone = ModelSpec("tone", ToneTTSAdapter)
+    manager = ModelManager(
+        catalog=Catalog([tone, *models(paths)]),
+        default_model_id="tone",
+        resident_cap=len(paths) + 1,
+    )
+    _runner.run(manager.initialize())
+    _managers.append(manager)
+
+
+def end() -> None:
+    """Shut the manager down."""
+    _runner.run(_managers.pop().shutdown(drain_timeout_ms=0))
+
+
+def keep(path: Path) -> None:
+    """Load a voice that stays."""
+    _runner.run(_managers[-1].load(path.stem))
+    assert len(GRAPHS) == 1, f"{path.name} is not prepared, or its graph is not shared"
+
+
+def drop(path: Path) -> None:
+    """Unload a voice that was kept."""
+
+    async def leave() -> None:
+        manager = _managers[-1]
+        await manager.release(path.stem)
+        await manager.unload(path.stem, drain=True)
+
+    _runner.run(leave())
+
+
+def load_adapter(path: Path) -> float:
+    """Return the seconds that the adapter alone takes to load the voice; unload it again."""
+    (spec,) = models([path])
+    gc.collect()
+    watch = Stopwatch()
+    adapter = PiperTTSAdapter(spec)
+    adapter.load()
+    took = watch.read()
+    assert len(GRAPHS) == 1, f"{path.name} is not prepared, or its graph is not shared"
+    adapter.unload()
+    return took
+
+
+def load(path: Path) -> float:
+    """Return the seconds of `manager.load`, warmup included; unload the voice again."""
+    gc.collect()
+    watch = Stopwatch()
+    keep(path)
+    took = watch.read()
+    drop(path)
+    return took
+
+
+def load_and_say(path: Path, text: str) -> float:
+    """Return the seconds from asking for a voice to its first frame; unload it again."""
+    gc.collect()
+    watch = Stopwatch()
+    keep(path)
+    before = watch.read()
+    first, _ = say(path, text)
+    drop(path)
+    return before + first
+
+
+def say(path: Path, text: str) -> tuple[float, float]:
+    """Speak with a voice that was kept; return the seconds to the first frame and to the last."""
+
+    async def hear() -> tuple[float, float]:
+        watch = Stopwatch()
+        first = 0.0
+        async with _managers[-1].lease(path.stem) as lease:
+            async for _ in lease.synthesize_stream(text):
+                first = first or watch.read()
+        return first, watch.read()
+
+    return _runner.run(hear())
+
+
+def floor_of_weights(path: Path) -> float:
+    """Return the seconds to map the weights and to make an onnxruntime value of each."""
+    from onnxruntime import OrtValue
+
+    watch = Stopwatch()
+    values = [OrtValue.ortvalue_from_numpy(array) for _, array in weights_of(path)]
+    took = watch.read()
+    assert values
+    return took
+
+
+def floor_of_graph(path: Path) -> float:
+    """Return the seconds to read the graph's files and to build its sessions."""
+    files = default_store().find(path)
+    assert files is not None
+    watch = Stopwatch()
+    graph = Graph.read(files.graph_id, files.graph, cores())
+    took = watch.read()
+    assert graph.sessions
+    return took
+
+
+def sizes(path: Path) -> tuple[int, int, int]:
+    """Return the bytes of the weights file, the weights in it, and the nodes of the graph."""
+    import onnx
+
+    files = default_store().find(path)
+    assert files is not None
+    nodes = sum(len(onnx.load(blob).graph.node) for blob in files.graph.glob("*.onnx"))
+    return files.weights.stat().st_size, len(files.tensors), nodes
