@@ -17,6 +17,7 @@ BENCHMARKS = {
     "growth": "memory over fifty lives of a real voice",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",
+    "held": "memory that voices hold, and what they leave behind",
 }
 """Names in order of running, and what each is about."""
 
