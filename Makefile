@@ -41,6 +41,8 @@ format: install ## format the code
 	$(BIN)/ruff check --fix .
 
 bench: install ## measure, as ratios against named peers in the same run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --group bench
 	$(BIN)/python -m benchmarks
 
 mutants: install ## how many deliberate faults in the ledger and the manager the tests find

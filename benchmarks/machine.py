@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from greenroom.memory import MIB, limit_bytes
 
-_PACKAGES = ("greenroom", "async-lru", "piper-tts", "onnxruntime", "numpy")
+_PACKAGES = ("greenroom", "async-lru", "piper-tts", "wyoming-piper", "onnxruntime", "numpy")
 
 
 def described() -> list[str]:
     """Return the machine and the versions, a line each; absolute times belong to these."""
-    versions = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    versions = ", ".join(f"{package} {_version(package)}" for package in _PACKAGES)
     return [
         f"{_processor()}, {len(os.sched_getaffinity(0))} cores, "
         f"{limit_bytes() / MIB / 1024:.1f} GB of memory",
@@ -25,6 +25,13 @@ def described() -> list[str]:
 def load_average() -> float:
     """Return how many threads wanted to run in the last minute; above the cores means noise."""
     return os.getloadavg()[0]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def _processor() -> str:

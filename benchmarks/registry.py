@@ -14,6 +14,7 @@ BENCHMARKS = {
     "crowd": "many callers, few places",
     "arrival": "a voice that is not in memory, until it speaks",
     "ready": "a voice in memory: first audio, whole paragraphs",
+    "servers": "several voices on a server",
     "growth": "memory over fifty lives of a real voice",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",
