@@ -11,7 +11,7 @@ from pathlib import Path
 
 from greenroom.prepared.store import Store, default_root
 
-_FORMAT = 1
+_FORMAT = 2
 """Of what this package writes; raised when an older one can no longer be read."""
 
 

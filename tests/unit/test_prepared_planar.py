@@ -1,0 +1,80 @@
+"""Convolutions over a plane of height one make what those along time make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from greenroom.prepared.planar import planar
+
+CHANNELS = 16
+
+
+def convolutions(count: int, **attributes: Any) -> ModelProto:
+    """One input that `count` convolutions read; what they make is added up."""
+    random = np.random.default_rng(7)
+    group, kernel = attributes.get("group", 1), 5
+    shape = (CHANNELS, CHANNELS // group, kernel)
+    constants = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), f"w{n}")
+        for n in range(count)
+    ]
+    bias = numpy_helper.from_array(random.standard_normal(CHANNELS).astype(np.float32), "b")
+    nodes = [
+        helper.make_node(
+            "Conv", ["x", f"w{n}", "b"], [f"y{n}"], kernel_shape=[kernel], **attributes
+        )
+        for n in range(count)
+    ]
+    nodes.append(helper.make_node("Sum", [f"y{n}" for n in range(count)], ["out"]))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, CHANNELS, None])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [*constants, bias],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+def run(model: ModelProto, samples: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return np.asarray(session.run(None, {"x": samples})[0])
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"pads": [2, 2]},
+        {"pads": [4, 0]},
+        {"pads": [6, 6], "dilations": [3]},
+        {"pads": [2, 2], "group": 4},
+        {"strides": [2]},
+        {},
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_same_numbers_come_out(attributes: dict[str, Any], count: int) -> None:
+    model = convolutions(count, **attributes)
+    samples = np.random.default_rng(1).standard_normal((1, CHANNELS, 61)).astype(np.float32)
+    expected, made = run(model, samples), run(planar(model), samples)
+    assert made.shape == expected.shape
+    assert np.abs(made - expected).max() < 1e-4
+
+
+def test_every_convolution_along_time_is_made_planar_and_its_old_weights_are_gone() -> None:
+    model = planar(convolutions(2, pads=[2, 2]))
+    weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            assert weights[node.input[1]] == [CHANNELS, CHANNELS, 1, 5]
+    assert not weights.keys() & {"w0", "w1"}
+
+
+def test_what_is_no_convolution_along_time_stays_as_it_is() -> None:
+    once = planar(convolutions(1, pads=[2, 2]))
+    assert planar(once) == once
