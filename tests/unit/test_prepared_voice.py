@@ -153,6 +153,12 @@ def test_voices_that_differ_in_weights_alone_share_one_graph(
     assert audio[0].shape != audio[1].shape or np.abs(audio[0] - audio[1]).max() > 0.01
 
 
+def test_how_the_exporter_wrote_constants_down_makes_no_graph_of_its_own(
+    prepared: Prepare,
+) -> None:
+    assert prepared(raw=True)[1].graph_id == prepared()[1].graph_id
+
+
 @pytest.mark.parametrize("says", [{"dilation": 5}, {"keep": 4}, {"speakers": 2}], ids=str)
 def test_a_voice_of_another_structure_attribute_or_constant_has_its_own_graph(
     prepared: Prepare, voice: Callable[..., PreparedVoice], says: dict[str, Any]
