@@ -28,7 +28,9 @@ def test_memory_is_given_back_once_nobody_has_spoken_for_a_while() -> None:
     quiet = resting.Resting()
     quiet.join(given_back.set)
     with quiet.speaking(given_back.set):
-        quiet._look(0)
+        with quiet.speaking(given_back.set):
+            pass
+        quiet._look(quiet._spoken)  # what the timer does
         assert not given_back.is_set()
     assert given_back.wait(30)
 
