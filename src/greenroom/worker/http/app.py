@@ -1,0 +1,41 @@
+"""The HTTP application: routers over one `Synthesis`, one shape of errors, one place for keys.
+
+To add routes, write `router(synthesis: Synthesis) -> APIRouter` in a module of its own, include it
+in `create_app`, and say who may call it by one of the lists of `Access`::
+
+    app.include_router(lifecycle.router(synthesis), dependencies=access.administering)
+
+`access.looking` is for discovery, `access.speaking` for a key with the role `speak`, and no list at
+all for what anybody may ask, such as health. Inside a route `request.state.caller.name` is who
+asks and `request.state.request_id` names the request. Raise errors of the tree (`greenroom.errors`,
+`errors.FieldError` for a bad field); they are answered by the table in `errors.py`. There is no
+lifespan: what has to be started and stopped belongs to `greenroom.worker.app.Worker`.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from greenroom.worker.http.access import Access
+from greenroom.worker.http.errors import add_error_handlers
+from greenroom.worker.http.request_id import RequestIds
+from greenroom.worker.synthesis import Synthesis
+
+
+def create_app(synthesis: Synthesis) -> FastAPI:
+    """Return the application; raises `ConfigError` for settings that cannot work.
+
+    The pages with which FastAPI shows its API are off: they need the internet.
+    """
+    access = Access(synthesis.settings)
+    app = FastAPI(
+        title="Greenroom",
+        version=synthesis.version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.access = access
+    app.add_middleware(RequestIds)
+    add_error_handlers(app)
+    return app

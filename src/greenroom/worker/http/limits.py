@@ -1,0 +1,60 @@
+"""How much one key may use: streams at once, and requests a minute."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from greenroom.errors import WorkerBusyError
+
+_STREAM_RETRY_S = 1.0
+"""A stream may end at any moment, so this is how often it is worth asking for its place."""
+
+
+class Allowance:
+    """Counts what is used; everything is allowed where there is no limit.
+
+    Requests refill evenly, and may come in a burst of a minute's worth.
+    """
+
+    def __init__(
+        self,
+        max_streams: int | None = None,
+        requests_per_minute: int | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_streams = max_streams
+        self._rate = requests_per_minute
+        self._clock = clock
+        self._streams = 0
+        self._left = float(requests_per_minute or 0)
+        self._since = clock()
+
+    def count_request(self) -> None:
+        """Raises `WorkerBusyError` when there were too many; a refused one does not count."""
+        if self._rate is None:
+            return
+        now = self._clock()
+        refilled = self._left + (now - self._since) * self._rate / 60
+        self._left, self._since = min(float(self._rate), refilled), now
+        if self._left < 1:
+            raise WorkerBusyError(
+                f"this key may send {self._rate} requests a minute",
+                (1 - self._left) * 60 / self._rate,
+            )
+        self._left -= 1
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """Count one stream inside the block; raises `WorkerBusyError` when there are too many."""
+        if self._max_streams is not None and self._streams >= self._max_streams:
+            raise WorkerBusyError(
+                f"this key has {self._streams} streams running already", _STREAM_RETRY_S
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
