@@ -37,6 +37,8 @@ class ModelHost:
         self.turns = None if concurrency is None else asyncio.Semaphore(concurrency)
         self.closed = closed
         self.speakers: set[Speaker] = set()
+        self.hanging = 0
+        """Calls that were written off and have a thread inside the model still."""
         self._opened: Callable[[], None] | None = opened
 
     def open(self, speaker: Speaker) -> ModelUse:
@@ -50,6 +52,15 @@ class ModelHost:
     def retire(self) -> None:
         """Let no new stream begin: the model is leaving."""
         self._opened = None
+
+    def written_off(self, call: asyncio.Future[object]) -> None:
+        """Count a call as hanging until it ends."""
+        self.hanging += 1
+
+        def ended(_: asyncio.Future[object]) -> None:
+            self.hanging -= 1
+
+        call.add_done_callback(ended)
 
     def stop_all(self) -> None:
         """Stop every stream."""
@@ -73,6 +84,7 @@ class ModelUse:
                 return await host.lane.run(step, limit=host.limit)
         except OverdueError as late:
             self._overdue = late.call
+            host.written_off(late.call)
             raise SynthesisError(
                 f"model {host.model_id!r} made no audio within {host.limit:g} s."
             ) from None

@@ -42,6 +42,8 @@ class Event:
     """Seconds since the epoch, for people."""
     owner: str | None = None
     """Who asked, where somebody did."""
+    took_s: float | None = None
+    """Seconds of what has just ended: the load at `warming`, the warmup at `ready`."""
 
     def __str__(self) -> str:
         who = f" ({self.owner})" if self.owner else ""
@@ -60,10 +62,17 @@ class Journal:
         self._closed = False
 
     def record(
-        self, kind: Kind, model_id: str, reason: str, now: float, *, owner: str | None = None
+        self,
+        kind: Kind,
+        model_id: str,
+        reason: str,
+        now: float,
+        *,
+        owner: str | None = None,
+        took_s: float | None = None,
     ) -> None:
         """Write an event down and publish it."""
-        event = Event(kind, model_id, reason, now, time.time(), owner)
+        event = Event(kind, model_id, reason, now, time.time(), owner, took_s)
         self._events.append(event)
         known = self._by_model.get(model_id)
         if known is None:

@@ -322,7 +322,8 @@ class ModelManager:
 
     def statistics(self) -> ManagerStatistics:
         """Return the totals of this moment."""
-        return totals(self._ledger, self._shell.accounts, self.list_resident())
+        shell = self._shell
+        return totals(self._ledger, shell.accounts, shell.time(), shell.hanging())
 
     def explain(self, model_id: str) -> Explanation:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""

@@ -145,6 +145,11 @@ class Resident:
         return self.state in (State.DRAINING, State.UNLOADING)
 
     @property
+    def hanging(self) -> bool:
+        """Whether its load or its unload was written off and has not ended."""
+        return self.state is State.UNLOADING and not self.promised
+
+    @property
     def may_leave(self) -> bool:
         """Whether an index that meets it may choose it: ready, and nobody uses it."""
         return self.state is State.READY and not self.holders and not self.streams

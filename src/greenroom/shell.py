@@ -192,7 +192,7 @@ class Shell:
         footprint = self._learn(spec, arrival)
         resident.mapped = self._footprints.mapped(spec)
         took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
-        self.note(Kind.READY, resident.model_id, took)
+        self.note(Kind.READY, resident.model_id, took, took_s=arrival.warmup_s)
         self.carry_out(
             self.ledger.loaded(
                 resident,
@@ -221,7 +221,7 @@ class Shell:
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
-        self.note(Kind.WARMING, resident.model_id, f"loaded in {load_s:.3f} s")
+        self.note(Kind.WARMING, resident.model_id, f"loaded in {load_s:.3f} s", took_s=load_s)
         self._changed.set()
 
     def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
@@ -263,6 +263,15 @@ class Shell:
         if left is not None:
             lives = f"{left / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
             self.note(Kind.LEAKING, model_id, f"it leaves memory behind each time: {lives}")
+
+    def hanging(self) -> tuple[str, ...]:
+        """Return the models that a thread is inside of which was written off."""
+        hosts = self._hosts
+        return tuple(
+            resident.model_id
+            for resident in self.ledger.residents
+            if resident.hanging or (resident.number in hosts and hosts[resident.number].hanging)
+        )
 
     def _host(self, resident: Resident, adapter: TTSAdapter, life: Life) -> ModelHost:
         def opened() -> None:
@@ -330,10 +339,18 @@ class Shell:
         """Return the loop's time, also after the end."""
         return asyncio.get_running_loop().time()
 
-    def note(self, kind: Kind, model_id: str, reason: str, owner: Hashable = None) -> None:
+    def note(
+        self,
+        kind: Kind,
+        model_id: str,
+        reason: str,
+        owner: Hashable = None,
+        *,
+        took_s: float | None = None,
+    ) -> None:
         """Write down what was decided or has happened: in the journal, and as one log line."""
         name = None if owner is None else str(owner)
-        self.journal.record(kind, model_id, reason, self.time(), owner=name)
+        self.journal.record(kind, model_id, reason, self.time(), owner=name, took_s=took_s)
         extra = {"greenroom_kind": str(kind), "greenroom_model_id": model_id}
         logger.log(
             _LEVELS.get(kind, logging.INFO), "%s %s: %s", model_id, kind, reason, extra=extra

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from greenroom.accounts import Account, Accounts
 from greenroom.journal import Event
@@ -95,6 +95,16 @@ class ManagerStatistics:
     refusals: int
     memory: tuple[MemoryAccount, ...] = ()
     """One for each model that was ever loaded."""
+    departures: Mapping[str, int] = field(default_factory=dict)
+    """The unloads by reason: the name of a `Reason`, in lower case."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """The refusals by reason, named likewise."""
+    oldest_wait_s: float = 0.0
+    """How long the caller has waited that waits longest, for room or for a load; 0 without one."""
+    oldest_load_s: float = 0.0
+    """The age of the oldest load or warmup under way; 0 without one."""
+    hanging: tuple[str, ...] = ()
+    """Models that a thread is inside of which was written off: loading, speaking or unloading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +170,15 @@ def memory_account(account: Account) -> MemoryAccount:
 
 
 def totals(
-    ledger: Residency, accounts: Accounts, residents: tuple[ResidentStatistics, ...]
+    ledger: Residency, accounts: Accounts, now: float, hanging: tuple[str, ...] = ()
 ) -> ManagerStatistics:
-    """Return the totals of `ledger` and `accounts` beside the pictures of the residents."""
+    """Return the totals of `ledger` and `accounts` at `now`."""
     gone = ledger.departures
+    loads = [resident for resident in ledger.residents if resident.loading]
+    aboard = [ticket for load in loads for ticket in load.aboard]
+    waiters = [*ledger.waiting.everybody(), *aboard]
     return ManagerStatistics(
-        residents=residents,
+        residents=tuple(picture(resident, now) for resident in ledger.residents),
         resident_cap=ledger.policy.resident_cap,
         footprint_mb=sum(ledger.room.booked.values()) / MIB,
         budget_mb={device: size / MIB for device, size in ledger.policy.budgets.items()},
@@ -178,4 +191,13 @@ def totals(
         unloads=sum(gone.values()),
         refusals=sum(ledger.refusals.values()),
         memory=tuple(map(memory_account, accounts.all())),
+        departures=_named(gone),
+        refused=_named(ledger.refusals),
+        oldest_wait_s=max((now - ticket.since for ticket in waiters), default=0.0),
+        oldest_load_s=max((now - load.booked_at for load in loads), default=0.0),
+        hanging=hanging,
     )
+
+
+def _named(counts: Mapping[Reason, int]) -> dict[str, int]:
+    return {reason.name.lower(): count for reason, count in counts.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
@@ -119,6 +120,11 @@ class SpeechStream:
         self._speaker.stop()
         await self._speaker.gone()
 
+    @property
+    def engine_s(self) -> float:
+        """Seconds that its threads spent inside the engine, over the sentences that are done."""
+        return self._speaker.engine_s
+
     def __repr__(self) -> str:
         return f"<SpeechStream {self._speaker.phase}>"
 
@@ -147,6 +153,7 @@ class _Speaker:
             self._loop = asyncio.get_running_loop()
         self._error: BaseException | None = None
         self._paused = False
+        self.engine_s = 0.0
         self.phase = "new"  # new, speaking, made (all frames are there), ended
         self._use = host.open(self)
 
@@ -263,6 +270,7 @@ class _Speaker:
                     self._taken.clear()
                     await self._taken.wait()
         finally:
+            self.engine_s += chunks.engine_s
             if chunks.open and not chunks.inside:
                 await self._use.run(chunks.close)
         return heard
@@ -288,13 +296,17 @@ class _Chunks:
         """Whether the engine's generator has begun and not ended."""
         self.inside = False
         """Whether a thread is in the engine now, perhaps one that was written off."""
+        self.engine_s = 0.0
+        """Seconds that threads were in the engine."""
 
     def next_frames(self) -> list[AudioFrame] | None:
         """Return the frames of the next chunk, or `None` at the end of the sentence."""
         self.inside = True
+        began = time.perf_counter()
         try:
             return self._next_frames()
         finally:
+            self.engine_s += time.perf_counter() - began
             self.inside = False
 
     def _next_frames(self) -> list[AudioFrame] | None:

@@ -12,6 +12,7 @@ from greenroom.lease import Lease
 from greenroom.speech import AudioFrame
 from greenroom.stream import SpeechStream
 from greenroom.worker.intake import Text
+from greenroom.worker.timing import Timing
 from greenroom.worker.voice import Voice
 
 
@@ -28,6 +29,8 @@ class Speech:
         """Whether it was stopped on request: it has ended well, with what was heard."""
         self.sample_rate = 0
         """Hz of the frames, known once it has begun."""
+        self.timing = Timing()
+        """When it was heard, and what it took."""
         self._patience = patience
         self._paused: asyncio.TimerHandle | None = None
         self._error: ModelManagerError | None = None
@@ -63,6 +66,7 @@ class Speech:
                 yield self
         finally:
             self._end_pause()
+            self.timing.engine_s = stream.engine_s
             self._stream = None
 
     def __aiter__(self) -> Self:
@@ -72,8 +76,11 @@ class Speech:
         """Return the next frame; raises what `SpeechStream` raises, or why it was cut off."""
         if self._stream is not None:
             with contextlib.suppress(StopAsyncIteration):
-                return await anext(self._stream)
+                frame = await anext(self._stream)
+                self.timing.heard(frame)
+                return frame
         self._raise_error()
+        self.timing.over = not self.stopped
         raise StopAsyncIteration
 
     def pause(self) -> None:

@@ -23,6 +23,7 @@ from greenroom.errors import (
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.worker.intake import Text, checked
+from greenroom.worker.metrics import WorkerMetrics
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice, VoiceChooser
@@ -54,6 +55,7 @@ class Synthesis:
         self.settings = settings
         self.version = version("greenroom")
         self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
+        self.metrics = WorkerMetrics(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
         self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
@@ -78,7 +80,8 @@ class Synthesis:
         self._refuse_if_closing()
         voice = self.voices.choose(model_id, options, sample_rate)
         try:
-            return await self._sessions.start(session_id, voice)
+            with self.metrics.limited(), self.metrics.waiting():
+                return await self._sessions.start(session_id, voice)
         except SessionNotFoundError:  # it was ended while its model was loading
             self._refuse_if_closing()
             raise
@@ -118,8 +121,9 @@ class Synthesis:
         with self._booked() as speech, self._sessions.running(session, speech):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
-            async with speech.begun(lease, session.voice, text):
-                yield speech
+            with self.metrics.speaking(session.voice.model_id, speech):
+                async with speech.begun(lease, session.voice, text):
+                    yield speech
 
     @contextlib.asynccontextmanager
     async def once(self, voice: Voice, text: Text, *, owner: str) -> AsyncIterator[Speech]:
@@ -127,11 +131,13 @@ class Synthesis:
         text = self._checked(text)
         with self._booked() as speech:
             lease = self.manager.lease(voice.model_id, owner=owner)
-            async with speech.waiting():
-                await lease.acquire()
+            with self.metrics.waiting():
+                async with speech.waiting():
+                    await lease.acquire()
             try:
-                async with speech.begun(lease, voice, text):
-                    yield speech
+                with self.metrics.speaking(voice.model_id, speech):
+                    async with speech.begun(lease, voice, text):
+                        yield speech
             finally:
                 await lease.release()
 
@@ -142,10 +148,8 @@ class Synthesis:
     def _booked(self) -> Iterator[Speech]:
         """Book a place for one more speech before anything is awaited."""
         self._refuse_if_closing()
-        if len(self._speeches) >= self.settings.max_streams:
-            raise WorkerBusyError(
-                f"{len(self._speeches)} streams are running already", _STREAM_RETRY_S
-            )
+        with self.metrics.limited():
+            self._refuse_if_full()
         speech = Speech(self.patience)
         self._speeches.add(speech)
         self._quiet.clear()
@@ -165,9 +169,14 @@ class Synthesis:
         """
         self._refuse_if_closing()
         model_id = self.voices.choose(model_id).model_id
-        async with self.manager.lease(model_id, owner=owner):
+        lease = self.manager.lease(model_id, owner=owner)
+        with self.metrics.waiting():
+            await lease.acquire()
+        try:
             residents = self.manager.list_resident()
             return next((r for r in residents if r.model_id == model_id), None)
+        finally:
+            await lease.release()
 
     async def unload_model(self, model_id: str) -> None:
         """Unload a model once its holders are done."""
@@ -195,6 +204,11 @@ class Synthesis:
             logger.warning("%d streams are cut off by the shutdown", len(self._speeches))
         for speech in list(self._speeches):
             speech.cut(_closed())
+
+    def _refuse_if_full(self) -> None:
+        count = len(self._speeches)
+        if count >= self.settings.max_streams:
+            raise WorkerBusyError(f"{count} streams are running already", _STREAM_RETRY_S)
 
     def _refuse_if_closing(self) -> None:
         if self._closing:

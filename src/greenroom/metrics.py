@@ -1,0 +1,170 @@
+"""A manager's figures for Prometheus, read at the moment of the scrape.
+
+Counts come from `statistics()` and are exact; the histograms of loads and warmups follow the
+manager's events while `follow` runs. Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from greenroom.journal import Kind, Subscription
+from greenroom.memory import MIB
+from greenroom.model_manager import ModelManager
+from greenroom.residents import Reason, State
+from greenroom.statistics import ManagerStatistics, ResidentStatistics
+
+LOAD_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+"""Seconds: from a prepared voice on a shared graph to the usual time limit of a load."""
+
+_DEPARTURES = (
+    Reason.EXPIRED,
+    Reason.EVICTED,
+    Reason.SURPLUS,
+    Reason.UNLOADED,
+    Reason.SHUTDOWN,
+)
+_REFUSALS = (
+    Reason.SHUTDOWN,
+    Reason.BACKING_OFF,
+    Reason.LOAD_FAILED,
+    Reason.TOO_BIG,
+    Reason.NO_ROOM,
+    Reason.LINE_FULL,
+    Reason.TIMED_OUT,
+)
+
+
+class ManagerMetrics(Collector):
+    """The metrics of one manager, for any registry: `registry.register(ManagerMetrics(manager))`.
+
+    Scrape on the manager's event loop.
+    """
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+        self._load = _histogram("greenroom_load_seconds", "Loading a model, without its warmup")
+        self._warmup = _histogram("greenroom_warmup_seconds", "Speaking the first words of a model")
+
+    def follow(self) -> Coroutine[Any, Any, None]:
+        """Return what times the loads from here on, to be run as a task; ends with the manager."""
+        return self._follow(self._manager.subscribe())
+
+    async def _follow(self, events: Subscription) -> None:
+        async for event in events:
+            if event.took_s is not None:
+                timed = self._load if event.kind is Kind.WARMING else self._warmup
+                timed.labels(event.model_id).observe(event.took_s)
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: names are not checked before the first scrape."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of this moment."""
+        found = self._manager.statistics()
+        yield from _residents(found.residents)
+        yield from _memory(found)
+        yield from _waiting(found)
+        yield from _counts(found)
+        for timed in (self._load, self._warmup):
+            yield from timed.collect()
+
+
+def _residents(residents: tuple[ResidentStatistics, ...]) -> Iterator[Metric]:
+    states = GaugeMetricFamily(
+        "greenroom_residents", "Models in memory, loading or leaving", labels=["state"]
+    )
+    for state in State:
+        states.add_metric([state], sum(r.state is state for r in residents))
+    yield states
+    for name, text, field in (
+        ("greenroom_model_references", "References held to the model", "refcount"),
+        ("greenroom_model_streams", "Streams the model speaks", "streams"),
+        ("greenroom_model_pinned", "1 if the model is pinned", "pinned"),
+        ("greenroom_model_idle_seconds", "Since the last use; 0 while in use", "idle_s"),
+    ):
+        figures = GaugeMetricFamily(name, text, labels=["model"])
+        for r in residents:
+            figures.add_metric([r.model_id], float(getattr(r, field)))
+        yield figures
+    for name, text, field in (
+        ("greenroom_model_footprint_bytes", "Anonymous memory booked", "footprint_mb"),
+        ("greenroom_model_mapped_bytes", "Pages of mapped files", "mapped_mb"),
+    ):
+        sizes = GaugeMetricFamily(name, text, labels=["model", "device"])
+        for r in residents:
+            sizes.add_metric([r.model_id, r.device], getattr(r, field) * MIB)
+        yield sizes
+
+
+def _memory(found: ManagerStatistics) -> Iterator[Metric]:
+    booked = GaugeMetricFamily(
+        "greenroom_footprint_bytes", "Booked of the device's memory", labels=["device"]
+    )
+    budget = GaugeMetricFamily(
+        "greenroom_budget_bytes", "What all models of a device may take", labels=["device"]
+    )
+    for device, megabytes in found.budget_mb.items():
+        taken = sum(r.footprint_mb for r in found.residents if r.device == device)
+        booked.add_metric([device], taken * MIB)
+        budget.add_metric([device], megabytes * MIB)
+    yield from (booked, budget)
+    kept = GaugeMetricFamily(
+        "greenroom_memory_not_returned_bytes",
+        "What the model's last life left behind in the process",
+        labels=["model"],
+    )
+    leaking = GaugeMetricFamily(
+        "greenroom_model_leaking", "1 if the model leaves more behind each time", labels=["model"]
+    )
+    for account in found.memory:
+        leaking.add_metric([account.model_id], float(account.leaking))
+        if account.not_returned_mb is not None:
+            kept.add_metric([account.model_id], account.not_returned_mb * MIB)
+    yield from (kept, leaking)
+
+
+def _waiting(found: ManagerStatistics) -> Iterator[Metric]:
+    for name, text, value in (
+        ("resident_cap", "How many models may be in memory", found.resident_cap),
+        ("waiting_callers", "Callers that wait for room", found.waiting),
+        ("oldest_wait_seconds", "The longest present wait for a model", found.oldest_wait_s),
+        ("oldest_load_seconds", "The age of the oldest load under way", found.oldest_load_s),
+        ("hanging_models", "Models a thread hangs in", len(found.hanging)),
+    ):
+        yield GaugeMetricFamily(f"greenroom_{name}", text, value=value)
+
+
+def _counts(found: ManagerStatistics) -> Iterator[Metric]:
+    yield CounterMetricFamily("greenroom_hits", "Requests for a ready model", value=found.hits)
+    loads = CounterMetricFamily("greenroom_loads", "Loads that ended", labels=["outcome"])
+    loads.add_metric(["ready"], found.loads)
+    loads.add_metric(["failed"], found.failed_loads)
+    yield loads
+    yield _by_reason(
+        "greenroom_departures", "Unloads by what caused them", _DEPARTURES, found.departures
+    )
+    yield _by_reason(
+        "greenroom_refusals", "Requests for a model that were refused", _REFUSALS, found.refused
+    )
+
+
+def _by_reason(
+    name: str, text: str, reasons: tuple[Reason, ...], counts: Mapping[str, int]
+) -> Metric:
+    """Return a counter with every reason, also those that have not occurred."""
+    family = CounterMetricFamily(name, text, labels=["reason"])
+    all_counts = {reason.name.lower(): 0 for reason in reasons} | dict(counts)
+    for label, count in all_counts.items():
+        family.add_metric([label], count)
+    return family
+
+
+def _histogram(name: str, text: str) -> Histogram:
+    return Histogram(name, text, ["model"], buckets=LOAD_BUCKETS, registry=None)

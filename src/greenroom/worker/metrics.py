@@ -1,0 +1,143 @@
+"""What a worker tells Prometheus: the manager's figures, and how its speech went.
+
+The registry is the worker's own: two workers of one process share nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from greenroom.errors import ModelManagerError, WorkerBusyError
+from greenroom.metrics import ManagerMetrics
+from greenroom.model_manager import ModelManager
+from greenroom.worker.speaking import Speech
+
+_WAITS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_FIRST = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
+_FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
+
+OUTCOMES = ("finished", "stopped", "cancelled", "failed")
+"""How a stream ends: by itself, on request, because its caller has gone, with an error."""
+
+
+class WorkerMetrics:
+    """Counts what `Synthesis` does, and answers scrapes; on the manager's event loop."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self.manager = ManagerMetrics(manager)
+        self._registry = registry = CollectorRegistry()
+        registry.register(self.manager)
+        self._wait = Histogram(
+            "greenroom_wait_seconds",
+            "Until a caller had its model, or was refused it",
+            ["outcome"],
+            buckets=_WAITS,
+            registry=registry,
+        )
+        self._first = Histogram(
+            "greenroom_first_audio_seconds",
+            "From the request to its first frame, loading included",
+            ["model"],
+            buckets=_FIRST,
+            registry=registry,
+        )
+        self._factor = Histogram(
+            "greenroom_real_time_factor",
+            "Seconds in the engine for a second of audio",
+            ["model"],
+            buckets=_FACTORS,
+            registry=registry,
+        )
+        self._audio = Counter(
+            "greenroom_audio_seconds", "Audio that callers took", ["model"], registry=registry
+        )
+        self._running = Gauge("greenroom_streams", "Streams that speak now", registry=registry)
+        self._ended = Counter(
+            "greenroom_streams_ended", "Streams by how they ended", ["outcome"], registry=registry
+        )
+        self._busy = Counter(
+            "greenroom_busy", "Requests refused for the worker's own limits", registry=registry
+        )
+        for outcome in OUTCOMES:
+            self._ended.labels(outcome)
+        for outcome in ("served", "refused"):
+            self._wait.labels(outcome)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Time a wait for a model; one that its caller gives up counts as refused."""
+        began, outcome = time.monotonic(), "refused"
+        try:
+            yield
+            outcome = "served"
+        finally:
+            self._wait.labels(outcome).observe(time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def speaking(self, model_id: str, speech: Speech) -> Iterator[None]:
+        """Count a stream while it speaks inside the block, and by how it ends."""
+        outcome = "cancelled"
+        self._running.inc()
+        try:
+            yield
+            outcome = _outcome(speech)
+        except ModelManagerError:
+            outcome = "failed"
+            raise
+        finally:
+            self._running.dec()
+            self._ended.labels(outcome).inc()
+            self._time(model_id, speech)
+
+    def _time(self, model_id: str, speech: Speech) -> None:
+        timing = speech.timing
+        self._audio.labels(model_id).inc(timing.audio_s)
+        if timing.first_audio_s is not None:
+            self._first.labels(model_id).observe(timing.first_audio_s)
+        if timing.real_time_factor is not None:
+            self._factor.labels(model_id).observe(timing.real_time_factor)
+
+    @contextlib.contextmanager
+    def limited(self) -> Iterator[None]:
+        """Count what is refused inside the block because the worker is busy."""
+        try:
+            yield
+        except WorkerBusyError:
+            self._busy.inc()
+            raise
+
+    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """Return all metrics, and their content type, in the format that `accept` asks for."""
+        encode, content_type = choose_encoder(accept)
+        process = await asyncio.to_thread(_of_process)
+        return encode(_Scrape(self._registry, process)), content_type
+
+
+class _Scrape(Collector):
+    """The metrics of one moment, and those of the process, which were read in a thread."""
+
+    def __init__(self, registry: CollectorRegistry, process: list[Metric]) -> None:
+        self._registry = registry
+        self._process = process
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._registry.collect()
+        yield from self._process
+
+
+def _of_process() -> list[Metric]:
+    return list(ProcessCollector(registry=None).collect())
+
+
+def _outcome(speech: Speech) -> str:
+    if speech.stopped:
+        return "stopped"
+    return "finished" if speech.timing.over else "cancelled"

@@ -1,0 +1,284 @@
+"""The metrics of a manager and of a worker's speech, as a Prometheus server would read them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as open_metrics,
+)
+from prometheus_client.parser import text_string_to_metric_families
+
+from greenroom import CapacityError, ModelLoadError, ModelManager, SynthesisError
+from greenroom.config import WorkerSettings
+from greenroom.errors import WorkerBusyError
+from greenroom.memory import MIB
+from greenroom.testing import Stage, VirtualTimeLoop
+from greenroom.worker.synthesis import Synthesis
+
+pytestmark = pytest.mark.virtual_time
+
+DASHBOARD = Path(__file__).parents[2] / "dashboards" / "greenroom.json"
+
+
+class House:
+    """A worker's synthesis over a stage, and what it tells Prometheus."""
+
+    def __init__(self, stage: Stage, **settings: Any) -> None:
+        settings = {"ttl_ms": -1, "min_residency_ms": 0, "resident_cap": 2} | settings
+        self.manager = ModelManager(catalog=stage.catalog, default_model_id="a", **settings)
+        self.synthesis = Synthesis(self.manager, WorkerSettings(max_streams=2))
+
+    async def text(self) -> str:
+        return (await self.synthesis.metrics.exposition())[0].decode()
+
+    async def __call__(self, *wanted: str) -> Any:
+        """Return one sample, or several, by name and labels as they stand in the text."""
+        found = {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in (await self.text()).splitlines()
+            if not line.startswith("#")
+        }
+        values = [found[f"greenroom_{name}"] for name in wanted]
+        return values[0] if len(values) == 1 else values
+
+    async def speak(self, model_id: str, limit: int | None = None, *, stop: bool = False) -> None:
+        voice = self.synthesis.voices.choose(model_id)
+        async with self.synthesis.once(voice, "Hello.", owner="test") as speech:
+            heard = 0
+            async for _ in speech:
+                heard += 1
+                if heard == limit:
+                    if not stop:
+                        break
+                    speech.stop()
+
+
+@pytest.fixture
+async def house(stage: Stage) -> AsyncIterator[House]:
+    made = await asyncio.to_thread(House, stage)
+    following = asyncio.create_task(made.synthesis.metrics.manager.follow())
+    await made.manager.initialize()
+    yield made
+    stage.open_all()
+    await made.synthesis.drain(0)
+    await made.manager.shutdown(drain_timeout_ms=0)
+    await following
+
+
+async def test_residents_are_told_by_state_with_their_references_and_sizes(
+    house: House, stage: Stage
+) -> None:
+    stage["b"].footprint = 5 * MIB
+    stage["b"].mapped = 60 * MIB
+    await house.manager.load("b", owner="x")
+    await house.manager.load("b", owner="y")
+    assert await house('residents{state="ready"}') == 2
+    assert await house('residents{state="unloading"}') == 0
+    assert await house('model_references{model="b"}') == 2
+    assert await house('model_footprint_bytes{device="cpu",model="b"}') == 5 * MIB
+    assert await house('model_mapped_bytes{device="cpu",model="b"}') == 60 * MIB
+    assert await house('footprint_bytes{device="cpu"}') == 5 * MIB
+    assert await house('budget_bytes{device="cpu"}') > 5 * MIB
+    assert (await house('model_pinned{model="a"}'), await house('model_pinned{model="b"}')) == (
+        1,
+        0,
+    )
+    assert await house("resident_cap") == 2
+
+
+async def test_loads_and_warmups_are_timed_by_model(
+    house: House, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].load.hold()
+    loading = asyncio.create_task(house.manager.load("b"))
+    await clock.advance(3)
+    stage["b"].load.open()
+    await loading
+    await clock.settle()
+    assert await house('load_seconds_count{model="b"}') == 1
+    assert await house('load_seconds_sum{model="b"}') == 3
+    assert await house('load_seconds_bucket{le="2.0",model="b"}') == 0
+    assert await house('warmup_seconds_count{model="b"}') == 1
+    assert await house('loads_total{outcome="ready"}') == 2
+
+
+async def test_hits_failures_departures_and_refusals_are_counted_by_reason(
+    house: House, stage: Stage
+) -> None:
+    await house.manager.load("a")
+    stage["b"].load.error = ValueError("broken")
+    for _ in range(2):
+        with pytest.raises(ModelLoadError):
+            await house.manager.load("b")
+    await house.manager.load("c")
+    await house.manager.release("c")
+    await house.manager.load("d")  # c makes room
+    assert await house("hits_total") == 1
+    assert await house('loads_total{outcome="failed"}') == 1
+    assert await house('refusals_total{reason="load_failed"}') == 1
+    assert await house('refusals_total{reason="backing_off"}') == 1
+    assert await house('refusals_total{reason="timed_out"}') == 0
+    assert await house('departures_total{reason="evicted"}') == 1
+    assert await house('departures_total{reason="expired"}') == 0
+
+
+async def test_the_oldest_waiter_and_the_oldest_load_are_told_with_their_age(
+    house: House, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    assert await house("oldest_wait_seconds") == await house("oldest_load_seconds") == 0
+    stage["b"].load.hold()
+    first = asyncio.create_task(house.manager.load("b"))
+    await clock.advance(2)
+    second = asyncio.create_task(house.manager.load("c"))
+    await clock.advance(3)
+    assert await house("oldest_wait_seconds") == 5  # who waits for a load waits too
+    assert await house("oldest_load_seconds") == 5
+    assert await house("waiting_callers") == 1
+    stage["b"].load.open()
+    await asyncio.gather(first, second)
+    assert await house("oldest_wait_seconds") == await house("oldest_load_seconds") == 0
+
+
+async def test_a_load_that_hangs_shows_until_its_thread_has_left(
+    house: House, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].load.hold()
+    loading = asyncio.create_task(house.manager.load("b"))
+    await clock.advance(61)
+    with pytest.raises(ModelLoadError):
+        await loading
+    assert await house("hanging_models") == 1
+    assert await house("oldest_load_seconds") == 0
+    stage["b"].load.open()
+    await clock.settle()
+    assert await house("hanging_models") == 0
+
+
+async def test_synthesis_that_hangs_shows_until_its_thread_has_left(
+    house: House, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["a"].synthesize.hold()
+    speaking = asyncio.create_task(house.speak("a"))
+    await clock.advance(61)
+    with pytest.raises(SynthesisError):
+        await speaking
+    assert await house("hanging_models") == 1
+    assert await house('streams_ended_total{outcome="failed"}') == 1
+    stage["a"].synthesize.open()
+    await clock.settle()
+    assert await house("hanging_models") == 0
+
+
+async def test_speech_is_timed_and_counted_by_how_it_ended(house: House) -> None:
+    await house.speak("a")
+    assert await house('first_audio_seconds_count{model="a"}') == 1
+    assert await house('audio_seconds_total{model="a"}') == pytest.approx(0.5)
+    assert await house('real_time_factor_count{model="a"}') == 1
+    assert await house('real_time_factor_sum{model="a"}') > 0
+    assert await house('streams_ended_total{outcome="finished"}') == 1
+    await house.speak("a", limit=2, stop=True)
+    assert await house('streams_ended_total{outcome="stopped"}') == 1
+    await house.speak("a", limit=2)
+    assert await house('streams_ended_total{outcome="cancelled"}') == 1
+    assert await house('real_time_factor_count{model="a"}') == 1  # of whole speech only
+    assert await house("streams") == 0
+
+
+async def test_a_running_stream_and_a_refused_one_are_seen(
+    house: House, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["a"].synthesize.hold()
+    running = [asyncio.create_task(house.speak("a")) for _ in range(2)]
+    await clock.settle()
+    assert await house("streams") == await house('model_streams{model="a"}') == 2
+    with pytest.raises(WorkerBusyError):
+        await house.speak("a")
+    assert await house("busy_total") == 1
+    running[0].cancel()
+    stage.open_all()
+    await asyncio.wait(running)
+    assert await house('streams_ended_total{outcome="cancelled"}') == 1
+    assert await house('streams_ended_total{outcome="finished"}') == 1
+    assert await house("streams") == 0
+
+
+async def test_waits_for_a_model_are_told_apart_by_whether_they_were_worth_it(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    house = await asyncio.to_thread(
+        House, stage, resident_cap=1, cap_policy="hard", acquire_timeout_ms=500
+    )
+    await house.manager.initialize()
+    await house.speak("a")
+    with pytest.raises(CapacityError):
+        await house.speak("b")
+    assert await house('wait_seconds_count{outcome="served"}') == 1
+    assert await house('wait_seconds_count{outcome="refused"}') == 1
+    await house.manager.shutdown(drain_timeout_ms=0)
+
+
+async def test_memory_that_was_not_returned_is_told_after_a_life(
+    house: House, stage: Stage
+) -> None:
+    stage["b"].measured = True
+    await house.manager.load("b")
+    await house.manager.release("b")
+    await house.manager.unload("b")
+    assert await house('model_leaking{model="b"}') == 0
+    assert 'greenroom_memory_not_returned_bytes{model="b"}' in await house.text()
+
+
+async def test_two_workers_of_one_process_count_apart(house: House, stage: Stage) -> None:
+    other = await asyncio.to_thread(House, stage)
+    await house.speak("a")
+    assert await other('streams_ended_total{outcome="finished"}') == 0
+
+
+async def test_both_text_formats_are_read_by_the_official_parsers(house: House) -> None:
+    await house.speak("a")
+    text, kind = await house.synthesis.metrics.exposition()
+    assert kind.startswith("text/plain")
+    names = {family.name for family in text_string_to_metric_families(text.decode())}
+    text, kind = await house.synthesis.metrics.exposition(
+        "application/openmetrics-text; version=1.0.0"
+    )
+    assert kind.startswith("application/openmetrics-text")
+    assert {family.name for family in open_metrics(text.decode())} <= names | {"process"}
+    for family in open_metrics(text.decode()):
+        assert family.documentation, family.name
+
+
+async def test_the_dashboard_asks_only_for_metrics_that_are_exported(house: House) -> None:
+    await house.speak("a")
+    await house.manager.load("b")
+    await house.manager.release("b")
+    await house.manager.unload("b")
+    exported = {
+        re.split(r"[ {]", line)[0] for line in (await house.text()).splitlines() if line[0] != "#"
+    } | {"greenroom_memory_not_returned_bytes"}
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    asked: set[str] = set()
+    for panel in panels:
+        for target in panel["targets"]:
+            found = re.findall(r"\b(?:greenroom|process)_\w+", target["expr"])
+            assert found, target
+            asked.update(found)
+    assert asked <= exported
+    ours = {name for name in exported if name.startswith("greenroom_")}
+    unseen = {name for name in ours - asked if not re.search(r"_(sum|count|created)$", name)}
+    assert unseen == {
+        "greenroom_model_streams",
+        "greenroom_model_pinned",
+        "greenroom_model_idle_seconds",
+        "greenroom_model_leaking",
+    }
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
