@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+
 from benchmarks import __main__ as command
 from benchmarks import report
 from benchmarks.crowd import Rules
 from benchmarks.figures import SMOKE, Effort, Figure, shown
 from benchmarks.registry import BENCHMARKS, measure
-
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 
