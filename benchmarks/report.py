@@ -51,16 +51,22 @@ def _row(cells: Sequence[str]) -> str:
 
 def _cells(figure: Figure) -> list[str]:
     name = f"{figure.name} ({figure.note})" if figure.note else figure.name
-    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     return [
         name,
         figure.peer,
         shown(figure.theirs, figure.unit),
         shown(figure.ours, figure.unit),
-        ratio,
+        _ratio(figure.ratio),
         _bound(figure),
         {True: "yes", False: "NO", None: ""}[figure.holds],
     ]
+
+
+def _ratio(ratio: float | None) -> str:
+    """Return two decimals, or three of what would lose its first digits."""
+    if ratio is None:
+        return ""
+    return f"{ratio:.3f}" if abs(ratio) < 0.095 else f"{ratio:.2f}"
 
 
 def _bound(figure: Figure) -> str:

@@ -100,6 +100,13 @@ def test_a_missed_bound_fails_the_command_and_is_named(
     assert command.main(["hit"]) == 0
 
 
+def test_a_small_ratio_keeps_its_digits() -> None:
+    ratios = [Figure("f", (ours,), "s", "peer", (1.0,)) for ours in (0.0085, 1.234)]
+    page = report.markdown({"one thing": ratios}, [])
+    assert "| 0.009 |" in page
+    assert "| 1.23 |" in page
+
+
 def test_both_reports_show_every_figure() -> None:
     sections = {"one thing": [Figure("a figure", (1.0,), at_most=2.0, note="a note")]}
     assert "| a figure (a note) |  |  | 1 s |  | 2 s | yes |" in report.markdown(sections, [])
