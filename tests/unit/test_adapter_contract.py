@@ -82,7 +82,7 @@ def test_constructing_is_cheap_and_opens_nothing(spec: ModelSpec) -> None:
     before = threading.active_count()
     for _ in range(50):
         registry.resolve(spec.adapter)(spec)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # others may end meanwhile
 
 
 def test_it_can_be_loaded_again_after_unloading(spec: ModelSpec) -> None:

@@ -194,6 +194,8 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
     def decode(self: decoding.Decoding, window: Any) -> Any:
         inside.append(1)
         try:
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.02)  # so that it would be seen inside
             return true_decode(self, window)
         finally:
             inside.pop()

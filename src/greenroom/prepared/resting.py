@@ -28,7 +28,6 @@ class Resting:
         self._ways: dict[Callable[[], None], None] = {}  # how each voice does it; the latest last
         self._speakers = 0
         self._spoken = 0
-        self._rested = 0
         self._timer: threading.Timer | None = None
 
     def join(self, give_back: Callable[[], None]) -> None:
@@ -65,12 +64,11 @@ class Resting:
     def _look(self, spoken: int) -> None:
         with self._lock:
             self._timer = None
-            if self._speakers or self._rested == self._spoken or not self._ways:
+            if self._speakers or not self._ways:
                 return
             if self._spoken != spoken:
                 self._wait()
                 return
-            self._rested = spoken
             try:
                 next(reversed(self._ways))()
             except Exception:
