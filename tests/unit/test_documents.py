@@ -43,7 +43,14 @@ def test_the_adapter_tutorial_builds_a_voice_that_speaks(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/adapters.md"]
+    "document",
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/adapters.md",
+        "docs/prepared.md",
+    ],
 )
 def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:
     text = (ROOT / document).read_text()

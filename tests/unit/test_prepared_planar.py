@@ -75,6 +75,12 @@ def test_every_convolution_along_time_is_made_planar_and_its_old_weights_are_gon
     assert not weights.keys() & {"w0", "w1"}
 
 
+def test_a_graph_from_before_axes_were_inputs_stays_as_it_is() -> None:
+    model = convolutions(1, pads=[2, 2])
+    model.opset_import[0].version = 12
+    assert planar(model) is model
+
+
 def test_what_is_no_convolution_along_time_stays_as_it_is() -> None:
     once = planar(convolutions(1, pads=[2, 2]))
     assert planar(once) == once

@@ -1,5 +1,10 @@
 """Prepared voices: kept on disk in the form that loads fastest, and found again by content."""
 
+import os
+
+# onnxruntime reports home from the moment it is imported; what is spoken here is nobody's business.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 from greenroom.prepared.identity import SourceChangedError, SourceSeen, StoreError
 from greenroom.prepared.index import Tensor
 from greenroom.prepared.store import Entry, PreparedFiles, Store, default_root

@@ -18,7 +18,12 @@ _FILLED = {"dilations": 1, "strides": 1, "kernel_shape": 1, "pads": 0}
 
 
 def planar(part: ModelProto) -> ModelProto:
-    """Return the graph with its one-dimensional convolutions made two-dimensional."""
+    """Return the graph with its one-dimensional convolutions made two-dimensional.
+
+    A graph from before axes were inputs (opset 13, 2021) is returned as it is.
+    """
+    if any(not o.domain and o.version < 13 for o in part.opset_import):
+        return part
     constants = {tensor.name: tensor for tensor in part.graph.initializer}
     axis = "planar.axis"
     constants[axis] = numpy_helper.from_array(np.array([_HEIGHT], np.int64), axis)
