@@ -138,7 +138,8 @@ async def connected(worker: Worker, **options: Any) -> AsyncIterator[Served]:
 @contextlib.asynccontextmanager
 async def serving(manager: ModelManager, **settings: Any) -> AsyncIterator[Served]:
     """Serve a manager that is not initialized yet; `settings` are those of the worker."""
-    config = Config(worker={"listen": "127.0.0.1:0", "drain_timeout_ms": 0, **settings})
+    defaults = {"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0}
+    config = Config(worker={**defaults, **settings})
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()
     try:

@@ -20,7 +20,7 @@ CONFIG = """
 model_manager: {default_model_id: tone-440, min_residency_ms: 0, resident_cap: 2}
 voices: {directories: [], packages: []}
 models: [{model_id: "high[est]", variant_of: tone-440, options: {frequency: 880}, aliases: [top]}]
-worker: {listen: "127.0.0.1:0"}
+worker: {listen: "127.0.0.1:0", http_listen: "127.0.0.1:0"}
 """
 
 
@@ -37,7 +37,8 @@ class Served:
         assert self.process.stdout is not None
         self.listening = self.process.stdout.readline()
         self.ready = self.process.stdout.readline()
-        self.address = self.listening.removeprefix("listening on ").split(";")[0]
+        self.address = self.listening.removeprefix("listening on ").split(" and ")[0]
+        self.url = self.listening.split(";")[0].split(" and ")[-1]
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
         """Return the exit code and what was logged."""
@@ -93,7 +94,8 @@ def test_it_says_where_it_listens_and_what_is_ready(worker: Served) -> None:
     host, port = worker.address.split(":")
     assert host == "127.0.0.1"
     assert int(port) > 0
-    assert worker.listening == f"listening on {worker.address}; loading tone-440\n"
+    assert worker.listening == f"listening on {worker.address} and {worker.url}; loading tone-440\n"
+    assert worker.url.startswith("http://127.0.0.1:")
     assert worker.ready.startswith("ready: tone-440 (0.")
     assert worker.ready.endswith("room for 2 of 9 models; Ctrl-C ends it\n")
 

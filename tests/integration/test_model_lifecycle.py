@@ -50,7 +50,12 @@ async def worker(
     config = Config(
         model_manager=settings,
         models=[*VARIANTS, *(models or [])],
-        worker={"listen": "127.0.0.1:0", "drain_timeout_ms": 0, **(serve or {})},
+        worker={
+            "listen": "127.0.0.1:0",
+            "http_listen": None,
+            "drain_timeout_ms": 0,
+            **(serve or {}),
+        },
     )
     made = await Worker.create(config)
     await made.listen()
@@ -302,7 +307,9 @@ async def test_sigterm_lets_the_real_voice_finish_its_sentence() -> None:
         "asyncio.run(serve(load_config(None, json.loads(sys.argv[1])),"
         " lambda worker: print(worker.address, flush=True)))\n"
     )
-    overrides = {"worker": {"listen": "127.0.0.1:0", "drain_timeout_ms": 30_000}}
+    overrides = {
+        "worker": {"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 30_000}
+    }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", script, json.dumps(overrides)),
         stdout=subprocess.PIPE,

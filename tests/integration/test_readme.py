@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+ANYWHERE = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
 GREENROOM = str(Path(sys.executable).parent / "greenroom")
 
 
@@ -22,7 +23,7 @@ GREENROOM = str(Path(sys.executable).parent / "greenroom")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cache = {"GREENROOM_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     with subprocess.Popen(
-        [GREENROOM, "serve", "--config", "configs/worker.yaml", "--listen", "127.0.0.1:0"],
+        [GREENROOM, "serve", "--config", "configs/worker.yaml", *ANYWHERE],
         cwd=ROOT,
         env={**os.environ, **cache},
         stdout=subprocess.PIPE,

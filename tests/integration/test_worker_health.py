@@ -67,7 +67,7 @@ async def test_a_worker_is_live_but_not_ready_while_its_default_loads() -> None:
     stage = Stage("a")
     stage["a"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    config = Config(worker={"listen": "127.0.0.1:0", "drain_timeout_ms": 0})
+    config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0})
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()
     async with connected(worker) as served:
@@ -97,7 +97,7 @@ async def test_a_start_that_fails_never_serves() -> None:
     stage = Stage("a")
     stage["a"].load.error = ValueError("a broken file")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    config = Config(worker={"listen": "127.0.0.1:0"})
+    config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None})
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()
     async with connected(worker) as served:
@@ -107,9 +107,31 @@ async def test_a_start_that_fails_never_serves() -> None:
         await worker.stop()
 
 
+async def test_a_worker_with_a_thread_that_hangs_does_not_serve_until_it_ends() -> None:
+    stage = Stage("a", "b")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
+    config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0})
+    worker = await asyncio.to_thread(Worker, config, manager)
+    await worker.listen()
+    await worker.initialize()
+    async with connected(worker) as served:
+        stub: Any = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
+        assert (await watch.read()).status == SERVING
+        stage["b"].load.hold()
+        with pytest.raises(ModelLoadError):
+            await manager.load("b")
+        assert (await watch.read()).status == NOT_SERVING
+        assert await health_of(served, "live") == SERVING
+        stage.open_all()
+        assert (await watch.read()).status == SERVING
+        watch.cancel()
+        await worker.stop()
+
+
 async def test_events_lost_in_a_crowd_leave_no_wrong_health(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    config = Config(worker={"listen": "127.0.0.1:0", "drain_timeout_ms": 0})
+    config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0})
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()
     await worker.initialize()

@@ -54,7 +54,7 @@ class SlowTone(ToneTTSAdapter):
 async def worker_on(catalog: Catalog, listen: str) -> Worker:
     default = next(iter(catalog)).model_id
     manager = ModelManager(catalog=catalog, default_model_id=default)
-    config = Config(worker={"listen": listen, "drain_timeout_ms": 0})
+    config = Config(worker={"listen": listen, "http_listen": None, "drain_timeout_ms": 0})
     return await asyncio.to_thread(Worker, config, manager)
 
 
@@ -147,7 +147,7 @@ async def test_serve_raises_what_the_start_raises_and_lets_go_of_the_port(tmp_pa
     config = Config(
         model_manager={"default_model_id": "broken"},
         models=[broken],
-        worker={"listen": "127.0.0.1:0"},
+        worker={"listen": "127.0.0.1:0", "http_listen": None},
     )
     addresses: list[str] = []
     with pytest.raises(ModelLoadError, match=r"broken\.onnx\.json"):
@@ -191,7 +191,7 @@ async def child(tmp_path: Path, **worker: Any) -> AsyncIterator[Child]:
     overrides = {
         "model_manager": {"default_model_id": "slow"},
         "models": [{"model_id": "slow", "adapter": "slow-tone"}],
-        "worker": {"listen": "127.0.0.1:0", **worker},
+        "worker": {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", **worker},
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SCRIPT, json.dumps(overrides)),
@@ -285,7 +285,9 @@ async def test_a_signal_during_the_start_ends_it() -> None:
 async def test_drain_waits_for_speech_and_ends_idle_sessions_at_once() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    config = Config(worker={"listen": "127.0.0.1:0", "drain_timeout_ms": 10_000})
+    config = Config(
+        worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 10_000}
+    )
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()
     await worker.initialize()

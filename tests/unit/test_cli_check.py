@@ -58,6 +58,7 @@ def test_a_good_file_is_summed_up(capsys: pytest.CaptureFixture[str], file: Path
         "memory for models  5,000 MB\n",
         "kept idle          for ever\n",
         "listens at         127.0.0.1:50051\n",
+        "HTTP at            127.0.0.1:8880\n",
         "voicepacks (not there)\n",
     ):
         assert words in out

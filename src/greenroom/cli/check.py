@@ -60,8 +60,11 @@ def check(
 
 def problems(config: Config, catalog: Catalog) -> Iterator[str]:
     """Yield, for a configuration that could be read, what would fail later; a sentence each."""
+    from greenroom.worker.http.checking import http_problems
+
     yield from _bad_places(config)
     yield from _bad_ids(config, catalog)
+    yield from http_problems(config.worker, catalog)
     for spec in catalog:
         try:
             registry.resolve(spec.adapter).check_spec(spec)
@@ -135,3 +138,4 @@ def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
     places = voice_directories(config.voices)
     yield "voices from", "\n".join(f"{p}{'' if p.is_dir() else ' (not there)'}" for p in places)
     yield "listens at", config.worker.listen
+    yield "HTTP at", config.worker.http_listen or "-"

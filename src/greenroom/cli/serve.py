@@ -23,12 +23,18 @@ def serve(
         str | None,
         typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 is any."),
     ] = None,
+    http_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--http-listen", metavar="HOST:PORT", help="Where to serve HTTP; port 0 is any."
+        ),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Start a worker.
 
-    It loads the default model and the preloads, and serves over gRPC. Ends at Ctrl-C or SIGTERM,
-    after what is being said; a second one ends it at once.
+    It loads the default model and the preloads, and serves over gRPC and HTTP. Ends at Ctrl-C or
+    SIGTERM, after what is being said; a second one ends it at once.
     """
     from greenroom.worker.app import logger
     from greenroom.worker.app import serve as serve_until_told
@@ -36,6 +42,8 @@ def serve(
     flags = list(settings or ())
     if listen is not None:
         flags.append(f"worker.listen={listen}")
+    if http_listen is not None:
+        flags.append(f"worker.http_listen={http_listen}")
     found = configuration(config, flags)
     with about(config):
         check_ids(found.model_manager, Catalog.from_config(found))
@@ -57,7 +65,10 @@ def serve(
 def _listening(worker: Worker) -> str:
     settings = worker.manager.settings
     wanted = [settings.default_model_id, *settings.preload_model_ids]
-    return f"listening on {worker.address}; loading {', '.join(wanted)}"
+    places = str(worker.address)
+    if worker.http_address is not None:
+        places += f" and {worker.http_address.url}"
+    return f"listening on {places}; loading {', '.join(wanted)}"
 
 
 def _ready(worker: Worker) -> str:

@@ -49,6 +49,11 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         return False
 
+    @property
+    def url(self) -> str:
+        """As a browser wants it, where HTTP is served there."""
+        return f"http+{self}" if self.path else f"http://{self}"
+
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
@@ -58,7 +63,7 @@ class Address:
 
 async def bind(server: grpc.aio.Server, address: Address) -> Address:
     """Bind and return where that is, with the real port; raises `ConfigError` in one sentence."""
-    in_use = bool(address.path) and await _answers(address.path)
+    in_use = bool(address.path) and await answers(address.path)
     problem = "another worker serves it" if in_use else await asyncio.to_thread(_problem, address)
     port = 0
     if problem is None:
@@ -71,8 +76,8 @@ async def bind(server: grpc.aio.Server, address: Address) -> Address:
     return address if address.path else Address(address.host, port)
 
 
-async def _answers(path: str) -> bool:
-    """Return whether somebody serves the unix socket; gRPC would take it from them silently."""
+async def answers(path: str) -> bool:
+    """Return whether somebody serves the unix socket; binding would take it from them silently."""
     with contextlib.suppress(OSError):
         _, writer = await asyncio.open_unix_connection(path)
         writer.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self
@@ -19,11 +20,16 @@ from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog import Catalog
 from greenroom.config import Config
+from greenroom.errors import ConfigError
 from greenroom.model_manager import ModelManager
 from greenroom.v1 import tts_pb2_grpc
+from greenroom.wording import summary
 from greenroom.worker.address import Address, bind
 from greenroom.worker.grpc_api import SERVICE_NAME, TTSServicer
 from greenroom.worker.health import Health
+from greenroom.worker.http.app import create_app
+from greenroom.worker.http.checking import http_problems
+from greenroom.worker.http.server import HttpServer
 from greenroom.worker.synthesis import Synthesis
 
 logger = logging.getLogger(__name__)
@@ -49,9 +55,10 @@ _HURRY_S = 2.0
 
 
 class Worker:
-    """A manager behind gRPC. `listen`, `initialize`, and in the end `stop`."""
+    """A manager behind gRPC and HTTP. `listen`, `initialize`, and in the end `stop`."""
 
     def __init__(self, config: Config, manager: ModelManager) -> None:
+        """Raises `ConfigError` for settings that cannot work."""
         self.config = config
         self.manager = manager
         self.synthesis = Synthesis(manager, config.worker)
@@ -59,6 +66,7 @@ class Worker:
         """Where it listens; with the real port once it does."""
         self._health = Health(manager, SERVICE_NAME)
         self._server: grpc.aio.Server | None = None
+        self._http = _http_server(config, self.synthesis)
 
     @classmethod
     async def create(cls, config: Config) -> Self:
@@ -69,6 +77,11 @@ class Worker:
     def _create(cls, config: Config) -> Self:
         catalog = Catalog.from_config(config)
         return cls(config, ModelManager.from_settings(config.model_manager, catalog))
+
+    @property
+    def http_address(self) -> Address | None:
+        """Where HTTP is served; `None` when it is not."""
+        return None if self._http is None else self._http.address
 
     async def listen(self) -> None:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
@@ -91,6 +104,8 @@ class Worker:
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)
+        if self._http is not None:
+            await self._http.listen()
 
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""
@@ -104,9 +119,28 @@ class Worker:
         await self._health.drain()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
+        endings: list[Coroutine[Any, Any, None]] = []
         if self._server is not None:
-            await self._server.stop(_GRACE_S)
+            endings.append(self._server.stop(_GRACE_S))
+        if self._http is not None:
+            endings.append(self._http.stop())
+        await asyncio.gather(*endings)
         logger.info("stopped")
+
+
+def _http_server(config: Config, synthesis: Synthesis) -> HttpServer | None:
+    settings = config.worker
+    if settings.http_listen is None:
+        return None
+    problems = tuple(http_problems(settings, synthesis.manager.catalog))
+    if problems:
+        raise ConfigError(summary(list(problems)), problems=problems)
+    return HttpServer(
+        create_app(synthesis),
+        Address.parse(settings.http_listen),
+        max_streams=settings.max_streams,
+        grace_s=math.ceil(_GRACE_S),
+    )
 
 
 async def serve(

@@ -1,0 +1,132 @@
+"""HTTP served by uvicorn in the worker's own event loop, beside gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from greenroom.worker.address import Address
+from greenroom.worker.http.listening import bound
+
+logger = logging.getLogger(__name__)
+
+CONNECTION = "greenroom.connection"
+"""The ASGI extension with which an answer ends its connection (`asyncio.Transport`)."""
+
+_HEADERS_LIMIT_S = 30.0
+"""How long a request's first line and headers may take to arrive."""
+
+_SPARE_CONNECTIONS = 1_024
+"""Connections besides those that speak; uvicorn answers 503 to one more."""
+
+
+class HttpServer:
+    """Serves one application; `listen`, and in the end `stop`."""
+
+    def __init__(self, app: ASGIApp, address: Address, *, max_streams: int, grace_s: int) -> None:
+        """`grace_s` is how long answers may take to write their last words."""
+        self.address = address
+        """Where it listens; with the real port once it does."""
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=max_streams + _SPARE_CONNECTIONS,
+            timeout_graceful_shutdown=grace_s,
+        )
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def listen(self) -> None:
+        """Begin to answer; raises `ConfigError` when the address cannot be had."""
+        sockets, self.address = await bound(self.address)
+        self._serving = asyncio.create_task(
+            self._server.serve(sockets=sockets), name="greenroom-http"
+        )
+        self._serving.add_done_callback(_ended)
+        begun = asyncio.create_task(self._server.begun.wait())
+        await asyncio.wait((self._serving, begun), return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        logger.info("listening on %s", self.address.url)
+
+    async def stop(self) -> None:
+        """Take no more connections, let answers end within the grace, cut off the rest."""
+        if self._serving is None:
+            return
+        self._server.should_exit = True
+        await asyncio.wait([self._serving])
+        if self.address.path:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(Path(self.address.path).unlink)
+
+
+def _ended(serving: asyncio.Task[None]) -> None:
+    if not serving.cancelled() and serving.exception() is not None:
+        logger.critical("HTTP is not served any more", exc_info=serving.exception())
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the worker, and says when it has begun."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.begun = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.begun.set()
+
+
+class _Connection(H11Protocol):
+    """Cuts off who sends no request, and lets answers end the connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._asked: asyncio.TimerHandle | None = None
+        app = self.app
+
+        async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[CONNECTION] = self.transport
+            await app(scope, receive, send)
+
+        self.app = with_connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_request()
+
+    def on_response_complete(self) -> None:
+        self._expect_request()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        if self._asked is not None:
+            self._asked.cancel()
+        self._asked = self.loop.call_later(_HEADERS_LIMIT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.abort()
