@@ -27,6 +27,7 @@ class Kind(StrEnum):
     LEAKING = "leaking"
     PINNED = "pinned"
     UNPINNED = "unpinned"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)

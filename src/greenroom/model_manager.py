@@ -310,6 +310,19 @@ class ModelManager:
         self._shell.note(Kind.UNPINNED, model_id, "may be evicted and expire again")
         self._shell.carry_out(decisions)
 
+    def keep_alive(self, model_id: str, ttl_s: float) -> None:
+        """Give a model in memory a TTL of its own, in seconds, until it leaves.
+
+        Negative: it never expires. Min residency binds all the same. Raises
+        `ModelNotResidentError`, also when it is leaving.
+        """
+        model_id = self.catalog.get(model_id).model_id
+        decisions = self._ledger.keep_alive(model_id, ttl_s, self._shell.now())
+        if decisions is not None:
+            how = "until it is unloaded" if ttl_s < 0 else f"for {ttl_s:g} s after its last use"
+            self._shell.note(Kind.KEPT, model_id, how)
+            self._shell.carry_out(decisions)
+
     # Looking
 
     def list_resident(self) -> tuple[ResidentStatistics, ...]:

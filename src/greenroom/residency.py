@@ -159,6 +159,22 @@ class Residency:
         self._pins.discard(model_id)
         return self.tick(now)
 
+    def keep_alive(self, model_id: str, ttl: float, now: float) -> list[Decision] | None:
+        """Give a model a TTL of its own until it leaves; `None` means that it has it already.
+
+        Raises `ModelNotResidentError`, also when it is leaving.
+        """
+        resident = self._residents.get(model_id)
+        if resident is None or resident.leaving:
+            raise ModelNotResidentError(model_id)
+        if resident.ttl == ttl:
+            return None
+        resident.ttl = ttl
+        self._due.discard(resident)  # its moment may have moved to an earlier one
+        if resident.watched and not resident.pinned and ttl >= 0:
+            self._due.add(resident)
+        return self.tick(now)
+
     def begin_unload(self, model_id: str, now: float, *, drain: bool) -> list[Decision]:
         """Let a model go at once if it is idle, else (`drain`) after its last holder.
 

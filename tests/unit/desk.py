@@ -98,6 +98,10 @@ class Desk:
     def pin(self, model_id: str) -> list[str]:
         return self._told(self.ledger.pin(model_id, self.now))
 
+    def keep_alive(self, model_id: str, ttl: float) -> list[str] | None:
+        out = self.ledger.keep_alive(model_id, ttl, self.now)
+        return None if out is None else self._told(out)
+
     def unpin(self, model_id: str) -> list[str]:
         return self._told(self.ledger.unpin(model_id, self.now))
 

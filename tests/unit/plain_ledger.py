@@ -317,6 +317,10 @@ class Plain:
         self.pins.discard(model_id)
         return []
 
+    def keep_alive(self, model_id: str, ttl: float) -> list[str]:
+        self.lives[model_id].ttl = ttl
+        return []
+
     def begin_unload(self, model_id: str) -> list[str]:
         life = self.lives[model_id]
         if life.leaving:

@@ -282,3 +282,19 @@ async def test_each_event_is_one_log_line_and_a_hit_is_none(
         "b ready: loaded in 0.000 s, warmed up in 0.000 s",
     ]
     assert {r.greenroom_model_id for r in caplog.records} == {"b"}
+
+async def test_a_ttl_given_in_memory_is_written_down_once(
+    manager: ModelManager, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("b")
+    await manager.release("b")
+    for _ in range(2):
+        manager.keep_alive("b", 7.5)
+    manager.keep_alive("b", -1)
+    kept = [event.reason for event in manager.journal.events("b") if event.kind == "kept"]
+    assert kept == ["for 7.5 s after its last use", "until it is unloaded"]
+    (resident,) = (r for r in manager.list_resident() if r.model_id == "b")
+    assert resident.expires_in_s is None
+    manager.keep_alive("b", 0)
+    await clock.settle()
+    assert "b" not in {r.model_id for r in manager.list_resident()}

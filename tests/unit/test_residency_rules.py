@@ -183,6 +183,13 @@ class Shell(RuleBasedStateMachine):
         else:
             self.expect(self.ledger.pin(model_id, self.now), "pin", model_id)
 
+    @precondition(lambda self: self.ready() or self.arriving())
+    @rule(pick=picks, ttl=st.sampled_from([4.0, 0.0, 20.0, -1.0]))
+    def keep_alive(self, pick: int, ttl: float) -> None:
+        resident = chosen([*self.ready(), *self.arriving()], pick)
+        out = self.ledger.keep_alive(resident.model_id, ttl, self.now)
+        self.expect(out, "keep_alive", resident.model_id, ttl)
+
     @precondition(lambda self: self.ready() or self.ledger_in(State.DRAINING))
     @rule(pick=picks)
     def unload(self, pick: int) -> None:

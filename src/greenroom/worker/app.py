@@ -64,7 +64,7 @@ class Worker:
         self.synthesis = Synthesis(manager, config.worker)
         self.address = Address.parse(config.worker.listen)
         """Where it listens; with the real port once it does."""
-        self._health = Health(manager, SERVICE_NAME)
+        self._health = Health(manager, self.synthesis.readiness, SERVICE_NAME)
         self._server: grpc.aio.Server | None = None
         self._http = _http_server(config, self.synthesis)
 

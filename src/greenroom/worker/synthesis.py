@@ -24,6 +24,7 @@ from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.worker.intake import Text, checked
 from greenroom.worker.metrics import WorkerMetrics
+from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice, VoiceChooser
@@ -56,6 +57,7 @@ class Synthesis:
         self.version = version("greenroom")
         self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
         self.metrics = WorkerMetrics(manager)
+        self.readiness = Readiness(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
         self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
