@@ -39,6 +39,8 @@ class Frames:
 
     def begin(self, first: int, side_by_side: int) -> None:
         """Make the `first` frames, and cut the rest into blocks that many threads may make."""
+        if first + self._flow.recipe.right >= self.count:
+            first = self.count  # all are worked on anyway
         self._blocks = [_Block(0, first)]
         self._make(self._blocks[0])
         rest = self.count - first
