@@ -115,6 +115,10 @@ class SpeechStream:
         """End the stream now; frames not yet taken are dropped."""
         self._speaker.stop()
 
+    def take_ready(self) -> list[AudioFrame]:
+        """Return the frames that need not be waited for; none while it is paused."""
+        return self._speaker.take_ready()
+
     async def aclose(self) -> None:
         """Stop, and wait until no thread of this stream is inside the model."""
         self._speaker.stop()
@@ -173,6 +177,14 @@ class _Speaker:
         if len(self._frames) <= _LOOKAHEAD_FRAMES:
             self._taken.set()
         return frame
+
+    def take_ready(self) -> list[AudioFrame]:
+        if self._paused or not self._frames:
+            return []
+        frames = list(self._frames)
+        self._frames.clear()
+        self._taken.set()
+        return frames
 
     def _end(self) -> NoReturn:
         self.phase = "ended"

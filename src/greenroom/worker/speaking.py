@@ -83,6 +83,13 @@ class Speech:
         self.timing.over = not self.stopped
         raise StopAsyncIteration
 
+    def take_ready(self) -> list[AudioFrame]:
+        """Return the frames that need not be waited for; none while it is paused."""
+        frames = [] if self._stream is None else self._stream.take_ready()
+        for frame in frames:
+            self.timing.heard(frame)
+        return frames
+
     def pause(self) -> None:
         """Hold back frames until `resume`, or until patience is at its end."""
         if self._paused is None:

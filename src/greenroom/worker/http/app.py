@@ -16,8 +16,11 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from greenroom.worker.http import speech, voices
 from greenroom.worker.http.access import Access
+from greenroom.worker.http.body import BoundedBodies, limit_for
 from greenroom.worker.http.errors import add_error_handlers
+from greenroom.worker.http.naming import Names
 from greenroom.worker.http.request_id import RequestIds
 from greenroom.worker.synthesis import Synthesis
 
@@ -28,6 +31,8 @@ def create_app(synthesis: Synthesis) -> FastAPI:
     The pages with which FastAPI shows its API are off: they need the internet.
     """
     access = Access(synthesis.settings)
+    catalog = synthesis.manager.catalog
+    names = Names(catalog, synthesis.settings.aliases, synthesis.voices.default_model_id)
     app = FastAPI(
         title="Greenroom",
         version=synthesis.version,
@@ -36,6 +41,9 @@ def create_app(synthesis: Synthesis) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.access = access
+    app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
     app.add_middleware(RequestIds)
     add_error_handlers(app)
+    app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
+    app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     return app

@@ -139,7 +139,9 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """Answer a mistake of ours; Starlette raises it again after that, so that it is logged."""
-    return JSONResponse(_body("the worker failed; its log says why.", _SERVER, None, None), 500)
+    name = {"x-request-id": request.state.request_id}  # its middleware is too far in for this
+    content = _body("the worker failed; its log says why.", _SERVER, None, None)
+    return JSONResponse(content, 500, name)
 
 
 def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:

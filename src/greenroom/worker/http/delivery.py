@@ -1,0 +1,199 @@
+"""One speech on its way to one HTTP client.
+
+The answer begins when the first audio is there: until then whatever fails is answered with its
+status. A client that leaves, at any moment, cancels its speech; one that does not read holds what
+its connection buffers and two seconds of audio, until the worker's patience is at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from greenroom.audio.encoding import encoder_for
+from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
+from greenroom.worker.http.access import Caller
+from greenroom.worker.http.packets import Bytes, Events
+from greenroom.worker.http.schemas import SpeechPlan
+from greenroom.worker.http.server import CONNECTION
+from greenroom.worker.speaking import Speech
+from greenroom.worker.synthesis import Synthesis
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_FAREWELL_S = 1.0
+"""How long a connection that is closed may take to be gone."""
+
+
+class Delivery(Response):
+    """An ASGI response that speaks."""
+
+    def __init__(self, synthesis: Synthesis, plan: SpeechPlan, caller: Caller) -> None:
+        super().__init__()
+        self._synthesis = synthesis
+        self._plan = plan
+        self._caller = caller
+        self._packets = Events(plan) if plan.sse else Bytes(plan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Speak until it is said or the client has left.
+
+        Raises `ModelManagerError` if nothing was sent yet.
+        """
+        outlet = _Outlet(send, self._synthesis.patience)
+        speaking = asyncio.create_task(self._speak(outlet, _peer(scope)), name="greenroom-http")
+        leaving = asyncio.create_task(_left(receive), name="greenroom-http-leaving")
+        try:
+            await asyncio.wait((speaking, leaving), return_when=asyncio.FIRST_COMPLETED)
+            failure = _failure(speaking)
+            if failure is not None and outlet.started:
+                logger.warning(
+                    "request %s failed midway: %s", scope["state"]["request_id"], failure
+                )
+                await _end_connection(scope, leaving, at_once=isinstance(failure, StalledError))
+                failure = None
+        finally:
+            speaking.cancel()
+            leaving.cancel()
+            await asyncio.wait((speaking, leaving))
+            del speaking, leaving  # a task keeps its error, and that the frames it went through
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            del failure
+
+    async def _speak(self, outlet: _Outlet, peer: str) -> None:
+        plan, synthesis = self._plan, self._synthesis
+        owner = f"http call of {self._caller.name or peer}"
+        with self._caller.allowance.stream():
+            async with synthesis.once(plan.voice, plan.text, owner=owner) as speech:
+                self._keep_alive()
+                try:
+                    await self._send(speech, outlet)
+                except ModelManagerError as error:
+                    last = self._packets.failure(error) if outlet.started else None
+                    if last is None or isinstance(error, StalledError):
+                        raise
+                    await outlet.finish(last)
+
+    def _keep_alive(self) -> None:
+        if self._plan.keep_alive is not None:
+            with contextlib.suppress(ModelNotResidentError):  # it leaves after this speech anyway
+                self._synthesis.manager.keep_alive(self._plan.voice.model_id, self._plan.keep_alive)
+
+    async def _send(self, speech: Speech, outlet: _Outlet) -> None:
+        plan = self._plan
+        async with contextlib.aclosing(_encoded(speech, plan)) as pieces:
+            async for audio in pieces:
+                if not outlet.started:
+                    await outlet.start(self._first_headers())
+                if audio:
+                    await outlet.write(self._packets.of(audio))
+        await outlet.finish(self._packets.end(speech.timing.audio_s))
+
+    def _first_headers(self) -> dict[str, str]:
+        made, rate = self._plan.format, self._plan.voice.sample_rate
+        headers = {
+            "content-type": self._packets.media_type,
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            "x-sample-rate": str(rate),
+            "x-channels": "1",
+        }
+        return {**headers, "x-sample-width": "2"} if made.is_raw else headers
+
+
+class _Outlet:
+    """The way to the client, which has to read within `patience` seconds."""
+
+    def __init__(self, send: Send, patience: float) -> None:
+        self.started = False
+        self._send_message = send
+        self._patience = patience
+
+    async def start(self, headers: dict[str, str]) -> None:
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+
+    async def write(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def finish(self, body: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _send(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._send_message(message)
+        except TimeoutError:
+            raise StalledError(
+                f"no audio was taken for {self._patience:g} s; read faster, or end the request."
+            ) from None
+
+
+async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, None]:
+    """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet."""
+    made = plan.format
+    run = _at_once if made.is_raw else _in_thread
+    encoder = await run(functools.partial(encoder_for, made, plan.voice.sample_rate))
+    try:
+        async for frame in speech:
+            pcm = b"".join(each.pcm for each in (frame, *speech.take_ready()))
+            yield await run(functools.partial(encoder.feed, pcm))
+        yield await run(encoder.finish)
+    finally:
+        encoder.close()
+
+
+async def _at_once(step: Callable[[], T]) -> T:
+    return step()
+
+
+async def _in_thread(step: Callable[[], T]) -> T:
+    """Run a step off the event loop, to its end even when cancelled: an encoder is not shared."""
+    call = asyncio.ensure_future(asyncio.to_thread(step))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        raise
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has left, or has its answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end_connection(scope: Scope, leaving: asyncio.Task[None], *, at_once: bool) -> None:
+    """End the connection without ending the answer, so that the client knows that it is cut off.
+
+    What was sent before is still delivered, unless `at_once`.
+    """
+    transport: asyncio.Transport | None = scope.get("extensions", {}).get(CONNECTION)
+    if transport is None:
+        return
+    if not at_once:
+        transport.close()
+        await asyncio.wait([leaving], timeout=_FAREWELL_S)
+    transport.abort()
+    await asyncio.wait([leaving], timeout=_FAREWELL_S)
+
+
+def _failure(speaking: asyncio.Task[None]) -> BaseException | None:
+    return speaking.exception() if speaking.done() and not speaking.cancelled() else None
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return f"{client[0]}:{client[1]}" if client else "a local client"

@@ -1,0 +1,63 @@
+"""From the names that callers of OpenAI's API send to a model of the catalog."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+from greenroom.catalog import Catalog
+from greenroom.errors import ModelNotFoundError
+from greenroom.worker.http.errors import FieldError
+
+
+class UnknownModelError(ModelNotFoundError):
+    """The `model` of a request is neither in the catalog nor an alias."""
+
+    param = "model"
+
+
+class Names:
+    """The catalog and the configuration's aliases, under one roof."""
+
+    def __init__(self, catalog: Catalog, aliases: Mapping[str, str | None], default: str) -> None:
+        self._catalog = catalog
+        self._aliases = aliases
+        self._default = default
+
+    def model_id(self, model: str, voice: str) -> str:
+        """Return whom a request means that names a `model` and a `voice`.
+
+        A name of the catalog goes before an alias, and of two such names the voice: it is what the
+        caller wants to hear. An alias that stands for no model leaves the choice to the other name,
+        and two of them mean the default. Raises `ModelNotFoundError` for the model and `FieldError`
+        for the voice, with names that look like it.
+        """
+        by_model = self.meant_by(model)
+        if voice in self._catalog:
+            return self._catalog.get(voice).model_id
+        if voice not in self._aliases:
+            raise FieldError(
+                "voice",
+                f"voice {voice[:80]!r} is not known; {self._fix(voice)}",
+                code="voice_not_found",
+            )
+        if model in self._catalog:
+            return self._catalog.get(model).model_id
+        by_voice = self._aliases[voice]
+        return by_model if by_voice is None else self._catalog.get(by_voice).model_id
+
+    def meant_by(self, name: str) -> str:
+        """Return the model that a name means by itself; raises `ModelNotFoundError`."""
+        if name in self._catalog:
+            return self._catalog.get(name).model_id
+        if name not in self._aliases:
+            raise UnknownModelError(name, self._near(name))
+        return self._catalog.get(self._aliases[name] or self._default).model_id
+
+    def _near(self, name: str) -> tuple[str, ...]:
+        near = self._catalog.near(name)
+        return near or tuple(difflib.get_close_matches(name[:80], self._aliases, n=3))
+
+    def _fix(self, name: str) -> str:
+        near = self._near(name)
+        return f"did you mean {', '.join(near)}?" if near else "GET /v1/audio/voices lists them."

@@ -1,0 +1,132 @@
+"""What clients send, as OpenAI defines it, and what is taken from it.
+
+Unknown fields are ignored: clients merge settings of their users into the request. `null` is as
+good as absent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from greenroom.audio.encoding import FORMATS, Format
+from greenroom.catalog import Catalog
+from greenroom.errors import InvalidInputError
+from greenroom.worker.http.durations import seconds_of
+from greenroom.worker.http.errors import FieldError
+from greenroom.worker.http.naming import Names
+from greenroom.worker.intake import checked
+from greenroom.worker.synthesis import Synthesis
+from greenroom.worker.voice import Voice
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class VoiceId(BaseModel):
+    """A voice as an object, which OpenAI has for voices of one's own."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: Name
+
+
+class SpeechRequest(BaseModel):
+    """The body of `POST /v1/audio/speech`."""
+
+    model_config = ConfigDict(strict=True, title="CreateSpeechRequest")
+
+    model: Name
+    input: str = Field(description="What to say.")
+    voice: Name | VoiceId
+    instructions: str | None = Field(None, description="Accepted; no engine here follows it.")
+    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = "mp3"
+    speed: float | None = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
+    stream_format: Literal["audio", "sse"] | None = "audio"
+    sample_rate: int | None = Field(None, ge=8_000, le=192_000, description="Hz; an extension.")
+    keep_alive: str | float | None = Field(
+        None,
+        description="How long the model may be idle from now on: seconds, or a duration such as "
+        '"5m"; 0 not at all, negative for ever. An extension, as Ollama has it.',
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPlan:
+    """A request that can be fulfilled, as far as that can be known before a model is loaded."""
+
+    text: str
+    voice: Voice
+    format: Format
+    sse: bool
+    keep_alive: float | None
+    """Seconds; negative is for ever."""
+
+
+class SpeechPlanner:
+    """Checks requests against the catalog, the aliases and the limits."""
+
+    def __init__(self, synthesis: Synthesis, names: Names) -> None:
+        self._synthesis = synthesis
+        self._names = names
+        self._catalog: Catalog = synthesis.manager.catalog
+
+    def plan(self, body: bytes) -> SpeechPlan:
+        """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
+        asked = parsed(body)
+        voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
+        model_id = self._names.model_id(asked.model, voice)
+        made = FORMATS[asked.response_format or "mp3"]
+        keep = asked.keep_alive
+        try:
+            checked(asked.input, limit=self._synthesis.settings.max_text_chars, patience=0)
+        except InvalidInputError as error:
+            raise FieldError("input", str(error)) from None
+        return SpeechPlan(
+            asked.input,
+            self._voice(model_id, asked.speed or 1.0, _rate(made, asked.sample_rate)),
+            made,
+            asked.stream_format == "sse",
+            None if keep is None else seconds_of(keep),
+        )
+
+    def _voice(self, model_id: str, speed: float, rate: int) -> Voice:
+        """Return the voice; a speed of 1 is the model's own, whatever that is configured to be."""
+        if speed == 1.0:
+            return self._synthesis.voices.choose(model_id, None, rate)
+        own = float(self._catalog.get(model_id).options.get("speed", 1.0))
+        try:
+            return self._synthesis.voices.choose(model_id, {"speed": f"{own * speed:g}"}, rate)
+        except InvalidInputError as error:
+            raise FieldError("speed", str(error)) from None
+
+
+def parsed(body: bytes) -> SpeechRequest:
+    """Return the request; raises `FieldError` for the first field that cannot be."""
+    try:
+        return SpeechRequest.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    raise _field_error(found)
+
+
+def _field_error(found: Any) -> FieldError:
+    kind, place = found["type"], found["loc"]
+    if kind == "json_invalid":
+        return FieldError(None, f"the body is not JSON: {found['msg']}.", code="invalid_json")
+    if not place:
+        return FieldError(None, "the body must be a JSON object.", code="invalid_json")
+    param = str(place[0])
+    if kind == "missing" and len(place) == 1:
+        return FieldError(param, f"{param} is missing; add it.", code="missing_required_parameter")
+    if param == "voice":
+        return FieldError(param, 'voice must be a name, or an object such as {"id": "name"}.')
+    return FieldError(param, f"{param}: {found['msg'].replace('Input should', 'must', 1)}.")
+
+
+def _rate(made: Format, asked: int | None) -> int:
+    try:
+        return made.rate(asked)
+    except InvalidInputError as error:
+        raise FieldError("sample_rate", str(error)) from None

@@ -1,0 +1,49 @@
+"""`POST /v1/audio/speech`, as OpenAI defines it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from greenroom.audio.encoding import FORMATS
+from greenroom.worker.http.body import read_body
+from greenroom.worker.http.delivery import Delivery
+from greenroom.worker.http.naming import Names
+from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
+from greenroom.worker.synthesis import Synthesis
+
+_BODY_LIMIT_S = 30.0
+"""How long a request's body may take at most, however patient the worker is."""
+
+_AUDIO = {"schema": {"type": "string", "format": "binary"}}
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The audio as it is made, or events with it.",
+        "content": {
+            **{made.media_type: _AUDIO for made in FORMATS.values()},
+            "text/event-stream": {"schema": {"type": "string"}},
+        },
+    }
+}
+
+
+def router(synthesis: Synthesis, names: Names) -> APIRouter:
+    """Return the route; it reads the body itself, after the caller was recognised."""
+    made = APIRouter(tags=["speech"])
+    planner = SpeechPlanner(synthesis, names)
+    patience = min(synthesis.patience, _BODY_LIMIT_S)
+    schema = {"application/json": {"schema": SpeechRequest.model_json_schema()}}
+
+    @made.post(
+        "/v1/audio/speech",
+        response_class=Response,
+        responses=_ANSWER,
+        openapi_extra={"requestBody": {"required": True, "content": schema}},
+    )
+    async def create_speech(request: Request) -> Delivery:
+        """Say a text: audio in the asked format, sent as it is made."""
+        body = await read_body(request, patience=patience)
+        return Delivery(synthesis, planner.plan(body), request.state.caller)
+
+    return made
