@@ -66,6 +66,7 @@ class Worker:
         """Where it listens; with the real port once it does."""
         self._health = Health(manager, self.synthesis.readiness, SERVICE_NAME)
         self._server: grpc.aio.Server | None = None
+        self._timing: asyncio.Task[None] | None = None
         self._http = _http_server(config, self.synthesis)
 
     @classmethod
@@ -101,6 +102,7 @@ class Worker:
                 self.address,
             )
         await self._health.begin()
+        self._timing = asyncio.create_task(self.synthesis.metrics.manager.follow())
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)
@@ -119,6 +121,8 @@ class Worker:
         await self._health.drain()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
+        if self._timing is not None:
+            self._timing.cancel()
         endings: list[Coroutine[Any, Any, None]] = []
         if self._server is not None:
             endings.append(self._server.stop(_GRACE_S))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from greenroom.worker.http import speech, voices
+from greenroom.worker.http import events, health, lifecycle, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
 from greenroom.worker.http.errors import add_error_handlers
@@ -46,4 +46,14 @@ def create_app(synthesis: Synthesis) -> FastAPI:
     add_error_handlers(app)
     app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
+    _add_watching(app, synthesis, access)
     return app
+
+
+def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access) -> None:
+    """Add what operators use: a look needs a key, a change one with the role `admin`."""
+    reading, changing = access.speaking, access.administering
+    app.include_router(health.router(synthesis, reading=reading))
+    app.include_router(lifecycle.router(synthesis, reading=reading, changing=changing))
+    app.include_router(repository.router(synthesis, reading=reading, changing=changing))
+    app.include_router(events.router(synthesis, reading=reading))

@@ -1,0 +1,156 @@
+"""What happens and why, over HTTP: explanations, the journal, and both live as events.
+
+A follower gets the journal's latest entries, then every new one (`journal`) and the state of the
+whole worker whenever it changes (`state`), until the worker ends (`end`). One that reads too slowly
+loses the oldest entries and is told how many (`lost`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from greenroom.errors import WorkerBusyError
+from greenroom.journal import Event, Subscription
+from greenroom.worker.http import pictures
+from greenroom.worker.synthesis import Synthesis
+
+MAX_FOLLOWERS = 64
+"""At once; one more is refused."""
+
+_SOON_S = 0.2
+"""At most this often a new state is told."""
+
+_PERIOD_S = 1.0
+"""Hits and releases make no event, so this is how soon a change of references shows."""
+
+_SILENCE_S = 15.0
+"""After so long a comment is sent, so that proxies and browsers see a live connection."""
+
+_RETRY_S = 10.0
+_LONGEST = 2_000
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
+    """Return the routes; `reading` says who may look."""
+    manager = synthesis.manager
+    routes = APIRouter(prefix="/api", tags=["journal"], dependencies=list(reading))
+    followers = Followers(synthesis)
+
+    @routes.get("/explain/{model:path}")
+    async def explain(model: str) -> dict[str, Any]:
+        """Answer why a model is or is not in memory, who holds it, what happened to it."""
+        return pictures.explanation(manager.explain(model))
+
+    @routes.get("/journal")
+    async def journal(
+        model: str | None = None, limit: Annotated[int, Query(ge=1, le=_LONGEST)] = 200
+    ) -> dict[str, Any]:
+        """Answer the latest events, oldest first, of one model or of all."""
+        model_id = None if model is None else manager.catalog.get(model).model_id
+        found = manager.journal.events(model_id)[-limit:]
+        return {"events": [pictures.event(each) for each in found]}
+
+    @routes.get("/events", response_class=StreamingResponse)
+    async def events(
+        history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
+    ) -> StreamingResponse:
+        """Answer server-sent events: the last `history` entries, then what happens."""
+        return StreamingResponse(
+            followers.follow(history), media_type="text/event-stream", headers=_HEADERS
+        )
+
+    return routes
+
+
+class Followers:
+    """Those who watch the worker live, bounded in number."""
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
+        self._count = 0
+
+    def follow(self, history: int) -> AsyncIterator[bytes]:
+        """Return what one follower gets; raises `WorkerBusyError` when there are too many."""
+        if self._count >= MAX_FOLLOWERS:
+            raise WorkerBusyError(f"{self._count} follow the events already", _RETRY_S)
+        return self._follow(history)
+
+    async def _follow(self, history: int) -> AsyncIterator[bytes]:
+        journal = self._synthesis.manager.journal
+        events = journal.subscribe()  # in one step with the past, so that nothing falls between
+        past = journal.events()[-history:] if history else ()
+        self._count += 1
+        try:
+            for each in past:
+                yield _message("journal", pictures.event(each))
+            async for piece in _Feed(self._synthesis, events):
+                yield piece
+        finally:
+            self._count -= 1
+            await events.aclose()
+
+
+class _Feed:
+    """Everything that one follower is told after the past."""
+
+    def __init__(self, synthesis: Synthesis, events: Subscription) -> None:
+        self._synthesis = synthesis
+        self._events = events
+        self._clock = asyncio.get_running_loop().time
+        self._told: Any = None
+        self._looked_at = -math.inf
+        self._news = False
+        """Whether something happened since the last look at the state."""
+        self._lost = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        said_at = self._clock()
+        ended = False
+        while not ended:
+            pieces = self._state()
+            try:
+                async with asyncio.timeout(_SOON_S if self._news else _PERIOD_S):
+                    pieces += self._event(await anext(self._events)) if not pieces else []
+            except StopAsyncIteration:
+                pieces = [*self._state(now=True), _message("end", {})]
+                ended = True
+            except TimeoutError:
+                if self._clock() - said_at >= _SILENCE_S:
+                    pieces = [format_sse_event(comment="still here")]
+            for piece in pieces:
+                said_at = self._clock()
+                yield piece
+
+    def _event(self, found: Event) -> list[bytes]:
+        self._news = True
+        pieces = [_message("journal", pictures.event(found))]
+        if self._events.lost != self._lost:
+            pieces.append(_message("lost", {"count": self._events.lost - self._lost}))
+            self._lost = self._events.lost
+        return pieces
+
+    def _state(self, *, now: bool = False) -> list[bytes]:
+        """Look at the state, not too often; return it if it is another than was told."""
+        if not now and self._clock() - self._looked_at < _SOON_S:
+            return []
+        self._looked_at, self._news = self._clock(), False
+        picture = pictures.state(self._synthesis)
+        still = pictures.unchanging(picture)
+        if still == self._told:
+            return []
+        self._told = still
+        return [_message("state", picture)]
+
+
+def _message(name: str, content: dict[str, Any]) -> bytes:
+    return format_sse_event(event=name, data_str=json.dumps(content, separators=(",", ":")))

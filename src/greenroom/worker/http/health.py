@@ -1,0 +1,52 @@
+"""What probes and Prometheus ask: is it alive, should it get work, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from greenroom.worker.synthesis import Synthesis
+
+
+def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
+    """Return the routes; `reading` guards the metrics, health is for anybody."""
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/health")
+    async def health() -> dict[str, Any]:
+        """Answer 200 as long as the worker answers at all, and say in the body how it is."""
+        return _told(synthesis)
+
+    @routes.get("/v2/health/live")
+    async def live() -> dict[str, Any]:
+        """Answer 200 as long as the worker answers at all: restart it when it does not."""
+        return {"live": True}
+
+    @routes.get("/v2/health/ready", responses={503: {"description": "Send no work here."}})
+    async def ready() -> JSONResponse:
+        """Answer 200 when work should be sent here, else 503 and why not."""
+        told = _told(synthesis)
+        return JSONResponse(told, 200 if told["ready"] else 503)
+
+    @routes.get("/metrics", response_class=Response, dependencies=list(reading))
+    async def metrics(request: Request) -> Response:
+        """Answer the metrics for Prometheus, as text or as OpenMetrics."""
+        text, kind = await synthesis.metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, media_type=kind)
+
+    return routes
+
+
+def _told(synthesis: Synthesis) -> dict[str, Any]:
+    verdict = synthesis.readiness.verdict()
+    return {
+        "status": "ready" if verdict.ready else "not ready",
+        "ready": verdict.ready,
+        "problems": list(verdict.problems),
+        "oldest_wait_s": round(verdict.oldest_wait_s, 3),
+        "oldest_load_s": round(verdict.oldest_load_s, 3),
+        "hanging": list(verdict.hanging),
+    }

@@ -1,0 +1,162 @@
+"""Models brought in, kept and let go over HTTP: Ollama's verbs, and Greenroom's own."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from greenroom.errors import ModelNotResidentError
+from greenroom.worker.http import pictures
+from greenroom.worker.http.durations import KeepAlive, seconds_of
+from greenroom.worker.http.errors import FieldError
+from greenroom.worker.synthesis import Synthesis
+
+ModelName = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class ModelBody(BaseModel):
+    """Which model; unknown fields are ignored, as clients send theirs everywhere."""
+
+    model: ModelName
+
+
+class LoadBody(ModelBody):
+    """A model to bring into memory, and how long it stays after its last use."""
+
+    keep_alive: KeepAlive = None
+
+
+class KeepBody(ModelBody):
+    """How long a model in memory stays after its last use."""
+
+    keep_alive: str | float
+
+
+class UnloadBody(ModelBody):
+    """A model to let go; without `drain` it is refused (409) while somebody holds it."""
+
+    drain: bool = True
+
+
+class GenerateBody(LoadBody):
+    """Ollama's way to load (no prompt) and to unload (no prompt, `keep_alive` 0)."""
+
+    prompt: str = ""
+
+
+def router(
+    synthesis: Synthesis, *, reading: Sequence[Any] = (), changing: Sequence[Any] = ()
+) -> APIRouter:
+    """Return the routes; the two lists of dependencies say who may look and who may change."""
+    routes = APIRouter(prefix="/api", tags=["lifecycle"])
+    _add_looking(routes, synthesis, list(reading))
+    _add_changing(routes, synthesis, list(changing))
+    return routes
+
+
+def _add_looking(routes: APIRouter, synthesis: Synthesis, reading: list[Any]) -> None:
+    manager = synthesis.manager
+
+    @routes.get("/version")
+    async def version() -> dict[str, str]:
+        """Answer the version of Greenroom."""
+        return {"version": synthesis.version}
+
+    @routes.get("/ps", dependencies=reading)
+    async def ps() -> dict[str, Any]:
+        """Answer every model that is loading, in memory or leaving, and the limits."""
+        return pictures.state(synthesis)
+
+    @routes.get("/tags", dependencies=reading)
+    async def tags() -> dict[str, Any]:
+        """Answer every model that could be loaded."""
+        default = synthesis.voices.default_model_id
+        specs = manager.list_catalog()
+        return {"models": [pictures.catalog_entry(s, default=s.model_id == default) for s in specs]}
+
+
+def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
+    manager = synthesis.manager
+
+    @routes.post("/load", dependencies=changing)
+    async def load(body: LoadBody, request: Request) -> dict[str, Any]:
+        """Bring a model into memory and keep no reference to it."""
+        return await _load(synthesis, body, request)
+
+    @routes.post("/unload", dependencies=changing)
+    async def unload(body: UnloadBody) -> dict[str, Any]:
+        """Let a model go, once its holders are done; one that is not there is no error."""
+        return await _unload(synthesis, body.model, drain=body.drain)
+
+    @routes.post("/pin", dependencies=changing)
+    async def pin(body: ModelBody) -> dict[str, Any]:
+        """Exempt a model from eviction and expiry, now or whenever it is loaded."""
+        manager.pin(body.model)
+        return _now(synthesis, body.model)
+
+    @routes.post("/unpin", dependencies=changing)
+    async def unpin(body: ModelBody) -> dict[str, Any]:
+        """End the exemption."""
+        manager.unpin(body.model)
+        return _now(synthesis, body.model)
+
+    @routes.post("/keep-alive", dependencies=changing)
+    async def keep_alive(body: KeepBody) -> dict[str, Any]:
+        """Say how long a model in memory stays after its last use, until it leaves."""
+        manager.keep_alive(body.model, seconds_of(body.keep_alive))
+        return _now(synthesis, body.model)
+
+    @routes.post("/generate", dependencies=changing)
+    async def generate(body: GenerateBody, request: Request) -> dict[str, Any]:
+        """Load a model, or with `keep_alive` 0 unload it, as Ollama's clients do."""
+        if body.prompt:
+            raise FieldError(
+                "prompt", "this worker speaks; send text to /v1/audio/speech, and no prompt here."
+            )
+        leave = body.keep_alive is not None and seconds_of(body.keep_alive) == 0
+        if leave:
+            await _unload(synthesis, body.model, drain=True)
+        else:
+            await _load(synthesis, body, request)
+        return {
+            "model": body.model,
+            "created_at": pictures.iso(time.time()),
+            "response": "",
+            "done": True,
+            "done_reason": "unload" if leave else "load",
+        }
+
+
+async def _load(synthesis: Synthesis, body: LoadBody, request: Request) -> dict[str, Any]:
+    kept = None if body.keep_alive is None else seconds_of(body.keep_alive)
+    await synthesis.load_model(body.model, owner=asker(request))
+    if kept is not None:
+        synthesis.manager.keep_alive(body.model, kept)
+    return _now(synthesis, body.model)
+
+
+async def _unload(synthesis: Synthesis, model: str, *, drain: bool) -> dict[str, Any]:
+    with contextlib.suppress(ModelNotResidentError):
+        await synthesis.manager.unload(model, drain=drain)
+    return _now(synthesis, model)
+
+
+def _now(synthesis: Synthesis, model: str) -> dict[str, Any]:
+    """Return the model as it is now; the state is `null` when it is not in memory."""
+    model_id = synthesis.manager.catalog.get(model).model_id
+    residents = synthesis.manager.list_resident()
+    found = next((pictures.resident(r) for r in residents if r.model_id == model_id), None)
+    return found or {"name": model_id, "model": model_id, "state": None}
+
+
+def asker(request: Request) -> str:
+    """Return who asks, as owners of references are shown."""
+    caller = getattr(request.state, "caller", None)
+    name = caller.name if caller is not None and caller.name else "somebody"
+    where = f" at {request.client.host}:{request.client.port}" if request.client else ""
+    return f"{request.method} {request.url.path} of {name}{where}"

@@ -1,0 +1,123 @@
+"""Residents, events and explanations as JSON; sizes are bytes, times seconds or ISO 8601."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from greenroom.devices import CPU
+from greenroom.journal import Event
+from greenroom.memory import MIB
+from greenroom.speech import ModelSpec
+from greenroom.statistics import Explanation, ResidentStatistics
+from greenroom.worker.synthesis import Synthesis
+
+
+def resident(found: ResidentStatistics) -> dict[str, Any]:
+    """Return one resident as Ollama's `ps` shows a model, with what only Greenroom knows."""
+    footprint, mapped = round(found.footprint_mb * MIB), round(found.mapped_mb * MIB)
+    expires = None if found.expires_in_s is None else time.time() + found.expires_in_s
+    return {
+        "name": found.model_id,
+        "model": found.model_id,
+        "size": footprint + mapped,
+        "size_vram": 0 if found.device == CPU else footprint,
+        "digest": "",
+        "details": {"family": "text-to-speech", "format": ""},
+        "expires_at": None if expires is None else iso(expires),
+        "state": str(found.state),
+        "references": found.refcount,
+        "owners": list(found.owners),
+        "streams": found.streams,
+        "pinned": found.pinned,
+        "age_s": round(found.age_s, 3),
+        "idle_s": round(found.idle_s, 3),
+        "expires_in_s": None if found.expires_in_s is None else round(found.expires_in_s, 3),
+        "footprint": footprint,
+        "mapped": mapped,
+        "device": found.device,
+        "load_s": round(found.load_s, 4),
+        "warmup_s": round(found.warmup_s, 4),
+    }
+
+
+def state(synthesis: Synthesis) -> dict[str, Any]:
+    """Return what is in memory now and how the worker is."""
+    found = synthesis.manager.statistics()
+    verdict = synthesis.readiness.verdict()
+    return {
+        "models": [resident(each) for each in found.residents],
+        "resident_cap": found.resident_cap,
+        "footprint": {
+            device: round(sum(r.footprint_mb for r in found.residents if r.device == device) * MIB)
+            for device in found.budget_mb
+        },
+        "budget": {device: round(size * MIB) for device, size in found.budget_mb.items()},
+        "waiting": found.waiting,
+        "oldest_wait_s": round(verdict.oldest_wait_s, 3),
+        "oldest_load_s": round(verdict.oldest_load_s, 3),
+        "ready": verdict.ready,
+        "problems": list(verdict.problems),
+    }
+
+
+def unchanging(picture: dict[str, Any]) -> Any:
+    """Return of a `state` what does not change by the mere passing of time, for comparing."""
+    passing = ("age_s", "idle_s", "expires_in_s", "expires_at")
+    models = []
+    for each in picture["models"]:
+        still = {key: value for key, value in each.items() if key not in passing}
+        left = each["expires_in_s"]
+        models.append((still, left is None, each["idle_s"] == 0))
+    rest = {
+        k: v for k, v in picture.items() if k not in ("models", "oldest_wait_s", "oldest_load_s")
+    }
+    return models, rest
+
+
+def catalog_entry(spec: ModelSpec, *, default: bool) -> dict[str, Any]:
+    """Return a model of the catalog as Ollama's `tags` shows one."""
+    adapter = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
+    return {
+        "name": spec.model_id,
+        "model": spec.model_id,
+        "digest": "",
+        "details": {"family": adapter, "families": [adapter], "format": ""},
+        "device": spec.device,
+        "languages": list(spec.languages),
+        "tags": list(spec.tags),
+        "aliases": list(spec.aliases),
+        "default": default,
+    }
+
+
+def event(found: Event) -> dict[str, Any]:
+    """Return one entry of the journal."""
+    return {
+        "kind": str(found.kind),
+        "model": found.model_id,
+        "reason": found.reason,
+        "time": round(found.wall, 3),
+        "owner": found.owner,
+        "took_s": found.took_s,
+    }
+
+
+def explanation(found: Explanation) -> dict[str, Any]:
+    """Return why a model is or is not in memory."""
+    return {
+        "model": found.model_id,
+        "summary": found.summary,
+        "text": str(found),
+        "resident": None if found.resident is None else resident(found.resident),
+        "holders": [{"owner": owner, "held_s": round(held, 3)} for owner, held in found.holders],
+        "history": [event(each) for each in found.history],
+        "memory": None if found.memory is None else asdict(found.memory),
+    }
+
+
+def iso(wall: float) -> str:
+    """Return a moment, in seconds since the epoch, as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
