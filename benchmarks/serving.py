@@ -51,6 +51,7 @@ async def worker(default: Path, **manager: int | bool) -> AsyncIterator[Ask]:
     address = f"127.0.0.1:{_free_port()}"
     settings = {
         "worker.listen": address,
+        "worker.http_listen": "127.0.0.1:0",
         "voices.directories": f"[{folder()}]",
         "voices.packages": "[]",
         "model_manager.default_model_id": default.stem,

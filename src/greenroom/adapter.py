@@ -29,6 +29,14 @@ class TTSAdapter(ABC):
     sample_rate: int
     """Hz of the chunks; an attribute or a property, right once `load` has returned."""
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a sentence may begin, now, while the one before it is spoken.
+
+        For engines that leave cores idle, and that any number of threads may be inside.
+        """
+        return False
+
     _host: Host | None = None
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -74,7 +74,7 @@ class ModelUse:
     def __init__(self, host: ModelHost, speaker: Speaker) -> None:
         self._host = host
         self._speaker: Speaker | None = speaker
-        self._overdue: asyncio.Future[object] | None = None
+        self._overdue: list[asyncio.Future[object]] = []
 
     async def run(self, step: Callable[[], T]) -> T:
         """Run `step` in a thread, when the model and a thread are free; see `stream.Use`."""
@@ -83,7 +83,7 @@ class ModelUse:
             async with self._turn():
                 return await host.lane.run(step, limit=host.limit)
         except OverdueError as late:
-            self._overdue = late.call
+            self._overdue.append(late.call)
             host.written_off(late.call)
             raise SynthesisError(
                 f"model {host.model_id!r} made no audio within {host.limit:g} s."
@@ -113,11 +113,18 @@ class ModelUse:
             turns.release()
 
     def close(self) -> None:
-        """Count one stream fewer, now or when its overdue thread has left the model."""
+        """Count one stream fewer, now or when its overdue threads have left the model."""
         speaker, self._speaker = self._speaker, None  # no cycle keeps an unloaded model alive
         if speaker is not None:
             self._host.speakers.discard(speaker)
-        if self._overdue is None or self._overdue.done():
+        hanging = [call for call in self._overdue if not call.done()]
+        if not hanging:
             self._host.closed()
-        else:
-            self._overdue.add_done_callback(lambda _: self._host.closed())
+
+        def left(call: asyncio.Future[object]) -> None:
+            hanging.remove(call)
+            if not hanging:
+                self._host.closed()
+
+        for call in list(hanging):
+            call.add_done_callback(left)

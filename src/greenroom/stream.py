@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from greenroom import text as texts
 from greenroom.audio import Framer
 from greenroom.errors import InvalidInputError, ModelManagerError, SynthesisError
-from greenroom.speech import AudioChunk, AudioFrame
+from greenroom.sentence import Ahead, Sentence, Voice
+from greenroom.speech import AudioFrame
 
 T = TypeVar("T")
 
@@ -52,17 +52,6 @@ class Speaker(Protocol):
 
     def stop(self) -> None:
         """End the stream: no more frames, no more synthesis after the present chunk."""
-
-
-class Voice(Protocol):
-    """What a stream needs of an adapter."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz of the chunks."""
-
-    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
-        """Speak one sentence."""
 
 
 class SpeechStream:
@@ -254,13 +243,16 @@ class _Speaker:
 
     async def _speak_sentences(self) -> None:
         found = texts.sentences(self._text)
+        ahead = Ahead(found, self._sentence, self._use.run)
         heard = False
-        spoken = False
+        present = await ahead.take()
+        spoken = present is not None
         try:
-            async for sentence in found:
-                spoken = True
-                heard = await self._speak_one(sentence) or heard
+            while present is not None:
+                heard = await self._speak_one(present, ahead) or heard
+                present = await ahead.take()
         finally:
+            await ahead.close()
             await _close(found)
             if not isinstance(self._text, str):
                 await _close(self._text)
@@ -270,78 +262,30 @@ class _Speaker:
             raise SynthesisError("the engine made no audio for this text.")
         self._keep(await self._use.run(self._framer.finish))
 
-    async def _speak_one(self, sentence: str) -> bool:
+    def _sentence(self, text: str) -> Sentence:
+        return Sentence(self._voice, text, self._options, self._framer)
+
+    async def _speak_one(self, sentence: Sentence, ahead: Ahead) -> bool:
         """Speak one sentence; return whether there was any audio."""
-        chunks = _Chunks(self._voice, sentence, self._options, self._framer)
         heard = False
         try:
-            while (frames := await self._use.run(chunks.next_frames)) is not None:
+            while (frames := await self._use.run(sentence.next_frames)) is not None:
                 heard = True
                 self._keep(frames)
+                if isinstance(self._text, str) and self._voice.looks_ahead:
+                    ahead.begin()
                 while len(self._frames) > _LOOKAHEAD_FRAMES:
                     self._taken.clear()
                     await self._taken.wait()
         finally:
-            self.engine_s += chunks.engine_s
-            if chunks.open and not chunks.inside:
-                await self._use.run(chunks.close)
+            self.engine_s += sentence.engine_s
+            await sentence.leave(self._use.run)
         return heard
 
     def _keep(self, frames: list[AudioFrame]) -> None:
         if self.phase == "speaking" and frames:
             self._frames.extend(frames)
             self._news.set()
-
-
-class _Chunks:
-    """One sentence's chunks; every call runs in a thread, one at a time."""
-
-    def __init__(
-        self, voice: Voice, sentence: str, options: Mapping[str, Any], framer: Framer
-    ) -> None:
-        self._voice = voice
-        self._sentence = sentence
-        self._options = options
-        self._framer = framer
-        self._iterator: Iterator[AudioChunk] | None = None
-        self.open = False
-        """Whether the engine's generator has begun and not ended."""
-        self.inside = False
-        """Whether a thread is in the engine now, perhaps one that was written off."""
-        self.engine_s = 0.0
-        """Seconds that threads were in the engine."""
-
-    def next_frames(self) -> list[AudioFrame] | None:
-        """Return the frames of the next chunk, or `None` at the end of the sentence."""
-        self.inside = True
-        began = time.perf_counter()
-        try:
-            return self._next_frames()
-        finally:
-            self.engine_s += time.perf_counter() - began
-            self.inside = False
-
-    def _next_frames(self) -> list[AudioFrame] | None:
-        if self._iterator is None:
-            self.open = True
-            self._iterator = iter(self._voice.synthesize(self._sentence, self._options))
-        chunk = next(self._iterator, None)
-        if chunk is None:
-            self.open = False
-            return None
-        if chunk.sample_rate != self._framer.source_rate:
-            raise SynthesisError(
-                f"the engine made audio at {chunk.sample_rate} Hz, "
-                f"but the model speaks at {self._framer.source_rate} Hz."
-            )
-        return self._framer.feed(chunk.samples)
-
-    def close(self) -> None:
-        """Let the engine's generator run its `finally`."""
-        self.open = False
-        close = getattr(self._iterator, "close", None)
-        if close is not None:
-            close()
 
 
 async def _close(iterator: AsyncIterator[str] | AsyncIterable[str]) -> None:

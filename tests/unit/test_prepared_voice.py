@@ -365,4 +365,4 @@ def test_the_crew_shares_its_cores_among_those_who_speak() -> None:
             assert share() == 1
         assert share() == 4
     assert crew._speakers == 0
-    assert CREW._cores >= 1
+    assert CREW.cores >= 1

@@ -20,21 +20,26 @@ class Crew:
     """
 
     def __init__(self, cores: int) -> None:
-        self._cores = cores
+        self.cores = cores
         self._speakers = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="greenroom-decode")
 
     @contextlib.contextmanager
     def speaking(self) -> Iterator[Callable[[], int]]:
-        """Count as a speaker; yields how many pieces it may have under way, now."""
+        """Count as a speaker who works now; yields how many pieces it may have under way."""
         with self._lock:
             self._speakers += 1
         try:
-            yield lambda: max(1, self._cores // self._speakers)
+            yield lambda: max(1, self.cores // self._speakers)
         finally:
             with self._lock:
                 self._speakers -= 1
+
+    @property
+    def has_room(self) -> bool:
+        """Whether fewer than all cores have a speaker."""
+        return self._speakers < self.cores
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
         """Have a thread of the crew do it."""

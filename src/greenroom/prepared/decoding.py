@@ -47,36 +47,42 @@ class Decoding:
             self._frames = GivenFrames(edges[decoders[0].recipe.timed[0]])
         else:
             self._frames = Frames(flow, edges, shrink=shrink)
+        self._todo = windows(self._frames.count, 0, 0)
+        self._ahead: deque[Future[Samples]] = deque()
 
     def pieces(self) -> Iterator[Samples]:
         """Yield the pieces in order; several are worked on at once while cores are idle."""
-        todo = windows(self._frames.count, 0, 0)
-        ahead: deque[Future[Samples]] = deque()
+        try:
+            samples = self._first_piece()
+            while samples is not None:
+                yield samples
+                samples = self._next_piece()
+        finally:
+            _give_up(self._ahead)
 
-        def run_ahead(most: int) -> None:
-            while len(ahead) < most and (window := next(todo, None)):
-                ahead.append(CREW.submit(self._decode, window))
-
+    def _first_piece(self) -> Samples | None:
+        first = next(self._todo, None)
+        if first is None:
+            return None
         with CREW.speaking() as share:
-            try:
-                first = next(todo, None)
-                if first is None:
-                    return
-                self._frames.begin(self._parts(first)[0].last, share())
-                run_ahead(share() - 1)
-                yield self._decode(first)
-                while True:
-                    run_ahead(share() if share() > 1 else 0)
-                    if ahead:
-                        samples = ahead.popleft().result()
-                        run_ahead(share())
-                        yield samples
-                    elif window := next(todo, None):
-                        yield self._decode(window)
-                    else:
-                        return
-            finally:
-                _give_up(ahead)
+            self._frames.begin(self._parts(first)[0].last, CREW.cores)
+            self._run_ahead(share() - 1)
+            return self._decode(first)
+
+    def _next_piece(self) -> Samples | None:
+        with CREW.speaking() as share:
+            self._run_ahead(share() if share() > 1 else 0)
+            if self._ahead:
+                samples = self._ahead.popleft().result()
+                self._run_ahead(share())
+                return samples
+            window = next(self._todo, None)
+            return None if window is None else self._decode(window)
+
+    def _run_ahead(self, most: int) -> None:
+        """Have others work until `most` pieces are under way."""
+        while len(self._ahead) < most and (window := next(self._todo, None)):
+            self._ahead.append(CREW.submit(self._decode, window))
 
     def _decode(self, window: Window) -> Samples:
         parts = self._parts(window)

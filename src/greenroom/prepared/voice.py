@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from greenroom.prepared.crew import CREW
 from greenroom.prepared.decoding import Decoding, Samples
 from greenroom.prepared.graphs import GRAPHS, Graph
 from greenroom.prepared.recipe import FLOW
@@ -38,6 +39,11 @@ class PreparedVoice:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether there are cores for the next sentence beside all who speak."""
+        return CREW.has_room
 
     def speak(self, feeds: Feeds) -> Generator[Samples, None, None]:
         """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate."""

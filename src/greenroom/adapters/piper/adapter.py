@@ -137,6 +137,11 @@ class PiperTTSAdapter(TTSAdapter):
             if pause:
                 yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
 
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether cores would idle: a prepared voice's text stage leaves all but one alone."""
+        return self._engine is not None and self._engine.looks_ahead
+
     def footprint_bytes(self) -> int | None:
         """Return what the prepared voice was weighed to take; its own file is measured."""
         return self._engine.footprint_bytes if self._engine is not None else None

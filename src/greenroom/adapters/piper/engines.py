@@ -27,6 +27,10 @@ class Engine(Protocol):
     """Speaks sentences. Any number of threads may be inside `speak`."""
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether the next sentence may begin while one is spoken."""
+
+    @property
     def footprint_bytes(self) -> int | None:
         """Anonymous memory, where it is known."""
 
@@ -44,6 +48,7 @@ class Engine(Protocol):
 class OwnSession:
     """The voice's file as it is, in a session of its own; each sentence is one piece."""
 
+    looks_ahead = False
     footprint_bytes: int | None = None
     mapped_bytes: int | None = None
 
