@@ -55,9 +55,8 @@ class Delivery(Response):
             await asyncio.wait((speaking, leaving), return_when=asyncio.FIRST_COMPLETED)
             failure = _failure(speaking)
             if failure is not None and outlet.started:
-                logger.warning(
-                    "request %s failed midway: %s", scope["state"]["request_id"], failure
-                )
+                name = scope["state"]["request_id"]
+                logger.warning("request %s failed midway: %s", name, str(failure))
                 await _end_connection(scope, leaving, at_once=isinstance(failure, StalledError))
                 failure = None
         finally:

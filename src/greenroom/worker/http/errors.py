@@ -94,7 +94,7 @@ def response_to(error: errors.ModelManagerError) -> JSONResponse:
     """Return the whole answer, with when to try again where that is known."""
     answer = answer_to(error)
     if answer.status == 500:
-        logger.error("a request failed: %s", error)
+        logger.error("a request failed: %s", str(error))
     headers = {}
     retry_after: float | None = getattr(error, "retry_after", None)
     if retry_after is not None:
