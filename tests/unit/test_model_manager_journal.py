@@ -283,6 +283,7 @@ async def test_each_event_is_one_log_line_and_a_hit_is_none(
     ]
     assert {r.greenroom_model_id for r in caplog.records} == {"b"}
 
+
 async def test_a_ttl_given_in_memory_is_written_down_once(
     manager: ModelManager, clock: VirtualTimeLoop
 ) -> None:

@@ -21,6 +21,7 @@ from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
 from greenroom.worker.http.errors import add_error_handlers
 from greenroom.worker.http.naming import Names
+from greenroom.worker.http.page import add_page
 from greenroom.worker.http.request_id import RequestIds
 from greenroom.worker.synthesis import Synthesis
 
@@ -57,3 +58,4 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access) -> None:
     app.include_router(lifecycle.router(synthesis, reading=reading, changing=changing))
     app.include_router(repository.router(synthesis, reading=reading, changing=changing))
     app.include_router(events.router(synthesis, reading=reading))
+    add_page(app)
