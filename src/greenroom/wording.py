@@ -18,8 +18,8 @@ _WORDING = {
     "missing": "is missing; add it",
 }
 _SILENT = {"extra_forbidden", "missing"}
-_SECRET = {"key", "api_keys"}
-"""Keys whose value is never shown."""
+_SECRET = {"api_keys"}
+"""Keys under which no value is shown."""
 
 
 def problems(error: ValidationError, known: Collection[str]) -> list[tuple[Place, str]]:
@@ -38,7 +38,7 @@ def _sentence(place: Place, found: Any, known: Collection[str]) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
     kind, value = found["type"], found["input"]
     simple = isinstance(value, str | int | float | bool | None) and kind not in _SILENT
-    simple = simple and (not place or place[-1] not in _SECRET)
+    simple = simple and _SECRET.isdisjoint(place)
     shown = f" (it is {value!r})" if simple else ""
     text = _text(kind, found["msg"], str(place[-1]) if place else "", known)
     return f"{key.removeprefix('.') or '(top)'}: {text}{shown}.".replace("?.", "?")

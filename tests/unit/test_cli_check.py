@@ -183,3 +183,14 @@ def test_problems_as_json(capsys: pytest.CaptureFixture[str], file: Path) -> Non
     file.write_text("worker: {listen: 'unix:/x'}")
     assert main(["config", "check", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["found"]["listens at"] == "unix:/x"
+
+
+def test_http_settings_that_cannot_work_are_told(
+    capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    text = "worker: {http_listen: '0.0.0.0:80', aliases: {nova: piper-en-us-jo-medium}}"
+    open_to_all, alias = checked(capsys, file, text)
+    assert "worker.http_listen" in open_to_all
+    assert "allow_unauthenticated" in open_to_all
+    assert "worker.aliases.nova" in alias
+    assert "did you mean piper-en-us-joe-medium" in alias

@@ -280,3 +280,47 @@ def test_a_package_that_is_absent_or_no_name_is_skipped(package: str) -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().model_manager.ttl_ms = 5  # type: ignore[misc]
+
+
+SECRET = "very-secret-1"
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        f"[{{key: {SECRET}, role: king}}]",
+        f"[{{key: {SECRET} with-spaces}}]",
+        f"[{{key: {SECRET}, max_streams: 0}}]",
+        f"[{{key: [{SECRET}]}}]",
+        f"[{SECRET}]",
+        f"{SECRET}",
+        "[{key: short}]",
+    ],
+)
+def test_no_refusal_shows_a_key(file: Path, keys: str) -> None:
+    told = refused(file, f"worker: {{api_keys: {keys}}}")
+    assert "worker.api_keys" in told
+    assert SECRET not in told
+    assert "short'" not in told
+
+
+def test_keys_come_from_the_environment_and_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GREENROOM_WORKER__API_KEYS", f'[{{key: "{SECRET}", role: admin}}]')
+    settings = load_config().worker
+    (key,) = settings.api_keys
+    assert (key.key.get_secret_value(), key.role) == (SECRET, "admin")
+    assert SECRET not in repr(settings)
+
+
+def test_aliases_are_added_to_those_of_openai(file: Path) -> None:
+    file.write_text("worker: {aliases: {nova: my-voice, house: null}}")
+    aliases = load_config(file).worker.aliases
+    assert (aliases["nova"], aliases["house"], aliases["alloy"]) == ("my-voice", None, None)
+
+
+def test_http_may_be_off(file: Path) -> None:
+    file.write_text("worker: {http_listen: null}")
+    assert load_config(file).worker.http_listen is None
+    assert "must be HOST:PORT" in refused(file, "worker: {http_listen: '8880'}")

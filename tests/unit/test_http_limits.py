@@ -1,0 +1,64 @@
+"""What one key may use: requests refill evenly, streams come back."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from greenroom.errors import WorkerBusyError
+from greenroom.worker.http.limits import Allowance
+
+
+class Clock:
+    """A clock that a test moves; seconds."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_requests_come_in_a_burst_of_a_minute_and_then_at_the_rate() -> None:
+    clock = Clock()
+    allowance = Allowance(requests_per_minute=6, clock=clock)
+    for _ in range(6):
+        allowance.count_request()
+    with pytest.raises(WorkerBusyError, match="6 requests a minute") as refusal:
+        allowance.count_request()
+    assert refusal.value.retry_after == pytest.approx(10)
+    clock.now += 9.5
+    with pytest.raises(WorkerBusyError) as refusal:
+        allowance.count_request()
+    assert refusal.value.retry_after == pytest.approx(0.5)
+    clock.now += 0.5
+    allowance.count_request()
+    with pytest.raises(WorkerBusyError):
+        allowance.count_request()
+
+
+def test_what_was_not_used_is_kept_for_a_minute_only() -> None:
+    clock = Clock()
+    allowance = Allowance(requests_per_minute=2, clock=clock)
+    clock.now += 3_600
+    allowance.count_request()
+    allowance.count_request()
+    with pytest.raises(WorkerBusyError):
+        allowance.count_request()
+
+
+def test_a_stream_gives_its_place_back_however_it_ends() -> None:
+    allowance = Allowance(max_streams=1)
+    for _ in range(3):
+        with contextlib.suppress(ValueError), allowance.stream():
+            with pytest.raises(WorkerBusyError, match="1 streams") as refusal, allowance.stream():
+                pass
+            assert refusal.value.retry_after == 1.0
+            raise ValueError
+
+
+def test_without_limits_everything_is_allowed() -> None:
+    allowance = Allowance()
+    for _ in range(1_000):
+        allowance.count_request()
+        allowance.stream().__enter__()
