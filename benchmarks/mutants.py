@@ -20,7 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS = {
-    "ledger": ("accounts", "agenda", "backoff", "residency", "residents", "room", "waiting"),
+    "ledger": (
+        "accounts",
+        "agenda",
+        "backoff",
+        "books",
+        "residency",
+        "residents",
+        "room",
+        "waiting",
+    ),
     "manager": ("model_manager", "shell"),
 }
 """What is changed; `[tool.mutmut]` names the same files."""

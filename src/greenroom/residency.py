@@ -11,12 +11,12 @@ ends in it. A step costs at most the logarithm of the residents, whatever the ca
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Iterable, ValuesView
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from greenroom.agenda import Agenda
 from greenroom.backoff import Backoff
+from greenroom.books import Books
 from greenroom.errors import ModelInUseError, ModelNotResidentError
 from greenroom.residents import (
     Decision,
@@ -38,20 +38,12 @@ from greenroom.room import Room
 from greenroom.waiting import Line, Place, Waiting
 
 
-class Residency:
+class Residency(Books):
     """The ledger of one manager."""
 
     def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.hits = 0
-        self.loads = 0
-        self.failed_loads = 0
-        self.departures: Counter[Reason] = Counter()
-        self.refusals: Counter[Reason] = Counter()
+        super().__init__(policy)
         self.room = Room(policy)
-        self._residents: dict[str, Resident] = {}
-        self._ready: dict[str, Resident] = {}
-        self._pins: set[str] = set()
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
         self.waiting = Waiting()
         self._due = Agenda(lambda r: r.expires_at)
@@ -312,25 +304,6 @@ class Residency:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
         maturing = self.room.matures_at() if self._crowded else math.inf
         return min(self._due.bound(), self.waiting.next_deadline(), maturing)
-
-    # Reading
-
-    @property
-    def residents(self) -> ValuesView[Resident]:
-        """Every model in memory, loading or leaving, in order of booking."""
-        return self._residents.values()
-
-    def get(self, model_id: str) -> Resident | None:
-        """Return the model's resident, whatever its state."""
-        return self._residents.get(model_id)
-
-    def is_pinned(self, model_id: str) -> bool:
-        """Return whether the model is pinned, in memory or not."""
-        return model_id in self._pins
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{r.model_id} {r.state} x{r.refcount}" for r in self.residents)
-        return f"<Residency {len(self._residents)}/{self.policy.resident_cap} [{shown}]>"
 
     # Making room
 
