@@ -31,6 +31,7 @@ from greenroom.worker.http.app import create_app
 from greenroom.worker.http.checking import http_problems
 from greenroom.worker.http.server import HttpServer
 from greenroom.worker.synthesis import Synthesis
+from greenroom.worker.triton_api import InferenceServicer
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Worker:
             maximum_concurrent_rpcs=limits.max_sessions + limits.max_streams + _SPARE_CALLS,
         )
         tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)  # type: ignore[no-untyped-call]
+        InferenceServicer(self.synthesis).add_to(server)
         self._health.add_to(server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
