@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import wave
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from audio_files import heard
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,7 +23,8 @@ GREENROOM = str(Path(sys.executable).parent / "greenroom")
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A worker, and where it serves gRPC and HTTP."""
     cache = {"GREENROOM_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
     with subprocess.Popen(
         [GREENROOM, "serve", "--config", "configs/worker.yaml", *ANYWHERE],
@@ -30,13 +34,18 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        found = re.search(r"127\.0\.0\.1:\d+", process.stdout.readline())
-        assert found is not None
+        grpc, http = re.findall(r"127\.0\.0\.1:\d+", process.stdout.readline())
         assert "piper-en-us-joe-medium" in process.stdout.readline()
-        yield found[0]
+        yield grpc, http
         process.terminate()
         process.stdout.read()
         assert process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def address(places: tuple[str, str]) -> str:
+    """Where the worker serves gRPC."""
+    return places[0]
 
 
 def run(*command: str, folder: Path) -> str:
@@ -69,3 +78,13 @@ def test_the_two_shell_commands_speak_and_show(address: str, tmp_path: Path) -> 
     assert np.sqrt((samples**2).mean()) > 300
     assert ps == ".venv/bin/greenroom ps"
     assert "piper-en-us-joe-medium" in run(GREENROOM, "ps", "--server", address, folder=tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+def test_the_curl_example_hears_speech(places: tuple[str, str], tmp_path: Path) -> None:
+    (line,) = re.findall(r"`(curl http.*?)`", README)
+    command = shlex.split(line.replace("127.0.0.1:8880", places[1]))
+    run(*command, "--silent", "--noproxy", "*", folder=tmp_path)
+    sound = heard((tmp_path / "hello.mp3").read_bytes(), "mp3")
+    assert 0.3 < sound.seconds < 3.0
+    assert sound.loudness > 0.01
