@@ -23,6 +23,8 @@ from greenroom.memory import MIB, usage
 _VOICES = 4
 _CROWD = 50
 _LIVES = 200
+_BRIEF = "And back it goes."
+"""What is said in each life."""
 _SETTLED = 20
 """Lives after which pools and caches have their size."""
 _BOUND_MB = 5.0
@@ -136,7 +138,7 @@ def _lives(paths: list[Path], lives: int, resident: Path | None, quiet_s: float)
     for number in range(lives):
         path = paths[number % len(paths)]
         ours.keep(path)
-        ours.say(path, SENTENCE)
+        ours.say(path, _BRIEF)
         ours.drop(path)
         quiet = number + 1 in (min(_SETTLED, lives), lives)
         seen.append((_anonymous_mb(quiet_s) if quiet else usage().anonymous / MIB) - start)
