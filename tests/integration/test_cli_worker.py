@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -129,6 +131,68 @@ def test_a_model_is_loaded_explained_and_unloaded(ask: Asked) -> None:
     said = json.loads(ask("explain", "high[est]", "--json"))
     assert (said["model_id"], said["resident"]) == ("high[est]", None)
     assert said["explanation"][0].startswith("high[est]: not in memory")
+
+
+def test_models_are_pinned_and_unpinned_over_http(
+    worker: Served, ask: Asked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--url", worker.url]
+    assert main(["pin", "tone-247", *at]) == 0
+    assert capsys.readouterr().out == "tone-247 is pinned; it is not in memory yet\n"
+    ask("load", "tone-247")
+    assert "pinned" in ask("ps").splitlines()[2]
+    assert main(["pin", "tone-247", *at]) == 0
+    assert capsys.readouterr().out == "tone-247 is pinned\n"
+    assert main(["unpin", "tone-247", *at]) == 0
+    assert capsys.readouterr().out == "tone-247 is not pinned\n"
+    ask("unload", "tone-247")
+    assert main(["pin", "tone-248", *at]) == 1
+    assert "did you mean tone-247" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("http://127.0.0.1:1", "no worker answers at http://127.0.0.1:1"),
+        ("127.0.0.1:8880", "must begin with http://"),
+    ],
+)
+def test_a_worker_that_cannot_be_asked_over_http_is_one_line(
+    url: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pin", "tone-220", "--url", url]) == 1
+    err = capsys.readouterr().err
+    assert problem in err
+    assert err.count("\n") == 1
+
+
+def test_without_a_terminal_top_looks_once(ask: Asked) -> None:
+    assert ask("top").splitlines()[1].split()[:2] == ["tone-440", "ready"]
+
+
+def test_on_a_terminal_top_shows_what_changes_until_it_is_ended(worker: Served, ask: Asked) -> None:
+    reader, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    command = [*GREENROOM, "top", "--every", "0.1", "--server", worker.address]
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    try:
+        shown = b""
+        while b"Ctrl-C ends it" not in shown:
+            shown += os.read(reader, 4096)
+        ask("load", "tone-277")
+        while b"tone-277" not in shown:
+            shown += os.read(reader, 4096)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # what Linux says at the end of a terminal
+            while os.read(reader, 4096):
+                pass
+        assert process.wait(30) == 130
+    finally:
+        os.close(reader)
+        process.kill()
+        process.wait()
+    ask("unload", "tone-277")
 
 
 def test_loading_and_unloading_as_json(ask: Asked) -> None:

@@ -17,6 +17,8 @@ from greenroom.cli.prepare import prepare
 from greenroom.cli.residents import explain, load, unload
 from greenroom.cli.say import say
 from greenroom.cli.serve import serve
+from greenroom.cli.steering import pin, unpin
+from greenroom.cli.top import top
 
 app = typer.Typer(
     name="greenroom",
@@ -74,7 +76,7 @@ def _help(context: typer.Context) -> None:
     raise typer.Exit
 
 
-for each in (serve, say, ls, ps, prepare, load, unload, explain, demo):
+for each in (serve, say, ls, ps, top, prepare, load, unload, pin, unpin, explain, demo):
     app.command()(each)
 app.add_typer(config, name="config")
 config.command()(check)

@@ -69,8 +69,13 @@ def ps(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
         return
     if residents:
         print_residents(residents)
-    note(
-        f"{len(residents)} of {answer.resident_cap} models, "
+    note(summary(answer, len(residents)))
+
+
+def summary(answer: Any, count: int) -> str:
+    """Return how full a worker is, in a line."""
+    return (
+        f"{count} of {answer.resident_cap} models, "
         f"{answer.footprint_mb:,.0f} of {answer.budget_mb:,.0f} MB"
     )
 
@@ -143,9 +148,23 @@ def _size_of(spec: ModelSpec) -> str:
     return "a folder" if Path(spec.path).is_dir() else "missing"
 
 
+HEADINGS = ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES")
+SHAPE: dict[str, tuple[str, ...]] = {
+    "wraps": ("HELD BY",),
+    "right": ("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
+    "spare": ("MAPPED",),
+}
+"""How a table of residents gives way to a narrow terminal."""
+
+
 def print_residents(residents: Iterable[ResidentStatistics], *, indent: int = 0) -> None:
     """Print a table of what is in memory."""
-    rows = [
+    print_table(HEADINGS, resident_rows(residents), **SHAPE, indent=indent)
+
+
+def resident_rows(residents: Iterable[ResidentStatistics]) -> list[tuple[str, ...]]:
+    """Return the rows of a table of what is in memory."""
+    return [
         (
             resident.model_id,
             resident.state,
@@ -158,14 +177,6 @@ def print_residents(residents: Iterable[ResidentStatistics], *, indent: int = 0)
         )
         for resident in residents
     ]
-    print_table(
-        ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
-        rows,
-        wraps=("HELD BY",),
-        right=("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
-        spare=("MAPPED",),
-        indent=indent,
-    )
 
 
 def _expiry(resident: ResidentStatistics) -> str:

@@ -1,0 +1,78 @@
+"""`greenroom pin` and `unpin`: over HTTP, where a worker's keys say who may."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Annotated, Any
+
+import typer
+
+from greenroom.cli.console import CommandError, tell
+from greenroom.cli.residents import Models
+from greenroom.config import DEFAULT_HTTP_LISTEN
+
+_LIMIT_S = 10.0
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url", envvar="GREENROOM_URL", metavar="URL", help="The worker to ask, over HTTP."
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="GREENROOM_API_KEY",
+        metavar="KEY",
+        help="One of the worker's keys with the role `admin`, where it has keys.",
+    ),
+]
+_DEFAULT_URL = f"http://{DEFAULT_HTTP_LISTEN}"
+
+
+def pin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
+    """Exempt models from eviction and expiry, now or whenever they are loaded."""
+    for name in models:
+        state = _post(url, key, "/api/pin", {"model": name})["state"]
+        tell(f"{name} is pinned" + ("" if state else "; it is not in memory yet"))
+
+
+def unpin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
+    """Let models be evicted and expire again."""
+    for name in models:
+        _post(url, key, "/api/unpin", {"model": name})
+        tell(f"{name} is not pinned")
+
+
+def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:
+    """Raises `CommandError` with what the worker says against it."""
+    headers = {"Content-Type": "application/json"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    if not url.startswith(("http://", "https://")):
+        raise CommandError(f"--url: {url!r} must begin with http:// or https://.")
+    request = urllib.request.Request(
+        url.rstrip("/") + path, data=json.dumps(body).encode(), headers=headers
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=_LIMIT_S) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise CommandError(_problem(error)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise CommandError(
+            f"no worker answers at {url} ({reason}); start one with `greenroom serve`."
+        ) from None
+
+
+def _problem(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the answer was {error.code} {error.reason}; is it a worker's address?"

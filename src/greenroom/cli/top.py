@@ -1,0 +1,63 @@
+"""`greenroom top`: what is in a worker's memory, live."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.text import Text
+
+from greenroom.cli.console import out
+from greenroom.cli.listing import (
+    HEADINGS,
+    SHAPE,
+    ps,
+    resident_of,
+    resident_rows,
+    summary,
+)
+from greenroom.cli.settings import DEFAULT_SERVER, Server
+from greenroom.cli.tables import table_lines
+
+
+def top(
+    server: Server = DEFAULT_SERVER,
+    every: Annotated[
+        float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often to look.")
+    ] = 1.0,
+) -> None:
+    """Watch what is in a worker's memory, until Ctrl-C.
+
+    Without a terminal it looks once, as `ps` does.
+    """
+    if out.is_terminal:
+        asyncio.run(_watch(server, every))
+    else:
+        ps(server)
+
+
+async def _watch(server: str, every: float) -> None:
+    from greenroom.worker.client import Client
+
+    async with Client(server) as client:
+        view = screen(await client.list_models(), server, out.width)
+        with Live(view, console=out, screen=True, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(every)
+                view = screen(await client.list_models(), server, out.width)
+                live.update(view, refresh=True)
+
+
+def screen(answer: Any, server: str, width: int) -> Text:
+    """Return what is shown of a worker's answer."""
+    residents = [found for model in answer.models if (found := resident_of(model)) is not None]
+    head, *body = table_lines(HEADINGS, resident_rows(residents), **SHAPE, width=width)
+    lines = [
+        Text(f"{server}: {summary(answer, len(residents))}; Ctrl-C ends it"),
+        Text(),
+        Text(head, style="bold"),
+        *map(Text, body),
+    ]
+    return Text("\n").join(lines)
