@@ -122,6 +122,38 @@ async def test_pause_holds_frames_back_and_resume_loses_none(
     assert heard == whole
 
 
+async def test_frames_that_are_there_can_be_taken_at_once_in_order_but_not_while_paused(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    adapter = await manager.load("a")
+    whole = [frame async for frame in adapter.synthesize_stream(TWO)]
+    stream = adapter.synthesize_stream(TWO)
+    assert stream.take_ready() == []
+    taken = [await anext(stream)]
+    await clock.settle()
+    stream.pause()
+    assert stream.take_ready() == []
+    stream.resume()
+    taken += stream.take_ready()
+    assert stream.take_ready() == []
+    taken += [frame async for frame in stream]
+    assert taken == whole
+    assert stream.take_ready() == []
+
+
+async def test_taking_what_is_there_makes_room_for_more(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["a"].chunks = 100
+    adapter = await manager.load("a")
+    stream = adapter.synthesize_stream("One sentence.")
+    taken = [await anext(stream)]
+    for _ in range(20):
+        await clock.settle()
+        taken += stream.take_ready()
+    assert len(taken) == 500
+
+
 async def test_synthesis_rests_while_enough_frames_wait(
     manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
 ) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from greenroom.worker.http import events, health, lifecycle, repository, speech, voices
+from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
 from greenroom.worker.http.errors import add_error_handlers
@@ -46,6 +46,7 @@ def create_app(synthesis: Synthesis) -> FastAPI:
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
+    app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access)
     return app

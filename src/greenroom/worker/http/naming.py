@@ -32,19 +32,23 @@ class Names:
         and two of them mean the default. Raises `ModelNotFoundError` for the model and `FieldError`
         for the voice, with names that look like it.
         """
-        by_model = self.meant_by(model)
+        by_model, by_voice = self.meant_by(model), self.voice_id(voice)
         if voice in self._catalog:
-            return self._catalog.get(voice).model_id
-        if voice not in self._aliases:
+            return by_voice
+        if model in self._catalog or self._aliases[voice] is None:
+            return by_model
+        return by_voice
+
+    def voice_id(self, voice: str) -> str:
+        """Return the model that a voice means by itself; raises `FieldError`."""
+        try:
+            return self.meant_by(voice)
+        except ModelNotFoundError:
             raise FieldError(
                 "voice",
                 f"voice {voice[:80]!r} is not known; {self._fix(voice)}",
                 code="voice_not_found",
-            )
-        if model in self._catalog:
-            return self._catalog.get(model).model_id
-        by_voice = self._aliases[voice]
-        return by_model if by_voice is None else self._catalog.get(by_voice).model_id
+            ) from None
 
     def meant_by(self, name: str) -> str:
         """Return the model that a name means by itself; raises `ModelNotFoundError`."""

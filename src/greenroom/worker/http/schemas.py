@@ -7,20 +7,21 @@ good as absent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from greenroom.audio.encoding import FORMATS, Format
 from greenroom.catalog import Catalog
 from greenroom.errors import InvalidInputError
+from greenroom.text import check_source
 from greenroom.worker.http.durations import seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.naming import Names
-from greenroom.worker.intake import checked
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.voice import Voice
 
+Body = TypeVar("Body", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -74,15 +75,12 @@ class SpeechPlanner:
 
     def plan(self, body: bytes) -> SpeechPlan:
         """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
-        asked = parsed(body)
+        asked = parsed(SpeechRequest, body)
         voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
         model_id = self._names.model_id(asked.model, voice)
         made = FORMATS[asked.response_format or "mp3"]
         keep = asked.keep_alive
-        try:
-            checked(asked.input, limit=self._synthesis.settings.max_text_chars, patience=0)
-        except InvalidInputError as error:
-            raise FieldError("input", str(error)) from None
+        checked_text(asked.input, self._synthesis.settings.max_text_chars, param="input")
         return SpeechPlan(
             asked.input,
             self._voice(model_id, asked.speed or 1.0, _rate(made, asked.sample_rate)),
@@ -102,13 +100,21 @@ class SpeechPlanner:
             raise FieldError("speed", str(error)) from None
 
 
-def parsed(body: bytes) -> SpeechRequest:
+def parsed(kind: type[Body], body: bytes) -> Body:
     """Return the request; raises `FieldError` for the first field that cannot be."""
     try:
-        return SpeechRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     raise _field_error(found)
+
+
+def checked_text(text: str, limit: int, *, param: str) -> None:
+    """Raise `FieldError` for a text that cannot be spoken or has more than `limit` characters."""
+    try:
+        check_source(text, limit=limit)
+    except InvalidInputError as error:
+        raise FieldError(param, str(error)) from None
 
 
 def _field_error(found: Any) -> FieldError:

@@ -13,7 +13,7 @@ from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
 from greenroom.worker.synthesis import Synthesis
 
-_BODY_LIMIT_S = 30.0
+BODY_LIMIT_S = 30.0
 """How long a request's body may take at most, however patient the worker is."""
 
 _AUDIO = {"schema": {"type": "string", "format": "binary"}}
@@ -32,7 +32,7 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     """Return the route; it reads the body itself, after the caller was recognised."""
     made = APIRouter(tags=["speech"])
     planner = SpeechPlanner(synthesis, names)
-    patience = min(synthesis.patience, _BODY_LIMIT_S)
+    patience = min(synthesis.patience, BODY_LIMIT_S)
     schema = {"application/json": {"schema": SpeechRequest.model_json_schema()}}
 
     @made.post(

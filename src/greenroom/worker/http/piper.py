@@ -1,0 +1,74 @@
+"""`POST /synthesize`, as Piper's own HTTP server has it: JSON in, a WAV file out.
+
+Clients of that server need only another address. Unlike there, an unknown voice is refused and not
+spoken in the default one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from greenroom.audio.encoding import FORMATS
+from greenroom.worker.http.body import read_body
+from greenroom.worker.http.delivery import Delivery
+from greenroom.worker.http.naming import Names
+from greenroom.worker.http.schemas import Name, SpeechPlan, checked_text, parsed
+from greenroom.worker.http.speech import BODY_LIMIT_S
+from greenroom.worker.synthesis import Synthesis
+
+_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+class PiperRequest(BaseModel):
+    """The body of `POST /synthesize`; unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    text: str
+    voice: Name | None = Field(None, description="Absent: the default.")
+    speaker: str | int | None = None
+    speaker_id: int | None = None
+    length_scale: float | None = Field(None, gt=0, allow_inf_nan=False)
+    noise_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
+    noise_w_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+    def options(self) -> dict[str, str]:
+        """Return what the voice is asked for beyond its own settings."""
+        speaker = self.speaker_id if self.speaker is None else self.speaker
+        said = {
+            "speaker": speaker,
+            "length_scale": self.length_scale,
+            "noise_scale": self.noise_scale,
+            "noise_w_scale": self.noise_w_scale,
+        }
+        return {name: str(value) for name, value in said.items() if value is not None}
+
+
+def router(synthesis: Synthesis, names: Names) -> APIRouter:
+    """Return the route."""
+    made = APIRouter(tags=["speech"])
+    patience = min(synthesis.patience, BODY_LIMIT_S)
+    wav = FORMATS["wav"]
+    schema = {"application/json": {"schema": PiperRequest.model_json_schema()}}
+
+    @made.post(
+        "/synthesize",
+        response_class=Response,
+        responses=_ANSWER,
+        openapi_extra={"requestBody": {"required": True, "content": schema}},
+    )
+    async def synthesize(request: Request) -> Delivery:
+        """Say a text: WAV at 24 kHz, sent as it is made."""
+        asked = parsed(PiperRequest, await read_body(request, patience=patience))
+        checked_text(asked.text, synthesis.settings.max_text_chars, param="text")
+        model_id = names.voice_id(asked.voice) if asked.voice else ""
+        voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)
+        plan = SpeechPlan(asked.text, voice, wav, sse=False, keep_alive=None)
+        return Delivery(synthesis, plan, request.state.caller)
+
+    return made
