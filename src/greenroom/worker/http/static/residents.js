@@ -72,8 +72,9 @@ export class Residents {
     const chips = [element("span", { class: `chip ${TONE[model.state]}` }, model.state)];
     if (model.pinned) chips.push(element("span", { class: "chip" }, "pinned"));
     row.chips.replaceChildren(...chips.flatMap((chip) => [chip, " "]));
-    row.bar.firstChild.style.width = `${Math.min(100, (100 * model.footprint) / this.state.budget[model.device])}%`;
-    row.bar.title = `${size(model.footprint)} of the budget of ${model.device}`;
+    const largest = Math.max(1, ...this.state.models.map((each) => each.footprint));
+    row.bar.firstChild.style.width = `${(100 * model.footprint) / largest}%`;
+    row.bar.title = `${size(model.footprint)}; the largest here takes ${size(largest)}`;
     const also = model.mapped ? ` + ${size(model.mapped)} mapped` : "";
     row.memory.replaceChildren("memory ", element("b", {}, size(model.footprint) + also));
     row.users.replaceChildren(...this.users(model));
