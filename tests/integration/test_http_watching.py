@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -183,6 +184,30 @@ async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: Web)
             web.manager.pin("tone-220")
         lost = await events.until("lost")
         assert lost["count"] > 0
+
+
+async def test_a_follower_that_does_not_read_loses_its_place(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_STALLED_S", 0.1)
+    address = web.served.worker.http_address
+    assert address is not None
+    _, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)
+    writer.write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    subscriptions = web.manager.journal._subscriptions
+    await until(lambda: len(subscriptions) == 3)
+
+    def crowded() -> bool:
+        for _ in range(200):
+            web.manager.pin("tone-220")
+        return len(subscriptions) == 2
+
+    try:
+        await until(crowded, limit=30)
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 # Metrics

@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
+from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.errors import WorkerBusyError
 from greenroom.journal import Event, Subscription
 from greenroom.worker.http import pictures
+from greenroom.worker.http.server import CONNECTION
 from greenroom.worker.synthesis import Synthesis
 
 MAX_FOLLOWERS = 64
@@ -33,6 +35,9 @@ _PERIOD_S = 1.0
 
 _SILENCE_S = 15.0
 """After so long a comment is sent, so that proxies and browsers see a live connection."""
+
+_STALLED_S = 30.0
+"""How long a follower may take no event while there are some."""
 
 _RETRY_S = 10.0
 _LONGEST = 2_000
@@ -60,16 +65,39 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
         found = manager.journal.events(model_id)[-limit:]
         return {"events": [pictures.event(each) for each in found]}
 
-    @routes.get("/events", response_class=StreamingResponse)
+    @routes.get("/events", response_class=EventStream)
     async def events(
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
-    ) -> StreamingResponse:
+    ) -> EventStream:
         """Answer server-sent events: the last `history` entries, then what happens."""
-        return StreamingResponse(
-            followers.follow(history), media_type="text/event-stream", headers=_HEADERS
-        )
+        return EventStream(followers.follow(history))
 
     return routes
+
+
+class EventStream(StreamingResponse):
+    """Ends the connection of a follower that does not read, so that it holds nobody's place."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, pieces: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(pieces, headers=_HEADERS)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send every event."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(_STALLED_S):
+                await send(message)
+
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            scope["extensions"][CONNECTION].abort()
+            await receive()  # that it is gone, which the server must know before this returns
+        finally:
+            await self._pieces.aclose()
 
 
 class Followers:
@@ -79,13 +107,13 @@ class Followers:
         self._synthesis = synthesis
         self._count = 0
 
-    def follow(self, history: int) -> AsyncIterator[bytes]:
+    def follow(self, history: int) -> AsyncGenerator[bytes, None]:
         """Return what one follower gets; raises `WorkerBusyError` when there are too many."""
         if self._count >= MAX_FOLLOWERS:
             raise WorkerBusyError(f"{self._count} follow the events already", _RETRY_S)
         return self._follow(history)
 
-    async def _follow(self, history: int) -> AsyncIterator[bytes]:
+    async def _follow(self, history: int) -> AsyncGenerator[bytes, None]:
         journal = self._synthesis.manager.journal
         events = journal.subscribe()  # in one step with the past, so that nothing falls between
         past = journal.events()[-history:] if history else ()
