@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from greenroom.prepared.stage import BoundStage
 
-_SMALLEST, _LARGEST = 96, 512
+_SMALLEST, _LARGEST = 256, 512
 """Frames of a block: with fewer, most of the work is overlap; with more, the next piece waits."""
 
 
