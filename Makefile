@@ -40,10 +40,10 @@ format: install ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install ## measure, as ratios against named peers in the same run
+bench: install ## measure, as ratios against named peers in the same run; writes RESULTS.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 	  --group bench
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
 
 mutants: install ## how many deliberate faults in the ledger and the manager the tests find
 	$(BIN)/python -m benchmarks.mutants
