@@ -174,7 +174,13 @@ def test_on_a_terminal_top_shows_what_changes_until_it_is_ended(worker: Served, 
     reader, terminal = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
     command = [*GREENROOM, "top", "--every", "0.1", "--server", worker.address]
-    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment)
+    process = subprocess.Popen(
+        command,
+        stdout=terminal,
+        stderr=terminal,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # some runners ignore it
+    )
     os.close(terminal)
     try:
         shown = b""

@@ -191,7 +191,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk_and_gives_its_lease_back
         await metered_worker.round_trip()
     meters["b"].allow(1)
     await until(lambda: not metered_worker.in_use("b"))
-    assert meters["b"].made == 3
+    assert meters["b"].made in (2, 3)  # whether the third had been begun
 
 
 async def test_an_exceeded_deadline_stops_the_synthesis_and_gives_the_lease_back(

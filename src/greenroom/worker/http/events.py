@@ -65,7 +65,7 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
         found = manager.journal.events(model_id)[-limit:]
         return {"events": [pictures.event(each) for each in found]}
 
-    @routes.get("/events", response_class=EventStream)
+    @routes.get("/events", response_class=EventStream, status_code=200)
     async def events(
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
     ) -> EventStream:
