@@ -31,7 +31,13 @@ def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.bench
 @pytest.mark.filterwarnings("ignore:'audioop' is deprecated")  # by wyoming
 @pytest.mark.usefixtures("_one_cache")
-@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("arrival", "servers") else [])
+        for name in BENCHMARKS
+    ],
+)
 def test_every_benchmark_gives_finite_figures(name: str) -> None:
     figures = measure(name, SMOKE)
     assert figures
