@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ TEXT = "Hello there."
 
 async def test_a_text_comes_back_as_a_wav_file(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
+    asked = [(None, 440), ("tone-220", 220), ("alloy", 440)]
     async with web_serving(manager) as web:
-        for voice, frequency in ((None, 440), ("tone-220", 220), ("alloy", 440)):
-            answer = await web.post("/synthesize", {"text": TEXT, "voice": voice, "more": 1})
+        for path, (voice, frequency) in itertools.product(("/synthesize", "/"), asked):
+            answer = await web.post(path, {"text": TEXT, "voice": voice, "more": 1})
             assert answer.status_code == 200, answer.text
             assert answer.headers["content-type"] == "audio/wav"
             sound = heard(answer.content, "wav")

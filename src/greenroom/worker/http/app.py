@@ -19,10 +19,13 @@ from fastapi import FastAPI
 from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
+from greenroom.worker.http.document import REFUSALS, describe
 from greenroom.worker.http.errors import add_error_handlers
 from greenroom.worker.http.naming import Names
 from greenroom.worker.http.page import add_page
+from greenroom.worker.http.piper import PiperRequest
 from greenroom.worker.http.request_id import RequestIds
+from greenroom.worker.http.schemas import SpeechRequest
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -40,6 +43,7 @@ def create_app(synthesis: Synthesis) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=REFUSALS,
     )
     app.state.access = access
     app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
@@ -49,6 +53,8 @@ def create_app(synthesis: Synthesis) -> FastAPI:
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access)
+    public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
+    describe(app, [SpeechRequest, PiperRequest], has_keys=access.has_keys, public_tags=public)
     return app
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Annotated
+
+from pydantic import Field
 
 from greenroom.worker.http.errors import FieldError
 
-KeepAlive = str | float | None
-"""`"10m"`, `"1h30m"`, seconds as a number or a text; negative for ever; `None` as configured."""
-
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"
+_TEXT = Annotated[str, Field(json_schema_extra={"pattern": rf"^\s*-?(\d+(\.\d*)?|({_PART})+)\s*$"})]
+
+KeepAlive = Annotated[
+    _TEXT | float,
+    Field(
+        description="How long a model stays after its last use: seconds, or a duration such as "
+        '"5m" or "1h30m"; 0 not at all, negative for ever.'
+    ),
+]
+
 _LONGEST_S = 10 * 365 * 86_400.0
 
 

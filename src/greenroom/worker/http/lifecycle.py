@@ -28,13 +28,13 @@ class ModelBody(BaseModel):
 class LoadBody(ModelBody):
     """A model to bring into memory, and how long it stays after its last use."""
 
-    keep_alive: KeepAlive = None
+    keep_alive: KeepAlive | None = None
 
 
 class KeepBody(ModelBody):
     """How long a model in memory stays after its last use."""
 
-    keep_alive: str | float
+    keep_alive: KeepAlive
 
 
 class UnloadBody(ModelBody):

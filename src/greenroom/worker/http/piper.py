@@ -1,7 +1,7 @@
 """`POST /synthesize`, as Piper's own HTTP server has it: JSON in, a WAV file out.
 
-Clients of that server need only another address. Unlike there, an unknown voice is refused and not
-spoken in the default one.
+Clients of that server need only another address; some post to `/`. Unlike there, an unknown voice
+is refused and not spoken in the default one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.delivery import Delivery
+from greenroom.worker.http.document import body
 from greenroom.worker.http.naming import Names
-from greenroom.worker.http.schemas import Name, SpeechPlan, checked_text, parsed
+from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text, parsed
 from greenroom.worker.http.speech import BODY_LIMIT_S
 from greenroom.worker.synthesis import Synthesis
 
@@ -27,9 +28,11 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 class PiperRequest(BaseModel):
     """The body of `POST /synthesize`; unknown fields are ignored."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(
+        strict=True, json_schema_extra={"examples": [{"text": "Good evening."}]}
+    )
 
-    text: str
+    text: str = Field(json_schema_extra=NOT_BLANK)
     voice: Name | None = Field(None, description="Absent: the default.")
     speaker: str | int | None = None
     speaker_id: int | None = None
@@ -54,13 +57,13 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     made = APIRouter(tags=["speech"])
     patience = min(synthesis.patience, BODY_LIMIT_S)
     wav = FORMATS["wav"]
-    schema = {"application/json": {"schema": PiperRequest.model_json_schema()}}
 
+    @made.post("/", include_in_schema=False)
     @made.post(
         "/synthesize",
         response_class=Response,
         responses=_ANSWER,
-        openapi_extra={"requestBody": {"required": True, "content": schema}},
+        openapi_extra=body(PiperRequest),
     )
     async def synthesize(request: Request) -> Delivery:
         """Say a text: WAV at 24 kHz, sent as it is made."""

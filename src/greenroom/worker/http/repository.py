@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from greenroom.errors import ModelManagerError
+from greenroom.worker.http.document import PLAIN_REFUSALS
 from greenroom.worker.http.errors import FieldError, response_to
 from greenroom.worker.http.lifecycle import asker
 from greenroom.worker.repository import READY, VERSION, Repository
@@ -44,7 +45,9 @@ def router(
     synthesis: Synthesis, *, reading: Sequence[Any] = (), changing: Sequence[Any] = ()
 ) -> APIRouter:
     """Return the routes; the two lists of dependencies say who may look and who may change."""
-    routes = APIRouter(prefix="/v2", tags=["repository"], route_class=PlainErrors)
+    routes = APIRouter(
+        prefix="/v2", tags=["repository"], route_class=PlainErrors, responses=PLAIN_REFUSALS
+    )
     repository = Repository(synthesis)
     _add_models(routes, repository, list(reading))
     _add_repository(routes, repository, list(reading), list(changing))

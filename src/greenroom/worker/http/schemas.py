@@ -15,7 +15,7 @@ from greenroom.audio.encoding import FORMATS, Format
 from greenroom.catalog import Catalog
 from greenroom.errors import InvalidInputError
 from greenroom.text import check_source
-from greenroom.worker.http.durations import seconds_of
+from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.naming import Names
 from greenroom.worker.synthesis import Synthesis
@@ -23,6 +23,16 @@ from greenroom.worker.voice import Voice
 
 Body = TypeVar("Body", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+NOT_BLANK: dict[str, Any] = {"pattern": r"\S"}
+"""Said in the document; what is refused is decided by `checked_text`."""
+
+_EXAMPLE: dict[str, Any] = {
+    "model": "tts-1",
+    "voice": "alloy",
+    "input": "Good evening.",
+    "response_format": "mp3",
+}
 
 
 class VoiceId(BaseModel):
@@ -36,21 +46,17 @@ class VoiceId(BaseModel):
 class SpeechRequest(BaseModel):
     """The body of `POST /v1/audio/speech`."""
 
-    model_config = ConfigDict(strict=True, title="CreateSpeechRequest")
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [_EXAMPLE]})
 
     model: Name
-    input: str = Field(description="What to say.")
+    input: str = Field(description="What to say.", json_schema_extra=NOT_BLANK)
     voice: Name | VoiceId
     instructions: str | None = Field(None, description="Accepted; no engine here follows it.")
     response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = "mp3"
     speed: float | None = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] | None = "audio"
     sample_rate: int | None = Field(None, ge=8_000, le=192_000, description="Hz; an extension.")
-    keep_alive: str | float | None = Field(
-        None,
-        description="How long the model may be idle from now on: seconds, or a duration such as "
-        '"5m"; 0 not at all, negative for ever. An extension, as Ollama has it.',
-    )
+    keep_alive: KeepAlive | None = Field(None, description="An extension, as Ollama has it.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.delivery import Delivery
+from greenroom.worker.http.document import body
 from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
 from greenroom.worker.synthesis import Synthesis
@@ -33,17 +34,16 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     made = APIRouter(tags=["speech"])
     planner = SpeechPlanner(synthesis, names)
     patience = min(synthesis.patience, BODY_LIMIT_S)
-    schema = {"application/json": {"schema": SpeechRequest.model_json_schema()}}
 
     @made.post(
         "/v1/audio/speech",
         response_class=Response,
         responses=_ANSWER,
-        openapi_extra={"requestBody": {"required": True, "content": schema}},
+        openapi_extra=body(SpeechRequest),
     )
     async def create_speech(request: Request) -> Delivery:
         """Say a text: audio in the asked format, sent as it is made."""
-        body = await read_body(request, patience=patience)
-        return Delivery(synthesis, planner.plan(body), request.state.caller)
+        said = await read_body(request, patience=patience)
+        return Delivery(synthesis, planner.plan(said), request.state.caller)
 
     return made
