@@ -5,11 +5,11 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install serve demo test check format bench mutants protos docs clean
+.PHONY: help install serve demo test conformance check format bench mutants protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
-	  while IFS="$$(printf '\t')" read -r name what; do printf '  make %-9s %s\n' "$$name" "$$what"; done
+	  while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 install: $(STAMP) ## install everything into .venv, at the versions of constraints.txt
 
@@ -29,6 +29,13 @@ demo: install ## a tour of a minute: what the manager does, with a real voice
 
 test: install ## run the tests
 	$(BIN)/python -m pytest
+
+conformance: install ## run clients that others wrote against a started worker; writes docs/conformance.md
+	test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance
+	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint conformance/constraints.txt --group conformance
+	.venv-conformance/bin/python -m pytest -c conformance/pytest.ini conformance --table docs/conformance.md
 
 check: install ## format, lint, types, layering
 	$(BIN)/ruff format --check .
@@ -59,4 +66,4 @@ docs: install ## regenerate docs/cli.md from the command line's own help
 	$(BIN)/python -m greenroom.cli.reference > docs/cli.md
 
 clean: ## remove what was built
-	rm -rf .venv .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf .venv .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out

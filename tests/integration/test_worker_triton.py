@@ -1,22 +1,14 @@
-"""`inference.GRPCInferenceService`, and Triton's own client where there is one."""
+"""`inference.GRPCInferenceService`; Triton's own client is run by `make conformance`."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from serving import LIMIT_S, Served, refused, until
-from web import web_serving
 
-from greenroom import Catalog, ModelManager
 from greenroom.worker.triton_messages import SERVICE, message
-
-CLIENT = Path(__file__).parents[1] / "conformance" / "triton.py"
-PYTHON = os.environ.get("GREENROOM_TRITON_PYTHON", "")
 
 
 async def call(served: Served, name: str, /, **fields: Any) -> Any:
@@ -62,20 +54,3 @@ async def test_what_cannot_be_is_refused_with_a_status(tones: Served) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await tones.channel.unary_unary(f"/{SERVICE}/ModelInfer")(b"", timeout=LIMIT_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
-@pytest.mark.skipif(not PYTHON, reason="GREENROOM_TRITON_PYTHON names no Python with tritonclient")
-async def test_tritons_own_client_works_over_http_and_grpc(tone_catalog: Catalog) -> None:
-    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", min_residency_ms=0)
-    async with web_serving(manager) as web:
-        worker = web.served.worker
-        client = await asyncio.create_subprocess_exec(
-            PYTHON,
-            str(CLIENT),
-            str(worker.http_address),
-            str(worker.address),
-            env={**os.environ, "no_proxy": "*"},
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, problem = await client.communicate()
-        assert client.returncode == 0, problem.decode()

@@ -48,6 +48,7 @@ def test_the_adapter_tutorial_builds_a_voice_that_speaks(tmp_path: Path) -> None
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/conformance.md",
         "docs/adapters.md",
         "docs/prepared.md",
     ],
@@ -60,3 +61,14 @@ def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:
 
 def test_the_readme_is_within_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_conformance_table_has_the_versions_that_make_conformance_installs() -> None:
+    pins = (ROOT / "conformance" / "constraints.txt").read_text()
+    installed = {name.lower().replace("_", "-"): v for name, v in re.findall("(.+)==(.+)", pins)}
+    told = re.findall(r"`([\w-]+)` ([\d.]+)", (ROOT / "docs/conformance.md").read_text())
+    assert {"openai", "livekit-plugins-openai", "pipecat-ai", "tritonclient"} <= {
+        c for c, _ in told
+    }
+    for client, version in told:
+        assert installed[client] == version, client

@@ -27,6 +27,9 @@ _ERROR = {
         }
     },
 }
+EVENTS = {"schema": {"type": "object", "properties": {"data": {"type": "string"}}}}
+"""Server-sent events, each an object with its fields; `data` is JSON."""
+
 _PLAIN_ERROR = {"type": "object", "required": ["error"], "properties": {"error": _ONE_LINE}}
 
 

@@ -22,6 +22,13 @@ from greenroom.worker.synthesis import Synthesis
 
 _LONGEST_BODY = 64 * 1024
 
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    400: {
+        "description": "The model is not ready, or has no such version.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+}
+
 
 class PlainErrors(APIRoute):
     """A route whose errors are one sentence under `error`."""
@@ -60,8 +67,10 @@ def _add_models(routes: APIRouter, repository: Repository, reading: list[Any]) -
         """Answer what this server is."""
         return repository.server()
 
-    @routes.get("/models/{model}/ready", dependencies=reading)
-    @routes.get("/models/{model}/versions/{version}/ready", dependencies=reading)
+    @routes.get("/models/{model}/ready", dependencies=reading, responses=_NOT_READY)
+    @routes.get(
+        "/models/{model}/versions/{version}/ready", dependencies=reading, responses=_NOT_READY
+    )
     async def model_ready(model: str, version: str = VERSION) -> JSONResponse:
         """Answer 200 when the model is ready to speak, else 400; 404 when nobody knows it."""
         ready = repository.state_of(model, version) == READY

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.delivery import Delivery
-from greenroom.worker.http.document import body
+from greenroom.worker.http.document import EVENTS, body
 from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
 from greenroom.worker.synthesis import Synthesis
@@ -23,7 +23,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
         "description": "The audio as it is made, or events with it.",
         "content": {
             **{made.media_type: _AUDIO for made in FORMATS.values()},
-            "text/event-stream": {"schema": {"type": "string"}},
+            "text/event-stream": EVENTS,
         },
     }
 }

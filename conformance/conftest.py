@@ -1,0 +1,36 @@
+"""The worker that every client is run against, and the table of what was run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from started import Started, started
+from table import Table
+
+os.environ["no_proxy"] = "127.0.0.1"  # clients of these tests talk to this machine only
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The caches of all workers: a voice is prepared once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def worker(cache: Path) -> Iterator[Started]:
+    """A worker with a real voice for its default, and tones; without keys."""
+    with started(cache) as made:
+        yield made
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--table", type=Path, help="where to write what was run, if all of it passed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    table = config.getoption("--table")
+    if table is not None:
+        config.pluginmanager.register(Table(table))

@@ -1,0 +1,94 @@
+"""Pipecat's `OpenAITTSService` and `PiperHttpTTSService`, in pipelines of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+from pipecat.frames.frames import ErrorFrame, InterruptionFrame, TTSAudioRawFrame, TTSSpeakFrame
+from pipecat.pipeline.worker import PipelineParams
+from pipecat.services.openai.tts import OpenAITTSService
+from pipecat.services.piper.tts import PiperHttpTTSService
+from pipecat.tests.utils import SleepFrame, run_test
+from started import PARAGRAPH, TEXT, Started
+
+pytestmark = pytest.mark.client("pipecat-ai")
+
+
+def openai_service(worker: Started, **more: Any) -> OpenAITTSService:
+    return OpenAITTSService(api_key="any", base_url=f"{worker.http}/v1", **more)
+
+
+async def through(service: Any, *frames: Any, rate: int = 24_000) -> tuple[list[Any], list[Any]]:
+    """Return the audio that came out of a pipeline, and the errors."""
+    params = PipelineParams(audio_out_sample_rate=rate)
+    down, up = await run_test(
+        service, frames_to_send=frames, pipeline_params=params, start_timeout=10
+    )
+    audio = [frame for frame in down if isinstance(frame, TTSAudioRawFrame)]
+    return audio, [frame for frame in up if isinstance(frame, ErrorFrame)]
+
+
+def seconds_of(audio: list[Any], rate: int) -> float:
+    assert {(frame.sample_rate, frame.num_channels) for frame in audio} == {(rate, 1)}
+    samples = np.frombuffer(b"".join(frame.audio for frame in audio), np.int16).astype(float)
+    assert np.sqrt((samples**2).mean()) > 500
+    return len(samples) / rate
+
+
+async def test_OpenAITTSService_speaks_with_default_arguments(worker: Started) -> None:
+    audio, errors = await through(openai_service(worker), TTSSpeakFrame(TEXT))
+    assert not errors
+    assert 1.5 < seconds_of(audio, 24_000) < 4
+
+
+async def test_OpenAITTSService_passes_instructions_and_speed(worker: Started) -> None:
+    settings = OpenAITTSService.Settings(voice="nova", instructions="Calm.", speed=2.0)
+    audio, errors = await through(openai_service(worker, settings=settings), TTSSpeakFrame(TEXT))
+    assert not errors
+    assert 0.6 < seconds_of(audio, 24_000) < 2
+
+
+async def test_an_interruption_ends_the_synthesis(worker: Started) -> None:
+    audio, errors = await through(
+        openai_service(worker),
+        TTSSpeakFrame(PARAGRAPH),
+        SleepFrame(sleep=0.5),
+        InterruptionFrame(),
+        SleepFrame(sleep=0.2),
+    )
+    assert not errors
+    assert seconds_of(audio, 24_000) < 40
+    await asyncio.to_thread(worker.until_quiet)
+
+
+async def test_a_refusal_is_an_error_frame(worker: Started) -> None:
+    settings = OpenAITTSService.Settings(speed=9.0)
+    audio, errors = await through(openai_service(worker, settings=settings), TTSSpeakFrame(TEXT))
+    assert not audio
+    assert "speed" in errors[0].error
+
+
+@pytest.mark.parametrize("path", ["/synthesize", ""])
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+async def test_PiperHttpTTSService_speaks(worker: Started, path: str, rate: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        service = PiperHttpTTSService(base_url=worker.http + path, aiohttp_session=session)
+        audio, errors = await through(service, TTSSpeakFrame(TEXT), rate=rate)
+    assert not errors
+    assert 1.5 < seconds_of(audio, rate) < 4
+
+
+async def test_PiperHttpTTSService_is_told_of_an_unknown_voice(worker: Started) -> None:
+    async with aiohttp.ClientSession() as session:
+        service = PiperHttpTTSService(
+            base_url=f"{worker.http}/synthesize",
+            aiohttp_session=session,
+            settings=PiperHttpTTSService.Settings(voice="tone-22"),
+        )
+        audio, errors = await through(service, TTSSpeakFrame(TEXT))
+    assert not audio
+    assert "tone-220" in errors[0].error
