@@ -129,7 +129,7 @@ class VoiceSettings(_Section):
 
 
 class ApiKey(_Section):
-    """`worker.api_keys[]`: one key of the HTTP side, and what its holder may use."""
+    """`worker.api_keys[]`: one key, over HTTP and gRPC, and what its holder may use."""
 
     key: SecretStr
     name: str = Field("", max_length=80)

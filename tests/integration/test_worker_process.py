@@ -54,7 +54,8 @@ class SlowTone(ToneTTSAdapter):
 async def worker_on(catalog: Catalog, listen: str) -> Worker:
     default = next(iter(catalog)).model_id
     manager = ModelManager(catalog=catalog, default_model_id=default)
-    config = Config(worker={"listen": listen, "http_listen": None, "drain_timeout_ms": 0})
+    settings = {"listen": listen, "http_listen": None, "drain_timeout_ms": 0}
+    config = Config(worker={**settings, "allow_unauthenticated": True})
     return await asyncio.to_thread(Worker, config, manager)
 
 

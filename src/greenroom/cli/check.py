@@ -60,11 +60,11 @@ def check(
 
 def problems(config: Config, catalog: Catalog) -> Iterator[str]:
     """Yield, for a configuration that could be read, what would fail later; a sentence each."""
-    from greenroom.worker.http.checking import http_problems
+    from greenroom.worker.checking import worker_problems
 
     yield from _bad_places(config)
     yield from _bad_ids(config, catalog)
-    yield from http_problems(config.worker, catalog)
+    yield from worker_problems(config.worker, catalog)
     for spec in catalog:
         try:
             registry.resolve(spec.adapter).check_spec(spec)

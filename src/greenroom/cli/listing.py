@@ -14,6 +14,7 @@ from greenroom.cli.settings import (
     DEFAULT_SERVER,
     AsJson,
     ConfigFile,
+    Key,
     Server,
     Settings,
     about,
@@ -55,14 +56,14 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
     print_table(headings, rows, wraps=("LANGUAGES", "ALIASES"), right=("SIZE",))
 
 
-def ps(server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """List what is in a worker's memory.
 
     Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
     unloading gives back; MAPPED are pages of files, which the system takes back when it must,
     and which a narrow terminal leaves out.
     """
-    answer = asyncio.run(_ask(server))
+    answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
     if as_json:
         print_json([described(resident) for resident in residents])
@@ -80,10 +81,10 @@ def summary(answer: Any, count: int) -> str:
     )
 
 
-async def _ask(server: str) -> Any:
+async def _ask(server: str, key: str | None) -> Any:
     from greenroom.worker.client import Client
 
-    async with Client(server) as client:
+    async with Client(server, key) as client:
         return await client.list_models()
 
 

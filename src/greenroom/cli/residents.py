@@ -9,18 +9,20 @@ import typer
 
 from greenroom.cli.console import print_json, tell, working
 from greenroom.cli.listing import resident_of
-from greenroom.cli.settings import DEFAULT_SERVER, AsJson, Server, described
+from greenroom.cli.settings import DEFAULT_SERVER, AsJson, Key, Server, described
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]
 
 
-def load(models: Models, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def load(
+    models: Models, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
     """Bring models into a worker's memory.
 
     Keeps no reference to them: they expire like any other.
     """
-    loaded = asyncio.run(_load(models, server))
+    loaded = asyncio.run(_load(models, server, key))
     if as_json:
         print_json(loaded)
     for each in () if as_json else loaded:
@@ -29,11 +31,11 @@ def load(models: Models, server: Server = DEFAULT_SERVER, as_json: AsJson = Fals
         tell(f"{each['model_id']} is in memory {how}, {each['footprint_mb']:,.0f} MB")
 
 
-async def _load(models: list[str], server: str) -> list[dict[str, Any]]:
+async def _load(models: list[str], server: str, key: str | None) -> list[dict[str, Any]]:
     from greenroom.worker.client import Client
 
     loaded = []
-    async with Client(server) as client:
+    async with Client(server, key) as client:
         for name in models:
             with working(f"loading {name}"):
                 answer = await client.load(name)
@@ -42,30 +44,34 @@ async def _load(models: list[str], server: str) -> list[dict[str, Any]]:
     return loaded
 
 
-def unload(models: Models, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def unload(
+    models: Models, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
     """Have a worker unload models, each as soon as nobody uses it."""
-    asyncio.run(_unload(models, server))
+    asyncio.run(_unload(models, server, key))
     if as_json:
         print_json([{"model_id": name} for name in models])
     for name in () if as_json else models:
         tell(f"{name} is unloaded")
 
 
-async def _unload(models: list[str], server: str) -> None:
+async def _unload(models: list[str], server: str, key: str | None) -> None:
     from greenroom.worker.client import Client
 
-    async with Client(server) as client:
+    async with Client(server, key) as client:
         for name in models:
             with working(f"waiting for the callers of {name}"):
                 await client.unload(name)
 
 
-def explain(model: Model, server: Server = DEFAULT_SERVER, as_json: AsJson = False) -> None:
+def explain(
+    model: Model, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
     """Say why a model is, or is not, in a worker's memory.
 
     Who holds it and since when, and what happened to it.
     """
-    found = asyncio.run(_explain(model, server))
+    found = asyncio.run(_explain(model, server, key))
     if not as_json:
         tell(found.explanation)
         return
@@ -79,8 +85,8 @@ def explain(model: Model, server: Server = DEFAULT_SERVER, as_json: AsJson = Fal
     )
 
 
-async def _explain(model: str, server: str) -> Any:
+async def _explain(model: str, server: str, key: str | None) -> Any:
     from greenroom.worker.client import Client
 
-    async with Client(server) as client:
+    async with Client(server, key) as client:
         return await client.explain(model)

@@ -17,6 +17,7 @@ from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
 from greenroom.cli.reading import pieces
 from greenroom.cli.settings import (
     ConfigFile,
+    Key,
     MaybeServer,
     Settings,
     configuration,
@@ -50,6 +51,7 @@ def say(
     config: ConfigFile = None,
     settings: Settings = None,
     server: MaybeServer = None,
+    key: Key = None,
 ) -> None:
     """Say a text, aloud or into a file.
 
@@ -62,7 +64,9 @@ def say(
     spoken = _whole(text)
     request = Request(model, options, check_rate(rate))
     source = (
-        here(configuration(config, settings), request) if server is None else there(server, request)
+        here(configuration(config, settings), request)
+        if server is None
+        else there(server, key, request)
     )
     with contextlib.suppress(ClosedPipeError):
         asyncio.run(_say(source, spoken, sink_for(output, rate)))

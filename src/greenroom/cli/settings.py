@@ -48,6 +48,15 @@ MaybeServer = Annotated[
         help="Ask this worker; without one, do it in this process.",
     ),
 ]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="GREENROOM_API_KEY",
+        metavar="KEY",
+        help="One of the worker's keys, where it has some; better in the environment.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -75,15 +75,16 @@ class _Here:
                 yield stream
 
 
-def there(server: str, request: Request) -> Source:
+def there(server: str, key: str | None, request: Request) -> Source:
     """Return a worker."""
-    return _There(server, request)
+    return _There(server, key, request)
 
 
 class _There:
-    def __init__(self, server: str, request: Request) -> None:
+    def __init__(self, server: str, key: str | None, request: Request) -> None:
         self.remark = f"{request.model_id or 'the default model'} of {server}, "
         self._server = server
+        self._key = key
         self._request = request
 
     @contextlib.asynccontextmanager
@@ -94,7 +95,7 @@ class _There:
 
         request = self._request
         progress(f"asking {self._server}")
-        async with Client(self._server) as client:
+        async with Client(self._server, self._key) as client:
             frames = client.speak(
                 text,
                 request.model_id,

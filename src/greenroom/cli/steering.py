@@ -11,6 +11,7 @@ import typer
 
 from greenroom.cli.console import CommandError, tell
 from greenroom.cli.residents import Models
+from greenroom.cli.settings import Key
 from greenroom.config import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
@@ -19,15 +20,6 @@ Url = Annotated[
     str,
     typer.Option(
         "--url", envvar="GREENROOM_URL", metavar="URL", help="The worker to ask, over HTTP."
-    ),
-]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        "--key",
-        envvar="GREENROOM_API_KEY",
-        metavar="KEY",
-        help="One of the worker's keys with the role `admin`, where it has keys.",
     ),
 ]
 _DEFAULT_URL = f"http://{DEFAULT_HTTP_LISTEN}"

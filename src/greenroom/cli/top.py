@@ -18,12 +18,13 @@ from greenroom.cli.listing import (
     resident_rows,
     summary,
 )
-from greenroom.cli.settings import DEFAULT_SERVER, Server
+from greenroom.cli.settings import DEFAULT_SERVER, Key, Server
 from greenroom.cli.tables import table_lines
 
 
 def top(
     server: Server = DEFAULT_SERVER,
+    key: Key = None,
     every: Annotated[
         float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often to look.")
     ] = 1.0,
@@ -33,15 +34,15 @@ def top(
     Without a terminal it looks once, as `ps` does.
     """
     if out.is_terminal:
-        asyncio.run(_watch(server, every))
+        asyncio.run(_watch(server, key, every))
     else:
-        ps(server)
+        ps(server, key)
 
 
-async def _watch(server: str, every: float) -> None:
+async def _watch(server: str, key: str | None, every: float) -> None:
     from greenroom.worker.client import Client
 
-    async with Client(server) as client:
+    async with Client(server, key) as client:
         view = screen(await client.list_models(), server, out.width)
         with Live(view, console=out, screen=True, auto_refresh=False) as live:
             while True:

@@ -24,11 +24,13 @@ from greenroom.errors import ConfigError
 from greenroom.model_manager import ModelManager
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.wording import summary
+from greenroom.worker.access import Keys
 from greenroom.worker.address import Address, bind
+from greenroom.worker.checking import worker_problems
 from greenroom.worker.grpc_api import SERVICE_NAME, TTSServicer
+from greenroom.worker.guard import Guard
 from greenroom.worker.health import Health
 from greenroom.worker.http.app import create_app
-from greenroom.worker.http.checking import http_problems
 from greenroom.worker.http.server import HttpServer
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.triton_api import InferenceServicer
@@ -62,13 +64,15 @@ class Worker:
         """Raises `ConfigError` for settings that cannot work."""
         self.config = config
         self.manager = manager
+        _check(config, manager.catalog)
         self.synthesis = Synthesis(manager, config.worker)
+        self._keys = Keys(config.worker)
         self.address = Address.parse(config.worker.listen)
         """Where it listens; with the real port once it does."""
         self._health = Health(manager, self.synthesis.readiness, SERVICE_NAME)
         self._server: grpc.aio.Server | None = None
         self._timing: asyncio.Task[None] | None = None
-        self._http = _http_server(config, self.synthesis)
+        self._http = _http_server(config, self.synthesis, self._keys)
 
     @classmethod
     async def create(cls, config: Config) -> Self:
@@ -89,6 +93,7 @@ class Worker:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
         limits = self.config.worker
         server = grpc.aio.server(
+            interceptors=[Guard(self._keys, limits)],
             options=_OPTIONS,
             maximum_concurrent_rpcs=limits.max_sessions + limits.max_streams + _SPARE_CALLS,
         )
@@ -98,7 +103,7 @@ class Worker:
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         self.address = await bind(server, self.address)
-        if not self.address.is_loopback:
+        if not (self.address.is_loopback or self._keys):
             logger.warning(
                 "listening on %s without authentication: whoever reaches it may use it",
                 self.address,
@@ -134,15 +139,18 @@ class Worker:
         logger.info("stopped")
 
 
-def _http_server(config: Config, synthesis: Synthesis) -> HttpServer | None:
+def _check(config: Config, catalog: Catalog) -> None:
+    problems = tuple(worker_problems(config.worker, catalog))
+    if problems:
+        raise ConfigError(summary(list(problems)), problems=problems)
+
+
+def _http_server(config: Config, synthesis: Synthesis, keys: Keys) -> HttpServer | None:
     settings = config.worker
     if settings.http_listen is None:
         return None
-    problems = tuple(http_problems(settings, synthesis.manager.catalog))
-    if problems:
-        raise ConfigError(summary(list(problems)), problems=problems)
     return HttpServer(
-        create_app(synthesis),
+        create_app(synthesis, keys),
         Address.parse(settings.http_listen),
         max_streams=settings.max_streams,
         grace_s=math.ceil(_GRACE_S),

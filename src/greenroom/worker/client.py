@@ -29,11 +29,12 @@ _LOAD_S = 120.0
 class Client:
     """Calls one worker, at `host:port` or `unix:/path`; for `async with`.
 
-    Every method raises `WorkerError`.
+    `key` is one of the worker's API keys, where it has some. Every method raises `WorkerError`.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str | None = None) -> None:
         self.address = address
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -67,7 +68,7 @@ class Client:
         """
         source = _Source(text, model_id, options or {}, sample_rate)
         with self._errors():
-            call = self._stub.Synthesize(source.chunks(), timeout=timeout)
+            call = self._stub.Synthesize(source.chunks(), timeout=timeout, metadata=self._metadata)
             ending = Ending(call)
             try:
                 async for frame in call:
@@ -86,7 +87,7 @@ class Client:
         request = tts_pb2.ListModelsRequest()
         with self._errors():
             answer: tts_pb2.ListModelsResponse = await self._stub.ListModels(
-                request, timeout=_LOOK_S
+                request, timeout=_LOOK_S, metadata=self._metadata
             )
             return answer
 
@@ -94,7 +95,7 @@ class Client:
         """Return one model with its `explanation`: why it is or is not in memory."""
         request = tts_pb2.ListModelsRequest(model_id=model_id)
         with self._errors():
-            answer = await self._stub.ListModels(request, timeout=_LOOK_S)
+            answer = await self._stub.ListModels(request, timeout=_LOOK_S, metadata=self._metadata)
             model: tts_pb2.Model = answer.models[0]
             return model
 
@@ -102,21 +103,23 @@ class Client:
         """Bring a model into memory; `timeout` is in seconds."""
         request = tts_pb2.LoadModelRequest(model_id=model_id)
         with self._errors():
-            answer: tts_pb2.LoadModelResponse = await self._stub.LoadModel(request, timeout=timeout)
+            answer: tts_pb2.LoadModelResponse = await self._stub.LoadModel(
+                request, timeout=timeout, metadata=self._metadata
+            )
             return answer
 
     async def unload(self, model_id: str, *, timeout: float = _LOAD_S) -> None:
         """Unload a model once its holders are done; `timeout` is in seconds."""
         request = tts_pb2.UnloadModelRequest(model_id=model_id)
         with self._errors():
-            await self._stub.UnloadModel(request, timeout=timeout)
+            await self._stub.UnloadModel(request, timeout=timeout, metadata=self._metadata)
 
     async def capabilities(self) -> tts_pb2.GetCapabilitiesResponse:
         """Return what the worker can do, and its limits."""
         request = tts_pb2.GetCapabilitiesRequest()
         with self._errors():
             answer: tts_pb2.GetCapabilitiesResponse = await self._stub.GetCapabilities(
-                request, timeout=_LOOK_S
+                request, timeout=_LOOK_S, metadata=self._metadata
             )
             return answer
 

@@ -18,6 +18,7 @@ from greenroom.residents import State
 from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
 from greenroom.text import check_text
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
+from greenroom.worker.access import CALLER, Role
 from greenroom.worker.errors import answered
 from greenroom.worker.intake import Text
 from greenroom.worker.messages import frame_message, models_message
@@ -53,7 +54,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
     ) -> tts_pb2.StartSessionResponse:
         """Take a session's lease."""
         session = await self._synthesis.start_session(
-            request.session_id, request.model_id, request.options, request.sample_rate
+            request.session_id,
+            request.model_id,
+            request.options,
+            request.sample_rate,
+            caller=_caller(),
         )
         return tts_pb2.StartSessionResponse(
             session_id=session.session_id,
@@ -97,15 +102,16 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
     ) -> AsyncIterator[Speech]:
         if first.session_id:
             self._check_session_chunk(first)
-            speaking = self._synthesis.in_session(first.session_id, text)
+            speaking = self._synthesis.in_session(first.session_id, text, caller=_caller())
         else:
             voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
-            speaking = self._synthesis.once(voice, text, owner=f"call of {peer}")
-        async with speaking as speech:
-            yield speech
+            speaking = self._synthesis.once(voice, text, owner=_owner("call", peer))
+        with CALLER.get().allowance.stream():
+            async with speaking as speech:
+                yield speech
 
     def _check_session_chunk(self, first: tts_pb2.TextChunk) -> None:
-        voice = self._synthesis.session(first.session_id).voice
+        voice = self._synthesis.session(first.session_id, caller=_caller()).voice
         if first.options or first.sample_rate not in (0, voice.sample_rate):
             raise InvalidInputError("options and sample_rate of a session belong to StartSession.")
         if first.model_id:
@@ -126,7 +132,9 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         command = _COMMANDS.get(request.command)
         if command is None:
             raise InvalidInputError(f"command {int(request.command)} is not known.")
-        count = await self._synthesis.control(request.session_id, command)
+        if command is Command.RELOAD:
+            CALLER.get().needs(Role.ADMIN)
+        count = await self._synthesis.control(request.session_id, command, caller=_caller())
         return tts_pb2.ControlResponse(streams=count)
 
     @answered
@@ -136,7 +144,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.EndSessionRequest, tts_pb2.EndSessionResponse],
     ) -> tts_pb2.EndSessionResponse:
         """Give back a session's lease."""
-        await self._synthesis.end_session(request.session_id)
+        await self._synthesis.end_session(request.session_id, caller=_caller())
         return tts_pb2.EndSessionResponse()
 
     @answered
@@ -158,7 +166,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         clock = asyncio.get_running_loop().time
         began = clock()
         model = await self._synthesis.load_model(
-            request.model_id, owner=f"LoadModel of {context.peer()}"
+            request.model_id, owner=_owner("LoadModel", context.peer())
         )
         return tts_pb2.LoadModelResponse(
             load_duration_ms=int((clock() - began) * 1000),
@@ -198,6 +206,17 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             max_sessions=settings.max_sessions,
             max_streams=settings.max_streams,
         )
+
+
+def _caller() -> str:
+    """Return the name of the key that the present call has; empty where there are no keys."""
+    return CALLER.get().name
+
+
+def _owner(what: str, peer: str) -> str:
+    """Return how the references of a call are shown."""
+    name = _caller()
+    return f"{what} of {name} at {peer}" if name else f"{what} of {peer}"
 
 
 class _Outlet:

@@ -34,8 +34,9 @@ _LONGEST_ID = 128
 class Session:
     """One caller's lasting lease, and what runs on it."""
 
-    def __init__(self, session_id: str, voice: Voice) -> None:
+    def __init__(self, session_id: str, voice: Voice, caller: str) -> None:
         self.session_id = session_id
+        self.caller = caller
         self.voice = voice
         self.speeches: set[Speech] = set()
         self.lease: Lease | None = None
@@ -46,28 +47,33 @@ class Session:
         self.idle: asyncio.TimerHandle | None = None
         """Reaps the session; absent while it is not idle."""
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What finds it: each caller has ids of their own."""
+        return self.caller, self.session_id
+
     def __repr__(self) -> str:
         return f"<Session {self.session_id} of {self.voice.model_id} x{len(self.speeches)}>"
 
 
 class Sessions:
-    """Sessions by their id; times in seconds."""
+    """Sessions by their caller and id; times in seconds."""
 
     def __init__(self, manager: ModelManager, *, limit: int, idle_limit: float) -> None:
         self.limit = limit
         self.idle_limit = idle_limit
         self._manager = manager
-        self._open: dict[str, Session] = {}
+        self._open: dict[tuple[str, str], Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, session_id: str, voice: Voice) -> Session:
+    async def start(self, session_id: str, voice: Voice, caller: str) -> Session:
         """Open a session, or find it open with the same voice; an empty id is chosen here.
 
         Raises what `ModelManager.load` raises, `WorkerBusyError`, `SessionMismatchError`.
         """
-        session = self._open.get(session_id)
+        session = self._open.get((caller, session_id))
         if session is None:
-            session = self._book(_checked_id(session_id), voice)
+            session = self._book(Session(_checked_id(session_id), voice, caller))
         elif session.voice != voice:
             raise SessionMismatchError(
                 f"session {session_id!r} speaks with {session.voice.model_id!r} and options, rate "
@@ -77,9 +83,9 @@ class Sessions:
         self._rest(session)
         return session
 
-    def get(self, session_id: str) -> Session:
-        """Return the open session; raises `SessionNotFoundError`."""
-        session = self._open.get(session_id)
+    def get(self, session_id: str, caller: str) -> Session:
+        """Return the caller's open session; raises `SessionNotFoundError`."""
+        session = self._open.get((caller, session_id))
         if session is None:
             raise SessionNotFoundError(session_id)
         return session
@@ -118,9 +124,9 @@ class Sessions:
         """Begin its idle time anew."""
         self._rest(session)
 
-    async def end(self, session_id: str) -> None:
+    async def end(self, session: Session) -> None:
         """Give back this session's lease; what it is speaking goes on to its end."""
-        await asyncio.wait([self._end(self.get(session_id))])
+        await asyncio.wait([self._end(session)])
 
     async def end_idle(self) -> None:
         """End every session that has its lease and speaks nothing."""
@@ -135,19 +141,18 @@ class Sessions:
         if ends:
             await asyncio.wait(ends)
 
-    async def reload(self, session_id: str) -> int:
+    async def reload(self, session: Session) -> int:
         """Drain the session's model, load it afresh and take the new lease.
 
         Returns how many of its speeches were waited for. Raises `ModelInUseError`, with the lease
         as it was, when others hold the model for too long; any other failure ends the session.
         """
-        session = self.get(session_id)
         lease = await self.lease_of(session)
         running = len(session.speeches)
         task = session.taking = self._own(self._retake(session, lease), session)
         await asyncio.wait([task])
         if task.cancelled():
-            raise SessionNotFoundError(session_id)
+            raise SessionNotFoundError(session.session_id)
         task.result()
         return running
 
@@ -156,10 +161,10 @@ class Sessions:
 
     # Carrying out
 
-    def _book(self, session_id: str, voice: Voice) -> Session:
+    def _book(self, session: Session) -> Session:
         if len(self._open) >= self.limit:
             raise WorkerBusyError(f"{self.limit} sessions are open already", self._next_reaping())
-        session = self._open[session_id] = Session(session_id, voice)
+        self._open[session.key] = session
         session.taking = self._own(self._take(session), session)
         return session
 
@@ -169,7 +174,7 @@ class Sessions:
         return max(0.0, min(due)) if due else None
 
     async def _take(self, session: Session) -> None:
-        owner = f"session {session.session_id}"
+        owner = f"session {session.session_id}" + (session.caller and f" of {session.caller}")
         lease = await self._manager.lease(session.voice.model_id, owner=owner).acquire()
         session.lease = lease
         self._rest(session)
@@ -195,8 +200,8 @@ class Sessions:
 
     def _close(self, session: Session) -> Session:
         """Take the session off the list; from here on it is nobody's."""
-        if self._open.get(session.session_id) is session:
-            del self._open[session.session_id]
+        if self._open.get(session.key) is session:
+            del self._open[session.key]
         self._rest(session)
         return session
 
@@ -213,7 +218,7 @@ class Sessions:
         if session.idle is not None:
             session.idle.cancel()
             session.idle = None
-        is_open = self._open.get(session.session_id) is session
+        is_open = self._open.get(session.key) is session
         if is_open and session.lease is not None and not session.speeches:
             loop = asyncio.get_running_loop()
             session.idle = loop.call_later(self.idle_limit, self._reap, session)

@@ -74,34 +74,37 @@ class Synthesis:
         model_id: str = "",
         options: Mapping[str, str] | None = None,
         sample_rate: int = 0,
+        *,
+        caller: str = "",
     ) -> Session:
         """Take a lease and keep it until `end_session`, or until it is idle for too long.
 
-        A repeated call with the same id and voice takes no second one.
+        A repeated call with the same id and voice takes no second one. Each `caller` has ids of
+        their own.
         """
         self._refuse_if_closing()
         voice = self.voices.choose(model_id, options, sample_rate)
         try:
             with self.metrics.limited(), self.metrics.waiting():
-                return await self._sessions.start(session_id, voice)
+                return await self._sessions.start(session_id, voice, caller)
         except SessionNotFoundError:  # it was ended while its model was loading
             self._refuse_if_closing()
             raise
 
-    def session(self, session_id: str) -> Session:
+    def session(self, session_id: str, *, caller: str = "") -> Session:
         """Return the open session; raises `SessionNotFoundError`."""
-        return self._sessions.get(session_id)
+        return self._sessions.get(session_id, caller)
 
-    async def end_session(self, session_id: str) -> None:
+    async def end_session(self, session_id: str, *, caller: str = "") -> None:
         """Give back this session's lease and nobody else's; running speech goes on to its end."""
-        await self._sessions.end(session_id)
+        await self._sessions.end(self._sessions.get(session_id, caller))
 
-    async def control(self, session_id: str, command: Command) -> int:
+    async def control(self, session_id: str, command: Command, *, caller: str = "") -> int:
         """Say something to all that the session is speaking; return how many that are."""
+        session = self._sessions.get(session_id, caller)
         if command is Command.RELOAD:
             self._refuse_if_closing()
-            return await self._sessions.reload(session_id)
-        session = self._sessions.get(session_id)
+            return await self._sessions.reload(session)
         for speech in session.speeches:
             match command:
                 case Command.PAUSE:
@@ -116,9 +119,11 @@ class Synthesis:
     # Speaking
 
     @contextlib.asynccontextmanager
-    async def in_session(self, session_id: str, text: Text) -> AsyncIterator[Speech]:
+    async def in_session(
+        self, session_id: str, text: Text, *, caller: str = ""
+    ) -> AsyncIterator[Speech]:
         """Speak with the session's voice; the frames are those of the yielded speech."""
-        session = self._sessions.get(session_id)
+        session = self._sessions.get(session_id, caller)
         text = self._checked(text)
         with self._booked() as speech, self._sessions.running(session, speech):
             async with speech.waiting():

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from greenroom.worker.access import Keys
 from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
@@ -29,12 +30,12 @@ from greenroom.worker.http.schemas import SpeechRequest
 from greenroom.worker.synthesis import Synthesis
 
 
-def create_app(synthesis: Synthesis) -> FastAPI:
+def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
     """Return the application; raises `ConfigError` for settings that cannot work.
 
     The pages with which FastAPI shows its API are off: they need the internet.
     """
-    access = Access(synthesis.settings)
+    access = Access(keys, synthesis.settings)
     catalog = synthesis.manager.catalog
     names = Names(catalog, synthesis.settings.aliases, synthesis.voices.default_model_id)
     app = FastAPI(
@@ -45,7 +46,6 @@ def create_app(synthesis: Synthesis) -> FastAPI:
         redirect_slashes=False,
         responses=REFUSALS,
     )
-    app.state.access = access
     app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
     app.add_middleware(RequestIds)
     add_error_handlers(app)
@@ -54,7 +54,7 @@ def create_app(synthesis: Synthesis) -> FastAPI:
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
-    describe(app, [SpeechRequest, PiperRequest], has_keys=access.has_keys, public_tags=public)
+    describe(app, [SpeechRequest, PiperRequest], has_keys=bool(keys), public_tags=public)
     return app
 
 

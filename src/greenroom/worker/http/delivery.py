@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
-from greenroom.worker.http.access import Caller
+from greenroom.worker.access import Caller
 from greenroom.worker.http.packets import Bytes, Events
 from greenroom.worker.http.schemas import SpeechPlan
 from greenroom.worker.http.server import CONNECTION

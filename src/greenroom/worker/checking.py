@@ -1,4 +1,4 @@
-"""What of the HTTP side's settings cannot work, known before anything listens."""
+"""What of the worker's settings cannot work, known before anything listens."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from greenroom.errors import ModelNotFoundError
 from greenroom.worker.address import Address
 
 
-def http_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]:
+def worker_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]:
     """Yield a sentence for each, with the key and the fix."""
-    if settings.http_listen is None:
-        return
-    address = Address.parse(settings.http_listen)
-    if not (address.is_loopback or settings.api_keys or settings.allow_unauthenticated):
-        yield (
-            f"worker.http_listen: {address} can be reached by others and there are no keys; add "
-            "worker.api_keys, listen on 127.0.0.1, or set worker.allow_unauthenticated."
-        )
+    for key in ("listen", "http_listen"):
+        listen = getattr(settings, key)
+        if listen is not None and not _is_safe(Address.parse(listen), settings):
+            yield (
+                f"worker.{key}: {listen} can be reached by others and there are no keys; add "
+                "worker.api_keys, listen on 127.0.0.1, or set worker.allow_unauthenticated."
+            )
     names = Counter(key.name for key in settings.api_keys if key.name)
     for name, count in names.items():
         if count > 1:
@@ -34,3 +33,7 @@ def http_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]:
                 catalog.get(target)
             except ModelNotFoundError as error:
                 yield f"worker.aliases.{alias}: {error}"
+
+
+def _is_safe(address: Address, settings: WorkerSettings) -> bool:
+    return address.is_loopback or bool(settings.api_keys) or settings.allow_unauthenticated

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from greenroom.errors import WorkerBusyError
-from greenroom.worker.http.limits import Allowance
+from greenroom.worker.limits import Allowance
 
 
 class Clock:

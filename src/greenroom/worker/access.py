@@ -1,0 +1,110 @@
+"""Who may do what: API keys with a role, and what each may use, over HTTP and gRPC alike.
+
+Without keys everybody who reaches the worker may do everything, so it then listens on this machine
+only (`checking.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from contextvars import ContextVar
+from enum import IntEnum
+
+from greenroom.config import ApiKey, WorkerSettings
+from greenroom.errors import ForbiddenError, UnauthenticatedError
+from greenroom.worker.limits import Allowance
+
+
+class Role(IntEnum):
+    """What a caller may do; each role may do what those below it may."""
+
+    NOBODY = 0
+    SPEAK = 1
+    ADMIN = 2
+
+
+class Caller:
+    """One key's holder, or everybody where there are no keys."""
+
+    def __init__(self, name: str, role: Role, allowance: Allowance) -> None:
+        self.name = name
+        """What logs and owners of leases show; never the key."""
+        self.role = role
+        self.allowance = allowance
+
+    def needs(self, role: Role) -> None:
+        """Raise `ForbiddenError` unless the caller may do what needs `role`."""
+        if self.role < role:
+            raise ForbiddenError(
+                f"key {self.name!r} may {self.role.name.lower()} only; "
+                f"this needs a key with the role {role.name.lower()}."
+            )
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.name!r} {self.role.name.lower()}>"
+
+
+CALLER: ContextVar[Caller] = ContextVar("greenroom_caller")
+"""Who makes the gRPC call that this code runs for."""
+
+
+class Keys:
+    """Recognises callers by their keys."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._keys = [
+            (_digest(key.key.get_secret_value()), _caller(key)) for key in _named(settings)
+        ]
+        self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Allowance())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def admit(self, authorization: str, role: Role) -> Caller:
+        """Return who sends this `Authorization`, if they may do what needs `role`.
+
+        Raises `UnauthenticatedError`, `ForbiddenError`, or `WorkerBusyError` for the rate.
+        """
+        caller = self._holder(_bearer(authorization))
+        if caller is self._everybody and caller.role < role:
+            raise UnauthenticatedError(
+                "this needs one of the worker's API keys; send `Authorization: Bearer KEY`."
+            )
+        caller.needs(role)
+        if role is not Role.NOBODY:
+            caller.allowance.count_request()
+        return caller
+
+    def _holder(self, key: str) -> Caller:
+        """Return who has this key, in a time that does not depend on which it is."""
+        digest = _digest(key)
+        found = self._everybody
+        for known, caller in self._keys:
+            if hmac.compare_digest(known, digest):
+                found = caller
+        return found
+
+    def __repr__(self) -> str:
+        return f"<Keys {len(self)}>"
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, key = authorization.strip().partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def _named(settings: WorkerSettings) -> list[ApiKey]:
+    return [
+        key if key.name else key.model_copy(update={"name": f"key {number}"})
+        for number, key in enumerate(settings.api_keys, 1)
+    ]
+
+
+def _caller(key: ApiKey) -> Caller:
+    allowance = Allowance(key.max_streams, key.requests_per_minute)
+    return Caller(key.name, Role[key.role.upper()], allowance)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
