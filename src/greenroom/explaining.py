@@ -39,6 +39,11 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
         return (
             f"{state}, for {len(resident.aboard)} callers, since {now - resident.booked_at:.1f} s"
         )
+    if resident.hanging:
+        return (
+            "a thread hangs in its load or unload; its memory stays booked and nobody gets it "
+            "until that thread ends"
+        )
     if state is State.UNLOADING:
         waiting = len(ledger.waiting.tickets(resident.model_id))
         return f"unloading; {waiting} callers wait to load it afresh"

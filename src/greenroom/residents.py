@@ -34,7 +34,7 @@ class Reason(StrEnum):
     BACKING_OFF = "it failed before and is not tried again yet"
     LOAD_FAILED = "its load failed"
     TOO_BIG = "it is larger than the memory budget"
-    NO_ROOM = "every resident is pinned, in use, or within its min residency"
+    NO_ROOM = "every resident is pinned, in use, leaving, or within its min residency"
     LINE_FULL = "too many callers are waiting already"
     TIMED_OUT = "no room came free in time"
 

@@ -146,6 +146,7 @@ class _Speaker:
             self._loop = asyncio.get_running_loop()
         self._error: BaseException | None = None
         self._paused = False
+        self._has_words = False
         self.engine_s = 0.0
         self.phase = "new"  # new, speaking, made (all frames are there), ended
         self._use = host.open(self)
@@ -258,11 +259,14 @@ class _Speaker:
                 await _close(self._text)
         if not spoken:
             raise InvalidInputError("text is empty; send at least one word.")
+        if not heard and not self._has_words:
+            raise InvalidInputError("text has nothing in it to say; send at least one word.")
         if not heard:
             raise SynthesisError("the engine made no audio for this text.")
         self._keep(await self._use.run(self._framer.finish))
 
     def _sentence(self, text: str) -> Sentence:
+        self._has_words = self._has_words or texts.has_words(text)
         return Sentence(self._voice, text, self._options, self._framer)
 
     async def _speak_one(self, sentence: Sentence, ahead: Ahead) -> bool:

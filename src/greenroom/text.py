@@ -55,6 +55,11 @@ def check_source(text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS)
         raise InvalidInputError("text is empty; send at least one word.")
 
 
+def has_words(text: str) -> bool:
+    """Return whether there is a letter or a digit in it, without which most engines are silent."""
+    return any(map(str.isalnum, text))
+
+
 async def sentences(
     text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS
 ) -> AsyncIterator[str]:

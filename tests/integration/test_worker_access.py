@@ -122,12 +122,16 @@ async def test_sessions_belong_to_the_key_that_opened_them(locked: Served) -> No
 async def test_requests_of_a_key_are_counted_over_both_protocols(locked: Served) -> None:
     async with connected_web(locked, OTHER) as web:
         assert (await web.client.get("/api/ps")).status_code == 200
+    async with connected_web(locked, ADMIN) as web:
+        assert (await web.figures())['busy_total{reason="key_requests"}'] == 0
     other = bearer(locked, OTHER)
     assert await other.speak() > 0
     assert await other.speak() > 0
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "3 requests a minute") as advice:
         await other.speak()
     assert 0 < advice[0] <= 20
+    async with connected_web(locked, ADMIN) as web:
+        assert (await web.figures())['busy_total{reason="key_requests"}'] == 1
 
 
 async def test_streams_of_a_key_are_counted(
@@ -199,6 +203,7 @@ async def test_our_client_and_the_command_line_send_the_key(locked: Served) -> N
         assert done.returncode == code, done.stderr
         assert ("tone-220" in done.stdout) is (code == 0)
         assert key not in done.stdout + done.stderr
+        assert ("GREENROOM_API_KEY" in done.stderr) is (code == 1)
 
 
 async def _run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:

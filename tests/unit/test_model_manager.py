@@ -449,6 +449,7 @@ async def test_a_load_that_hangs_fails_its_callers_in_time_and_blocks_nobody(
         with pytest.raises(LoadTimeoutError, match="did not load within 5 s"):
             await caller
         assert one(manager, "b").state == "unloading"
+        assert manager.explain("b").summary.startswith("a thread hangs in its load")
         assert manager.statistics().resident_cap == 3
         await manager.load("c")
         stage["b"].load.open()

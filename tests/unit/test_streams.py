@@ -374,6 +374,20 @@ async def test_silence_in_a_text_is_not_an_error(manager: ModelManager, stage: S
     assert not np.frombuffer(b"".join(f.pcm for f in frames), "<i2").any()
 
 
+@pytest.mark.parametrize("text", ["...", "\u2014 \u201c\u201d", "(. . .)"])
+async def test_text_in_which_there_is_nothing_to_say_is_the_callers_mistake(
+    manager: ModelManager, stage: Stage, text: str
+) -> None:
+    adapter = await manager.load("a")
+    stage["a"].chunks = 0
+    with pytest.raises(InvalidInputError, match="nothing in it to say"):
+        async for _ in adapter.synthesize_stream(text):
+            pass
+    with pytest.raises(SynthesisError, match="no audio"):
+        async for _ in adapter.synthesize_stream(f"{text} 1"):
+            pass
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

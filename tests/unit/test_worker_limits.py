@@ -57,6 +57,17 @@ def test_a_stream_gives_its_place_back_however_it_ends() -> None:
             raise ValueError
 
 
+def test_every_refusal_is_told() -> None:
+    refused: list[str] = []
+    allowance = Allowance(max_streams=1, requests_per_minute=1, refused=refused.append)
+    allowance.count_request()
+    with pytest.raises(WorkerBusyError):
+        allowance.count_request()
+    with allowance.stream(), pytest.raises(WorkerBusyError), allowance.stream():
+        pass
+    assert refused == ["key_requests", "key_streams"]
+
+
 def test_without_limits_everything_is_allowed() -> None:
     allowance = Allowance()
     for _ in range(1_000):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from greenroom.cli.app import command
-from greenroom.cli.console import CommandError, logging_restored, say_error
+from greenroom.cli.console import KEY_FIX, CommandError, logging_restored, say_error
 from greenroom.errors import ModelManagerError
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         outcome = command().main(arguments, prog_name="greenroom", standalone_mode=False)
     except (ModelManagerError, CommandError) as error:
         logger.debug("where it happened:", exc_info=error)
-        say_error(error)
+        say_error(_with_fix(error))
         return 1
     except UsageProblem as error:
         return _refuse(error)
@@ -42,6 +42,13 @@ def _run(arguments: Sequence[str] | None) -> int:
         say_error(f"{type(error).__name__}: {error} (a fault of greenroom's; see --debug)")
         return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _with_fix(error: Exception) -> str:
+    """Return what is wrong; of a key, how this command is given one."""
+    if getattr(error, "code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return f"{error} {KEY_FIX}"
+    return str(error)
 
 
 def _refuse(error: Exception) -> int:

@@ -19,6 +19,10 @@ out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
+KEY_FIX = "Give one with --key, or in GREENROOM_API_KEY."
+"""What to do, in a command, where a worker wants another key or one at all."""
+
+
 class CommandError(Exception):
     """A command that cannot be carried out; the message is one sentence with the fix."""
 

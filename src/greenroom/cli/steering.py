@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.cli.console import CommandError, tell
+from greenroom.cli.console import KEY_FIX, CommandError, tell
 from greenroom.cli.residents import Models
 from greenroom.cli.settings import Key
 from greenroom.config import DEFAULT_HTTP_LISTEN
@@ -65,6 +65,7 @@ def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:
 
 def _problem(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(error)["error"]["message"])
+        said = str(json.load(error)["error"]["message"])
+        return f"{said} {KEY_FIX}" if error.code in (401, 403) else said
     except (ValueError, KeyError, TypeError):
         return f"the answer was {error.code} {error.reason}; is it a worker's address?"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
 
@@ -52,9 +53,10 @@ CALLER: ContextVar[Caller] = ContextVar("greenroom_caller")
 class Keys:
     """Recognises callers by their keys."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
+        """`refused` is told what for a key was refused (`Allowance`)."""
         self._keys = [
-            (_digest(key.key.get_secret_value()), _caller(key)) for key in _named(settings)
+            (_digest(key.key.get_secret_value()), _caller(key, refused)) for key in _named(settings)
         ]
         self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Allowance())
 
@@ -66,10 +68,13 @@ class Keys:
 
         Raises `UnauthenticatedError`, `ForbiddenError`, or `WorkerBusyError` for the rate.
         """
-        caller = self._holder(_bearer(authorization))
+        key = _bearer(authorization)
+        caller = self._holder(key)
         if caller is self._everybody and caller.role < role:
             raise UnauthenticatedError(
-                "this needs one of the worker's API keys; send `Authorization: Bearer KEY`."
+                "the key that was sent is none of the worker's API keys."
+                if key
+                else "this needs one of the worker's API keys; send `Authorization: Bearer KEY`."
             )
         caller.needs(role)
         if role is not Role.NOBODY:
@@ -101,8 +106,8 @@ def _named(settings: WorkerSettings) -> list[ApiKey]:
     ]
 
 
-def _caller(key: ApiKey) -> Caller:
-    allowance = Allowance(key.max_streams, key.requests_per_minute)
+def _caller(key: ApiKey, refused: Callable[[str], None]) -> Caller:
+    allowance = Allowance(key.max_streams, key.requests_per_minute, refused=refused)
     return Caller(key.name, Role[key.role.upper()], allowance)
 
 

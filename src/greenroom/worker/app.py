@@ -66,7 +66,7 @@ class Worker:
         self.manager = manager
         _check(config, manager.catalog)
         self.synthesis = Synthesis(manager, config.worker)
-        self._keys = Keys(config.worker)
+        self._keys = Keys(config.worker, self.synthesis.metrics.refused)
         self.address = Address.parse(config.worker.listen)
         """Where it listens; with the real port once it does."""
         self._health = Health(manager, self.synthesis.readiness, SERVICE_NAME)
@@ -152,7 +152,6 @@ def _http_server(config: Config, synthesis: Synthesis, keys: Keys) -> HttpServer
     return HttpServer(
         create_app(synthesis, keys),
         Address.parse(settings.http_listen),
-        max_streams=settings.max_streams,
         grace_s=math.ceil(_GRACE_S),
     )
 

@@ -12,10 +12,15 @@ _STREAM_RETRY_S = 1.0
 """A stream may end at any moment, so this is how often it is worth asking for its place."""
 
 
+def _nobody_counts(reason: str) -> None:
+    pass
+
+
 class Allowance:
     """Counts what is used; everything is allowed where there is no limit.
 
     Requests refill evenly, and may come in a burst of a minute's worth.
+    `refused` is told what was refused, as `greenroom.worker.metrics.LIMITS` names it.
     """
 
     def __init__(
@@ -23,10 +28,12 @@ class Allowance:
         max_streams: int | None = None,
         requests_per_minute: int | None = None,
         *,
+        refused: Callable[[str], None] = _nobody_counts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_streams = max_streams
         self._rate = requests_per_minute
+        self._refused = refused
         self._clock = clock
         self._streams = 0
         self._left = float(requests_per_minute or 0)
@@ -40,6 +47,7 @@ class Allowance:
         refilled = self._left + (now - self._since) * self._rate / 60
         self._left, self._since = min(float(self._rate), refilled), now
         if self._left < 1:
+            self._refused("key_requests")
             raise WorkerBusyError(
                 f"this key may send {self._rate} requests a minute",
                 (1 - self._left) * 60 / self._rate,
@@ -50,6 +58,7 @@ class Allowance:
     def stream(self) -> Iterator[None]:
         """Count one stream inside the block; raises `WorkerBusyError` when there are too many."""
         if self._max_streams is not None and self._streams >= self._max_streams:
+            self._refused("key_streams")
             raise WorkerBusyError(
                 f"this key has {self._streams} streams running already", _STREAM_RETRY_S
             )

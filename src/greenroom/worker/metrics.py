@@ -27,6 +27,9 @@ _FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
 OUTCOMES = ("finished", "stopped", "cancelled", "failed")
 """How a stream ends: by itself, on request, because its caller has gone, with an error."""
 
+LIMITS = ("sessions", "streams", "requests", "key_streams", "key_requests")
+"""What there may be too many of: the worker's own, and those of one key."""
+
 
 class WorkerMetrics:
     """Counts what `Synthesis` does, and answers scrapes; on the manager's event loop."""
@@ -64,10 +67,15 @@ class WorkerMetrics:
             "greenroom_streams_ended", "Streams by how they ended", ["outcome"], registry=registry
         )
         self._busy = Counter(
-            "greenroom_busy", "Requests refused for the worker's own limits", registry=registry
+            "greenroom_busy",
+            "Requests refused for a limit of the worker's or of a key's",
+            ["reason"],
+            registry=registry,
         )
         for outcome in OUTCOMES:
             self._ended.labels(outcome)
+        for reason in LIMITS:
+            self._busy.labels(reason)
         for outcome in ("served", "refused"):
             self._wait.labels(outcome)
 
@@ -105,13 +113,17 @@ class WorkerMetrics:
         if timing.real_time_factor is not None:
             self._factor.labels(model_id).observe(timing.real_time_factor)
 
+    def refused(self, reason: str) -> None:
+        """Count a request that was refused for one of `LIMITS`."""
+        self._busy.labels(reason).inc()
+
     @contextlib.contextmanager
-    def limited(self) -> Iterator[None]:
+    def limited(self, reason: str) -> Iterator[None]:
         """Count what is refused inside the block because the worker is busy."""
         try:
             yield
         except WorkerBusyError:
-            self._busy.inc()
+            self.refused(reason)
             raise
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:

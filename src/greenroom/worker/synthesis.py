@@ -85,7 +85,7 @@ class Synthesis:
         self._refuse_if_closing()
         voice = self.voices.choose(model_id, options, sample_rate)
         try:
-            with self.metrics.limited(), self.metrics.waiting():
+            with self.metrics.limited("sessions"), self.metrics.waiting():
                 return await self._sessions.start(session_id, voice, caller)
         except SessionNotFoundError:  # it was ended while its model was loading
             self._refuse_if_closing()
@@ -155,7 +155,7 @@ class Synthesis:
     def _booked(self) -> Iterator[Speech]:
         """Book a place for one more speech before anything is awaited."""
         self._refuse_if_closing()
-        with self.metrics.limited():
+        with self.metrics.limited("streams"):
             self._refuse_if_full()
         speech = Speech(self.patience)
         self._speeches.add(speech)
@@ -169,10 +169,13 @@ class Synthesis:
 
     # Models
 
-    async def load_model(self, model_id: str, *, owner: str) -> ResidentStatistics | None:
+    async def load_model(
+        self, model_id: str, *, owner: str, keep_alive: float | None = None
+    ) -> ResidentStatistics | None:
         """Bring a model (empty: the default) into memory and keep no reference to it.
 
-        Returns what it looked like when it was there.
+        It stays for `keep_alive` seconds (negative: for ever), or as configured. Returns what it
+        looked like when it was there.
         """
         self._refuse_if_closing()
         model_id = self.voices.choose(model_id).model_id
@@ -180,6 +183,8 @@ class Synthesis:
         with self.metrics.waiting():
             await lease.acquire()
         try:
+            if keep_alive is not None:
+                self.manager.keep_alive(model_id, keep_alive)
             residents = self.manager.list_resident()
             return next((r for r in residents if r.model_id == model_id), None)
         finally:

@@ -66,7 +66,7 @@ def _refuse_strangers(request: Request) -> None:
             f"the worker has no API keys and answers to this machine's names only, not "
             f"{host[:80]!r}; configure api_keys, or allow_unauthenticated."
         )
-    if origin and urlsplit(origin).netloc != host:
+    if origin and origin.partition("://")[2] != host:
         raise ForbiddenError(
             f"the worker has no API keys and takes nothing from pages of {origin[:80]!r}; "
             "configure api_keys, or allow_unauthenticated."
@@ -74,10 +74,8 @@ def _refuse_strangers(request: Request) -> None:
 
 
 def _is_local(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(name).is_loopback
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

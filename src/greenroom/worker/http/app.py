@@ -20,6 +20,7 @@ from greenroom.worker.access import Keys
 from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
+from greenroom.worker.http.crowding import SPARE_REQUESTS, BoundedCrowd
 from greenroom.worker.http.document import REFUSALS, describe
 from greenroom.worker.http.errors import add_error_handlers
 from greenroom.worker.http.naming import Names
@@ -47,6 +48,8 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
         responses=REFUSALS,
     )
     app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
+    limit = synthesis.settings.max_streams + SPARE_REQUESTS
+    app.add_middleware(BoundedCrowd, limit=limit, metrics=synthesis.metrics)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
@@ -54,7 +57,12 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
-    describe(app, [SpeechRequest, PiperRequest], has_keys=bool(keys), public_tags=public)
+    describe(
+        app,
+        [SpeechRequest, PiperRequest, *lifecycle.BODIES],
+        has_keys=bool(keys),
+        public_tags=public,
+    )
     return app
 
 

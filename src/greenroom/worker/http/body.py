@@ -1,15 +1,26 @@
-"""A request's body on its way in: bounded in size and in how long it may take."""
+"""A request's body on its way in: bounded in size and in how long it may take, then parsed.
+
+Routes read their bodies by these, and not by FastAPI's parameters: those are read before the
+caller's key is looked at, without a time limit.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.errors import InputTooLargeError, StalledError
-from greenroom.worker.http.errors import response_to
+from greenroom.worker.http.errors import FieldError, response_to
+
+Body = TypeVar("Body", bound=BaseModel)
+
+LIMIT_S = 30.0
+"""How long a body may take at most, however patient the worker is."""
 
 _ROOM = 64 * 1024
 """Bytes for all that is not text."""
@@ -66,6 +77,7 @@ async def read_body(request: Request, *, patience: float) -> bytes:
 
     Raises `InputTooLargeError`, and `StalledError`, also when the client leaves: nobody hears it.
     """
+    patience = min(patience, LIMIT_S)
     found = bytearray()
     try:
         async with asyncio.timeout(patience):
@@ -80,3 +92,32 @@ async def read_body(request: Request, *, patience: float) -> bytes:
         raise StalledError(
             f"the request was not whole after {patience:g} s; send its body at once."
         ) from None
+
+
+async def read(request: Request, kind: type[Body], patience: float) -> Body:
+    """Return the JSON body, checked; raises what `read_body` and `parsed` raise."""
+    return parsed(kind, await read_body(request, patience=patience))
+
+
+def parsed(kind: type[Body], body: bytes) -> Body:
+    """Return the request; raises `FieldError` for the first field that cannot be."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    raise _field_error(found)
+
+
+def _field_error(found: Any) -> FieldError:
+    kind, place = found["type"], found["loc"]
+    if kind == "json_invalid":
+        return FieldError(None, f"the body is not JSON: {found['msg']}.", code="invalid_json")
+    if not place:
+        return FieldError(None, "the body must be a JSON object.", code="invalid_json")
+    param = str(place[0])
+    if kind == "missing" and len(place) == 1:
+        return FieldError(param, f"{param} is missing; add it.", code="missing_required_parameter")
+    if param == "voice" and not kind.startswith("string_too"):
+        return FieldError(param, 'voice must be a name, or an object such as {"id": "name"}.')
+    told = found["msg"].replace("Input should", "must", 1).replace("String should", "must", 1)
+    return FieldError(param, f"{param} {told}." if told.startswith("must") else f"{param}: {told}.")

@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
 from greenroom.worker.access import Caller
+from greenroom.worker.http.leaving import left
 from greenroom.worker.http.packets import Bytes, Events
 from greenroom.worker.http.schemas import SpeechPlan
 from greenroom.worker.http.server import CONNECTION
@@ -50,7 +51,7 @@ class Delivery(Response):
         """
         outlet = _Outlet(send, self._synthesis.patience)
         speaking = asyncio.create_task(self._speak(outlet, _peer(scope)), name="greenroom-http")
-        leaving = asyncio.create_task(_left(receive), name="greenroom-http-leaving")
+        leaving = asyncio.create_task(left(receive), name="greenroom-http-leaving")
         try:
             await asyncio.wait((speaking, leaving), return_when=asyncio.FIRST_COMPLETED)
             failure = _failure(speaking)
@@ -166,12 +167,6 @@ async def _in_thread(step: Callable[[], T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([call])
         raise
-
-
-async def _left(receive: Receive) -> None:
-    """Return when the client has left, or has its answer."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _end_connection(scope: Scope, leaving: asyncio.Task[None], *, at_once: bool) -> None:

@@ -87,7 +87,8 @@ def body_of(error: errors.ModelManagerError) -> dict[str, Any]:
     """Return what stands in the body of the answer to `error`."""
     answer = answer_to(error)
     code = getattr(error, "code", None) if isinstance(error, FieldError) else answer.code
-    return _body(str(error), answer.type, getattr(error, "param", None), code)
+    param = "model" if isinstance(error, errors.ModelNotFoundError) else None
+    return _body(str(error), answer.type, getattr(error, "param", param), code)
 
 
 def response_to(error: errors.ModelManagerError) -> JSONResponse:

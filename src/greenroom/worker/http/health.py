@@ -15,16 +15,19 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
     """Return the routes; `reading` guards the metrics, health is for anybody."""
     routes = APIRouter(tags=["health"])
 
+    @routes.head("/health", include_in_schema=False)
     @routes.get("/health")
     async def health() -> dict[str, Any]:
         """Answer 200 as long as the worker answers at all, and say in the body how it is."""
         return _told(synthesis)
 
+    @routes.head("/v2/health/live", include_in_schema=False)
     @routes.get("/v2/health/live")
     async def live() -> dict[str, Any]:
         """Answer 200 as long as the worker answers at all: restart it when it does not."""
         return {"live": True}
 
+    @routes.head("/v2/health/ready", include_in_schema=False)
     @routes.get("/v2/health/ready", responses={503: {"description": "Send no work here."}})
     async def ready() -> JSONResponse:
         """Answer 200 when work should be sent here, else 503 and why not."""

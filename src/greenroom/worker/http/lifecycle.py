@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.errors import ModelNotResidentError
 from greenroom.worker.http import pictures
+from greenroom.worker.http.body import read
+from greenroom.worker.http.document import body as body_of
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
+from greenroom.worker.http.leaving import unless_left
 from greenroom.worker.synthesis import Synthesis
 
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
@@ -21,6 +23,8 @@ ModelName = Annotated[str, Field(min_length=1, max_length=512)]
 
 class ModelBody(BaseModel):
     """Which model; unknown fields are ignored, as clients send theirs everywhere."""
+
+    model_config = ConfigDict(strict=True)
 
     model: ModelName
 
@@ -47,6 +51,10 @@ class GenerateBody(LoadBody):
     """Ollama's way to load (no prompt) and to unload (no prompt, `keep_alive` 0)."""
 
     prompt: str = ""
+
+
+BODIES = (ModelBody, LoadBody, KeepBody, UnloadBody, GenerateBody)
+"""What the routes read."""
 
 
 def router(
@@ -82,38 +90,45 @@ def _add_looking(routes: APIRouter, synthesis: Synthesis, reading: list[Any]) ->
 
 def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
     manager = synthesis.manager
+    patience = synthesis.patience
 
-    @routes.post("/load", dependencies=changing)
-    async def load(body: LoadBody, request: Request) -> dict[str, Any]:
+    @routes.post("/load", dependencies=changing, openapi_extra=body_of(LoadBody))
+    async def load(request: Request) -> dict[str, Any]:
         """Bring a model into memory and keep no reference to it."""
+        body = await read(request, LoadBody, patience)
         return await _load(synthesis, body, request)
 
-    @routes.post("/unload", dependencies=changing)
-    async def unload(body: UnloadBody) -> dict[str, Any]:
+    @routes.post("/unload", dependencies=changing, openapi_extra=body_of(UnloadBody))
+    async def unload(request: Request) -> dict[str, Any]:
         """Let a model go, once its holders are done; one that is not there is no error."""
+        body = await read(request, UnloadBody, patience)
         return await _unload(synthesis, body.model, drain=body.drain)
 
-    @routes.post("/pin", dependencies=changing)
-    async def pin(body: ModelBody) -> dict[str, Any]:
+    @routes.post("/pin", dependencies=changing, openapi_extra=body_of(ModelBody))
+    async def pin(request: Request) -> dict[str, Any]:
         """Exempt a model from eviction and expiry, now or whenever it is loaded."""
+        body = await read(request, ModelBody, patience)
         manager.pin(body.model)
         return _now(synthesis, body.model)
 
-    @routes.post("/unpin", dependencies=changing)
-    async def unpin(body: ModelBody) -> dict[str, Any]:
+    @routes.post("/unpin", dependencies=changing, openapi_extra=body_of(ModelBody))
+    async def unpin(request: Request) -> dict[str, Any]:
         """End the exemption."""
+        body = await read(request, ModelBody, patience)
         manager.unpin(body.model)
         return _now(synthesis, body.model)
 
-    @routes.post("/keep-alive", dependencies=changing)
-    async def keep_alive(body: KeepBody) -> dict[str, Any]:
+    @routes.post("/keep-alive", dependencies=changing, openapi_extra=body_of(KeepBody))
+    async def keep_alive(request: Request) -> dict[str, Any]:
         """Say how long a model in memory stays after its last use, until it leaves."""
+        body = await read(request, KeepBody, patience)
         manager.keep_alive(body.model, seconds_of(body.keep_alive))
         return _now(synthesis, body.model)
 
-    @routes.post("/generate", dependencies=changing)
-    async def generate(body: GenerateBody, request: Request) -> dict[str, Any]:
+    @routes.post("/generate", dependencies=changing, openapi_extra=body_of(GenerateBody))
+    async def generate(request: Request) -> dict[str, Any]:
         """Load a model, or with `keep_alive` 0 unload it, as Ollama's clients do."""
+        body = await read(request, GenerateBody, patience)
         if body.prompt:
             raise FieldError(
                 "prompt", "this worker speaks; send text to /v1/audio/speech, and no prompt here."
@@ -123,20 +138,13 @@ def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) 
             await _unload(synthesis, body.model, drain=True)
         else:
             await _load(synthesis, body, request)
-        return {
-            "model": body.model,
-            "created_at": pictures.iso(time.time()),
-            "response": "",
-            "done": True,
-            "done_reason": "unload" if leave else "load",
-        }
+        return pictures.generated(body.model, "unload" if leave else "load")
 
 
 async def _load(synthesis: Synthesis, body: LoadBody, request: Request) -> dict[str, Any]:
     kept = None if body.keep_alive is None else seconds_of(body.keep_alive)
-    await synthesis.load_model(body.model, owner=asker(request))
-    if kept is not None:
-        synthesis.manager.keep_alive(body.model, kept)
+    loading = synthesis.load_model(body.model, owner=asker(request), keep_alive=kept)
+    await unless_left(request, loading)
     return _now(synthesis, body.model)
 
 

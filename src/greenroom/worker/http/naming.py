@@ -10,12 +10,6 @@ from greenroom.errors import ModelNotFoundError
 from greenroom.worker.http.errors import FieldError
 
 
-class UnknownModelError(ModelNotFoundError):
-    """The `model` of a request is neither in the catalog nor an alias."""
-
-    param = "model"
-
-
 class Names:
     """The catalog and the configuration's aliases, under one roof."""
 
@@ -55,7 +49,7 @@ class Names:
         if name in self._catalog:
             return self._catalog.get(name).model_id
         if name not in self._aliases:
-            raise UnknownModelError(name, self._near(name))
+            raise ModelNotFoundError(name, self._near(name))
         return self._catalog.get(self._aliases[name] or self._default).model_id
 
     def _near(self, name: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def add_page(app: FastAPI) -> None:
     """Serve the page and its files; what they show is asked for with the viewer's key."""
     answers = {path.name: _answer(path) for path in FILES.iterdir() if path.suffix in _TYPES}
 
+    @app.head("/", include_in_schema=False)
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return answers["index.html"]

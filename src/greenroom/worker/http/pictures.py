@@ -93,6 +93,18 @@ def catalog_entry(spec: ModelSpec, *, default: bool) -> dict[str, Any]:
     }
 
 
+def generated(model: str, reason: str) -> dict[str, Any]:
+    """Return what Ollama answers to a request without a prompt."""
+    now = iso(time.time())
+    return {
+        "model": model,
+        "created_at": now,
+        "response": "",
+        "done": True,
+        "done_reason": reason,
+    }
+
+
 def event(found: Event) -> dict[str, Any]:
     """Return one entry of the journal."""
     return {

@@ -12,12 +12,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS
-from greenroom.worker.http.body import read_body
+from greenroom.worker.http.body import read
 from greenroom.worker.http.delivery import Delivery
 from greenroom.worker.http.document import body
 from greenroom.worker.http.naming import Names
-from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text, parsed
-from greenroom.worker.http.speech import BODY_LIMIT_S
+from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text
 from greenroom.worker.synthesis import Synthesis
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
@@ -55,7 +54,6 @@ class PiperRequest(BaseModel):
 def router(synthesis: Synthesis, names: Names) -> APIRouter:
     """Return the route."""
     made = APIRouter(tags=["speech"])
-    patience = min(synthesis.patience, BODY_LIMIT_S)
     wav = FORMATS["wav"]
 
     @made.post("/", include_in_schema=False)
@@ -67,7 +65,7 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     )
     async def synthesize(request: Request) -> Delivery:
         """Say a text: WAV at 24 kHz, sent as it is made."""
-        asked = parsed(PiperRequest, await read_body(request, patience=patience))
+        asked = await read(request, PiperRequest, synthesis.patience)
         checked_text(asked.text, synthesis.settings.max_text_chars, param="text")
         model_id = names.voice_id(asked.voice) if asked.voice else ""
         voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)

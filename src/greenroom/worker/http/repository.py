@@ -14,13 +14,13 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from greenroom.errors import ModelManagerError
+from greenroom.worker.http.body import read_body
 from greenroom.worker.http.document import PLAIN_REFUSALS
 from greenroom.worker.http.errors import FieldError, response_to
+from greenroom.worker.http.leaving import unless_left
 from greenroom.worker.http.lifecycle import asker
 from greenroom.worker.repository import READY, VERSION, Repository
 from greenroom.worker.synthesis import Synthesis
-
-_LONGEST_BODY = 64 * 1024
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {
     400: {
@@ -57,7 +57,7 @@ def router(
     )
     repository = Repository(synthesis)
     _add_models(routes, repository, list(reading))
-    _add_repository(routes, repository, list(reading), list(changing))
+    _add_repository(routes, repository, list(reading), list(changing), patience=synthesis.patience)
     return routes
 
 
@@ -67,57 +67,58 @@ def _add_models(routes: APIRouter, repository: Repository, reading: list[Any]) -
         """Answer what this server is."""
         return repository.server()
 
-    @routes.get("/models/{model}/ready", dependencies=reading, responses=_NOT_READY)
+    @routes.get("/models/{model:path}/ready", dependencies=reading, responses=_NOT_READY)
     @routes.get(
-        "/models/{model}/versions/{version}/ready", dependencies=reading, responses=_NOT_READY
+        "/models/{model:path}/versions/{version}/ready", dependencies=reading, responses=_NOT_READY
     )
     async def model_ready(model: str, version: str = VERSION) -> JSONResponse:
         """Answer 200 when the model is ready to speak, else 400; 404 when nobody knows it."""
         ready = repository.state_of(model, version) == READY
         return JSONResponse({"name": model, "ready": ready}, 200 if ready else 400)
 
-    @routes.get("/models/{model}", dependencies=reading)
-    @routes.get("/models/{model}/versions/{version}", dependencies=reading)
+    @routes.get("/models/{model:path}", dependencies=reading)
+    @routes.get("/models/{model:path}/versions/{version}", dependencies=reading)
     async def model_metadata(model: str, version: str = VERSION) -> dict[str, Any]:
         """Answer what the model is; it takes text and gives audio, not tensors."""
         return {**repository.model(model, version), "inputs": [], "outputs": []}
 
 
 def _add_repository(
-    routes: APIRouter, repository: Repository, reading: list[Any], changing: list[Any]
+    routes: APIRouter,
+    repository: Repository,
+    reading: list[Any],
+    changing: list[Any],
+    *,
+    patience: float,
 ) -> None:
     @routes.post("/repository/index", dependencies=reading)
     async def index(request: Request) -> list[dict[str, str]]:
         """Answer every model with its state; with `{"ready": true}` only those that are ready."""
-        body = await _body(request)
+        body = await _content(request, patience)
         return repository.index(only_ready=bool(body.get("ready", False)))
 
-    @routes.post("/repository/models/{model}/load", dependencies=changing)
+    @routes.post("/repository/models/{model:path}/load", dependencies=changing)
     async def load(model: str, request: Request) -> dict[str, Any]:
         """Bring a model into memory; parameters that would change it are refused."""
-        changed = bool((await _body(request)).get("parameters"))
-        await repository.load(model, owner=asker(request), changed=changed)
+        changed = bool((await _content(request, patience)).get("parameters"))
+        await unless_left(request, repository.load(model, owner=asker(request), changed=changed))
         return {}
 
-    @routes.post("/repository/models/{model}/unload", dependencies=changing)
+    @routes.post("/repository/models/{model:path}/unload", dependencies=changing)
     async def unload(model: str) -> dict[str, Any]:
         """Let a model go once its holders are done; one that is not there is no error."""
         await repository.unload(model)
         return {}
 
 
-async def _body(request: Request) -> dict[str, Any]:
+async def _content(request: Request, patience: float) -> dict[str, Any]:
     """Return the body, which may be empty and has no content type with some clients."""
-    text = b""
-    async for piece in request.stream():
-        text += piece
-        if len(text) > _LONGEST_BODY:
-            raise FieldError(None, f"the body is longer than {_LONGEST_BODY} bytes; send less.")
+    text = await read_body(request, patience=patience)
     if not text.strip():
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise FieldError(None, "the body must be a JSON object, or empty.")

@@ -7,21 +7,21 @@ good as absent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS, Format
 from greenroom.catalog import Catalog
 from greenroom.errors import InvalidInputError
 from greenroom.text import check_source
+from greenroom.worker.http.body import parsed
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.naming import Names
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.voice import Voice
 
-Body = TypeVar("Body", bound=BaseModel)
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 NOT_BLANK: dict[str, Any] = {"pattern": r"\S"}
@@ -106,35 +106,12 @@ class SpeechPlanner:
             raise FieldError("speed", str(error)) from None
 
 
-def parsed(kind: type[Body], body: bytes) -> Body:
-    """Return the request; raises `FieldError` for the first field that cannot be."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    raise _field_error(found)
-
-
 def checked_text(text: str, limit: int, *, param: str) -> None:
     """Raise `FieldError` for a text that cannot be spoken or has more than `limit` characters."""
     try:
         check_source(text, limit=limit)
     except InvalidInputError as error:
         raise FieldError(param, str(error)) from None
-
-
-def _field_error(found: Any) -> FieldError:
-    kind, place = found["type"], found["loc"]
-    if kind == "json_invalid":
-        return FieldError(None, f"the body is not JSON: {found['msg']}.", code="invalid_json")
-    if not place:
-        return FieldError(None, "the body must be a JSON object.", code="invalid_json")
-    param = str(place[0])
-    if kind == "missing" and len(place) == 1:
-        return FieldError(param, f"{param} is missing; add it.", code="missing_required_parameter")
-    if param == "voice":
-        return FieldError(param, 'voice must be a name, or an object such as {"id": "name"}.')
-    return FieldError(param, f"{param}: {found['msg'].replace('Input should', 'must', 1)}.")
 
 
 def _rate(made: Format, asked: int | None) -> int:

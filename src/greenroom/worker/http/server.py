@@ -25,14 +25,11 @@ CONNECTION = "greenroom.connection"
 _HEADERS_LIMIT_S = 30.0
 """How long a request's first line and headers may take to arrive."""
 
-_SPARE_CONNECTIONS = 1_024
-"""Connections besides those that speak; uvicorn answers 503 to one more."""
-
 
 class HttpServer:
     """Serves one application; `listen`, and in the end `stop`."""
 
-    def __init__(self, app: ASGIApp, address: Address, *, max_streams: int, grace_s: int) -> None:
+    def __init__(self, app: ASGIApp, address: Address, *, grace_s: int) -> None:
         """`grace_s` is how long answers may take to write their last words."""
         self.address = address
         """Where it listens; with the real port once it does."""
@@ -45,7 +42,6 @@ class HttpServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=max_streams + _SPARE_CONNECTIONS,
             timeout_graceful_shutdown=grace_s,
         )
         self._server = _Server(config)

@@ -14,9 +14,6 @@ from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
 from greenroom.worker.synthesis import Synthesis
 
-BODY_LIMIT_S = 30.0
-"""How long a request's body may take at most, however patient the worker is."""
-
 _AUDIO = {"schema": {"type": "string", "format": "binary"}}
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -33,7 +30,6 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     """Return the route; it reads the body itself, after the caller was recognised."""
     made = APIRouter(tags=["speech"])
     planner = SpeechPlanner(synthesis, names)
-    patience = min(synthesis.patience, BODY_LIMIT_S)
 
     @made.post(
         "/v1/audio/speech",
@@ -43,7 +39,7 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     )
     async def create_speech(request: Request) -> Delivery:
         """Say a text: audio in the asked format, sent as it is made."""
-        said = await read_body(request, patience=patience)
+        said = await read_body(request, patience=synthesis.patience)
         return Delivery(synthesis, planner.plan(said), request.state.caller)
 
     return made
