@@ -135,6 +135,7 @@ class ApiKey(_Section):
     name: str = Field("", max_length=80)
     role: Literal["speak", "admin"] = "speak"
     max_streams: int | None = Field(None, ge=1)
+    max_text_chars: int | None = Field(None, ge=1, le=MAX_TEXT_CHARS)
     requests_per_minute: int | None = Field(None, ge=1)
 
     @field_validator("key")

@@ -26,7 +26,7 @@ from greenroom.worker.triton_messages import SERVICE, message
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [
     {"key": SPEAKER, "name": "kitchen", "max_streams": 1},
-    {"key": OTHER, "name": "hall", "requests_per_minute": 3},
+    {"key": OTHER, "name": "hall", "requests_per_minute": 3, "max_text_chars": 20},
     {"key": ADMIN, "name": "boss", "role": "admin"},
 ]
 COMMAND = "import sys; from greenroom.cli import main; sys.exit(main())"
@@ -44,9 +44,11 @@ class Keyed:
         call = getattr(self._stub, name)
         return lambda request: call(request, metadata=self._metadata, timeout=LIMIT_S)
 
-    async def speak(self, **first: Any) -> int:
+    async def speak(self, *pieces: str, **first: Any) -> int:
         """Return how many frames a text came to."""
-        chunks = [tts_pb2.TextChunk(text="Hello.", is_final=True, **first)]
+        chunks = [tts_pb2.TextChunk(text=text) for text in pieces or ["Hello."]]
+        chunks[0].MergeFrom(tts_pb2.TextChunk(**first))
+        chunks[-1].is_final = True
         call = self._stub.Synthesize(iter(chunks), metadata=self._metadata, timeout=LIMIT_S)
         return len([frame async for frame in call])
 
@@ -132,6 +134,19 @@ async def test_requests_of_a_key_are_counted_over_both_protocols(locked: Served)
     assert 0 < advice[0] <= 20
     async with connected_web(locked, ADMIN) as web:
         assert (await web.figures())['busy_total{reason="key_requests"}'] == 1
+
+
+async def test_texts_of_a_key_may_be_shorter_than_everybodys(locked: Served) -> None:
+    long = "Hello there, all of you."
+    asked = {"model": "tts-1", "voice": "alloy", "response_format": "pcm", "input": long}
+    async with connected_web(locked, OTHER) as web:
+        answer = await web.post("/v1/audio/speech", asked)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+        assert "20 are allowed" in answer.text
+    for chunks in ([long], [long[:12], long[12:]]):
+        with refused(grpc.StatusCode.INVALID_ARGUMENT, "20"):
+            await bearer(locked, OTHER).speak(*chunks)
+    assert await bearer(locked, ADMIN).speak(long) > 0
 
 
 async def test_streams_of_a_key_are_counted(

@@ -10,8 +10,10 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import report
+from benchmarks.audience import when_again
 from benchmarks.crowd import Rules
 from benchmarks.figures import SMOKE, Effort, Figure, shown
+from benchmarks.listener import Heard
 from benchmarks.registry import BENCHMARKS, measure
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
@@ -71,6 +73,21 @@ def test_a_crowd_notices_every_broken_rule() -> None:
         "unloaded under a reference",
         "unloaded twice",
     }
+
+
+def test_a_refusal_is_typed_only_if_it_says_what_is_wrong_and_when_to_come_back() -> None:
+    body = b'{"error": {"message": "no room", "type": "server_error", "param": null, "code": "no"}}'
+
+    def again(status: int, body: bytes, **headers: str) -> float | None:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return when_again(Heard(status, named, (body,), 0.0))
+
+    assert again(503, body, retry_after="2") == 2.0
+    assert again(429, body, retry_after="2", retry_after_ms="1500") == 1.5
+    assert again(503, body) is None
+    assert again(500, body, retry_after="2") is None
+    assert again(503, body.replace(b"no room", b""), retry_after="2") is None
+    assert again(503, b'{"detail": "no room"}', retry_after="2") is None
 
 
 def test_a_bound_is_about_the_median_or_about_the_median_ratio() -> None:

@@ -107,7 +107,12 @@ def _named(settings: WorkerSettings) -> list[ApiKey]:
 
 
 def _caller(key: ApiKey, refused: Callable[[str], None]) -> Caller:
-    allowance = Allowance(key.max_streams, key.requests_per_minute, refused=refused)
+    allowance = Allowance(
+        key.max_streams,
+        key.requests_per_minute,
+        max_text_chars=key.max_text_chars,
+        refused=refused,
+    )
     return Caller(key.name, Role[key.role.upper()], allowance)
 
 

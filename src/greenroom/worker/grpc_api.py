@@ -93,8 +93,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
 
         The first piece is checked before a model is loaded for it.
         """
-        check_text(first.text, limit=self._synthesis.settings.max_text_chars)
+        check_text(first.text, limit=self._text_limit())
         return first.text if first.is_final else _pieces(first, rest)
+
+    def _text_limit(self) -> int:
+        return CALLER.get().allowance.text_limit(self._synthesis.settings.max_text_chars)
 
     @contextlib.asynccontextmanager
     async def _speech(
@@ -102,10 +105,14 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
     ) -> AsyncIterator[Speech]:
         if first.session_id:
             self._check_session_chunk(first)
-            speaking = self._synthesis.in_session(first.session_id, text, caller=_caller())
+            speaking = self._synthesis.in_session(
+                first.session_id, text, caller=_caller(), max_text_chars=self._text_limit()
+            )
         else:
             voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
-            speaking = self._synthesis.once(voice, text, owner=_owner("call", peer))
+            speaking = self._synthesis.once(
+                voice, text, owner=_owner("call", peer), max_text_chars=self._text_limit()
+            )
         with CALLER.get().allowance.stream():
             async with speaking as speech:
                 yield speech

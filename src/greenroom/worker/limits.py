@@ -1,4 +1,4 @@
-"""How much one key may use: streams at once, and requests a minute."""
+"""How much one key may use: streams at once, requests a minute, characters of one text."""
 
 from __future__ import annotations
 
@@ -28,16 +28,22 @@ class Allowance:
         max_streams: int | None = None,
         requests_per_minute: int | None = None,
         *,
+        max_text_chars: int | None = None,
         refused: Callable[[str], None] = _nobody_counts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_streams = max_streams
         self._rate = requests_per_minute
+        self._max_text_chars = max_text_chars
         self._refused = refused
         self._clock = clock
         self._streams = 0
         self._left = float(requests_per_minute or 0)
         self._since = clock()
+
+    def text_limit(self, everybodys: int) -> int:
+        """Return how many characters one text may have, where everybody's may have so many."""
+        return min(everybodys, self._max_text_chars or everybodys)
 
     def count_request(self) -> None:
         """Raises `WorkerBusyError` when there were too many; a refused one does not count."""

@@ -120,11 +120,11 @@ class Synthesis:
 
     @contextlib.asynccontextmanager
     async def in_session(
-        self, session_id: str, text: Text, *, caller: str = ""
+        self, session_id: str, text: Text, *, caller: str = "", max_text_chars: int | None = None
     ) -> AsyncIterator[Speech]:
         """Speak with the session's voice; the frames are those of the yielded speech."""
         session = self._sessions.get(session_id, caller)
-        text = self._checked(text)
+        text = self._checked(text, max_text_chars)
         with self._booked() as speech, self._sessions.running(session, speech):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
@@ -133,9 +133,11 @@ class Synthesis:
                     yield speech
 
     @contextlib.asynccontextmanager
-    async def once(self, voice: Voice, text: Text, *, owner: str) -> AsyncIterator[Speech]:
+    async def once(
+        self, voice: Voice, text: Text, *, owner: str, max_text_chars: int | None = None
+    ) -> AsyncIterator[Speech]:
         """Speak with a lease that lasts as long as the speech."""
-        text = self._checked(text)
+        text = self._checked(text, max_text_chars)
         with self._booked() as speech:
             lease = self.manager.lease(voice.model_id, owner=owner)
             with self.metrics.waiting():
@@ -148,8 +150,9 @@ class Synthesis:
             finally:
                 await lease.release()
 
-    def _checked(self, text: Text) -> Text:
-        return checked(text, limit=self.settings.max_text_chars, patience=self.patience)
+    def _checked(self, text: Text, max_text_chars: int | None) -> Text:
+        limit = max_text_chars or self.settings.max_text_chars
+        return checked(text, limit=limit, patience=self.patience)
 
     @contextlib.contextmanager
     def _booked(self) -> Iterator[Speech]:

@@ -54,7 +54,9 @@ class Names:
 
     def _near(self, name: str) -> tuple[str, ...]:
         near = self._catalog.near(name)
-        return near or tuple(difflib.get_close_matches(name[:80], self._aliases, n=3))
+        aliases = {alias.lower(): alias for alias in self._aliases}
+        found = difflib.get_close_matches(name[:80].lower(), aliases, n=3)
+        return near or tuple(aliases[alias] for alias in found)
 
     def _fix(self, name: str) -> str:
         near = self._near(name)

@@ -66,7 +66,8 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     async def synthesize(request: Request) -> Delivery:
         """Say a text: WAV at 24 kHz, sent as it is made."""
         asked = await read(request, PiperRequest, synthesis.patience)
-        checked_text(asked.text, synthesis.settings.max_text_chars, param="text")
+        limit = request.state.caller.allowance.text_limit(synthesis.settings.max_text_chars)
+        checked_text(asked.text, limit, param="text")
         model_id = names.voice_id(asked.voice) if asked.voice else ""
         voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)
         plan = SpeechPlan(asked.text, voice, wav, sse=False, keep_alive=None)

@@ -19,6 +19,7 @@ from greenroom.worker.http.body import parsed
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.naming import Names
+from greenroom.worker.limits import Allowance
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.voice import Voice
 
@@ -79,14 +80,15 @@ class SpeechPlanner:
         self._names = names
         self._catalog: Catalog = synthesis.manager.catalog
 
-    def plan(self, body: bytes) -> SpeechPlan:
+    def plan(self, body: bytes, allowance: Allowance) -> SpeechPlan:
         """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
         asked = parsed(SpeechRequest, body)
         voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
         model_id = self._names.model_id(asked.model, voice)
         made = FORMATS[asked.response_format or "mp3"]
         keep = asked.keep_alive
-        checked_text(asked.input, self._synthesis.settings.max_text_chars, param="input")
+        limit = allowance.text_limit(self._synthesis.settings.max_text_chars)
+        checked_text(asked.input, limit, param="input")
         return SpeechPlan(
             asked.input,
             self._voice(model_id, asked.speed or 1.0, _rate(made, asked.sample_rate)),

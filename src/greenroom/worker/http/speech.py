@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from greenroom.audio.encoding import FORMATS
+from greenroom.worker.access import Caller
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.delivery import Delivery
 from greenroom.worker.http.document import EVENTS, body
@@ -39,7 +40,8 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     )
     async def create_speech(request: Request) -> Delivery:
         """Say a text: audio in the asked format, sent as it is made."""
+        caller: Caller = request.state.caller
         said = await read_body(request, patience=synthesis.patience)
-        return Delivery(synthesis, planner.plan(said), request.state.caller)
+        return Delivery(synthesis, planner.plan(said, caller.allowance), caller)
 
     return made
