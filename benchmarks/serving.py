@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.processes import free_port, process, until_it_answers, worker_command
 from benchmarks.rounds import Stopwatch
 from benchmarks.voice_files import folder
 from greenroom.errors import WorkerError
 from greenroom.worker.client import Client
-
-_START_S = 60.0
 
 Ask = Callable[[Path, str], Awaitable[float]]
 """Has a voice speak; returns the seconds to the first audio, once all of it has come."""
@@ -31,24 +27,24 @@ def has_wyoming() -> bool:
 @contextlib.asynccontextmanager
 async def wyoming(default: Path) -> AsyncIterator[Ask]:
     """Serve with `wyoming-piper`, which keeps one voice in memory."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "wyoming_piper", "--voice", default.stem]
     where = ["--data-dir", str(default.parent), "--uri", f"tcp://127.0.0.1:{port}"]
-    async with _process([*command, *where]) as running:
+    async with process([*command, *where]) as running:
 
         async def greet() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             await writer.wait_closed()
 
-        await _until_it_answers(running, greet, OSError)
+        await until_it_answers(running, greet, OSError)
         yield lambda voice, text: _ask_wyoming(port, voice, text)
 
 
 @contextlib.asynccontextmanager
 async def worker(default: Path, **manager: int | bool) -> AsyncIterator[Ask]:
     """Serve with Greenroom's worker, with settings of its manager."""
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     settings = {
         "worker.listen": address,
         "worker.http_listen": "127.0.0.1:0",
@@ -57,9 +53,7 @@ async def worker(default: Path, **manager: int | bool) -> AsyncIterator[Ask]:
         "model_manager.default_model_id": default.stem,
         **{f"model_manager.{key}": value for key, value in manager.items()},
     }
-    flags = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    command = [str(Path(sys.executable).with_name("greenroom")), "serve", *flags]
-    async with _process(command) as running, Client(address) as client:
+    async with process(worker_command(settings)) as running, Client(address) as client:
 
         async def greet() -> None:
             async for _ in client.speak("Ready.", default.stem):
@@ -72,7 +66,7 @@ async def worker(default: Path, **manager: int | bool) -> AsyncIterator[Ask]:
                 first = first or watch.read()
             return first
 
-        await _until_it_answers(running, greet, WorkerError)
+        await until_it_answers(running, greet, WorkerError)
         yield ask
 
 
@@ -93,41 +87,3 @@ async def _ask_wyoming(port: int, voice: Path, text: str) -> float:
             elif AudioStop.is_type(event.type):
                 return first
     raise ConnectionError("wyoming-piper ended the connection before the audio")
-
-
-@contextlib.asynccontextmanager
-async def _process(command: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    environment = {**os.environ, "GREENROOM_PREPARE": "on"}
-    with tempfile.TemporaryFile() as said:
-        running = await asyncio.create_subprocess_exec(
-            *command, stdout=said, stderr=said, env=environment
-        )
-        try:
-            yield running
-        except BaseException as error:
-            said.seek(0)
-            error.add_note(said.read().decode(errors="replace")[-2_000:])
-            raise
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                running.terminate()
-            await running.wait()
-
-
-async def _until_it_answers(
-    running: asyncio.subprocess.Process,
-    greet: Callable[[], Awaitable[None]],
-    refusal: type[Exception],
-) -> None:
-    async with asyncio.timeout(_START_S):
-        while running.returncode is None:
-            with contextlib.suppress(refusal):
-                return await greet()
-            await asyncio.sleep(0.1)
-    raise ConnectionError(f"the server ended with {running.returncode}")
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
