@@ -9,7 +9,15 @@ from pathlib import Path
 
 from greenroom.memory import MIB, limit_bytes
 
-_PACKAGES = ("greenroom", "async-lru", "piper-tts", "wyoming-piper", "onnxruntime", "numpy")
+_PACKAGES = (
+    "greenroom",
+    "async-lru",
+    "piper-tts",
+    "wyoming-piper",
+    "uvicorn",
+    "onnxruntime",
+    "numpy",
+)
 
 
 def described() -> list[str]:

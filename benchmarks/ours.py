@@ -89,18 +89,34 @@ def load_and_say(path: Path, text: str) -> float:
     return before + first
 
 
-def say(path: Path, text: str) -> tuple[float, float]:
+def say(path: Path, text: str, **options: int) -> tuple[float, float]:
     """Speak with a voice that was kept; return the seconds to the first frame and to the last."""
+    return _runner.run(_hear(path.stem, text, options))
 
-    async def hear() -> tuple[float, float]:
+
+def say_often(model_id: str, text: str, times: int, at_once: int, **options: int) -> float:
+    """Speak so many times, by so many callers at once; return how often a second."""
+    left = iter(range(times))
+
+    async def call() -> None:
+        for _ in left:
+            await _hear(model_id, text, options)
+
+    async def all_call() -> float:
         watch = Stopwatch()
-        first = 0.0
-        async with _managers[-1].lease(path.stem) as lease:
-            async for _ in lease.synthesize_stream(text):
-                first = first or watch.read()
-        return first, watch.read()
+        await asyncio.gather(*(call() for _ in range(at_once)))
+        return times / watch.read()
 
-    return _runner.run(hear())
+    return _runner.run(all_call())
+
+
+async def _hear(model_id: str, text: str, options: dict[str, int]) -> tuple[float, float]:
+    watch = Stopwatch()
+    first = 0.0
+    async with _managers[-1].lease(model_id) as lease:
+        async for _ in lease.synthesize_stream(text, **options):
+            first = first or watch.read()
+    return first, watch.read()
 
 
 def floor_of_weights(path: Path) -> float:

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "arrival": "a voice that is not in memory, until it speaks",
     "ready": "a voice in memory: first audio, whole paragraphs",
     "servers": "several voices on a server",
+    "http": "speech over HTTP, against the manager and against uvicorn",
     "growth": "memory over fifty lives of a real voice",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",
