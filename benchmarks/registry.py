@@ -16,6 +16,7 @@ BENCHMARKS = {
     "ready": "a voice in memory: first audio, whole paragraphs",
     "servers": "several voices on a server",
     "http": "speech over HTTP, against the manager and against uvicorn",
+    "callers": "many callers over HTTP, few places",
     "growth": "memory over fifty lives of a real voice",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",
