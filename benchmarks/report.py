@@ -39,7 +39,7 @@ def markdown(sections: Sections, preface: Sequence[str]) -> str:
     """Return all figures as a Markdown page."""
     lines = ["# Measured", "", *preface, "", *_HOW]
     for about, figures in sections.items():
-        lines += ["", f"## {about.capitalize()}", ""]
+        lines += ["", f"## {about[:1].upper()}{about[1:]}", ""]
         lines += [_row(_COLUMNS), _row(["---", "---", *["---:"] * 4, "---"])]
         lines += [_row(_cells(figure)) for figure in figures]
     return "\n".join(lines) + "\n"

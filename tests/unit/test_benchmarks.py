@@ -134,3 +134,7 @@ def test_both_reports_show_every_figure() -> None:
     sections = {"one thing": [Figure("a figure", (1.0,), at_most=2.0, note="a note")]}
     assert "| a figure (a note) |  |  | 1 s |  | 2 s | yes |" in report.markdown(sections, [])
     assert report.table(sections).row_count == 2
+
+
+def test_a_heading_keeps_capitals() -> None:
+    assert "## Speech over HTTP\n" in report.markdown({"speech over HTTP": []}, [])
