@@ -105,7 +105,7 @@ def _streams(took: dict[str, tuple[Took, ...]], key: str, how: str) -> list[Figu
 
 def _real_voice(took: dict[str, tuple[float, ...]]) -> Figure:
     name = f"first audio of a real voice, {len(LONG_SENTENCE)} characters"
-    return Figure(name, took["http"], "s", "the manager", took["manager"], 1.25, "ratio")
+    return Figure(name, took["http"], "s", "the manager", took["manager"], 1.4, "ratio")
 
 
 def _inverted(rates: tuple[float, ...]) -> tuple[float, ...]:
