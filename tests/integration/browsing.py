@@ -1,42 +1,89 @@
-"""A headless browser of this machine, for the tests of the page; skipped where there is none."""
+"""The page at `/` in a browser, for its tests."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import shutil
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-_QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-)
+from serving import LIMIT_S
 
 
-def found_browser() -> str | None:
-    """Return the path of a browser, if there is one."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+class Page:
+    """The page in a browser, and what went wrong in it."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.keyboard = page.keyboard
+        self.problems: list[str] = []
+        self.requests: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.set_default_timeout(LIMIT_S * 1000)
+
+    def _said(self, message: Any) -> None:
+        if message.type == "error" and "status of 40" not in message.text:
+            self.problems.append(message.text)
+
+    async def open(self) -> None:
+        await self.page.goto(f"{self.url}/")
+
+    def find(self, selector: str, text: str | re.Pattern[str] | None = None) -> Any:
+        return self.page.locator(selector, has_text=text).first
+
+    def row(self, model: str) -> Any:
+        return self.page.locator(f"li[data-model='{model}']")
+
+    def button(self, name: str) -> Any:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    async def shows(self, selector: str, text: str | re.Pattern[str]) -> None:
+        """Wait until a part of the page shows a text."""
+        await self.find(selector, text).wait_for()
+
+    async def evaluate(self, script: str) -> Any:
+        return await self.page.evaluate(script)
+
+    async def focused(self) -> str:
+        """Return the name of what has the keyboard."""
+        return str(
+            await self.evaluate(
+                "(({ariaLabel, id, textContent, tagName}) => "
+                "ariaLabel || id || textContent || tagName)(document.activeElement)"
+            )
+        )
+
+    async def until(self, condition: str, arg: Any = None) -> None:
+        """Wait until a function of JavaScript returns what is true."""
+        again = "await new Promise(requestAnimationFrame)"
+        async with asyncio.timeout(LIMIT_S):
+            await self.page.evaluate(
+                f"async (arg) => {{ while (!({condition})(arg)) {again}; }}", arg
+            )
+
+    async def waits_for_focus(self, name: str) -> None:
+        """Wait until what is called so has the keyboard."""
+        own = "({ariaLabel, id}) => [ariaLabel, id]"
+        await self.until(f"(name) => ({own})(document.activeElement).includes(name)", name)
+
+    async def tab_to(self, name: str) -> None:
+        """Press the tabulator until what is called so has the keyboard."""
+        for _ in range(40):
+            await self.keyboard.press("Tab")
+            if await self.focused() == name:
+                return
+        raise AssertionError(f"{name} cannot be reached with the keyboard")
 
 
 @contextlib.asynccontextmanager
-async def browser() -> AsyncIterator[Any]:
-    """Start the browser; skip the test without one."""
-    path = found_browser()
-    if path is None:
-        pytest.skip("no Chromium is installed")
-    playwright = pytest.importorskip("playwright.async_api")
-    async with playwright.async_playwright() as driver:
-        started = await driver.chromium.launch(executable_path=path, args=list(_QUIET))
-        try:
-            yield started
-        finally:
-            await started.close()
+async def opened(browser: Any, url: str, **options: Any) -> AsyncIterator[Page]:
+    """Open the page in a context of its own; nothing may go wrong in it."""
+    async with await browser.new_context(**options) as context:
+        page = Page(await context.new_page(), url)
+        await page.open()
+        yield page
+        assert page.problems == []

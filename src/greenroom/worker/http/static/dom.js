@@ -12,10 +12,35 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Writes only what is new, so that screen readers do not read the old again.
+export function write(target, text) {
+  if (target.textContent !== text) target.textContent = text;
+}
+
+// Says something to screen readers only.
+export function announce(text) {
+  write($("announced"), text);
+}
+
+// A button that cannot be used keeps the keyboard's focus, unlike one that is `disabled`.
+export function usable(button, can) {
+  if (can) button.removeAttribute("aria-disabled");
+  else button.setAttribute("aria-disabled", "true");
+}
+
+export const isUsable = (button) => button.getAttribute("aria-disabled") !== "true";
+
 export function size(bytes) {
   const megabytes = bytes / 1048576;
   if (megabytes >= 1024) return `${(megabytes / 1024).toFixed(1)} GB`;
-  return `${megabytes.toFixed(megabytes < 10 ? 1 : 0)} MB`;
+  if (bytes && megabytes < 0.1) return `${Math.ceil(bytes / 1024)} kB`;
+  return `${megabytes.toFixed(bytes && megabytes < 10 ? 1 : 0)} MB`;
+}
+
+export function share(part, whole) {
+  const percent = (100 * part) / whole;
+  if (!part) return "0\u00a0%";
+  return percent < 1 ? "under 1\u00a0%" : `${Math.round(percent)}\u00a0%`;
 }
 
 export function duration(seconds) {
@@ -28,4 +53,8 @@ export function duration(seconds) {
 
 export function took(seconds) {
   return seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(2)} s`;
+}
+
+export function clock(milliseconds) {
+  return new Date(milliseconds).toLocaleTimeString([], { hour12: false });
 }

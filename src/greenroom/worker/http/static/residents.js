@@ -1,103 +1,102 @@
-// What is in memory: bars against the budget, and a row for each model that keeps its buttons, so
-// that the keyboard's focus stays where it is while figures change.
+// What is in memory: a row for each model that keeps its buttons, so that the keyboard's focus stays
+// where it is while figures change.
 
-import { $, duration, element, size, took } from "./dom.js";
+import { $, duration, element, share, size, took, usable, write } from "./dom.js";
+import { Holders } from "./holders.js";
+import { PHASE } from "./kinds.js";
+import { showMemory } from "./memory.js";
 
-const TONE = { ready: "good", loading: "busy", warming: "busy", draining: "busy", unloading: "" };
-const SEGMENT = { loading: "coming", warming: "coming", draining: "going", unloading: "going" };
+const TONE = { coming: "busy", ready: "good", going: "" };
 
 export class Residents {
   constructor(act) {
     this.act = act;
     this.rows = new Map();
+    this.stopped = true;
   }
 
   show(state) {
     this.since = performance.now();
-    this.state = state;
-    this.showMemory(state);
+    this.stopped = false;
+    showMemory(state);
     const present = new Set(state.models.map((model) => model.model));
-    for (const [id, row] of this.rows) {
-      if (!present.has(id)) {
-        row.item.remove();
-        this.rows.delete(id);
-      }
-    }
+    for (const [id, row] of this.rows) if (!present.has(id)) this.remove(id, row);
     for (const model of state.models) {
       if (!this.rows.has(model.model)) this.rows.set(model.model, this.makeRow(model.model));
-      this.fill(this.rows.get(model.model), model);
+      this.fill(this.rows.get(model.model), model, state.budget[model.device]);
     }
+    write($("nobody"), "No model is in memory.");
     $("nobody").hidden = state.models.length > 0;
     this.tick();
   }
 
-  showMemory(state) {
-    const bars = Object.entries(state.budget).map(([device, budget]) => {
-      const models = state.models.filter((model) => model.device === device);
-      const booked = state.footprint[device] ?? 0;
-      const bar = element("div", { class: "bar", role: "img", "aria-label": `${size(booked)} of ${size(budget)} booked on ${device}` });
-      models.forEach((model, index) => {
-        const shade = SEGMENT[model.state] ?? (index % 2 ? "odd" : "");
-        const part = element("span", { class: shade, title: `${model.model}: ${size(model.footprint)}` });
-        part.style.width = `${(100 * model.footprint) / budget}%`;
-        bar.append(part);
-      });
-      const mapped = models.reduce((sum, model) => sum + model.mapped, 0);
-      const also = mapped ? `, and ${size(mapped)} of mapped files that need no budget` : "";
-      return element("div", { class: "device" }, element("p", {}, `${device}: ${size(booked)} of ${size(budget)} booked${also}`), bar);
-    });
-    $("memory").replaceChildren(...bars);
+  // Passes the focus on to the next row, the one before, or the field for another model.
+  remove(id, row) {
+    const focused = row.item.contains(document.activeElement);
+    const next = row.item.nextElementSibling ?? row.item.previousElementSibling;
+    row.item.remove();
+    this.rows.delete(id);
+    if (focused) (next?.querySelector("[data-verb=unload]") ?? $("load-model")).focus();
   }
 
   makeRow(id) {
-    const row = { id, expiry: element("span"), idle: element("span") };
-    for (const part of ["name", "chips", "memory", "bar", "users", "loads"]) row[part] = element("span");
+    const row = { holders: new Holders(), buttons: {} };
+    for (const part of ["chips", "bar", "memory", "idle", "expiry", "loads"]) row[part] = element("span");
     row.bar.className = "bar thin";
     row.bar.append(element("span"));
-    row.pin = element("button", { type: "button", class: "quiet", onclick: () => this.act(row.pinned ? "unpin" : "pin", id) });
-    row.unload = element("button", { type: "button", class: "quiet", "aria-label": `Unload ${id}`, onclick: () => this.act("unload", id) }, "Unload");
-    const why = element("button", { type: "button", class: "quiet", "aria-label": `Why is ${id} in memory?`, onclick: () => this.act("why", id) }, "Why?");
+    for (const [verb, label] of [["pin", "Pin"], ["unload", "Unload"], ["why", "Why?"]]) {
+      row.buttons[verb] = element("button", { type: "button", class: "quiet", "data-verb": verb, "aria-label": `${label} ${id}`, onclick: () => this.press(row, verb) }, label);
+    }
+    row.buttons.why.setAttribute("aria-label", `Why is ${id} in memory?`);
     row.item = element("li", { class: "resident", "data-model": id },
       element("div", { class: "top" }, element("strong", {}, id), row.chips),
       row.bar,
-      element("div", { class: "facts" }, row.memory, row.users, row.idle, row.expiry, row.loads),
-      element("div", { class: "buttons" }, row.pin, row.unload, why));
+      element("div", { class: "facts" }, row.memory, row.idle, row.expiry, row.loads),
+      row.holders.item,
+      element("div", { class: "buttons" }, ...Object.values(row.buttons)));
     $("residents").append(row.item);
     return row;
   }
 
-  fill(row, model) {
-    row.model = model;
-    row.pinned = model.pinned;
-    const chips = [element("span", { class: `chip ${TONE[model.state]}` }, model.state)];
-    if (model.pinned) chips.push(element("span", { class: "chip" }, "pinned"));
-    row.chips.replaceChildren(...chips.flatMap((chip) => [chip, " "]));
-    const largest = Math.max(1, ...this.state.models.map((each) => each.footprint));
-    row.bar.firstChild.style.width = `${(100 * model.footprint) / largest}%`;
-    row.bar.title = `${size(model.footprint)}; the largest here takes ${size(largest)}`;
-    const also = model.mapped ? ` + ${size(model.mapped)} mapped` : "";
-    row.memory.replaceChildren("memory ", element("b", {}, size(model.footprint) + also));
-    row.users.replaceChildren(...this.users(model));
-    row.loads.replaceChildren(...(model.load_s ? ["loaded in ", element("b", {}, took(model.load_s + model.warmup_s))] : []));
-    row.pin.textContent = model.pinned ? "Unpin" : "Pin";
-    row.pin.setAttribute("aria-label", `${row.pin.textContent} ${row.id}`);
-    row.unload.disabled = model.state !== "ready";
+  press(row, verb) {
+    this.act(verb === "pin" && row.model.pinned ? "unpin" : verb, row.model);
   }
 
-  users(model) {
-    if (!model.references && !model.streams) return model.state === "ready" ? ["nobody uses it"] : [];
-    const count = `${model.references} ${model.references === 1 ? "reference" : "references"}`;
-    const speaking = model.streams ? `, ${model.streams} speaking` : "";
-    const by = model.owners.length ? ["by ", element("b", {}, model.owners.join(", "))] : [];
-    return [element("b", {}, count + speaking), " ", ...by];
+  fill(row, model, budget) {
+    row.model = model;
+    const phase = PHASE[model.state];
+    const chips = [element("span", { class: `chip ${TONE[phase]}` }, model.state)];
+    if (model.pinned) chips.push(element("span", { class: "chip" }, "pinned"));
+    row.chips.replaceChildren(...chips.flatMap((chip) => [chip, " "]));
+    row.bar.hidden = !budget;
+    row.bar.firstChild.className = phase;
+    row.bar.firstChild.style.width = `${(100 * model.footprint) / budget}%`;
+    const of = budget ? `, ${share(model.footprint, budget)} of the budget` : "";
+    const also = model.mapped ? `, ${size(model.mapped)} mapped` : "";
+    row.memory.replaceChildren(element("b", {}, size(model.footprint)), of + also);
+    row.loads.replaceChildren(...(model.load_s ? ["loaded in ", element("b", {}, took(model.load_s + model.warmup_s))] : []));
+    row.holders.show(model);
+    const pin = model.pinned ? "Unpin" : "Pin";
+    write(row.buttons.pin, pin);
+    row.buttons.pin.setAttribute("aria-label", `${pin} ${model.model}`);
+    for (const button of Object.values(row.buttons)) usable(button, true);
+    usable(row.buttons.unload, model.state === "ready");
+  }
+
+  // Leaves everything as it was at a moment of `performance.now`.
+  stop(at) {
+    this.tick(at);
+    this.stopped = true;
+    for (const { buttons } of this.rows.values()) Object.values(buttons).forEach((button) => usable(button, false));
   }
 
   // Counts idle and expiry on between two states.
-  tick() {
-    const passed = (performance.now() - this.since) / 1000;
+  tick(now = performance.now()) {
+    if (this.stopped) return;
+    const passed = (now - this.since) / 1000;
     for (const { model, idle, expiry } of this.rows.values()) {
       const used = model.references || model.streams || model.state !== "ready";
-      idle.replaceChildren(...(used ? [] : ["idle ", element("b", {}, duration(model.idle_s + passed))]));
+      idle.replaceChildren(...(used ? [] : ["nobody uses it, idle ", element("b", {}, duration(model.idle_s + passed))]));
       const left = model.expires_in_s;
       expiry.replaceChildren(...(left === null ? [] : ["expires in ", element("b", {}, duration(left - passed))]));
     }

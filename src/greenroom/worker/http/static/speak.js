@@ -1,9 +1,8 @@
 // Speaking a sentence: PCM is played as it comes, and the time to the first of it is shown.
 
-import { post } from "./api.js";
-import { $, element, took } from "./dom.js";
-
-const RATE = 24000;
+import { pieces, post } from "./api.js";
+import { $, announce, element, isUsable, took, usable } from "./dom.js";
+import { Player } from "./player.js";
 
 export class Speaker {
   constructor(refused) {
@@ -12,7 +11,7 @@ export class Speaker {
       event.preventDefault();
       this.speak($("speak-text").value, $("speak-voice").value);
     });
-    $("stop-button").addEventListener("click", () => this.stop());
+    $("stop-button").addEventListener("click", () => this.halt());
   }
 
   offer(models) {
@@ -26,38 +25,34 @@ export class Speaker {
     this.stop();
     const stopping = (this.stopping = new AbortController());
     this.show("asked …");
-    $("stop-button").disabled = false;
+    usable($("stop-button"), true);
     const began = performance.now();
     const player = (this.player = new Player());
     try {
       const answer = await post("v1/audio/speech", { model: voice, voice, input: text, response_format: "pcm" }, stopping.signal);
-      await this.hear(answer.body.getReader(), player, began);
+      await this.hear(answer, player, began);
+      announce($("spoken").textContent);
       await player.end();
     } catch (error) {
       if (!stopping.signal.aborted) this.fail(error);
     } finally {
       player.close();
-      if (this.stopping === stopping) $("stop-button").disabled = true;
+      if (this.stopping === stopping) usable($("stop-button"), false);
     }
   }
 
-  async hear(reader, player, began) {
+  async hear(answer, player, began) {
     let first = null;
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (value?.length) {
-        first ??= performance.now() - began;
-        player.play(value);
-      }
-      if (done) break;
-      this.told(first, player.seconds, null);
+    for await (const piece of pieces(answer)) {
+      if (!piece.length) continue;
+      first ??= performance.now() - began;
+      player.play(piece);
+      this.told(first, player.seconds, "; more is coming");
     }
-    this.told(first ?? 0, player.seconds, (performance.now() - began) / 1000);
+    this.told(first ?? 0, player.seconds, `, all of it after ${took((performance.now() - began) / 1000)}`);
   }
 
-  told(first, seconds, whole) {
-    if (first === null) return;
-    const rest = whole === null ? "; more is coming" : `, all of it after ${took(whole)}`;
+  told(first, seconds, rest) {
     this.show("first audio after ", element("b", {}, took(first / 1000)), `; ${seconds.toFixed(1)} s of speech${rest}`);
   }
 
@@ -69,51 +64,18 @@ export class Speaker {
   fail(error) {
     $("spoken").className = "bad";
     $("spoken").textContent = error.message;
-    this.refused(error);
+    announce(error.message);
+    this.refused(error, error.status !== 401 && error.status !== 403);
+  }
+
+  halt() {
+    if (!isUsable($("stop-button"))) return;
+    this.stop();
+    this.show("stopped");
   }
 
   stop() {
     this.stopping?.abort();
     this.player?.close();
-  }
-}
-
-// Plays pieces of signed 16-bit samples one after another without a seam.
-class Player {
-  constructor() {
-    this.context = new AudioContext({ sampleRate: RATE });
-    this.next = 0;
-    this.seconds = 0;
-    this.rest = new Uint8Array();
-  }
-
-  play(bytes) {
-    const all = new Uint8Array(this.rest.length + bytes.length);
-    all.set(this.rest);
-    all.set(bytes, this.rest.length);
-    const even = all.length & ~1;
-    this.rest = all.slice(even);
-    if (!even || this.context.state === "closed") return;
-    const view = new DataView(all.buffer, 0, even);
-    const buffer = this.context.createBuffer(1, even / 2, RATE);
-    const samples = buffer.getChannelData(0);
-    for (let i = 0; i < samples.length; i += 1) samples[i] = view.getInt16(2 * i, true) / 32768;
-    const source = this.context.createBufferSource();
-    source.buffer = buffer;
-    source.connect(this.context.destination);
-    this.next = Math.max(this.next, this.context.currentTime + 0.02);
-    source.start(this.next);
-    this.next += buffer.duration;
-    this.seconds += buffer.duration;
-  }
-
-  // Resolves when what was played has been heard.
-  end() {
-    const left = this.context.state === "running" ? this.next - this.context.currentTime : 0;
-    return new Promise((resolve) => setTimeout(resolve, Math.max(0, left * 1000)));
-  }
-
-  close() {
-    if (this.context.state !== "closed") this.context.close();
   }
 }

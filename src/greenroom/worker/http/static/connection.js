@@ -1,0 +1,84 @@
+// Following the worker for ever, and saying how fresh is what the page shows.
+
+import { events, get, Silence } from "./api.js";
+import { $, announce, clock, write } from "./dom.js";
+import { AGAIN_MS, SILENCE_MS } from "./times.js";
+
+export class Connection {
+  // `on` has what is called with the catalog, a state, an entry of the journal, the moment of the
+  // last news once there are no more, and a refusal.
+  constructor(on) {
+    this.on = on;
+    this.problem = "";
+    this.verdict = "";
+    this.heardAt = 0;
+    this.again = () => {};
+    setInterval(() => this.count(), 1000);
+  }
+
+  async followForEver() {
+    for (;;) {
+      let pause = AGAIN_MS;
+      try {
+        await this.follow();
+        this.lose("the worker has ended; waiting for it");
+      } catch (error) {
+        this.lose(error.status ? error.message : "no worker answers; trying again", error instanceof Silence);
+        if (error.status) this.on.refused(error);
+        if (error.status === 401) pause = SILENCE_MS;
+      }
+      await new Promise((resolve) => { this.again = resolve; setTimeout(resolve, pause); });
+    }
+  }
+
+  async follow() {
+    this.on.catalog((await get("api/tags")).models);
+    for await (const [name, content] of events("api/events?history=200", () => { this.heardAt = Date.now(); })) {
+      if (name === "state") this.told(content);
+      else if (name === "journal") this.on.journal(content);
+      else if (name === "end") return;
+    }
+  }
+
+  told(state) {
+    this.problem = "";
+    this.silent = false;
+    document.body.classList.remove("stale");
+    $("as-of").hidden = true;
+    const verdict = state.ready ? "ready" : `not ready: ${state.problems.join("; ")}`;
+    this.chip(verdict, state.ready ? "good" : "bad");
+    this.say(`The worker is ${verdict}.`);
+    this.on.state(state);
+  }
+
+  // Says why there is no more news, and since when.
+  lose(problem, silent = false) {
+    this.problem = problem;
+    this.silent = silent && this.heardAt > 0;
+    this.chip(problem, "bad");
+    this.count();
+    this.say(this.heardAt ? `No news of the worker since ${clock(this.heardAt)}.` : problem);
+    if (!this.heardAt) return;
+    document.body.classList.add("stale");
+    write($("as-of"), `as of ${clock(this.heardAt)}`);
+    $("as-of").hidden = false;
+    this.on.lost(this.heardAt);
+  }
+
+  count() {
+    if (!this.silent) return;
+    this.problem = `no news for ${Math.round((Date.now() - this.heardAt) / 1000)} s`;
+    this.chip(this.problem, "bad");
+  }
+
+  // Announces a verdict that is another than the last.
+  say(verdict) {
+    if (verdict !== this.verdict) announce(verdict);
+    this.verdict = verdict;
+  }
+
+  chip(text, tone) {
+    write($("health"), text);
+    $("health").className = `chip ${tone}`;
+  }
+}

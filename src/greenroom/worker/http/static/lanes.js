@@ -1,0 +1,102 @@
+// When each model was coming, ready and going, and where there was trouble, as lanes over time.
+
+import { $, clock } from "./dom.js";
+import { groupOf, PHASE } from "./kinds.js";
+
+const SPAN_S = 600;
+const LANES = 12;
+const LANE = 24;
+const AXIS = 20;
+const STEPS_S = [5, 10, 15, 30, 60, 120, 300];
+const MARK = 6;
+const SVG = "http://www.w3.org/2000/svg";
+const pen = document.createElement("canvas").getContext("2d");
+
+// Draws until a moment, which is now or, if time was `stopped`, that of the last news.
+export function drawLanes(entries, until, stopped) {
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  const models = [...new Set(entries.filter(isDrawn).map((entry) => entry.model))].slice(-LANES);
+  const end = until / 1000;
+  const span = Math.max(30, Math.min(SPAN_S, end - entries[0].time));
+  const width = Math.max(280, $("lanes").clientWidth);
+  const longest = Math.max(0, ...models.map((model) => pen.measureText(model).width));
+  const left = Math.ceil(Math.min(longest, width * 0.34)) + 12;
+  const x = (time) => left + ((width - left - MARK - 2) * (Math.max(time, end - span) - (end - span))) / span;
+  const height = models.length * LANE + AXIS;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Models in memory over ${Math.round(span)} seconds until ${clock(until)}; the list below says the same` });
+  const words = stopped ? [clock(until), "before"] : ["now", "ago"];
+  drawAxis(svg, { span, end, x, height, words, ticks: width < 600 ? 2 : 5 });
+  models.forEach((model, index) => {
+    const name = make("text", { class: "name", x: 0, y: index * LANE + 16 });
+    name.textContent = fitted(model, left - 12);
+    svg.append(titled(name, model));
+    drawLane(svg, entries.filter((entry) => entry.model === model), index * LANE, x, { start: end - span, end });
+  });
+  $("lanes").replaceChildren(svg);
+}
+
+const isDrawn = ({ kind }) => kind in PHASE || kind === "gone" || groupOf(kind) === "trouble";
+
+function drawAxis(svg, { span, end, x, height, words: [last, earlier], ticks }) {
+  const step = STEPS_S.find((each) => span / each <= ticks) ?? STEPS_S.at(-1);
+  for (let back = 0; back <= span; back += step) {
+    const at = x(end - back);
+    svg.append(make("line", { class: "grid", x1: at, x2: at, y1: 0, y2: height - AXIS + 2 }));
+    const label = make("text", { x: at, y: height - 5, "text-anchor": back ? "middle" : "end" });
+    label.textContent = back ? `${rounded(back)} ${earlier}` : last;
+    svg.append(label);
+  }
+}
+
+function drawLane(svg, entries, top, x, { start, end }) {
+  const marks = [];
+  let phase = null;
+  let since = 0;
+  const close = (until) => {
+    if (!phase || until < start) return;
+    const bar = make("rect", { class: PHASE[phase], x: x(since), y: top + 4, width: Math.max(2, x(until) - x(since)), height: 15, rx: 2 });
+    svg.append(titled(bar, `${entries[0].model} ${phase}`));
+  };
+  for (const { kind, time, model, reason } of entries) {
+    if (kind in PHASE || kind === "gone" || kind === "failed") {
+      close(time);
+      [phase, since] = [kind in PHASE ? kind : null, time];
+    }
+    if (groupOf(kind) === "trouble" && time >= start) marks.push(titled(diamond(x(time), top + 11.5), `${model} ${kind}: ${reason}`));
+  }
+  close(end);
+  svg.append(...marks);
+}
+
+const diamond = (x, y) => make("path", { class: "mark", d: `M${x} ${y - MARK}l${MARK} ${MARK}l${-MARK} ${MARK}l${-MARK} ${-MARK}z` });
+
+// Shortens in the middle, because names of a family differ at their ends.
+function fitted(name, room) {
+  if (pen.measureText(name).width <= room) return name;
+  let kept = name.length;
+  let short = name;
+  while (kept > 4 && pen.measureText(short).width > room) {
+    kept -= 1;
+    short = `${name.slice(0, Math.ceil(kept / 2))}…${name.slice(-Math.floor(kept / 2))}`;
+  }
+  return short;
+}
+
+function rounded(seconds) {
+  const minutes = Math.floor(seconds / 60);
+  const rest = seconds % 60;
+  return [minutes && `${minutes} min`, rest && `${rest} s`].filter(Boolean).join(" ");
+}
+
+function make(tag, attributes) {
+  const made = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  return made;
+}
+
+function titled(shape, text) {
+  const title = make("title", {});
+  title.textContent = text;
+  shape.append(title);
+  return shape;
+}
