@@ -10,6 +10,33 @@ from typing import Any
 
 from serving import LIMIT_S
 
+FAINT = """(() => {
+  const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const light = (colour) => rgb(colour).slice(0, 3).map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const contrast = (one, other) => {
+    const [dark, bright] = [light(one), light(other)].sort((a, b) => a - b);
+    return (bright + 0.05) / (dark + 0.05);
+  };
+  const ground = (node) => {
+    const own = getComputedStyle(node).backgroundColor;
+    return (rgb(own)[3] ?? 1) === 0 ? ground(node.parentElement) : own;
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    if (!node.checkVisibility() || node.closest("svg")) continue;
+    const style = getComputedStyle(node);
+    const says = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    const bordered = node.matches("section, input, select, textarea, button.quiet");
+    if (says && contrast(style.color, ground(node)) < 4.5) found.push(node.outerHTML);
+    if (bordered && contrast(style.borderTopColor, ground(node.parentElement)) < 3)
+      found.push(node.outerHTML);
+  }
+  return found;
+})()"""
+"""The parts of a page whose text (4.5 to 1) or whose border (3 to 1) stands out too little."""
+
 
 class Page:
     """The page in a browser, and what went wrong in it."""
@@ -56,6 +83,10 @@ class Page:
                 "ariaLabel || id || textContent || tagName)(document.activeElement)"
             )
         )
+
+    async def faint(self) -> list[str]:
+        """Return the visible parts whose text or border stands out too little."""
+        return list(await self.evaluate(FAINT))
 
     async def until(self, condition: str, arg: Any = None) -> None:
         """Wait until a function of JavaScript returns what is true."""

@@ -87,3 +87,4 @@ async def test_a_worker_without_news_is_not_called_ready(
     await page.page.get_by_label("Load a model").fill("tone-220")
     await page.button("Load").click()
     await page.shows("#load-said", "no worker answers at 127.0.0.1")
+    assert await page.faint() == []

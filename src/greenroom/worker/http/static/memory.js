@@ -14,7 +14,7 @@ export function showMemory(state) {
 }
 
 function showDevice(device, budget, booked, models) {
-  const largest = models.toSorted((one, other) => other.footprint - one.footprint);
+  const largest = models.filter((model) => model.footprint).sort((one, other) => other.footprint - one.footprint);
   const mapped = models.reduce((sum, model) => sum + model.mapped, 0);
   const also = mapped ? `, and ${size(mapped)} of mapped files that need no budget` : "";
   const words = [`${device}: `, element("b", {}, `${size(booked)} of ${size(budget)}`), ` booked, ${share(booked, budget)}${also}`];

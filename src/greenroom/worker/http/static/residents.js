@@ -70,6 +70,7 @@ export class Residents {
     row.chips.replaceChildren(...chips.flatMap((chip) => [chip, " "]));
     row.bar.hidden = !budget;
     row.bar.firstChild.className = phase;
+    row.bar.firstChild.hidden = !model.footprint;
     row.bar.firstChild.style.width = `${(100 * model.footprint) / budget}%`;
     const of = budget ? `, ${share(model.footprint, budget)} of the budget` : "";
     const also = model.mapped ? `, ${size(model.mapped)} mapped` : "";
