@@ -109,6 +109,9 @@ async def locked(tone_catalog: Catalog) -> AsyncIterator[Web]:
 async def test_with_keys_the_page_asks_for_one_and_goes_on(browser: Any, locked: Web) -> None:
     async with opened(browser, locked.url) as page:
         await page.shows("#key-problem", "This worker wants an API key")
+        await page.page.locator("#key").fill("pasted “key”")
+        await page.keyboard.press("Enter")
+        await page.shows("#key-problem", "of ASCII only")
         await page.page.locator("#key").fill("some-other-key")
         await page.keyboard.press("Enter")
         await page.shows("#key-problem", "The worker does not know this API key")

@@ -131,6 +131,19 @@ async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: We
         assert len(labels) == len(set(labels)) >= 2, labels
 
 
+async def test_the_time_line_fits_from_its_first_drawing_on(browser: Any, staged: Web) -> None:
+    async with await browser.new_context() as context:
+        page = Page(await context.new_page(), staged.url)
+        await page.page.add_init_script("""
+            new MutationObserver(() => {
+              window.first ??= document.querySelector("#lanes svg")?.viewBox.baseVal.width;
+            }).observe(document, { childList: true, subtree: true });
+        """)
+        await page.open()
+        await page.until("() => window.first")
+        assert await page.evaluate("first === document.querySelector('#lanes').clientWidth")
+
+
 async def test_why_says_the_name_once(page: Page) -> None:
     await page.button("Why is joe in memory?").click()
     await page.shows("#why", "ready and pinned")

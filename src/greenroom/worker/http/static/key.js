@@ -27,16 +27,16 @@ export class Keyring {
   }
 
   async tryOut(key) {
+    if (/[^\x21-\x7e]/.test(key)) return this.say("An API key has letters, digits and signs of ASCII only.");
     try {
       await get("api/ps", key);
     } catch (error) {
       this.say(`${error.message}.`);
-      $("key").select();
-      return;
+      return $("key").select();
     }
     useKey(key);
     $("key-dialog").close();
-    this.changed();
+    return this.changed();
   }
 
   say(text) {

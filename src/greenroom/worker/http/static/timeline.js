@@ -63,9 +63,9 @@ export class Timeline {
   }
 
   draw() {
-    if (this.entries.length) drawLanes(this.entries, this.stoppedAt ?? Date.now(), this.stoppedAt !== null);
     $("nothing").hidden = this.entries.length > 0;
     $("chart").hidden = !this.entries.length;
+    if (this.entries.length) drawLanes(this.entries, this.stoppedAt ?? Date.now(), this.stoppedAt !== null);
   }
 }
 
