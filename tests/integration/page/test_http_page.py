@@ -68,7 +68,10 @@ async def test_the_page_fits_a_phone_in_light_and_dark(browser: Any, web: Web, s
     ) as page:
         await page.row("tone-220").wait_for()
         await page.find("#lanes svg").wait_for()
-        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        for width in (320, 360, 390, 420):
+            await page.page.set_viewport_size({"width": width, "height": 740})
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width
+            assert await page.evaluate("document.getElementById('limits').offsetHeight") < 36
         red = "getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"
         assert (int(await page.evaluate(red)) > 128) == (scheme == "light")
         small = """[...document.querySelectorAll('button')].filter(
