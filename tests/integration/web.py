@@ -111,6 +111,10 @@ async def connected_web(served: Served, key: str = "") -> AsyncIterator[Web]:
     assert address is not None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(
-        base_url=f"http://{address}", headers=headers, timeout=LIMIT_S, trust_env=False
+        base_url=f"http://{address}",
+        headers=headers,
+        timeout=LIMIT_S,
+        trust_env=False,
+        verify=False,
     ) as client:
         yield Web(served, client)

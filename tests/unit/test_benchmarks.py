@@ -19,6 +19,10 @@ from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 
 
+SLOW = ("arrival", "ready", "servers")
+"""They start servers, or load the real voice many times."""
+
+
 @pytest.fixture(scope="module")
 def voices_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache for voices that several benchmarks prepare."""
@@ -36,7 +40,7 @@ def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("arrival", "servers") else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
         for name in BENCHMARKS
     ],
 )

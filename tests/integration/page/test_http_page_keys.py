@@ -44,6 +44,21 @@ async def test_models_are_loaded_pinned_and_explained_with_the_keyboard(
     assert await page.focused() == "Why is tone-220 in memory?"
 
 
+async def test_an_answer_counts_for_the_question_that_is_open(page: Page, web: Web) -> None:
+    """A dialog tells its close later: perhaps when it is open again."""
+    asked_again = """() => {
+        const unload = document.querySelector("[aria-label='Unload tone-440']");
+        unload.click();
+        document.getElementById("confirm").close();
+        unload.click();
+    }"""
+    await page.evaluate(asked_again)
+    await page.button("Unload it").click()
+    await page.row("tone-440").wait_for(state="detached")
+    unloads = [url for url in page.requests if url.endswith("/api/unload")]
+    assert len(unloads) == 1
+
+
 async def test_unloading_with_the_keyboard_never_loses_the_focus(page: Page, web: Web) -> None:
     await web.manager.load("tone-220", owner="me")
     await page.row("tone-220").wait_for()

@@ -82,11 +82,21 @@ async function explain(model) {
   $("why").showModal();
 }
 
+let asked = 0;
+
+// The close of one question may be told when the next one is open already.
 function confirmed(model) {
+  const dialog = $("confirm");
+  const mine = (asked += 1);
   $("confirm-title").textContent = `Unload ${model}?`;
-  $("confirm").returnValue = "";
-  $("confirm").showModal();
+  dialog.returnValue = "";
+  dialog.showModal();
   return new Promise((resolve) => {
-    $("confirm").addEventListener("close", () => resolve($("confirm").returnValue === "unload"), { once: true });
+    const closed = () => {
+      if (mine === asked && dialog.open) return;
+      dialog.removeEventListener("close", closed);
+      resolve(mine === asked && dialog.returnValue === "unload");
+    };
+    dialog.addEventListener("close", closed);
   });
 }
