@@ -71,5 +71,8 @@ def started(cache: Path, **settings: str) -> Iterator[Started]:
         assert process.poll() is None, "the worker died"
     finally:
         process.terminate()
-        process.communicate(timeout=START_S)
-        log.close()
+        try:
+            process.communicate(timeout=START_S)
+        finally:
+            process.kill()
+            log.close()

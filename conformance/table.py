@@ -13,9 +13,9 @@ import pytest
 _PREFACE = """\
 # Conformance
 
-Clients that nobody here wrote, run against a started `greenroom serve` with a real voice, over real
-sockets. `make conformance` installs them into an environment of their own, runs what is listed, and
-writes this page; everything listed passed. What they are run against: `conformance/worker.yaml`.
+Clients that nobody here wrote, run against a started `greenroom serve` with a real voice.
+`make conformance` installs them into an environment of their own, runs them, and writes this page.
+Everything listed passed; what they are run against is `conformance/worker.yaml`.
 """
 
 

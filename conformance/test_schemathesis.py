@@ -42,6 +42,11 @@ def test_no_request_breaks_the_worker_and_answers_are_as_documented(
         ]
         hooks = {"SCHEMATHESIS_HOOKS": "known_names", "PYTHONPATH": str(HERE)}
         run = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **hooks}, capture_output=True, text=True
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **hooks},
+            capture_output=True,
+            text=True,
+            timeout=90,
         )
     assert run.returncode == 0, run.stdout[-6_000:] + run.stderr[-2_000:]

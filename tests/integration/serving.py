@@ -107,6 +107,10 @@ class Served:
         """Return when everything sent before has arrived: one connection keeps the order."""
         await self.stub.GetCapabilities(tts_pb2.GetCapabilitiesRequest(), timeout=LIMIT_S)
 
+    async def round_trip_with(self, metadata: Any) -> None:
+        """Return when everything sent before has arrived, for a caller with a key."""
+        await self.stub.ListModels(tts_pb2.ListModelsRequest(), metadata=metadata, timeout=LIMIT_S)
+
     def refcount(self, model_id: str) -> int:
         return sum(r.refcount for r in self.manager.list_resident() if r.model_id == model_id)
 

@@ -13,7 +13,7 @@ from serving import LIMIT_S
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ModelManager
-from greenroom.worker.http import app, body
+from greenroom.worker.http import app, body, server
 
 ROUTES = (
     "/v1/audio/speech",
@@ -69,6 +69,14 @@ async def status_of(reader: asyncio.StreamReader) -> int:
 def code_of(answer: httpx.Response) -> Any:
     error = answer.json()["error"]
     return error["code"] if isinstance(error, dict) else error
+
+
+async def answered(web: Web, status: int) -> httpx.Response:
+    """Ask until the answer has that status."""
+    async with asyncio.timeout(LIMIT_S):
+        while (answer := await web.client.get("/v1/models")).status_code != status:
+            pass
+        return answer
 
 
 async def test_a_body_that_comes_slowly_is_cut_off_on_every_route(
@@ -149,16 +157,33 @@ async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_ba
     monkeypatch.setattr(app, "SPARE_REQUESTS", 0)
     async with web_serving(manager, max_streams=1) as web, connected_web(web.served) as other:
         async with begun(web, "/v1/audio/speech"):
-            busy = await other.client.get("/v1/models")
-            while busy.status_code == 200:  # the head of the first is still on its way
-                busy = await other.client.get("/v1/models")
+            busy = await answered(other, 429)  # the head of the first may still be on its way
             assert (busy.status_code, code_of(busy)) == (429, "too_many_requests")
             assert busy.headers["retry-after"] == "1"
             for probe in ("/health", "/v2/health/live", "/v2/health/ready"):
                 assert (await other.client.get(probe)).status_code == 200
-        while (await other.client.get("/v1/models")).status_code != 200:
-            pass
+        await answered(other, 200)
         assert (await other.figures())['busy_total{reason="requests"}'] >= 1
+
+
+async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "SPARE_REQUESTS", 0)
+    monkeypatch.setattr(server, "_STALLED_S", 0.2)
+    async with web_serving(manager, max_streams=1) as web:
+        address = web.served.worker.http_address
+        assert address is not None
+        reader, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)
+        asked = f"GET /openapi.json HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
+        writer.write(asked * 400)
+        async with connected_web(web.served) as other:
+            await answered(other, 429)
+            await answered(other, 200)
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(100_000):
+                pass
+        writer.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v2/health/live", "/v2/health/ready"])

@@ -15,6 +15,7 @@ from greenroom.config import Config
 from greenroom.testing import Stage
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
+from greenroom.worker.http import server
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: Web)
 async def test_a_follower_that_does_not_read_loses_its_place(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_STALLED_S", 0.1)
+    monkeypatch.setattr(server, "_STALLED_S", 0.1)
     address = web.served.worker.http_address
     assert address is not None
     _, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)

@@ -16,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import LIMIT_S, Meter, Served, connected, refused, serving, until
 from web import connected_web
 
-from greenroom import Catalog, ConfigError, ModelManager
+from greenroom import Catalog, ConfigError, InvalidInputError, ModelManager
 from greenroom.config import Config
+from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
@@ -25,7 +26,7 @@ from greenroom.worker.triton_messages import SERVICE, message
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [
-    {"key": SPEAKER, "name": "kitchen", "max_streams": 1},
+    {"key": SPEAKER, "name": "kitchen", "max_streams": 1, "max_sessions": 2},
     {"key": OTHER, "name": "hall", "requests_per_minute": 3, "max_text_chars": 20},
     {"key": ADMIN, "name": "boss", "role": "admin"},
 ]
@@ -97,11 +98,13 @@ async def test_a_role_does_what_it_may(locked: Served) -> None:
 
 
 async def test_a_reload_changes_what_is_in_memory_so_it_needs_an_admin(locked: Served) -> None:
-    for key in (SPEAKER, ADMIN):
-        await bearer(locked, key).StartSession(tts_pb2.StartSessionRequest(session_id="s"))
+    for key, model in ((SPEAKER, "tone-220"), (ADMIN, "tone-247")):
+        asked = tts_pb2.StartSessionRequest(session_id="s", model_id=model)
+        await bearer(locked, key).StartSession(asked)
     reload = tts_pb2.ControlRequest(session_id="s", command=tts_pb2.RELOAD)
     with refused(DENIED, "role admin"):
         await bearer(locked, SPEAKER).Control(reload)
+    assert (await bearer(locked, ADMIN).Control(reload)).streams == 0
     stop = tts_pb2.ControlRequest(session_id="s", command=tts_pb2.STOP)
     assert (await bearer(locked, SPEAKER).Control(stop)).streams == 0
 
@@ -114,6 +117,8 @@ async def test_sessions_belong_to_the_key_that_opened_them(locked: Served) -> No
     assert owner == "session s of kitchen"
     with refused(grpc.StatusCode.NOT_FOUND):
         await other.EndSession(tts_pb2.EndSessionRequest(session_id="s"))
+    with refused(grpc.StatusCode.NOT_FOUND):
+        await other.Control(tts_pb2.ControlRequest(session_id="s", command=tts_pb2.STOP))
     with refused(grpc.StatusCode.NOT_FOUND):
         await other.speak(session_id="s")
     assert await speaker.speak(session_id="s") > 0
@@ -167,11 +172,80 @@ async def test_streams_of_a_key_are_counted(
         assert await bearer(served, SPEAKER).speak() > 0
 
 
-async def test_health_capabilities_and_reflection_need_no_key(locked: Served) -> None:
+async def test_a_probe_and_a_look_at_what_can_be_done_need_no_key(locked: Served) -> None:
     health = health_pb2_grpc.HealthStub(locked.channel)
     answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert (await Keyed(locked, "").GetCapabilities(tts_pb2.GetCapabilitiesRequest())).version
+
+
+async def test_calls_without_an_end_are_for_keys_only(locked: Served) -> None:
+    reflection = locked.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )
+    watch = health_pb2_grpc.HealthStub(locked.channel).Watch
+    request = health_pb2.HealthCheckRequest()
+    for call in (reflection(iter([b""])), watch(request)):
+        with refused(UNAUTHENTICATED, "API keys"):
+            await call.read()
+    known = watch(request, metadata=[("authorization", f"Bearer {SPEAKER}")])
+    assert (await known.read()).status == health_pb2.HealthCheckResponse.SERVING
+    known.cancel()
+
+
+async def test_more_than_one_authorization_is_none(locked: Served) -> None:
+    both = [("authorization", f"Bearer {key}") for key in (SPEAKER, ADMIN)]
+    with refused(UNAUTHENTICATED):
+        await locked.stub.ListModels(tts_pb2.ListModelsRequest(), metadata=both)
+    async with connected_web(locked) as web:
+        headers = [("Authorization", f"Bearer {key}") for key in (SPEAKER, ADMIN)]
+        assert (await web.client.get("/api/ps", headers=headers)).status_code == 401
+
+
+async def test_sessions_of_a_key_are_counted(locked: Served) -> None:
+    speaker = bearer(locked, SPEAKER)
+    for name in ("one", "two", "one"):
+        await speaker.StartSession(tts_pb2.StartSessionRequest(session_id=name))
+    with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "this key has 2 sessions") as advice:
+        await speaker.StartSession(tts_pb2.StartSessionRequest(session_id="three"))
+    assert 290 < advice[0] <= 300
+    await bearer(locked, ADMIN).StartSession(tts_pb2.StartSessionRequest(session_id="three"))
+    await speaker.EndSession(tts_pb2.EndSessionRequest(session_id="one"))
+    await speaker.StartSession(tts_pb2.StartSessionRequest(session_id="three"))
+    async with connected_web(locked, ADMIN) as web:
+        assert (await web.figures())['busy_total{reason="key_sessions"}'] == 1
+
+
+async def test_a_stream_counts_from_its_beginning_text_or_not(locked: Served) -> None:
+    metadata = [("authorization", f"Bearer {SPEAKER}")]
+    silent = locked.stub.Synthesize(metadata=metadata)
+    await silent.wait_for_connection()
+    await locked.round_trip_with(metadata)
+    with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "this key has 1 streams"):
+        await bearer(locked, SPEAKER).speak()
+    silent.cancel()
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                assert await bearer(locked, SPEAKER).speak() > 0
+                break
+
+
+async def test_who_asks_is_named_in_the_journal_whatever_the_protocol() -> None:
+    stage = Stage("a", "b")
+    stage["b"].load.error = OSError("broken")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with serving(manager, api_keys=KEYS) as served:
+        triton = served.channel.unary_unary(f"/{SERVICE}/RepositoryModelLoad")
+        request = message("RepositoryModelLoadRequest")(model_name="b").SerializeToString()
+        for _ in range(2):  # the second is refused: it is too soon to try again
+            with refused(grpc.StatusCode.UNAVAILABLE):
+                await triton(request, metadata=[("authorization", f"Bearer {ADMIN}")])
+        with refused(grpc.StatusCode.UNAVAILABLE):
+            await bearer(served, ADMIN).LoadModel(tts_pb2.LoadModelRequest(model_id="b"))
+        refusals = [e.owner for e in manager.journal.events("b") if e.kind == "refused"]
+        names = ["RepositoryModelLoad of boss", "LoadModel of boss"]
+        assert [str(owner).split(" at ")[0] for owner in refusals][-2:] == names
 
 
 @pytest.mark.parametrize(
@@ -213,18 +287,29 @@ async def test_our_client_and_the_command_line_send_the_key(locked: Served) -> N
     async with connected(locked.worker) as served:
         assert served.states["tone-220"] == "ready"
     command = [sys.executable, "-c", COMMAND, "ps", "--server", address]
-    for key, code in ((SPEAKER, 0), ("a-wrong-key", 1)):
+    for key, code in ((SPEAKER, 0), (f"{SPEAKER}\r\n", 0), ("a-wrong-key", 1), ("bad\nkey", 2)):
         done = await _run(command, {**os.environ, "GREENROOM_API_KEY": key})
         assert done.returncode == code, done.stderr
         assert ("tone-220" in done.stdout) is (code == 0)
-        assert key not in done.stdout + done.stderr
-        assert ("GREENROOM_API_KEY" in done.stderr) is (code == 1)
+        assert key.strip() not in done.stdout + done.stderr
+        assert ("GREENROOM_API_KEY" in done.stderr) is (code > 0)
+    for bad in ("k\u00fcche-secret", "two words", "line\nfeed"):
+        with pytest.raises(InvalidInputError, match="ASCII"):
+            Client(address, bad)
 
 
 async def _run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
         subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=False
     )
+
+
+def test_a_key_without_a_name_gets_one_that_no_other_has(tone_catalog: Catalog) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
+    keys = [{"key": SPEAKER, "name": "key 2"}, {"key": OTHER}]
+    with pytest.raises(ConfigError, match="2 keys have the name 'key 2'"):
+        Worker(Config(worker={"api_keys": keys}), manager)
+    Worker(Config(worker={"api_keys": [*keys[1:], {"key": ADMIN}]}), manager)
 
 
 @pytest.mark.parametrize("key", ["listen", "http_listen"])

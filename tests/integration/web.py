@@ -115,6 +115,6 @@ async def connected_web(served: Served, key: str = "") -> AsyncIterator[Web]:
         headers=headers,
         timeout=LIMIT_S,
         trust_env=False,
-        verify=False,
+        verify=False,  # it is HTTP; reading the certificates takes longer than most tests
     ) as client:
         yield Web(served, client)

@@ -19,7 +19,7 @@ out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
 
-KEY_FIX = "Give one with --key, or in GREENROOM_API_KEY."
+KEY_FIX = "Give another one with --key, or in GREENROOM_API_KEY."
 """What to do, in a command, where a worker wants another key or one at all."""
 
 

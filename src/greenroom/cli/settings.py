@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.config import DEFAULT_LISTEN, Config, load_config
+from greenroom.config import DEFAULT_LISTEN, Config, is_sendable, load_config
 from greenroom.errors import ConfigError
 from greenroom.overlay import assigned
 
@@ -48,13 +48,25 @@ MaybeServer = Annotated[
         help="Ask this worker; without one, do it in this process.",
     ),
 ]
+
+
+def _sendable(key: str | None) -> str | None:
+    """Return a key without the end of line that a file had; what cannot be one is not shown."""
+    key = None if key is None else key.strip()
+    if key is not None and not is_sendable(key):
+        raise typer.BadParameter("an API key has printable ASCII characters and no spaces.")
+    return key
+
+
 Key = Annotated[
     str | None,
     typer.Option(
         "--key",
         envvar="GREENROOM_API_KEY",
         metavar="KEY",
-        help="One of the worker's keys, where it has some; better in the environment.",
+        callback=_sendable,
+        help="One of the worker's keys, where it has some: with the role `admin` to change what is "
+        "in memory. Better in the environment.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

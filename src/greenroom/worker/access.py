@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import IntEnum
 
@@ -50,25 +50,32 @@ CALLER: ContextVar[Caller] = ContextVar("greenroom_caller")
 """Who makes the gRPC call that this code runs for."""
 
 
+def owner_of(what: str, caller: Caller, peer: str) -> str:
+    """Return how the references of a caller are shown."""
+    return f"{what} of {caller.name} at {peer}" if caller.name else f"{what} of {peer}"
+
+
 class Keys:
     """Recognises callers by their keys."""
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
         """`refused` is told what for a key was refused (`Allowance`)."""
         self._keys = [
-            (_digest(key.key.get_secret_value()), _caller(key, refused)) for key in _named(settings)
+            (_digest(key.key.get_secret_value()), _caller(key, refused))
+            for key in settings.api_keys
         ]
         self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Allowance())
 
     def __len__(self) -> int:
         return len(self._keys)
 
-    def admit(self, authorization: str, role: Role) -> Caller:
+    def admit(self, authorizations: Sequence[str], role: Role) -> Caller:
         """Return who sends this `Authorization`, if they may do what needs `role`.
 
-        Raises `UnauthenticatedError`, `ForbiddenError`, or `WorkerBusyError` for the rate.
+        More than one is none: who could say which of them counts? Raises `UnauthenticatedError`,
+        `ForbiddenError`, or `WorkerBusyError` for the rate.
         """
-        key = _bearer(authorization)
+        key = _bearer(authorizations[0]) if len(authorizations) == 1 else ""
         caller = self._holder(key)
         if caller is self._everybody and caller.role < role:
             raise UnauthenticatedError(
@@ -99,17 +106,11 @@ def _bearer(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _named(settings: WorkerSettings) -> list[ApiKey]:
-    return [
-        key if key.name else key.model_copy(update={"name": f"key {number}"})
-        for number, key in enumerate(settings.api_keys, 1)
-    ]
-
-
 def _caller(key: ApiKey, refused: Callable[[str], None]) -> Caller:
     allowance = Allowance(
         key.max_streams,
         key.requests_per_minute,
+        max_sessions=key.max_sessions,
         max_text_chars=key.max_text_chars,
         refused=refused,
     )

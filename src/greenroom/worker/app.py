@@ -103,11 +103,6 @@ class Worker:
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         self.address = await bind(server, self.address)
-        if not (self.address.is_loopback or self._keys):
-            logger.warning(
-                "listening on %s without authentication: whoever reaches it may use it",
-                self.address,
-            )
         await self._health.begin()
         self._timing = asyncio.create_task(self.synthesis.metrics.manager.follow())
         await server.start()
@@ -115,6 +110,15 @@ class Worker:
         logger.info("listening on %s", self.address)
         if self._http is not None:
             await self._http.listen()
+        self._warn()
+
+    def _warn(self) -> None:
+        for address in (self.address, self.http_address):
+            if address is not None and not (address.is_loopback or self._keys):
+                logger.warning(
+                    "listening on %s without authentication: whoever reaches it may use it",
+                    address,
+                )
 
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""

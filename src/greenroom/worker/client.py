@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import grpc
 
+from greenroom.config import is_sendable
+from greenroom.errors import InvalidInputError
 from greenroom.speech import AudioFrame
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.ending import Ending
@@ -29,10 +31,13 @@ _LOAD_S = 120.0
 class Client:
     """Calls one worker, at `host:port` or `unix:/path`; for `async with`.
 
-    `key` is one of the worker's API keys, where it has some. Every method raises `WorkerError`.
+    `key` is one of the worker's API keys, where it has some. Every method raises
+    `WorkerError`; a key that cannot be one is an `InvalidInputError`.
     """
 
     def __init__(self, address: str, key: str | None = None) -> None:
+        if key and not is_sendable(key):
+            raise InvalidInputError("an API key has printable ASCII characters and no spaces.")
         self.address = address
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self._channel: grpc.aio.Channel | None = None

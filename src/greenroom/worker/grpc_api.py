@@ -18,7 +18,7 @@ from greenroom.residents import State
 from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
 from greenroom.text import check_text
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
-from greenroom.worker.access import CALLER, Role
+from greenroom.worker.access import CALLER, Role, owner_of
 from greenroom.worker.errors import answered
 from greenroom.worker.intake import Text
 from greenroom.worker.messages import frame_message, models_message
@@ -58,7 +58,8 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             request.model_id,
             request.options,
             request.sample_rate,
-            caller=_caller(),
+            caller=_name(),
+            share=CALLER.get().allowance.max_sessions,
         )
         return tts_pb2.StartSessionResponse(
             session_id=session.session_id,
@@ -74,10 +75,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.TextChunk, tts_pb2.AudioFrame],
     ) -> None:
         """Speak text as it comes; frames leave as they are made."""
-        first = await self._first(request_iterator)
-        text = self._text(first, request_iterator)
-        async with self._speech(first, text, context.peer()) as speech:
-            await _Outlet(context, first.session_id, self._synthesis.patience).send(speech)
+        with CALLER.get().allowance.stream():
+            first = await self._first(request_iterator)
+            text = self._text(first, request_iterator)
+            async with self._speech(first, text, context.peer()) as speech:
+                await _Outlet(context, first.session_id, self._synthesis.patience).send(speech)
 
     async def _first(self, chunks: _Chunks) -> tts_pb2.TextChunk:
         try:
@@ -106,19 +108,21 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         if first.session_id:
             self._check_session_chunk(first)
             speaking = self._synthesis.in_session(
-                first.session_id, text, caller=_caller(), max_text_chars=self._text_limit()
+                first.session_id, text, caller=_name(), max_text_chars=self._text_limit()
             )
         else:
             voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
             speaking = self._synthesis.once(
-                voice, text, owner=_owner("call", peer), max_text_chars=self._text_limit()
+                voice,
+                text,
+                owner=owner_of("call", CALLER.get(), peer),
+                max_text_chars=self._text_limit(),
             )
-        with CALLER.get().allowance.stream():
-            async with speaking as speech:
-                yield speech
+        async with speaking as speech:
+            yield speech
 
     def _check_session_chunk(self, first: tts_pb2.TextChunk) -> None:
-        voice = self._synthesis.session(first.session_id, caller=_caller()).voice
+        voice = self._synthesis.session(first.session_id, caller=_name()).voice
         if first.options or first.sample_rate not in (0, voice.sample_rate):
             raise InvalidInputError("options and sample_rate of a session belong to StartSession.")
         if first.model_id:
@@ -141,7 +145,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             raise InvalidInputError(f"command {int(request.command)} is not known.")
         if command is Command.RELOAD:
             CALLER.get().needs(Role.ADMIN)
-        count = await self._synthesis.control(request.session_id, command, caller=_caller())
+        count = await self._synthesis.control(request.session_id, command, caller=_name())
         return tts_pb2.ControlResponse(streams=count)
 
     @answered
@@ -151,7 +155,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.EndSessionRequest, tts_pb2.EndSessionResponse],
     ) -> tts_pb2.EndSessionResponse:
         """Give back a session's lease."""
-        await self._synthesis.end_session(request.session_id, caller=_caller())
+        await self._synthesis.end_session(request.session_id, caller=_name())
         return tts_pb2.EndSessionResponse()
 
     @answered
@@ -173,7 +177,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         clock = asyncio.get_running_loop().time
         began = clock()
         model = await self._synthesis.load_model(
-            request.model_id, owner=_owner("LoadModel", context.peer())
+            request.model_id, owner=owner_of("LoadModel", CALLER.get(), context.peer())
         )
         return tts_pb2.LoadModelResponse(
             load_duration_ms=int((clock() - began) * 1000),
@@ -215,15 +219,9 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         )
 
 
-def _caller() -> str:
+def _name() -> str:
     """Return the name of the key that the present call has; empty where there are no keys."""
     return CALLER.get().name
-
-
-def _owner(what: str, peer: str) -> str:
-    """Return how the references of a call are shown."""
-    name = _caller()
-    return f"{what} of {name} at {peer}" if name else f"{what} of {peer}"
 
 
 class _Outlet:

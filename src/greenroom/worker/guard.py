@@ -23,11 +23,12 @@ _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 _SPEAKING = {
     SERVICE_NAME: ("StartSession", "Synthesize", "Control", "EndSession", "ListModels"),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
+    health.SERVICE_NAME: ("Watch",),  # without an end, so not for anybody
+    reflection.SERVICE_NAME: ("ServerReflectionInfo",),
 }
 _FOR_ANYBODY = {
     SERVICE: ("ServerLive", "ServerReady", "ServerMetadata"),
-    health.SERVICE_NAME: ("Check", "List", "Watch"),
-    reflection.SERVICE_NAME: ("ServerReflectionInfo",),
+    health.SERVICE_NAME: ("Check", "List"),
 }
 
 
@@ -47,10 +48,11 @@ class Guard(grpc.aio.ServerInterceptor):
         self, continuation: _Continue, handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
         """Return the handler of the call, or one that refuses it."""
-        metadata = dict(handler_call_details.invocation_metadata or ())
+        metadata = handler_call_details.invocation_metadata or ()
+        said = [str(value) for key, value in metadata if key == "authorization"]
         role = self._roles.get(handler_call_details.method, Role.ADMIN)
         try:
-            CALLER.set(self._keys.admit(str(metadata.get("authorization", "")), role))
+            CALLER.set(self._keys.admit(said, role))
         except ModelManagerError as error:
             return _refusal(status_of(error))
         return await continuation(handler_call_details)

@@ -1,4 +1,4 @@
-"""How much one key may use: streams at once, requests a minute, characters of one text."""
+"""How much one key may use: sessions, streams at once, requests a minute, length of text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from greenroom.errors import WorkerBusyError
 
-_STREAM_RETRY_S = 1.0
+STREAM_RETRY_S = 1.0
 """A stream may end at any moment, so this is how often it is worth asking for its place."""
 
 
@@ -28,12 +28,14 @@ class Allowance:
         max_streams: int | None = None,
         requests_per_minute: int | None = None,
         *,
+        max_sessions: int | None = None,
         max_text_chars: int | None = None,
         refused: Callable[[str], None] = _nobody_counts,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_streams = max_streams
         self._rate = requests_per_minute
+        self.max_sessions = max_sessions
         self._max_text_chars = max_text_chars
         self._refused = refused
         self._clock = clock
@@ -66,7 +68,7 @@ class Allowance:
         if self._max_streams is not None and self._streams >= self._max_streams:
             self._refused("key_streams")
             raise WorkerBusyError(
-                f"this key has {self._streams} streams running already", _STREAM_RETRY_S
+                f"this key has {self._streams} streams running already", STREAM_RETRY_S
             )
         self._streams += 1
         try:

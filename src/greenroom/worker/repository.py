@@ -68,7 +68,7 @@ class Repository:
     async def unload(self, name: str) -> None:
         """Let a model go once its holders are done; one that is not there is no error."""
         with contextlib.suppress(ModelNotResidentError):
-            await self._manager.unload(name, drain=True)
+            await self._synthesis.unload_model(name)
 
     def _states(self) -> dict[str, str]:
         return {r.model_id: STATES[r.state] for r in self._manager.list_resident()}

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from greenroom.errors import (
@@ -48,7 +48,7 @@ class Session:
         """Reaps the session; absent while it is not idle."""
 
     @property
-    def key(self) -> tuple[str, str]:
+    def place(self) -> tuple[str, str]:
         """What finds it: each caller has ids of their own."""
         return self.caller, self.session_id
 
@@ -82,6 +82,15 @@ class Sessions:
         await self.lease_of(session)
         self._rest(session)
         return session
+
+    def check_share(self, session_id: str, caller: str, share: int | None) -> None:
+        """Raise `WorkerBusyError` when one more session is more than the caller may have."""
+        if share is None or (caller, session_id) in self._open:
+            return
+        present = [session for session in self._open.values() if session.caller == caller]
+        if len(present) >= share:
+            problem = f"this key has {len(present)} sessions open already"
+            raise WorkerBusyError(problem, self._next_reaping(present))
 
     def get(self, session_id: str, caller: str) -> Session:
         """Return the caller's open session; raises `SessionNotFoundError`."""
@@ -163,14 +172,16 @@ class Sessions:
 
     def _book(self, session: Session) -> Session:
         if len(self._open) >= self.limit:
-            raise WorkerBusyError(f"{self.limit} sessions are open already", self._next_reaping())
-        self._open[session.key] = session
+            raise WorkerBusyError(
+                f"{self.limit} sessions are open already", self._next_reaping(self._open.values())
+            )
+        self._open[session.place] = session
         session.taking = self._own(self._take(session), session)
         return session
 
-    def _next_reaping(self) -> float | None:
+    def _next_reaping(self, sessions: Iterable[Session]) -> float | None:
         now = asyncio.get_running_loop().time()
-        due = [s.idle.when() - now for s in self._open.values() if s.idle is not None]
+        due = [s.idle.when() - now for s in sessions if s.idle is not None]
         return max(0.0, min(due)) if due else None
 
     async def _take(self, session: Session) -> None:
@@ -200,8 +211,8 @@ class Sessions:
 
     def _close(self, session: Session) -> Session:
         """Take the session off the list; from here on it is nobody's."""
-        if self._open.get(session.key) is session:
-            del self._open[session.key]
+        if self._open.get(session.place) is session:
+            del self._open[session.place]
         self._rest(session)
         return session
 
@@ -218,7 +229,7 @@ class Sessions:
         if session.idle is not None:
             session.idle.cancel()
             session.idle = None
-        is_open = self._open.get(session.key) is session
+        is_open = self._open.get(session.place) is session
         if is_open and session.lease is not None and not session.speeches:
             loop = asyncio.get_running_loop()
             session.idle = loop.call_later(self.idle_limit, self._reap, session)

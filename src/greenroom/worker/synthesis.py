@@ -23,6 +23,7 @@ from greenroom.errors import (
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.worker.intake import Text, checked
+from greenroom.worker.limits import STREAM_RETRY_S
 from greenroom.worker.metrics import WorkerMetrics
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
@@ -30,10 +31,6 @@ from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice, VoiceChooser
 
 logger = logging.getLogger(__name__)
-
-_STREAM_RETRY_S = 1.0
-"""A stream may end at any moment, so this is how often it is worth asking for its place."""
-
 
 _CUT_LIMIT_S = 5.0
 """How long a stream that was cut off may take to leave its model: one chunk."""
@@ -76,14 +73,17 @@ class Synthesis:
         sample_rate: int = 0,
         *,
         caller: str = "",
+        share: int | None = None,
     ) -> Session:
         """Take a lease and keep it until `end_session`, or until it is idle for too long.
 
         A repeated call with the same id and voice takes no second one. Each `caller` has ids of
-        their own.
+        their own, and at most `share` sessions.
         """
         self._refuse_if_closing()
         voice = self.voices.choose(model_id, options, sample_rate)
+        with self.metrics.limited("key_sessions"):
+            self._sessions.check_share(session_id, caller, share)
         try:
             with self.metrics.limited("sessions"), self.metrics.waiting():
                 return await self._sessions.start(session_id, voice, caller)
@@ -193,9 +193,12 @@ class Synthesis:
         finally:
             await lease.release()
 
-    async def unload_model(self, model_id: str) -> None:
-        """Unload a model once its holders are done."""
-        await self.manager.unload(model_id, drain=True)
+    async def unload_model(self, model_id: str, *, drain: bool = True) -> None:
+        """Unload a model once its holders are done; without `drain` refuse while there are any.
+
+        Raises what `ModelManager.unload` raises.
+        """
+        await self.manager.unload(model_id, drain=drain)
 
     # Ending
 
@@ -223,7 +226,7 @@ class Synthesis:
     def _refuse_if_full(self) -> None:
         count = len(self._speeches)
         if count >= self.settings.max_streams:
-            raise WorkerBusyError(f"{count} streams are running already", _STREAM_RETRY_S)
+            raise WorkerBusyError(f"{count} streams are running already", STREAM_RETRY_S)
 
     def _refuse_if_closing(self) -> None:
         if self._closing:

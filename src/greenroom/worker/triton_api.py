@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from greenroom.worker.access import CALLER, owner_of
 from greenroom.worker.errors import answered
 from greenroom.worker.repository import READY, Repository
 from greenroom.worker.synthesis import Synthesis
@@ -81,7 +82,7 @@ class InferenceServicer:
     @answered
     async def RepositoryModelLoad(self, request: Any, context: _Context) -> Any:  # noqa: N802
         """Bring a model into memory, keeping no reference."""
-        owner = f"RepositoryModelLoad of {context.peer()}"
+        owner = owner_of("RepositoryModelLoad", CALLER.get(), context.peer())
         changed = bool(request.parameters)
         await self._repository.load(request.model_name, owner=owner, changed=changed)
         return message("RepositoryModelLoadResponse")()

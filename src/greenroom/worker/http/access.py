@@ -51,7 +51,7 @@ class Access:
         """Raises what `Keys.admit` raises, and `ForbiddenError` for strangers."""
         if self._local:
             _refuse_strangers(request)
-        request.state.caller = self._keys.admit(request.headers.get("authorization", ""), role)
+        request.state.caller = self._keys.admit(request.headers.getlist("authorization"), role)
 
 
 def _refuse_strangers(request: Request) -> None:

@@ -12,7 +12,7 @@ SPARE_REQUESTS = 1_024
 """Requests at once besides those that speak."""
 
 _RETRY_S = 1.0
-_ALWAYS = ("/health", "/v2/health/")
+_ALWAYS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 """Probes are answered however many others ask: a crowd is no reason to be restarted."""
 
 
@@ -27,7 +27,7 @@ class BoundedCrowd:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or scope["path"].startswith(_ALWAYS):
+        if scope["type"] != "http" or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
             return
         if self._present >= self._limit:

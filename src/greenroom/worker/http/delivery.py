@@ -23,7 +23,7 @@ from greenroom.worker.access import Caller
 from greenroom.worker.http.leaving import left
 from greenroom.worker.http.packets import Bytes, Events
 from greenroom.worker.http.schemas import SpeechPlan
-from greenroom.worker.http.server import CONNECTION
+from greenroom.worker.http.server import CONNECTION, PATIENCE
 from greenroom.worker.speaking import Speech
 from greenroom.worker.synthesis import Synthesis
 
@@ -49,6 +49,7 @@ class Delivery(Response):
 
         Raises `ModelManagerError` if nothing was sent yet.
         """
+        scope.setdefault("extensions", {})[PATIENCE] = None
         outlet = _Outlet(send, self._synthesis.patience)
         speaking = asyncio.create_task(self._speak(outlet, _peer(scope)), name="greenroom-http")
         leaving = asyncio.create_task(left(receive), name="greenroom-http-leaving")

@@ -48,7 +48,7 @@ PLAIN_REFUSALS = _refusals({"anyOf": [_PLAIN_ERROR, _ERROR]})
 """The errors of Triton's and KServe's routes; what the whole application refuses has the other."""
 
 
-def body(model: type[BaseModel]) -> dict[str, Any]:
+def reads(model: type[BaseModel]) -> dict[str, Any]:
     """Return the `openapi_extra` of a route that reads a `model` from the request itself."""
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
@@ -59,17 +59,18 @@ def describe(
 ) -> None:
     """Complete the document of `app`.
 
-    `bodies` are the models that `body` was asked for. Without keys no route needs one, and with
+    `bodies` are the models that `reads` was asked for. Without keys no route needs one, and with
     keys those with one of `public_tags` may be called without.
     """
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = made()
-            _add_bodies(document, bodies)
-            _set_security(document, has_keys=has_keys, public_tags=public_tags)
-        return made()
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        document = made()  # which keeps it as `app.openapi_schema`
+        _add_bodies(document, bodies)
+        _set_security(document, has_keys=has_keys, public_tags=public_tags)
+        return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 

@@ -16,12 +16,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from greenroom.errors import WorkerBusyError
 from greenroom.journal import Event, Subscription
 from greenroom.worker.http import pictures
-from greenroom.worker.http.server import CONNECTION
 from greenroom.worker.synthesis import Synthesis
 
 MAX_FOLLOWERS = 64
@@ -35,9 +34,6 @@ _PERIOD_S = 1.0
 
 _SILENCE_S = 15.0
 """After so long a comment is sent, so that proxies and browsers see a live connection."""
-
-_STALLED_S = 30.0
-"""How long a follower may take no event while there are some."""
 
 _RETRY_S = 10.0
 _LONGEST = 2_000
@@ -76,7 +72,7 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
 
 
 class EventStream(StreamingResponse):
-    """Ends the connection of a follower that does not read, so that it holds nobody's place."""
+    """What one follower is told; one that does not read is cut off by the server."""
 
     media_type = "text/event-stream"
 
@@ -86,16 +82,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send every event."""
-
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(_STALLED_S):
-                await send(message)
-
         try:
-            await super().__call__(scope, receive, send_in_time)
-        except TimeoutError:
-            scope["extensions"][CONNECTION].abort()
-            await receive()  # that it is gone, which the server must know before this returns
+            await super().__call__(scope, receive, send)
         finally:
             await self._pieces.aclose()
 

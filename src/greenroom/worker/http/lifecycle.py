@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from greenroom.errors import ModelNotResidentError
 from greenroom.worker.http import pictures
 from greenroom.worker.http.body import read
-from greenroom.worker.http.document import body as body_of
+from greenroom.worker.http.document import reads
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.leaving import unless_left
@@ -92,40 +92,40 @@ def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) 
     manager = synthesis.manager
     patience = synthesis.patience
 
-    @routes.post("/load", dependencies=changing, openapi_extra=body_of(LoadBody))
+    @routes.post("/load", dependencies=changing, openapi_extra=reads(LoadBody))
     async def load(request: Request) -> dict[str, Any]:
         """Bring a model into memory and keep no reference to it."""
         body = await read(request, LoadBody, patience)
         return await _load(synthesis, body, request)
 
-    @routes.post("/unload", dependencies=changing, openapi_extra=body_of(UnloadBody))
+    @routes.post("/unload", dependencies=changing, openapi_extra=reads(UnloadBody))
     async def unload(request: Request) -> dict[str, Any]:
         """Let a model go, once its holders are done; one that is not there is no error."""
         body = await read(request, UnloadBody, patience)
         return await _unload(synthesis, body.model, drain=body.drain)
 
-    @routes.post("/pin", dependencies=changing, openapi_extra=body_of(ModelBody))
+    @routes.post("/pin", dependencies=changing, openapi_extra=reads(ModelBody))
     async def pin(request: Request) -> dict[str, Any]:
         """Exempt a model from eviction and expiry, now or whenever it is loaded."""
         body = await read(request, ModelBody, patience)
         manager.pin(body.model)
         return _now(synthesis, body.model)
 
-    @routes.post("/unpin", dependencies=changing, openapi_extra=body_of(ModelBody))
+    @routes.post("/unpin", dependencies=changing, openapi_extra=reads(ModelBody))
     async def unpin(request: Request) -> dict[str, Any]:
         """End the exemption."""
         body = await read(request, ModelBody, patience)
         manager.unpin(body.model)
         return _now(synthesis, body.model)
 
-    @routes.post("/keep-alive", dependencies=changing, openapi_extra=body_of(KeepBody))
+    @routes.post("/keep-alive", dependencies=changing, openapi_extra=reads(KeepBody))
     async def keep_alive(request: Request) -> dict[str, Any]:
         """Say how long a model in memory stays after its last use, until it leaves."""
         body = await read(request, KeepBody, patience)
         manager.keep_alive(body.model, seconds_of(body.keep_alive))
         return _now(synthesis, body.model)
 
-    @routes.post("/generate", dependencies=changing, openapi_extra=body_of(GenerateBody))
+    @routes.post("/generate", dependencies=changing, openapi_extra=reads(GenerateBody))
     async def generate(request: Request) -> dict[str, Any]:
         """Load a model, or with `keep_alive` 0 unload it, as Ollama's clients do."""
         body = await read(request, GenerateBody, patience)
@@ -149,8 +149,9 @@ async def _load(synthesis: Synthesis, body: LoadBody, request: Request) -> dict[
 
 
 async def _unload(synthesis: Synthesis, model: str, *, drain: bool) -> dict[str, Any]:
+    """Unload; that goes on when the caller leaves, who may have said all they wanted to say."""
     with contextlib.suppress(ModelNotResidentError):
-        await synthesis.manager.unload(model, drain=drain)
+        await synthesis.unload_model(model, drain=drain)
     return _now(synthesis, model)
 
 

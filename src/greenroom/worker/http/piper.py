@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.http.body import read
 from greenroom.worker.http.delivery import Delivery
-from greenroom.worker.http.document import body
+from greenroom.worker.http.document import reads
 from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text
 from greenroom.worker.synthesis import Synthesis
@@ -61,7 +61,7 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
         "/synthesize",
         response_class=Response,
         responses=_ANSWER,
-        openapi_extra=body(PiperRequest),
+        openapi_extra=reads(PiperRequest),
     )
     async def synthesize(request: Request) -> Delivery:
         """Say a text: WAV at 24 kHz, sent as it is made."""

@@ -12,7 +12,7 @@ from socket import socket
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from greenroom.worker.address import Address
@@ -22,6 +22,13 @@ logger = logging.getLogger(__name__)
 
 CONNECTION = "greenroom.connection"
 """The ASGI extension with which an answer ends its connection (`asyncio.Transport`)."""
+
+PATIENCE = "greenroom.patience"
+"""The extension with which an answer says how many seconds its reader has for each piece; `None`
+when it sees to that itself."""
+
+_STALLED_S = 30.0
+"""A client that takes nothing for so long is cut off."""
 
 _HEADERS_LIMIT_S = 30.0
 """How long a request's first line and headers may take to arrive."""
@@ -107,7 +114,7 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """Cuts off who sends no request, and lets answers end the connection."""
+    """Cuts off who sends no request or takes no answer, and lets answers end the connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -115,8 +122,18 @@ class _Connection(H11Protocol):
         app = self.app
 
         async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
-            scope.setdefault("extensions", {})[CONNECTION] = self.transport
-            await app(scope, receive, send)
+            extensions = scope.setdefault("extensions", {})
+            extensions[CONNECTION] = self.transport
+            extensions[PATIENCE] = _STALLED_S
+
+            async def send_in_time(message: Message) -> None:
+                try:
+                    async with asyncio.timeout(extensions[PATIENCE]):
+                        await send(message)
+                except TimeoutError:
+                    self.transport.abort()
+
+            await app(scope, receive, send_in_time)
 
         self.app = with_connection
 

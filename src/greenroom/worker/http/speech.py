@@ -10,7 +10,7 @@ from greenroom.audio.encoding import FORMATS
 from greenroom.worker.access import Caller
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.delivery import Delivery
-from greenroom.worker.http.document import EVENTS, body
+from greenroom.worker.http.document import EVENTS, reads
 from greenroom.worker.http.naming import Names
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
 from greenroom.worker.synthesis import Synthesis
@@ -36,7 +36,7 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
         "/v1/audio/speech",
         response_class=Response,
         responses=_ANSWER,
-        openapi_extra=body(SpeechRequest),
+        openapi_extra=reads(SpeechRequest),
     )
     async def create_speech(request: Request) -> Delivery:
         """Say a text: audio in the asked format, sent as it is made."""

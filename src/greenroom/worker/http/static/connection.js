@@ -1,6 +1,6 @@
 // Following the worker for ever, and saying how fresh is what the page shows.
 
-import { events, get, Silence } from "./api.js";
+import { events, get, Silence, Unreachable } from "./api.js";
 import { $, announce, clock, write } from "./dom.js";
 import { AGAIN_MS, SILENCE_MS } from "./times.js";
 
@@ -23,7 +23,8 @@ export class Connection {
         await this.follow();
         this.lose("the worker has ended; waiting for it");
       } catch (error) {
-        this.lose(error.status ? error.message : "no worker answers; trying again", error instanceof Silence);
+        if (!error.status && !(error instanceof Unreachable)) console.error(error);
+        this.lose(reason(error), error instanceof Silence);
         if (error.status) this.on.refused(error);
         if (error.status === 401) pause = SILENCE_MS;
       }
@@ -81,4 +82,11 @@ export class Connection {
     write($("health"), text);
     $("health").className = `chip ${tone}`;
   }
+}
+
+// Says in a chip why the worker is followed no more.
+function reason(error) {
+  if (error.status) return error.message;
+  if (error instanceof Silence) return "connected, but no answer; trying again";
+  return error instanceof Unreachable ? "no worker answers; trying again" : "this page failed; trying again";
 }
