@@ -182,9 +182,13 @@ def test_an_interruption_waits_until_the_preparation_has_cleaned_up(
         signal.pthread_kill(main_thread, signal.SIGINT)
 
     presses = threading.Thread(target=interrupt)
-    presses.start()
-    code, out, _ = run("prepare")
-    presses.join()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    try:
+        presses.start()
+        code, out, _ = run("prepare")
+        presses.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, out) == (130, "")
     assert (tmp_path / "amy.done").read_text() == "cleaned up"
     assert not (tmp_path / "joe.done").exists()
