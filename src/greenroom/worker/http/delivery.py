@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
-from greenroom.worker.access import Caller
+from greenroom.worker.access import Caller, owner_of
 from greenroom.worker.http.leaving import left
 from greenroom.worker.http.packets import Bytes, Events
 from greenroom.worker.http.schemas import SpeechPlan
@@ -74,7 +74,7 @@ class Delivery(Response):
 
     async def _speak(self, outlet: _Outlet, peer: str) -> None:
         plan, synthesis = self._plan, self._synthesis
-        owner = f"http call of {self._caller.name or peer}"
+        owner = owner_of("http call", self._caller, peer)
         with self._caller.allowance.stream():
             async with synthesis.once(plan.voice, plan.text, owner=owner) as speech:
                 self._keep_alive()

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.errors import ModelNotResidentError
+from greenroom.worker.access import owner_of
 from greenroom.worker.http import pictures
 from greenroom.worker.http.body import read
 from greenroom.worker.http.document import reads
@@ -63,7 +64,8 @@ def router(
     """Return the routes; the two lists of dependencies say who may look and who may change."""
     routes = APIRouter(prefix="/api", tags=["lifecycle"])
     _add_looking(routes, synthesis, list(reading))
-    _add_changing(routes, synthesis, list(changing))
+    _add_moving(routes, synthesis, list(changing))
+    _add_keeping(routes, synthesis, list(changing))
     return routes
 
 
@@ -88,8 +90,7 @@ def _add_looking(routes: APIRouter, synthesis: Synthesis, reading: list[Any]) ->
         return {"models": [pictures.catalog_entry(s, default=s.model_id == default) for s in specs]}
 
 
-def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
-    manager = synthesis.manager
+def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
     patience = synthesis.patience
 
     @routes.post("/load", dependencies=changing, openapi_extra=reads(LoadBody))
@@ -103,6 +104,25 @@ def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) 
         """Let a model go, once its holders are done; one that is not there is no error."""
         body = await read(request, UnloadBody, patience)
         return await _unload(synthesis, body.model, drain=body.drain)
+
+    @routes.post("/generate", dependencies=changing, openapi_extra=reads(GenerateBody))
+    async def generate(request: Request) -> dict[str, Any]:
+        """Load a model, or with `keep_alive` 0 unload it, as Ollama's clients do."""
+        body = await read(request, GenerateBody, patience)
+        if body.prompt:
+            raise FieldError(
+                "prompt", "this worker speaks; send text to /v1/audio/speech, and no prompt here."
+            )
+        leave = body.keep_alive is not None and seconds_of(body.keep_alive) == 0
+        if leave:
+            await _unload(synthesis, body.model, drain=True)
+        else:
+            await _load(synthesis, body, request)
+        return pictures.generated(body.model, "unload" if leave else "load")
+
+
+def _add_keeping(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
+    manager, patience = synthesis.manager, synthesis.patience
 
     @routes.post("/pin", dependencies=changing, openapi_extra=reads(ModelBody))
     async def pin(request: Request) -> dict[str, Any]:
@@ -124,21 +144,6 @@ def _add_changing(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) 
         body = await read(request, KeepBody, patience)
         manager.keep_alive(body.model, seconds_of(body.keep_alive))
         return _now(synthesis, body.model)
-
-    @routes.post("/generate", dependencies=changing, openapi_extra=reads(GenerateBody))
-    async def generate(request: Request) -> dict[str, Any]:
-        """Load a model, or with `keep_alive` 0 unload it, as Ollama's clients do."""
-        body = await read(request, GenerateBody, patience)
-        if body.prompt:
-            raise FieldError(
-                "prompt", "this worker speaks; send text to /v1/audio/speech, and no prompt here."
-            )
-        leave = body.keep_alive is not None and seconds_of(body.keep_alive) == 0
-        if leave:
-            await _unload(synthesis, body.model, drain=True)
-        else:
-            await _load(synthesis, body, request)
-        return pictures.generated(body.model, "unload" if leave else "load")
 
 
 async def _load(synthesis: Synthesis, body: LoadBody, request: Request) -> dict[str, Any]:
@@ -164,8 +169,6 @@ def _now(synthesis: Synthesis, model: str) -> dict[str, Any]:
 
 
 def asker(request: Request) -> str:
-    """Return who asks, as owners of references are shown."""
-    caller = getattr(request.state, "caller", None)
-    name = caller.name if caller is not None and caller.name else "somebody"
-    where = f" at {request.client.host}:{request.client.port}" if request.client else ""
-    return f"{request.method} {request.url.path} of {name}{where}"
+    """Return who asks, as owners of references are shown; access was given before."""
+    peer = f"{request.client.host}:{request.client.port}" if request.client else "a local client"
+    return owner_of(f"{request.method} {request.url.path}", request.state.caller, peer)

@@ -9,7 +9,7 @@ const ADDRESS = /:\d+$|^unix:/;
 // What an owner does and under which key; without a key there is no name.
 function parsed(owner) {
   const [, does, name] = OWNER.exec(owner) ?? [];
-  const named = name && name !== "somebody" && !ADDRESS.test(name);
+  const named = name && name !== "a local client" && !ADDRESS.test(name);
   return named ? { name, does: does.startsWith("session ") ? "session" : does } : { name: null };
 }
 
