@@ -37,6 +37,15 @@ class TTSAdapter(ABC):
         """
         return False
 
+    @property
+    def form(self) -> str:
+        """Which form of the model is in memory, for an engine that has several; else nothing.
+
+        Forms may differ in what they take, so footprints are remembered for each. Right once
+        `load` has returned.
+        """
+        return ""
+
     _host: Host | None = None
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -82,6 +91,14 @@ class TTSAdapter(ABC):
         Cheap, and imports no engine: lists ask it of every model.
         """
         return None
+
+    @classmethod
+    def next_form(cls, spec: ModelSpec) -> str:
+        """Return the `form` that a load would bring into memory now. Opens no model.
+
+        May look at the disk: called off the event loop.
+        """
+        return ""
 
     @classmethod
     def preparation(cls, spec: ModelSpec) -> Sequence[str]:

@@ -76,6 +76,23 @@ def test_the_prepared_voice_sounds_as_the_file_itself(
     ours.unload()
 
 
+def test_it_says_which_form_is_in_memory_and_which_the_next_load_takes(
+    model: Path, asked: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = loaded(model)
+    assert (own.form, own.next_form(own.spec)) == ("own file", "own file")
+    prepare(model, default_store())
+    ours = loaded(model)
+    assert (own.form, ours.form, ours.next_form(ours.spec)) == ("own file", "prepared", "prepared")
+    as_it_is = ModelSpec("voice", PiperTTSAdapter, model, options={"prepare": 0})
+    assert PiperTTSAdapter.next_form(as_it_is) == "own file"
+    monkeypatch.setenv("GREENROOM_PREPARE", "off")
+    assert PiperTTSAdapter.next_form(ours.spec) == "own file"
+    own.unload()
+    ours.unload()
+    assert own.form == ""
+
+
 def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, asked: list[Path]) -> None:
     model = piper_shaped.write_voice(tmp_path, speakers=3)
     own = loaded(model)

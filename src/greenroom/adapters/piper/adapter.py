@@ -13,7 +13,13 @@ from greenroom.adapter import TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.packs import find_voices
 from greenroom.adapters.piper.cuda import check_gpu
-from greenroom.adapters.piper.engines import Engine, may_be_prepared, open_engine
+from greenroom.adapters.piper.engines import (
+    OWN_FILE,
+    PREPARED,
+    Engine,
+    may_be_prepared,
+    open_engine,
+)
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.settings import feeds, read_settings
 from greenroom.devices import CPU, parse
@@ -21,6 +27,7 @@ from greenroom.errors import ConfigError
 from greenroom.prepared import background
 from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
+from greenroom.prepared.voice import PreparedVoice
 from greenroom.speech import AudioChunk, ModelSpec
 
 _AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
@@ -91,6 +98,11 @@ class PiperTTSAdapter(TTSAdapter):
         return is_prepared(Path(spec.path))
 
     @classmethod
+    def next_form(cls, spec: ModelSpec) -> str:
+        """Return `prepared` where the next load takes that form, else `own file`."""
+        return PREPARED if cls.is_prepared(spec) else OWN_FILE
+
+    @classmethod
     def preparation(cls, spec: ModelSpec) -> Sequence[str]:
         """Return the command line that prepares the voice's file, one for all models of it."""
         return background.command(resolved(Path(spec.path or "")))
@@ -136,6 +148,13 @@ class PiperTTSAdapter(TTSAdapter):
                     yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
             if pause:
                 yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+
+    @property
+    def form(self) -> str:
+        """Which form is in memory: `prepared` or `own file`."""
+        if self._engine is None:
+            return ""
+        return PREPARED if isinstance(self._engine, PreparedVoice) else OWN_FILE
 
     @property
     def looks_ahead(self) -> bool:

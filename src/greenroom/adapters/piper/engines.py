@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
 
+PREPARED, OWN_FILE = "prepared", "own file"
+"""The forms in which a voice can be in memory."""
+
 
 class Engine(Protocol):
     """Speaks sentences. Any number of threads may be inside `speak`."""
