@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import Meter, serving, until
+from serving import LIMIT_S, Meter, serving, until
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.config import Config, WorkerSettings
+from greenroom.testing import Stage
 from greenroom.worker.app import Worker
 
 SPEECH = "/v1/audio/speech"
@@ -23,7 +24,10 @@ KEYS: list[dict[str, Any]] = [
     {"key": SPEAKER, "name": "kitchen"},
     {"key": ADMIN, "name": "boss", "role": "admin"},
 ]
-PAGES = ("/v1/models", "/v1/models/tts-1", "/v1/audio/voices", "/v1/audio/models", "/v1")
+PAGES = (
+    *("/v1/models", "/v1/models/tts-1", "/v1/audio/voices", "/v1/audio/models", "/v1"),
+    *("/api/version", "/v2", "/openapi.json"),
+)
 
 
 @pytest.fixture
@@ -195,6 +199,55 @@ async def test_a_page_of_somebody_else_cannot_use_a_worker_without_keys(
         answer = await web.post(SPEECH, ASKED, headers=headers)
         assert answer.status_code == 403
         assert "api_keys" in answer.json()["error"]["message"]
+
+
+async def said_to(web: Web, *lines: str) -> str:
+    """Return what the worker answers to the lines of one request, sent as they are."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.client.base_url.port)
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(LIMIT_S):
+        answer = await reader.read() if "close" in lines[-1] else await reader.read(1_000)
+    writer.close()
+    return answer.decode()
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/api/ps", "/metrics"])
+async def test_a_client_of_http_1_0_need_not_name_a_host(manager: ModelManager, path: str) -> None:
+    async with web_serving(manager) as web:
+        answer = await said_to(web, f"GET {path} HTTP/1.0", "Connection: close")
+        assert answer.startswith("HTTP/1.1 200"), answer
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["GET /api/ps HTTP/1.1", "Connection: close"], 400),
+        (["GET /api/ps HTTP/1.0", "Host: evil.example.org"], 403),
+        (["GET /api/ps HTTP/1.0", "Host:"], 403),
+        (["GET /api/ps HTTP/1.0", "Origin: https://evil.example.org"], 403),
+        (["GET /api/ps HTTP/1.0", "Host: localhost", "Origin: https://evil.example.org"], 403),
+        (["GET /api/ps HTTP/1.1", "Host: localhost", "Host: evil.example.org"], 400),
+        (["GET http://evil.example.org/api/ps HTTP/1.1", "Host: evil.example.org"], 404),
+    ],
+    ids=str,
+)
+async def test_a_page_of_somebody_else_gains_nothing_by_the_version_of_http(
+    manager: ModelManager, lines: list[str], status: int
+) -> None:
+    async with web_serving(manager) as web:
+        answer = await said_to(web, *lines)
+        assert answer.startswith(f"HTTP/1.1 {status}"), answer
+
+
+async def test_why_a_worker_is_not_ready_names_models_only_to_who_may_see_them() -> None:
+    stage = Stage("secret", "open")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="secret")
+    async with web_serving(manager, api_keys=KEYS, public_discovery=False) as web:
+        await manager.unload("secret")
+        for path in ("/health", "/v2/health/ready"):
+            assert "secret" not in (await web.client.get(path)).text
+            async with connected_web(web.served, SPEAKER) as known:
+                assert "secret" in (await known.client.get(path)).text
 
 
 async def test_the_workers_own_page_can_use_it(manager: ModelManager) -> None:

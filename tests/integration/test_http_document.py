@@ -17,7 +17,7 @@ KEYS = [{"key": "admin-key", "role": "admin"}]
 async def document_of(catalog: Catalog, **settings: Any) -> Any:
     manager = ModelManager(catalog=catalog, default_model_id="tone-440")
     async with web_serving(manager, **settings) as web:
-        return await web.get("/openapi.json")
+        return await web.get("/openapi.json", headers={"Authorization": "Bearer admin-key"})
 
 
 async def test_bodies_are_described_and_every_reference_leads_somewhere(

@@ -75,18 +75,21 @@ class Keys:
         More than one is none: who could say which of them counts? Raises `UnauthenticatedError`,
         `ForbiddenError`, or `WorkerBusyError` for the rate.
         """
-        key = _bearer(authorizations[0]) if len(authorizations) == 1 else ""
-        caller = self._holder(key)
+        caller = self.recognise(authorizations)
         if caller is self._everybody and caller.role < role:
             raise UnauthenticatedError(
                 "the key that was sent is none of the worker's API keys."
-                if key
+                if _only(authorizations)
                 else "this needs one of the worker's API keys; send `Authorization: Bearer KEY`."
             )
         caller.needs(role)
         if role is not Role.NOBODY:
             caller.allowance.count_request()
         return caller
+
+    def recognise(self, authorizations: Sequence[str]) -> Caller:
+        """Return who sends this `Authorization`; everybody whose key is none of the worker's."""
+        return self._holder(_only(authorizations))
 
     def _holder(self, key: str) -> Caller:
         """Return who has this key, in a time that does not depend on which it is."""
@@ -99,6 +102,11 @@ class Keys:
 
     def __repr__(self) -> str:
         return f"<Keys {len(self)}>"
+
+
+def _only(authorizations: Sequence[str]) -> str:
+    """Return the key that was sent; empty for none, and for more than one."""
+    return _bearer(authorizations[0]) if len(authorizations) == 1 else ""
 
 
 def _bearer(authorization: str) -> str:

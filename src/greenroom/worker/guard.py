@@ -26,8 +26,8 @@ _SPEAKING = {
     health.SERVICE_NAME: ("Watch",),  # without an end, so not for anybody
     reflection.SERVICE_NAME: ("ServerReflectionInfo",),
 }
-_FOR_ANYBODY = {
-    SERVICE: ("ServerLive", "ServerReady", "ServerMetadata"),
+_FOR_ANYBODY: dict[str, tuple[str, ...]] = {
+    SERVICE: ("ServerLive", "ServerReady"),
     health.SERVICE_NAME: ("Check", "List"),
 }
 
@@ -42,6 +42,7 @@ class Guard(grpc.aio.ServerInterceptor):
             **_roles(_SPEAKING, Role.SPEAK),
             **_roles(_FOR_ANYBODY, Role.NOBODY),
             f"/{SERVICE_NAME}/GetCapabilities": looking,
+            f"/{SERVICE}/ServerMetadata": looking,
         }
 
     async def intercept_service(

@@ -34,9 +34,16 @@ class Access:
         """For what a key with the role `speak` may do."""
         self.administering: Sequence[Any] = [Depends(self._needs_admin)]
         """For what needs the role `admin`."""
-        looking = self._recognises if settings.public_discovery else self._needs_speak
+        self._public = settings.public_discovery
+        looking = self._recognises if self._public else self._needs_speak
         self.looking: Sequence[Any] = [Depends(looking)]
         """For discovery, which many clients do without their key."""
+
+    def may_look(self, request: Request) -> bool:
+        """Return whether the caller may see what discovery shows; refuses nobody."""
+        if self._public:
+            return True
+        return self._keys.recognise(request.headers.getlist("authorization")).role >= Role.SPEAK
 
     async def _recognises(self, request: Request, _: _Described) -> None:
         self._admit(request, Role.NOBODY)
@@ -57,11 +64,13 @@ class Access:
 def _refuse_strangers(request: Request) -> None:
     """Refuse what a page on the internet has a browser on this machine send.
 
-    A rebound name shows in `Host`, a form or a script in `Origin`.
+    A rebound name shows in `Host`, a form or a script in `Origin`. What speaks HTTP/1.0 and names
+    no host is no browser.
     """
     host = request.headers.get("host", "")
     origin = request.headers.get("origin", "")
-    if request.client is not None and not _is_local(host):
+    is_plain = request.scope["http_version"] == "1.0" and "host" not in request.headers
+    if request.client is not None and not is_plain and not _is_local(host):
         raise ForbiddenError(
             f"the worker has no API keys and answers to this machine's names only, not "
             f"{host[:80]!r}; configure api_keys, or allow_unauthenticated."

@@ -15,6 +15,7 @@ lifespan: what has to be started and stopped belongs to `greenroom.worker.app.Wo
 from __future__ import annotations
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 
 from greenroom.worker.access import Keys
 from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
@@ -44,6 +45,7 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
         version=synthesis.version,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         responses=REFUSALS,
     )
@@ -67,10 +69,19 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
 
 
 def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access) -> None:
-    """Add what operators use: a look needs a key, a change one with the role `admin`."""
-    reading, changing = access.speaking, access.administering
-    app.include_router(health.router(synthesis, reading=reading))
-    app.include_router(lifecycle.router(synthesis, reading=reading, changing=changing))
-    app.include_router(repository.router(synthesis, reading=reading, changing=changing))
+    """Add what operators use: a look needs a key, a change one with the role `admin`.
+
+    What describes the worker to anybody is discovery, the document of the routes too.
+    """
+
+    @app.get("/openapi.json", dependencies=access.looking, include_in_schema=False)
+    async def document() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    looking, reading, changing = access.looking, access.speaking, access.administering
+    app.include_router(health.router(synthesis, access.may_look, reading=reading))
+    for routes in (lifecycle.router, repository.router):
+        made = routes(synthesis, looking=looking, reading=reading, changing=changing)
+        app.include_router(made)
     app.include_router(events.router(synthesis, reading=reading))
     add_page(app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,15 +11,23 @@ from fastapi.responses import JSONResponse
 from greenroom.worker.synthesis import Synthesis
 
 
-def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
-    """Return the routes; `reading` guards the metrics, health is for anybody."""
+def router(
+    synthesis: Synthesis,
+    may_look: Callable[[Request], bool] = lambda _: True,
+    *,
+    reading: Sequence[Any] = (),
+) -> APIRouter:
+    """Return the routes; `reading` guards the metrics, health is for anybody.
+
+    Why a worker is not ready names models, so only who `may_look` is told.
+    """
     routes = APIRouter(tags=["health"])
 
     @routes.head("/health", include_in_schema=False)
     @routes.get("/health")
-    async def health() -> dict[str, Any]:
+    async def health(request: Request) -> dict[str, Any]:
         """Answer 200 as long as the worker answers at all, and say in the body how it is."""
-        return _told(synthesis)
+        return _told(synthesis, whole=may_look(request))
 
     @routes.head("/v2/health/live", include_in_schema=False)
     @routes.get("/v2/health/live")
@@ -29,9 +37,9 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
 
     @routes.head("/v2/health/ready", include_in_schema=False)
     @routes.get("/v2/health/ready", responses={503: {"description": "Send no work here."}})
-    async def ready() -> JSONResponse:
+    async def ready(request: Request) -> JSONResponse:
         """Answer 200 when work should be sent here, else 503 and why not."""
-        told = _told(synthesis)
+        told = _told(synthesis, whole=may_look(request))
         return JSONResponse(told, 200 if told["ready"] else 503)
 
     @routes.get("/metrics", response_class=Response, dependencies=list(reading))
@@ -43,11 +51,13 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
     return routes
 
 
-def _told(synthesis: Synthesis) -> dict[str, Any]:
+def _told(synthesis: Synthesis, *, whole: bool) -> dict[str, Any]:
     verdict = synthesis.readiness.verdict()
+    told = {"status": "ready" if verdict.ready else "not ready", "ready": verdict.ready}
+    if not whole:
+        return told
     return {
-        "status": "ready" if verdict.ready else "not ready",
-        "ready": verdict.ready,
+        **told,
         "problems": list(verdict.problems),
         "oldest_wait_s": round(verdict.oldest_wait_s, 3),
         "oldest_load_s": round(verdict.oldest_load_s, 3),

@@ -59,20 +59,27 @@ BODIES = (ModelBody, LoadBody, KeepBody, UnloadBody, GenerateBody)
 
 
 def router(
-    synthesis: Synthesis, *, reading: Sequence[Any] = (), changing: Sequence[Any] = ()
+    synthesis: Synthesis,
+    *,
+    looking: Sequence[Any] = (),
+    reading: Sequence[Any] = (),
+    changing: Sequence[Any] = (),
 ) -> APIRouter:
-    """Return the routes; the two lists of dependencies say who may look and who may change."""
+    """Return the routes; the lists of dependencies say who may ask what this is (discovery), who
+    may look at the models and who may change them."""
     routes = APIRouter(prefix="/api", tags=["lifecycle"])
-    _add_looking(routes, synthesis, list(reading))
+    _add_looking(routes, synthesis, list(looking), list(reading))
     _add_moving(routes, synthesis, list(changing))
     _add_keeping(routes, synthesis, list(changing))
     return routes
 
 
-def _add_looking(routes: APIRouter, synthesis: Synthesis, reading: list[Any]) -> None:
+def _add_looking(
+    routes: APIRouter, synthesis: Synthesis, looking: list[Any], reading: list[Any]
+) -> None:
     manager = synthesis.manager
 
-    @routes.get("/version")
+    @routes.get("/version", dependencies=looking, tags=["discovery"])
     async def version() -> dict[str, str]:
         """Answer the version of Greenroom."""
         return {"version": synthesis.version}

@@ -49,24 +49,30 @@ class PlainErrors(APIRoute):
 
 
 def router(
-    synthesis: Synthesis, *, reading: Sequence[Any] = (), changing: Sequence[Any] = ()
+    synthesis: Synthesis,
+    *,
+    looking: Sequence[Any] = (),
+    reading: Sequence[Any] = (),
+    changing: Sequence[Any] = (),
 ) -> APIRouter:
-    """Return the routes; the two lists of dependencies say who may look and who may change."""
+    """Return the routes; the lists of dependencies say who may ask what this is (discovery), who
+    may look at the models and who may change them."""
     routes = APIRouter(
         prefix="/v2", tags=["repository"], route_class=PlainErrors, responses=PLAIN_REFUSALS
     )
     repository = Repository(synthesis)
+
+    @routes.get("", dependencies=list(looking), tags=["discovery"])
+    async def server() -> dict[str, Any]:
+        """Answer what this server is."""
+        return repository.server()
+
     _add_models(routes, repository, list(reading))
     _add_repository(routes, repository, list(reading), list(changing), patience=synthesis.patience)
     return routes
 
 
 def _add_models(routes: APIRouter, repository: Repository, reading: list[Any]) -> None:
-    @routes.get("")
-    async def server() -> dict[str, Any]:
-        """Answer what this server is."""
-        return repository.server()
-
     @routes.get("/models/{model:path}/ready", dependencies=reading, responses=_NOT_READY)
     @routes.get(
         "/models/{model:path}/versions/{version}/ready", dependencies=reading, responses=_NOT_READY
