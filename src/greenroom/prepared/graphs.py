@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from greenroom.prepared.recipe import BLOB, Recipe
 from greenroom.prepared.resting import Resting
+from greenroom.prepared.timer import TIMER, Due
 
 logger = logging.getLogger(__name__)
 
@@ -90,13 +93,19 @@ class Graphs:
     def give_back(self, graph: Graph, threads: int, *, linger: float = 0.0) -> None:
         """Count one user fewer; the last one's graph leaves, `linger` seconds later."""
         key = (graph.graph_id, threads)
-        slot = self._slots[key]
-        if linger <= 0:
+        with self._lock:
+            slot = self._slots[key]
+            leaves = linger <= 0 or self._lingers_already(key, slot, linger)
+        if leaves:
             self._leave(key, slot)
-            return
-        timer = threading.Timer(linger, self._leave, (key, slot))
-        timer.daemon = True
-        timer.start()
+
+    def _lingers_already(self, key: tuple[str, int], slot: _Slot, linger: float) -> bool:
+        """Have one user, and not one for every voice that left, stay until the last moment."""
+        earlier = slot.lingering
+        if earlier is not None and earlier.when >= time.monotonic() + linger:
+            return True
+        slot.lingering = TIMER.call_later(linger, partial(self._leave, key, slot))
+        return earlier is not None and TIMER.cancel(earlier)
 
     def _leave(self, key: tuple[str, int], slot: _Slot) -> None:
         with self._lock:
@@ -118,6 +127,8 @@ class _Slot:
         self.users = 0
         self.graph: Graph | None = None
         self.reading = threading.Lock()
+        self.lingering: Due | None = None
+        """The leaving of the user that lingers; it may be over."""
 
 
 GRAPHS = Graphs()

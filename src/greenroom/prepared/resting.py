@@ -9,6 +9,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+
+from greenroom.prepared.timer import TIMER
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +22,8 @@ REST_S = 0.5
 class Resting:
     """Counts who speaks through a graph, and has memory given back once it is quiet.
 
-    Any of the voices on the graph can do that, in a thread of its own: the one that spoke last,
-    as its weights are at hand, or another if that has gone.
+    Any of the voices on the graph can do that, in the timer's thread: the one that spoke last, as
+    its weights are at hand, or another if that has gone.
     """
 
     def __init__(self) -> None:
@@ -28,7 +31,8 @@ class Resting:
         self._ways: dict[Callable[[], None], None] = {}  # how each voice does it; the latest last
         self._speakers = 0
         self._spoken = 0
-        self._timer: threading.Timer | None = None
+        self._waits = False
+        """Whether a look is due."""
 
     def join(self, give_back: Callable[[], None]) -> None:
         """From now on `give_back` may be called, whoever spoke."""
@@ -48,7 +52,7 @@ class Resting:
                 self._spoken += 1
                 if give_back in self._ways:
                     self._ways[give_back] = self._ways.pop(give_back)
-                if self._timer is None:
+                if not self._waits:
                     self._wait()
 
     def forget(self, give_back: Callable[[], None]) -> None:
@@ -57,13 +61,12 @@ class Resting:
             self._ways.pop(give_back, None)
 
     def _wait(self) -> None:
-        self._timer = threading.Timer(REST_S, self._look, (self._spoken,))
-        self._timer.daemon = True
-        self._timer.start()
+        self._waits = True
+        TIMER.call_later(REST_S, partial(self._look, self._spoken))
 
     def _look(self, spoken: int) -> None:
         with self._lock:
-            self._timer = None
+            self._waits = False
             if self._speakers or not self._ways:
                 return
             if self._spoken != spoken:

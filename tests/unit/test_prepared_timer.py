@@ -1,0 +1,227 @@
+"""Calls that are made later: one thread for all, in order, whatever one of them raises."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from greenroom.prepared import graphs, resting
+from greenroom.prepared.graphs import Graph, Graphs
+from greenroom.prepared.recipe import Recipe
+from greenroom.prepared.timer import Timer
+
+LIMIT_S = 30.0
+
+
+def timer_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "greenroom-timer"}
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
+    while not true():
+        time.sleep(0.005)
+
+
+def test_calls_are_made_in_the_order_of_their_times_by_one_daemon_thread() -> None:
+    timer, order, last = Timer(), list[str](), threading.Event()
+    threads: set[threading.Thread] = set()
+
+    def call(name: str) -> Callable[[], None]:
+        def made() -> None:
+            threads.add(threading.current_thread())
+            order.append(name)
+            if name == "last":
+                last.set()
+
+        return made
+
+    timer.call_later(0.06, call("last"))
+    timer.call_later(0.03, call("second"))
+    timer.call_later(0.0, call("first"))
+    assert last.wait(LIMIT_S)
+    assert order == ["first", "second", "last"]
+    (thread,) = threads
+    assert thread.daemon
+
+
+def test_an_earlier_call_is_not_held_up_by_the_wait_for_a_later_one() -> None:
+    timer, made = Timer(), threading.Event()
+    timer.call_later(3_600, lambda: None)
+    timer.call_later(0.01, made.set)
+    assert made.wait(LIMIT_S)
+    assert len(timer) == 1
+
+
+def test_a_call_that_was_cancelled_is_not_made_and_keeps_nothing() -> None:
+    class Kept:
+        def call(self) -> None:
+            raise AssertionError("it was cancelled")
+
+    timer, kept, after = Timer(), Kept(), threading.Event()
+    gone = weakref.ref(kept)
+    due = timer.call_later(0.02, kept.call)
+    assert timer.cancel(due)
+    assert not timer.cancel(due)
+    timer.call_later(0.03, after.set)
+    del due, kept
+    assert gone() is None
+    assert after.wait(LIMIT_S)
+
+
+def test_a_call_that_has_begun_cannot_be_cancelled() -> None:
+    timer, begun, may_end = Timer(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        may_end.wait(LIMIT_S)
+
+    due = timer.call_later(0, slow)
+    assert begun.wait(LIMIT_S)
+    assert not timer.cancel(due)
+    may_end.set()
+
+
+def test_a_call_that_raises_is_logged_and_the_next_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    timer, made = Timer(), threading.Event()
+
+    def fail() -> None:
+        raise ZeroDivisionError("in a call that was due")
+
+    with caplog.at_level(logging.WARNING):
+        timer.call_later(0, fail)
+        timer.call_later(0, made.set)
+        assert made.wait(LIMIT_S)
+    assert "in a call that was due" in caplog.text
+
+
+def test_what_a_call_was_about_is_not_kept_after_it() -> None:
+    class Kept:
+        def call(self) -> None:
+            pass
+
+    timer, kept = Timer(), Kept()
+    gone = weakref.ref(kept)
+    timer.call_later(0, kept.call)
+    del kept
+    eventually(lambda: gone() is None)
+
+
+def test_a_call_whose_thread_could_not_be_had_is_made_with_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    timer, made, next_made = Timer(), threading.Event(), threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        timer.call_later(0, made.set)
+    assert "can't start new thread" in caplog.text
+    assert not made.is_set()
+    timer.call_later(0, next_made.set)
+    assert next_made.wait(LIMIT_S)
+    assert made.is_set()
+
+
+FORKED = """
+import os, threading
+from greenroom.prepared.timer import TIMER
+first = threading.Event()
+TIMER.call_later(0, first.set)
+assert first.wait(30)
+later = threading.Event()
+TIMER.call_later(0.05, later.set)
+child = os.fork()
+if child == 0:
+    own = threading.Event()
+    TIMER.call_later(0, own.set)
+    os._exit(0 if own.wait(30) and later.wait(30) else 1)
+_, status = os.waitpid(child, 0)
+TIMER.call_later(3600, print)
+raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_a_timer_of_its_own_and_what_is_due_keeps_no_process_from_ending() -> (
+    None
+):
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=LIMIT_S)
+
+
+def a_graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """Return a graph without sessions, which every slot reads."""
+    graph = Graph("graph", Recipe.model_construct(stages=()), MappingProxyType({}))
+    monkeypatch.setattr(Graph, "read", lambda *_: graph)
+    return graph
+
+
+def test_graphs_that_linger_after_any_number_of_unloads_need_one_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, held, before = a_graph(monkeypatch), Graphs(), len(graphs.TIMER)
+    threads = timer_threads()
+    for _ in range(50):
+        held.take("graph", Path(), 1)
+        held.give_back(graph, 1, linger=3_600)
+    assert len(timer_threads() - threads) <= 1
+    assert len(graphs.TIMER) == before + 1
+    slot = held._slots["graph", 1]
+    assert slot.users == 1
+    assert slot.lingering is not None
+    assert graphs.TIMER.cancel(slot.lingering)
+
+
+def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, held = a_graph(monkeypatch), Graphs()
+    for _ in range(3):
+        held.take("graph", Path(), 1)
+    held.give_back(graph, 1, linger=3_600)
+    slot = held._slots["graph", 1]
+    longest = slot.lingering
+    held.give_back(graph, 1, linger=0.01)
+    held.give_back(graph, 1)
+    assert slot.lingering is longest
+    assert slot.users == 1
+    assert longest is not None
+    assert graphs.TIMER.cancel(longest)
+    longest.call()
+    assert "graph" not in held
+
+
+def test_a_graph_leaves_once_when_its_voice_comes_and_goes_while_it_lingers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph, held = a_graph(monkeypatch), Graphs()
+    for _ in range(20):
+        held.take("graph", Path(), 1)
+        held.give_back(graph, 1, linger=0.001)
+    eventually(lambda: "graph" not in held)
+
+
+def test_any_number_of_graphs_that_rest_need_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resting, "REST_S", 0.02)
+    threads = timer_threads()
+    quiet = [resting.Resting() for _ in range(50)]
+    given_back = [threading.Event() for _ in quiet]
+    for each, event in zip(quiet, given_back, strict=True):
+        each.join(event.set)
+        with each.speaking(event.set):
+            pass
+    assert len(timer_threads() - threads) <= 1
+    assert all(event.wait(LIMIT_S) for event in given_back)
