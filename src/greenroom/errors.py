@@ -74,7 +74,7 @@ class ModelInUseError(ModelManagerError):
         self.model_id = model_id
         self.owners = tuple(owners)
         self.streams = streams
-        held = f"held by {', '.join(self.owners)}" if owners else f"speaking ({streams} streams)"
+        held = f"held by {first_few(owners)}" if owners else f"speaking ({streams} streams)"
         super().__init__(f"model {model_id!r} is {held}; unload with drain=True to wait for them.")
 
 
@@ -182,3 +182,17 @@ class WorkerError(ModelManagerError):
         self.code = code
         self.retry_after = retry_after
         super().__init__(problem)
+
+
+_FEW = 5
+"""Names that a sentence gives; a model may have hundreds of holders."""
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return names for a sentence: all if they are few, else the first of them and how many more.
+
+    Statistics and `explain` have them all.
+    """
+    more = len(names) - _FEW
+    few = ", ".join(names[:_FEW])
+    return few if more <= 0 else f"{few} and {more} more"

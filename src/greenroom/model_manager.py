@@ -22,6 +22,7 @@ from greenroom.errors import (
     ModelManagerError,
     ModelNotResidentError,
     UnloadError,
+    first_few,
 )
 from greenroom.explaining import explain
 from greenroom.journal import Journal, Kind, Subscription
@@ -256,9 +257,8 @@ class ModelManager:
         if resident is None:
             raise ModelNotResidentError(model_id)
         if resident.state is State.DRAINING:
-            self._shell.note(
-                Kind.DRAINING, model_id, f"waiting for {', '.join(owners_of(resident))}"
-            )
+            awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
+            self._shell.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
         self._shell.carry_out(decisions)
         await self._drained(resident)
         departure = self._shell.departures.get(resident.number)

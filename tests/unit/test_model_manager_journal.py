@@ -19,6 +19,7 @@ from greenroom import (
     UnloadError,
 )
 from greenroom.config import ManagerSettings
+from greenroom.errors import first_few
 from greenroom.testing import Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -177,6 +178,50 @@ async def test_errors_carry_the_model_and_who_holds_it(
     with pytest.raises(ModelNotResidentError) as absent:
         await manager.unload("c")
     assert absent.value.model_id == "c"
+
+
+async def test_hundreds_of_holders_make_a_short_line_and_a_short_error_and_are_all_explained(
+    manager: ModelManager, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"session {number}" for number in range(300)]
+    for name in names:
+        await manager.load("b", owner=name)
+    with caplog.at_level(logging.INFO):
+        draining = asyncio.create_task(manager.unload("b", drain=True))
+        await clock.advance(30.1)
+        with pytest.raises(ModelInUseError) as held:
+            await draining
+    few = "session 0, session 1, session 2, session 3, session 4 and 295 more"
+    assert f"waiting for {few}" in [event.reason for event in manager.journal.events()]
+    assert f"held by {few};" in str(held.value)
+    assert max(len(record.getMessage()) for record in caplog.records) < 200
+    assert held.value.owners == tuple(names)
+    assert [owner for owner, _ in manager.explain("b").holders] == names
+    (resident,) = (found for found in manager.list_resident() if found.model_id == "b")
+    assert resident.owners == tuple(names)
+    for name in names:
+        await manager.release("b", owner=name)
+
+
+async def test_a_drain_that_waits_for_streams_alone_says_so(
+    manager: ModelManager, clock: VirtualTimeLoop
+) -> None:
+    adapter = await manager.load("b")
+    stream = adapter.synthesize_stream("Hello there.")
+    await manager.release("b")
+    draining = asyncio.create_task(manager.unload("b", drain=True))
+    await clock.settle()
+    assert "waiting for 1 streams" in [event.reason for event in manager.journal.events()]
+    stream.stop()
+    await draining
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, ""), (1, "a"), (5, "a, b, c, d, e"), (6, "a, b, c, d, e and 1 more")],
+)
+def test_names_are_shortened_when_they_are_many(count: int, shown: str) -> None:
+    assert first_few("abcdefg"[:count]) == shown
 
 
 async def test_unloading_a_model_whose_load_hangs_says_so(

@@ -11,6 +11,7 @@ import typer
 from greenroom.catalog import Catalog
 from greenroom.cli.console import tell
 from greenroom.cli.settings import ConfigFile, Settings, about, configuration
+from greenroom.errors import first_few
 from greenroom.settings import check_ids
 
 if TYPE_CHECKING:
@@ -68,12 +69,12 @@ def _listening(worker: Worker) -> str:
     places = str(worker.address)
     if worker.http_address is not None:
         places += f" and {worker.http_address.url}"
-    return f"listening on {places}; loading {', '.join(wanted)}"
+    return f"listening on {places}; loading {first_few(wanted)}"
 
 
 def _ready(worker: Worker) -> str:
     residents = worker.manager.list_resident()
-    ready = ", ".join(f"{r.model_id} ({r.load_s + r.warmup_s:.2f} s)" for r in residents)
+    ready = first_few([f"{r.model_id} ({r.load_s + r.warmup_s:.2f} s)" for r in residents])
     return (
         f"ready: {ready}; room for {worker.manager.settings.resident_cap} of "
         f"{len(worker.manager.catalog)} models; Ctrl-C ends it"
