@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +30,9 @@ SMALLEST_MEASURE = MIB
 REMEMBERED = 3
 """So many measurements count, the latest: one that reused freed memory is too small, and one that
 the model outgrew (a prepared form exists now) is too large."""
+
+FILES_LOOKED_AT = 10_000
+"""In the folder of one model: `path` may be any folder, also the root of the file system."""
 
 
 def default_path() -> Path:
@@ -60,14 +65,11 @@ class Footprints:
     def read(self) -> None:
         """Look at the models' files, and remember what earlier runs measured.
 
-        A record that cannot be read is as good as none.
+        A record that cannot be read is as good as none. One look at each file is all that is done
+        for every model: what only a load needs is made when one is loaded.
         """
-        for spec in self._specs:
-            size = self._sizes[spec.model_id] = _file_size(spec)
-            shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
-            digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
-            self._keys[spec.model_id] = f"{spec.model_id}@{digest}"
-        with contextlib.suppress(OSError, ValueError):
+        self._sizes = {spec.model_id: _file_size(spec) for spec in self._specs}
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             content = json.loads(self._path.read_text(encoding="utf-8"))
             if isinstance(content, dict):
                 self._measured = {k: found for k, v in content.items() if (found := _usages(v))}
@@ -86,9 +88,19 @@ class Footprints:
         except OSError as error:
             logger.warning("footprints are not remembered: %s", error)
 
+    def _key_of(self, spec: ModelSpec) -> str:
+        """Return the name of a model's record: its id, and what it looked like at the start."""
+        key = self._keys.get(spec.model_id)
+        if key is None:
+            size = self._sizes[spec.model_id]
+            shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
+            digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
+            key = self._keys[spec.model_id] = f"{spec.model_id}@{digest}"
+        return key
+
     def expected(self, spec: ModelSpec) -> int:
         """Return the bytes to book: measured before, else the catalog's, else by file size."""
-        known = self._measured.get(self._keys[spec.model_id])
+        known = self._measured.get(self._key_of(spec))
         if known:
             return max(each.anonymous for each in known)
         if spec.footprint_mb is not None:
@@ -97,12 +109,12 @@ class Footprints:
 
     def mapped(self, spec: ModelSpec) -> int:
         """Return the bytes of mapped files, as measured before; 0 if never."""
-        known = self._measured.get(self._keys[spec.model_id], ())
+        known = self._measured.get(self._key_of(spec), ())
         return max((each.mapped for each in known), default=0)
 
     def record(self, spec: ModelSpec, measured: Usage) -> int:
         """Remember what a load was measured to take; return what to book now."""
-        known = self._measured.setdefault(self._keys[spec.model_id], [])
+        known = self._measured.setdefault(self._key_of(spec), [])
         known.append(Usage(max(SMALLEST_MEASURE, measured.anonymous), max(0, measured.mapped)))
         del known[:-REMEMBERED]
         self._changed = True
@@ -113,7 +125,7 @@ class Footprints:
 
         Speaking may add to what a model takes, and keep it until the model leaves.
         """
-        key = self._keys[spec.model_id]
+        key = self._key_of(spec)
         known = self._measured.get(key)
         if known and key not in self._stated and returned > known[-1].anonymous:
             known[-1] = Usage(returned, known[-1].mapped)
@@ -121,7 +133,7 @@ class Footprints:
 
     def state(self, spec: ModelSpec, stated: Usage) -> int:
         """Remember what the model says it takes, in place of whatever was measured."""
-        key = self._keys[spec.model_id]
+        key = self._key_of(spec)
         self._changed |= self._measured.get(key) != [stated]
         self._measured[key] = [stated]
         self._stated.add(key)
@@ -147,12 +159,16 @@ def _is_size(value: object) -> TypeGuard[int]:
 
 
 def _file_size(spec: ModelSpec) -> int:
-    """Return the size of the model's file, or of all files in its folder; 0 if there is none."""
+    """Return the size of the model's file, or of the files in its folder; 0 if there is none."""
     if spec.path is None:
         return 0
-    with contextlib.suppress(OSError):
-        path = Path(spec.path)
-        if path.is_dir():
-            return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        return path.stat().st_size
+    with contextlib.suppress(OSError, ValueError):
+        seen = os.stat(spec.path)
+        return _size_below(spec.path) if stat.S_ISDIR(seen.st_mode) else seen.st_size
     return 0
+
+
+def _size_below(folder: Path | str) -> int:
+    """Return the size of the files in a folder, as far as can be seen in bounded time."""
+    files = itertools.islice(Path(folder).rglob("*"), FILES_LOOKED_AT)
+    return sum(file.stat().st_size for file in files if file.is_file())

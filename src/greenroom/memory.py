@@ -8,11 +8,10 @@ import sys
 import threading
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import psutil
 
-from greenroom import nvml
+from greenroom import cgroups, nvml
 from greenroom.devices import gpu_of
 
 MIB = 1024 * 1024
@@ -41,18 +40,9 @@ _TRIM_THRESHOLD = 128 * 1024  # what glibc itself begins with
 
 
 def limit_bytes() -> int:
-    """Return the memory this process may have: the cgroup's limit or the machine's RAM."""
+    """Return the memory this process may have: the smallest limit of its cgroups, or the RAM."""
     total = int(psutil.virtual_memory().total)
-    return min([total, *_cgroup_limits()])
-
-
-def _cgroup_limits(root: Path = Path("/sys/fs/cgroup")) -> list[int]:
-    """Read cgroup v2 `memory.max` and v1 `memory.limit_in_bytes`; `max` means none."""
-    found = []
-    for path in (root / "memory.max", root / "memory" / "memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(int(path.read_text()))
-    return found
+    return min([total, *cgroups.memory_limits()])
 
 
 def resident_bytes() -> int:

@@ -1,22 +1,31 @@
-"""Names of adapters to their classes, and nothing else; built-in ones use the same door."""
+"""Names of adapters to their classes, and nothing else; built-in ones use the same door.
+
+The metadata of installed packages is read once in the life of the process, and a class is imported
+once: looking a name up costs a load nothing. `refresh` forgets both.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, distributions, entry_points
 
+from greenroom.adapter import TTSAdapter
 from greenroom.errors import ConfigError
+from greenroom.printable import reason_of, shown
 
-if TYPE_CHECKING:
-    from greenroom.adapter import TTSAdapter
+logger = logging.getLogger(__name__)
 
 GROUP = "greenroom.adapters"
 """The entry-point group under which an adapter is registered."""
 
+_classes: dict[str, type[TTSAdapter]] = {}
+
 
 def names() -> tuple[str, ...]:
     """Return the registered names, without importing any adapter."""
-    return tuple(sorted(entry_points(group=GROUP).names))
+    return tuple(sorted(_points()))
 
 
 def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
@@ -26,20 +35,59 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     """
     if not isinstance(adapter, str):
         return adapter
-    found = tuple(entry_points(group=GROUP, name=adapter))
-    if not found:
-        raise ConfigError(
-            f"no adapter is registered as {adapter!r}; there are: {', '.join(names()) or 'none'}."
-        )
-    return _load(found[0])
+    known = _classes.get(adapter)
+    if known is not None:
+        return known
+    point = _points().get(adapter)
+    if point is None:
+        there = ", ".join(names()) or "none"
+        raise ConfigError(f"no adapter is registered as {shown(adapter)!r}; there are: {there}.")
+    loaded = _classes[adapter] = _load(point)
+    return loaded
+
+
+def refresh() -> None:
+    """Look again at what is installed, at the next question."""
+    _points.cache_clear()
+    _classes.clear()
+
+
+@cache
+def _points() -> Mapping[str, EntryPoint]:
+    """Return the registered names; of two packages with one name the first found counts."""
+    try:
+        found = list(entry_points(group=GROUP))
+    except Exception:  # noqa: BLE001 - any installed package may have metadata that cannot be read
+        found = _readable_points()
+    return {point.name: point for point in reversed(found)}
+
+
+def _readable_points() -> list[EntryPoint]:
+    """Return what the packages register whose metadata can be read, and name the others."""
+    found: list[EntryPoint] = []
+    for package in distributions():
+        name = "an installed package"
+        try:
+            name = shown(package.name)
+            found += package.entry_points.select(group=GROUP)
+        except Exception as error:  # noqa: BLE001 - see `_points`
+            logger.warning("the metadata of %s cannot be read: %s", name, reason_of(error))
+    return found
 
 
 def _load(point: EntryPoint) -> type[TTSAdapter]:
     try:
-        loaded: type[TTSAdapter] = point.load()
-    except (ImportError, AttributeError) as error:
+        loaded = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it runs what others wrote, which may even raise SystemExit
         raise ConfigError(
-            f"adapter {point.name!r} cannot be imported: {error}; "
-            f"install it with `pip install 'greenroom[{point.name}]'`."
+            f"adapter {point.name!r} cannot be imported: {reason_of(error)}; "
+            f"install it with `pip install 'greenroom[{point.name}]'`, or remove its package."
         ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, TTSAdapter)):
+        raise ConfigError(
+            f"adapter {point.name!r} is no subclass of TTSAdapter; correct {point.value!r} in the "
+            "metadata of its package."
+        )
     return loaded

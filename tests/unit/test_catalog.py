@@ -245,7 +245,10 @@ def test_discovery_has_the_same_order_every_time(tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_cannot_be_imported_does_not_hide_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
 ) -> None:
     points = [
         EntryPoint("broken", "no_such_module_here:Adapter", registry.GROUP),
@@ -257,6 +260,8 @@ def test_an_adapter_that_cannot_be_imported_does_not_hide_the_others(
         return EntryPoints(points).select(**given)
 
     monkeypatch.setattr(registry, "entry_points", found)
+    registry.refresh()
+    request.addfinalizer(registry.refresh)
     assert "tone-440" in Catalog.discover(tmp_path)
     assert [r.args[0].args[0].split("'")[1] for r in caplog.records] == ["broken", "empty"]  # type: ignore[index, union-attr]
     with pytest.raises(ConfigError, match=r"models\.x\.adapter: adapter 'broken'"):

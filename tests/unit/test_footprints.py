@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from greenroom import ModelSpec
+from greenroom import footprints as footprints_module
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.footprints import Footprints
-from greenroom.memory import MIB, Usage, _cgroup_limits, limit_bytes, resident_bytes, trim
+from greenroom.memory import MIB, Usage, resident_bytes, trim
 
 
 def known(specs: list[ModelSpec], path: Path) -> Footprints:
@@ -131,7 +133,7 @@ def test_what_is_stated_again_is_not_written_again(spec: ModelSpec, tmp_path: Pa
 
 def test_a_record_of_the_first_version_is_one_measurement(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    key = footprints._keys["a"]
+    key = footprints._key_of(spec)
     (tmp_path / "f.json").write_text(json.dumps({key: 180 * MIB}))
     old = known([spec], tmp_path / "f.json")
     assert (old.expected(spec), old.mapped(spec)) == (180 * MIB, 0)
@@ -144,7 +146,7 @@ def test_a_record_of_the_first_version_is_one_measurement(spec: ModelSpec, tmp_p
 def test_an_entry_that_makes_no_sense_is_as_good_as_none(
     spec: ModelSpec, tmp_path: Path, entry: object
 ) -> None:
-    key = known([spec], tmp_path / "f.json")._keys["a"]
+    key = known([spec], tmp_path / "f.json")._key_of(spec)
     (tmp_path / "f.json").write_text(json.dumps({key: entry}))
     footprints = known([spec], tmp_path / "f.json")
     assert footprints.expected(spec) == 3_000
@@ -179,18 +181,45 @@ def test_a_record_that_cannot_be_written_is_one_warning(
     assert "footprints are not remembered" in caplog.text
 
 
-def test_the_cgroup_limits_what_this_process_may_have(tmp_path: Path) -> None:
-    assert _cgroup_limits(tmp_path) == []
-    (tmp_path / "memory.max").write_text("max\n")
-    assert _cgroup_limits(tmp_path) == []
-    (tmp_path / "memory.max").write_text("1048576\n")
-    assert _cgroup_limits(tmp_path) == [1048576]
-    assert 0 < resident_bytes() < limit_bytes()
-
-
 def test_trimming_gives_freed_memory_back() -> None:
     blocks = [bytearray(1_000) for _ in range(100_000)]
     full = resident_bytes()
     blocks.clear()
     trim()
     assert resident_bytes() < full - 50_000_000
+
+
+def test_only_models_that_are_loaded_cost_more_than_a_look_at_their_file(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    class Options(dict[str, float]):
+        read = 0
+
+        def items(self) -> Any:
+            Options.read += 1
+            return super().items()
+
+    specs = [replace(spec, model_id=f"m{number}", options=Options(x=1.0)) for number in range(50)]
+    footprints = known(specs, tmp_path / "f.json")
+    assert Options.read == 0
+    for _ in range(3):
+        footprints.expected(specs[7])
+    assert Options.read == 1
+
+
+def test_a_model_whose_path_is_any_folder_is_looked_at_in_bounded_time(
+    spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (tmp_path / f"part-{number}").write_bytes(bytes(100))
+    monkeypatch.setattr(footprints_module, "FILES_LOOKED_AT", 3)
+    folder = replace(spec, path=tmp_path)
+    assert known([folder], tmp_path / "f.json").expected(folder) <= 3 * 1_000 * 3
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "\0", "{", '{"a": ' * 5_000, "1" * 5_000])
+def test_records_that_cannot_be_read_are_as_good_as_none(
+    spec: ModelSpec, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "f.json").write_text(content)
+    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
