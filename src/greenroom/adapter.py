@@ -67,6 +67,14 @@ class TTSAdapter(ABC):
         """Yield the audio of the first words after a load, before anyone may use the model."""
         return self.synthesize(text, dict(self.spec.options))
 
+    def upgrade(self) -> bool:
+        """Move to a better form of the model that is there now; return whether it did.
+
+        Called after `preparation` succeeded, while no stream of the model runs, but one may begin
+        meanwhile: it, and all later ones, must be spoken alike. Footprints are asked for anew.
+        """
+        return False
+
     @abstractmethod
     def unload(self) -> None:
         """Give the memory back. Also called after a `load` that raised."""

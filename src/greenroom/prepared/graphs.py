@@ -47,7 +47,7 @@ class Graph:
         return self._booking.acquire(blocking=False)
 
 
-def session(model: bytes, threads: int, *, optimise: bool = False) -> Any:
+def session(model: bytes | Path, threads: int, *, optimise: bool = False) -> Any:
     """Return an onnxruntime session that takes no more memory than its runs need.
 
     Threads do not spin while they wait: other models need the cores.
@@ -63,7 +63,8 @@ def session(model: bytes, threads: int, *, optimise: bool = False) -> Any:
         level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.graph_optimization_level = level
     provider = ("CPUExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"})
-    return onnxruntime.InferenceSession(model, options, providers=[provider])
+    read = str(model) if isinstance(model, Path) else model
+    return onnxruntime.InferenceSession(read, options, providers=[provider])
 
 
 class Graphs:

@@ -16,7 +16,7 @@ Feeds = Mapping[str, NDArray[Any]]
 
 
 @functools.cache
-def _shrinking() -> Any:
+def shrinking() -> Any:
     """Return the options of a run after which the session keeps no memory it does not need."""
     import onnxruntime
 
@@ -46,7 +46,7 @@ class BoundStage:
             binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
         for name in self.recipe.leave:
             binding.bind_output(name)
-        self._session.run_with_iobinding(binding, _shrinking() if shrink else None)
+        self._session.run_with_iobinding(binding, shrinking() if shrink else None)
         made = dict(zip(self.recipe.leave, binding.copy_outputs_to_cpu(), strict=True))
         binding.clear_binding_outputs()
         self._idle.append(binding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,15 +14,20 @@ from greenroom.adapter import TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.packs import find_voices
 from greenroom.adapters.piper.cuda import check_gpu
+from greenroom.adapters.piper.cutting import pieces
 from greenroom.adapters.piper.engines import (
     OWN_FILE,
     PREPARED,
     Engine,
+    Samples,
     may_be_prepared,
     open_engine,
+    open_own_file,
+    open_prepared,
 )
 from greenroom.adapters.piper.loudness import gain_of
-from greenroom.adapters.piper.settings import feeds, read_settings
+from greenroom.adapters.piper.seat import Seat
+from greenroom.adapters.piper.settings import feeds, length_of, read_settings
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
 from greenroom.prepared import background
@@ -29,6 +35,8 @@ from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.prepared.voice import PreparedVoice
 from greenroom.speech import AudioChunk, ModelSpec
+
+logger = logging.getLogger(__name__)
 
 _AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
 """What makes a sentence the same each time it is said, as loud as the voice has it."""
@@ -63,7 +71,7 @@ class PiperTTSAdapter(TTSAdapter):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.sample_rate = 0
-        self._engine: Engine | None = None
+        self._seat: Seat | None = None
         self._speech: Any = None
         self._gain = float(spec.options.get("gain", 1.0))
 
@@ -108,7 +116,7 @@ class PiperTTSAdapter(TTSAdapter):
         return background.command(resolved(Path(spec.path or "")))
 
     def load(self) -> None:
-        """Take the prepared voice, or read its own file and have it prepared for the next time."""
+        """Take the prepared voice, or read its own file while there is none."""
         self.check_spec(self.spec)
         try:
             from piper import PiperVoice
@@ -119,35 +127,58 @@ class PiperTTSAdapter(TTSAdapter):
             ) from error
         model = Path(self.spec.path or "")
         settings = read_settings(model)
-        self._engine = open_engine(model, self.spec.device, self.spec.options)
+        self._seat = Seat(open_engine(model, self.spec.device, self.spec.options))
         self._speech = PiperVoice(session=None, config=PiperConfig.from_dict(settings))
         self.sample_rate = settings["audio"]["sample_rate"]
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
-        """Yield the audio of `text`, and take from it the one gain of this voice."""
-        samples = []
-        for chunk in self.synthesize(text, {**self.spec.options, **_AS_IT_IS}):
-            samples.append(chunk.samples)
-            yield chunk
-        if "gain" not in self.spec.options and samples:
-            self._gain = gain_of(np.concatenate(samples))
+        """Yield the audio of `text`, and take from it the one gain of this voice.
+
+        A prepared form that cannot say it is left for the voice's own file.
+        """
+        chunks = self._first_words(text)
+        if "gain" not in self.spec.options and chunks:
+            self._gain = gain_of(np.concatenate([chunk.samples for chunk in chunks]))
+        yield from chunks
+
+    def _first_words(self, text: str) -> list[AudioChunk]:
+        options = {**self.spec.options, **_AS_IT_IS}
+        try:
+            return list(self.synthesize(text, options))
+        except Exception as error:
+            if self._seat is None or self.form != PREPARED:
+                raise
+            logger.warning("%s: its prepared form cannot speak: %s", self.spec.model_id, error)
+            self._seat.replace(open_own_file(Path(self.spec.path or ""), self.spec.options))
+            return list(self.synthesize(text, options))
 
     def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
         """Yield the audio of each sentence that Piper finds in `text`, in pieces."""
-        engine, speech = self._engine, self._speech
-        assert engine is not None
+        seat, speech = self._seat, self._speech
+        assert seat is not None
         gain = float(options.get("gain", self._gain)) * float(options.get("volume", 1.0))
         pause = round(float(options.get("sentence_silence", 0.0)) * self.sample_rate)
-        for phonemes in speech.phonemize(text):
-            if not phonemes:
-                continue
-            ids = speech.phonemes_to_ids(phonemes)
-            with contextlib.closing(engine.speak(feeds(speech.config, ids, options))) as pieces:
-                for samples in pieces:
+        with seat.speaking() as engine:
+            for phonemes in speech.phonemize(text):
+                if not phonemes:
+                    continue
+                for samples in _spoken(engine, speech, phonemes, options):
                     loud = samples if gain == 1.0 else samples * np.float32(gain)
                     yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
-            if pause:
-                yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+                if pause:
+                    yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+
+    def upgrade(self) -> bool:
+        """Take the prepared form in the place of the own file, for all who speak from now on."""
+        seat = self._seat
+        if seat is None or self.form != OWN_FILE:
+            return False
+        model, device = Path(self.spec.path or ""), self.spec.device
+        prepared = open_prepared(model, device, self.spec.options)
+        if prepared is None:
+            return False
+        seat.replace(prepared)
+        return True
 
     @property
     def form(self) -> str:
@@ -157,12 +188,19 @@ class PiperTTSAdapter(TTSAdapter):
         return PREPARED if isinstance(self._engine, PreparedVoice) else OWN_FILE
 
     @property
+    def _engine(self) -> Engine | None:
+        return self._seat.engine if self._seat is not None else None
+
+    @property
     def looks_ahead(self) -> bool:
         """Whether cores would idle: a prepared voice's text stage leaves all but one alone."""
         return self._engine is not None and self._engine.looks_ahead
 
     def footprint_bytes(self) -> int | None:
-        """Return what the prepared voice was weighed to take; its own file is measured."""
+        """Return what the voice takes while it says the longest piece of text.
+
+        The prepared form was weighed; on its own file it follows from the file's size.
+        """
         return self._engine.footprint_bytes if self._engine is not None else None
 
     def mapped_bytes(self) -> int | None:
@@ -171,6 +209,17 @@ class PiperTTSAdapter(TTSAdapter):
 
     def unload(self) -> None:
         """Let go of weights and graph; what nobody else uses is free when this returns."""
-        engine, self._engine, self._speech = self._engine, None, None
-        if engine is not None:
-            engine.close()
+        seat, self._seat, self._speech = self._seat, None, None
+        if seat is not None:
+            seat.close()
+
+
+def _spoken(
+    engine: Engine, speech: Any, phonemes: list[str], options: Mapping[str, Any]
+) -> Iterator[Samples]:
+    """Yield the samples of one sentence; text that is too long for one run is said in several."""
+    ids = speech.phonemes_to_ids(phonemes)
+    for piece in pieces(phonemes, len(ids), length_of(speech.config, options)):
+        own_ids = ids if piece is phonemes else speech.phonemes_to_ids(piece)
+        with contextlib.closing(engine.speak(feeds(speech.config, own_ids, options))) as spoken:
+            yield from spoken

@@ -41,16 +41,20 @@ def feeds(config: Any, ids: list[int], options: Mapping[str, Any]) -> dict[str, 
     """
     noise = options.get("noise_scale", config.noise_scale)
     noise_w = options.get("noise_w_scale", config.noise_w_scale)
-    length = float(options.get("length_scale", config.length_scale))
-    length /= float(options.get("speed", 1.0))
     found: dict[str, NDArray[Any]] = {
         "input": np.array([ids], np.int64),
         "input_lengths": np.array([len(ids)], np.int64),
-        "scales": np.array([noise, length, noise_w], np.float32),
+        "scales": np.array([noise, length_of(config, options), noise_w], np.float32),
     }
     if config.num_speakers > 1:
         found["sid"] = np.array([_speaker(config, options.get("speaker"))], np.int64)
     return found
+
+
+def length_of(config: Any, options: Mapping[str, Any]) -> float:
+    """Return by how much slower than at length scale 1 the voice shall speak."""
+    length = float(options.get("length_scale", config.length_scale))
+    return length / float(options.get("speed", 1.0))
 
 
 def _speaker(config: Any, speaker: str | int | None) -> int:
