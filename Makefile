@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install serve demo test conformance check format bench mutants protos docs clean
+.PHONY: help install serve demo test conformance check format bench mutants fuzz protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -55,6 +55,11 @@ bench: install ## measure, as ratios against named peers in the same run; writes
 mutants: install ## how many deliberate faults in the ledger and the manager the tests find
 	$(BIN)/python -m benchmarks.mutants
 
+SECONDS ?= 60
+SEED ?= 1
+fuzz: install ## hostile input through every door, for SECONDS=60 in all; faults are kept in fuzz-out
+	$(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) --out fuzz-out
+
 protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an environment of its own)
 	$(PYTHON) -m venv .venv-protos
 	.venv-protos/bin/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -66,4 +71,4 @@ docs: install ## regenerate docs/cli.md from the command line's own help
 	$(BIN)/python -m greenroom.cli.reference > docs/cli.md
 
 clean: ## remove what was built
-	rm -rf .venv .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out
+	rm -rf .venv .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out fuzz-out

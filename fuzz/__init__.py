@@ -1,0 +1,1 @@
+"""Hostile input for every door of Greenroom, seeded and bounded in time: `make fuzz`."""

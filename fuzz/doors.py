@@ -1,0 +1,14 @@
+"""Every door by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fuzz.adapter import AdapterDoor
+from fuzz.configuration import ConfigurationDoor
+from fuzz.door import Door
+from fuzz.packs import PacksDoor
+
+DOORS: Mapping[str, type[Door]] = {
+    door.name: door for door in (AdapterDoor, ConfigurationDoor, PacksDoor)
+}
