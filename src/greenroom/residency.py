@@ -16,7 +16,6 @@ from typing import Any
 
 from greenroom.agenda import Agenda
 from greenroom.backoff import Backoff
-from greenroom.books import Books
 from greenroom.errors import ModelInUseError, ModelNotResidentError
 from greenroom.residents import (
     Decision,
@@ -34,21 +33,18 @@ from greenroom.residents import (
     Wait,
     owners_of,
 )
-from greenroom.room import Room
-from greenroom.waiting import Line, Place, Waiting
+from greenroom.upkeep import Upkeep
+from greenroom.waiting import Line, Place
 
 
-class Residency(Books):
+class Residency(Upkeep):
     """The ledger of one manager."""
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
-        self.room = Room(policy)
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
-        self.waiting = Waiting()
         self._due = Agenda(lambda r: r.expires_at)
         self._number = 0
-        self._closed = False
         self._crowded = False  # somebody waits in line, or there are too many
 
     # Requests
@@ -170,6 +166,8 @@ class Residency(Books):
     def begin_unload(self, model_id: str, now: float, *, drain: bool) -> list[Decision]:
         """Let a model go at once if it is idle, else (`drain`) after its last holder.
 
+        One that is being upgraded goes as soon as that is done.
+
         Raises `ModelNotResidentError`, and `ModelInUseError` without `drain`, changing nothing.
         A model that is loading counts as in use.
         """
@@ -181,7 +179,7 @@ class Residency(Books):
         if resident.loading or (resident.in_use and not drain):
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
-        if resident.in_use:
+        if resident.in_use or resident.upgrading:
             self.room.leave(resident, promised=False)
             self._due.discard(resident)
             resident.state = State.DRAINING
@@ -372,7 +370,7 @@ class Residency(Books):
         out.append(refusal)
 
     def _became_idle(self, resident: Resident, now: float) -> list[Decision]:
-        if resident.state is State.DRAINING:
+        if resident.state is State.DRAINING and not resident.upgrading:
             out: list[Decision] = []
             self._leave(resident, Reason.UNLOADED, out)
             return out + self._advance(now)

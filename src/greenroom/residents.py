@@ -105,6 +105,8 @@ class Resident:
     """End of min residency."""
     load_s: float = 0.0
     warmup_s: float = 0.0
+    upgrading: bool = False
+    """Whether its form is being replaced: it stays until that is done."""
     mapped: int = 0
     """Bytes of mapped files, which no budget counts: only shown."""
     watched: bool = False
@@ -152,7 +154,9 @@ class Resident:
     @property
     def may_leave(self) -> bool:
         """Whether an index that meets it may choose it: ready, and nobody uses it."""
-        return self.state is State.READY and not self.holders and not self.streams
+        if self.holders or self.streams or self.upgrading:
+            return False
+        return self.state is State.READY
 
     @property
     def expires_at(self) -> float:

@@ -13,6 +13,9 @@ from collections import Counter
 from greenroom.agenda import Agenda
 from greenroom.residents import Demand, Policy, Reason, Refused, Resident, State, Ticket
 
+RESERVED_ON = "cpu"
+"""Reservations are of the machine's own memory."""
+
 
 class Room:
     """The accounts of one manager's memory, and the index of those who may leave it."""
@@ -21,8 +24,10 @@ class Room:
         self._policy = policy
         self.booked: Counter[str] = Counter()
         """Per device, the bytes of all that is resident, loading and unloading."""
+        self.reserved = 0
+        """Bytes of the machine's memory for work beside the models; nobody leaves for it."""
+        self.loading = 0
         self._count = 0
-        self._loading = 0
         self._leaving = 0
         self._promised = 0
         self._promised_bytes: Counter[str] = Counter()
@@ -37,7 +42,7 @@ class Room:
     def take(self, resident: Resident) -> None:
         """Book a model that begins to load."""
         self._count += 1
-        self._loading += 1
+        self.loading += 1
         self.booked[resident.device] += resident.footprint
         if resident.pinned:
             self._pinned_bytes[resident.device] += resident.footprint
@@ -46,16 +51,20 @@ class Room:
 
     def settle(self, resident: Resident, now: float, footprint: int | None) -> None:
         """Book a model that became ready, with its measured footprint."""
-        self._loading -= 1
+        self.loading -= 1
         if footprint is not None:
-            grown = footprint - resident.footprint
-            resident.footprint = footprint
-            self.booked[resident.device] += grown
-            if resident.pinned:
-                self._pinned_bytes[resident.device] += grown
+            self.rebook(resident, footprint)
         if not resident.pinned:
             self._movable -= 1
             self._admit(resident, now)
+
+    def rebook(self, resident: Resident, footprint: int) -> None:
+        """Book another footprint for a model that stays."""
+        grown = footprint - resident.footprint
+        resident.footprint = footprint
+        self.booked[resident.device] += grown
+        if resident.pinned and not resident.leaving:
+            self._pinned_bytes[resident.device] += grown
 
     def leave(self, resident: Resident, *, promised: bool) -> None:
         """Book a model that begins to leave; without a promise nobody counts on its room yet.
@@ -63,7 +72,7 @@ class Room:
         A model that drains left before, without one.
         """
         if resident.state is not State.DRAINING:
-            self._loading -= resident.loading
+            self.loading -= resident.loading
             self._exempt(resident)
             self._leaving += 1
         if promised:
@@ -173,11 +182,11 @@ class Room:
 
     def may_load(self) -> bool:
         """Whether one more load may run beside those that do."""
-        return self._loading < self._policy.max_parallel_loads
+        return self.loading < self._policy.max_parallel_loads
 
     def fits(self, demand: Demand) -> bool:
         """Whether a load may begin now, with nobody's leaving counted on."""
-        if self._missing_bytes(demand) > 0:
+        if self._missing_bytes(demand) + self._reserved_on(demand.device) > 0:
             return False
         if self._count < self._policy.resident_cap:
             return True
@@ -233,7 +242,7 @@ class Room:
         """
         if self._pinned_bytes[demand.device] + demand.footprint > self._budget(demand.device):
             return math.inf
-        if self._leaving or self._loading or self.fits(demand):
+        if self._leaving or self.loading or self.needs_reserved(demand) or self.fits(demand):
             return now
         if not self._movable:
             return math.inf
@@ -245,6 +254,22 @@ class Room:
         if math.isinf(opens_at):
             return None
         return opens_at - now if opens_at > now else self._policy.first_retry
+
+    def needs_reserved(self, demand: Demand) -> bool:
+        """Whether reserved room is missing for `demand`."""
+        reserved = self._reserved_on(demand.device)
+        return reserved > 0 and self._missing_bytes(demand) + reserved > 0
+
+    def free_bytes(self, device: str) -> float:
+        """Return the bytes that nobody has booked; infinite where there is no limit."""
+        return self._budget(device) - self.booked[device] - self._reserved_on(device)
+
+    def free_beside_pinned(self, device: str) -> float:
+        """Return the bytes that would be free if all left that may leave one day."""
+        return self._budget(device) - self._pinned_bytes[device]
+
+    def _reserved_on(self, device: str) -> int:
+        return self.reserved if device == RESERVED_ON else 0
 
     def _missing_bytes(self, demand: Demand) -> float:
         return self.booked[demand.device] + demand.footprint - self._budget(demand.device)

@@ -405,7 +405,7 @@ class Shell(RuleBasedStateMachine):
         movable = [r for r in staying if not r.pinned]
         kept = [r for r in movable if r.kept]
         assert room._count == len(residents)
-        assert room._loading == len(self.arriving())
+        assert room.loading == len(self.arriving())
         assert room._leaving == len(residents) - len(staying)
         assert room._promised == len(self.promised)
         assert {r for r in residents if r.promised} == self.promised
@@ -466,7 +466,7 @@ class Shell(RuleBasedStateMachine):
         assert not self.ledger.residents
         assert not self.open_tickets
         assert not +room.booked
-        assert (room._count, room._loading, room._leaving, room._promised) == (0, 0, 0, 0)
+        assert (room._count, room.loading, room._leaving, room._promised) == (0, 0, 0, 0)
         assert (room._movable, room._kept) == (0, 0)
         assert self.ledger.next_due() == math.inf
 
