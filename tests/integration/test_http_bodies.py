@@ -13,7 +13,8 @@ from serving import LIMIT_S
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ModelManager
-from greenroom.worker.http import app, body, server
+from greenroom.worker.admission import Shares
+from greenroom.worker.http import body, server
 
 ROUTES = (
     "/v1/audio/speech",
@@ -152,10 +153,10 @@ async def test_a_field_that_cannot_be_is_named(
 
 
 async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_back(
-    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+    manager: ModelManager,
 ) -> None:
-    monkeypatch.setattr(app, "SPARE_REQUESTS", 0)
-    async with web_serving(manager, max_streams=1) as web, connected_web(web.served) as other:
+    async with web_serving(manager) as web, connected_web(web.served) as other:
+        web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         async with begun(web, "/v1/audio/speech"):
             busy = await answered(other, 429)  # the head of the first may still be on its way
             assert (busy.status_code, code_of(busy)) == (429, "too_many_requests")
@@ -169,9 +170,9 @@ async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_ba
 async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "SPARE_REQUESTS", 0)
     monkeypatch.setattr(server, "_STALLED_S", 0.2)
-    async with web_serving(manager, max_streams=1) as web:
+    async with web_serving(manager) as web:
+        web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         address = web.served.worker.http_address
         assert address is not None
         reader, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)

@@ -13,6 +13,7 @@ from web import Web, connected_web, web_serving
 from greenroom import Catalog, ModelLoadError, ModelManager
 from greenroom.config import Config
 from greenroom.testing import Stage
+from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
 from greenroom.worker.http import server
@@ -163,10 +164,8 @@ async def test_events_end_with_the_worker(tone_catalog: Catalog) -> None:
         await stopping
 
 
-async def test_a_follower_that_goes_makes_room_for_another(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(following, "MAX_FOLLOWERS", 1)
+async def test_a_follower_that_goes_makes_room_for_another(web: Web) -> None:
+    web.served.worker.admission.followers.others.shares = Shares(1, 1, 1)
     async with web.events() as events:
         await anext(events)
         refused = await web.client.get("/api/events")

@@ -26,6 +26,7 @@ from greenroom.v1 import tts_pb2_grpc
 from greenroom.wording import summary
 from greenroom.worker.access import Keys
 from greenroom.worker.address import Address, bind
+from greenroom.worker.admission import Admission
 from greenroom.worker.checking import worker_problems
 from greenroom.worker.grpc_api import SERVICE_NAME, TTSServicer
 from greenroom.worker.guard import Guard
@@ -46,9 +47,13 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),  # so that a caller whose network died is noticed
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_concurrent_streams", 4_096),  # of one connection; more wait at their client
+    ("grpc.server.max_pending_requests", 8_192),  # beyond it gRPC drops calls at random
+    ("grpc.server.max_pending_requests_hard_limit", 16_384),
 )
-_SPARE_CALLS = 1_024
-"""Calls at once besides sessions and streams: looking, controlling, watching health."""
+_MOST_CALLS = 65_536
+"""Calls at once, refused ones too until they have heard it; far above what `Admission` allows, as
+gRPC asks nobody who they are."""
 
 _GRACE_S = 1.0
 """How long calls may take to write their last words."""
@@ -69,10 +74,18 @@ class Worker:
         self._keys = Keys(config.worker, self.synthesis.metrics.refused)
         self.address = Address.parse(config.worker.listen)
         """Where it listens; with the real port once it does."""
-        self._health = Health(manager, self.synthesis.readiness, SERVICE_NAME)
+        self.admission = Admission(config.worker, self.synthesis.metrics.refused)
+        """What callers use of it now."""
+        self.guard = Guard(self._keys, config.worker, self.admission)
+        self._health = Health(
+            manager,
+            self.synthesis.readiness,
+            SERVICE_NAME,
+            public_discovery=config.worker.public_discovery,
+        )
         self._server: grpc.aio.Server | None = None
         self._timing: asyncio.Task[None] | None = None
-        self._http = _http_server(config, self.synthesis, self._keys)
+        self._http = _http_server(config, self.synthesis, self._keys, self.admission)
 
     @classmethod
     async def create(cls, config: Config) -> Self:
@@ -91,11 +104,10 @@ class Worker:
 
     async def listen(self) -> None:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
-        limits = self.config.worker
         server = grpc.aio.server(
-            interceptors=[Guard(self._keys, limits)],
+            interceptors=[self.guard],
             options=_OPTIONS,
-            maximum_concurrent_rpcs=limits.max_sessions + limits.max_streams + _SPARE_CALLS,
+            maximum_concurrent_rpcs=_MOST_CALLS,
         )
         tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)  # type: ignore[no-untyped-call]
         InferenceServicer(self.synthesis).add_to(server)
@@ -103,7 +115,7 @@ class Worker:
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
         self.address = await bind(server, self.address)
-        await self._health.begin()
+        self._health.begin()
         self._timing = asyncio.create_task(self.synthesis.metrics.manager.follow())
         await server.start()
         self._server = server
@@ -123,7 +135,7 @@ class Worker:
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""
         await self.manager.initialize()
-        await self._health.ready()
+        self._health.ready()
         logger.info("ready: %r", self.manager)
 
     async def stop(self) -> None:
@@ -149,12 +161,14 @@ def _check(config: Config, catalog: Catalog) -> None:
         raise ConfigError(summary(list(problems)), problems=problems)
 
 
-def _http_server(config: Config, synthesis: Synthesis, keys: Keys) -> HttpServer | None:
+def _http_server(
+    config: Config, synthesis: Synthesis, keys: Keys, admission: Admission
+) -> HttpServer | None:
     settings = config.worker
     if settings.http_listen is None:
         return None
     return HttpServer(
-        create_app(synthesis, keys),
+        create_app(synthesis, keys, admission),
         Address.parse(settings.http_listen),
         grace_s=math.ceil(_GRACE_S),
     )

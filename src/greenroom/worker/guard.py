@@ -1,4 +1,4 @@
-"""Keys over gRPC: every call needs a role, and one that nobody thought of needs `admin`."""
+"""Keys over gRPC: every call needs a role (one that nobody thought of: `admin`) and a place."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from grpc_status import rpc_status
 from greenroom.config import WorkerSettings
 from greenroom.errors import ModelManagerError
 from greenroom.worker.access import CALLER, Keys, Role
+from greenroom.worker.admission import Admission
 from greenroom.worker.errors import status_of
 from greenroom.worker.grpc_api import SERVICE_NAME
+from greenroom.worker.grpc_calls import AdmittedCalls
 from greenroom.worker.triton_messages import SERVICE
 
 _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
@@ -23,10 +25,12 @@ _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 _SPEAKING = {
     SERVICE_NAME: ("StartSession", "Synthesize", "Control", "EndSession", "ListModels"),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
-    health.SERVICE_NAME: ("Watch",),  # without an end, so not for anybody
+}
+_WATCHING: dict[str, tuple[str, ...]] = {  # without an end, so not for anybody
+    health.SERVICE_NAME: ("Watch",),
     reflection.SERVICE_NAME: ("ServerReflectionInfo",),
 }
-_FOR_ANYBODY: dict[str, tuple[str, ...]] = {
+_PROBES: dict[str, tuple[str, ...]] = {
     SERVICE: ("ServerLive", "ServerReady"),
     health.SERVICE_NAME: ("Check", "List"),
 }
@@ -35,12 +39,21 @@ _FOR_ANYBODY: dict[str, tuple[str, ...]] = {
 class Guard(grpc.aio.ServerInterceptor):
     """Lets a call through to its servicer, or ends it with the status that says why not."""
 
-    def __init__(self, keys: Keys, settings: WorkerSettings) -> None:
+    def __init__(self, keys: Keys, settings: WorkerSettings, admission: Admission) -> None:
         self._keys = keys
+        self._calls = AdmittedCalls()
+        self.silent = self._calls.silent
+        """Calls whose message has not come."""
+        self._places = {
+            **dict.fromkeys(_roles(_WATCHING, Role.SPEAK), admission.watches),
+            **dict.fromkeys(_roles(_PROBES, Role.NOBODY)),
+        }
+        self._others = admission.calls
         looking = Role.NOBODY if settings.public_discovery else Role.SPEAK
         self._roles = {
             **_roles(_SPEAKING, Role.SPEAK),
-            **_roles(_FOR_ANYBODY, Role.NOBODY),
+            **_roles(_WATCHING, Role.SPEAK),
+            **_roles(_PROBES, Role.NOBODY),
             f"/{SERVICE_NAME}/GetCapabilities": looking,
             f"/{SERVICE}/ServerMetadata": looking,
         }
@@ -51,12 +64,17 @@ class Guard(grpc.aio.ServerInterceptor):
         """Return the handler of the call, or one that refuses it."""
         metadata = handler_call_details.invocation_metadata or ()
         said = [str(value) for key, value in metadata if key == "authorization"]
-        role = self._roles.get(handler_call_details.method, Role.ADMIN)
+        method = handler_call_details.method
+        role = self._roles.get(method, Role.ADMIN)
         try:
-            CALLER.set(self._keys.admit(said, role))
+            caller = self._keys.admit(said, role)
         except ModelManagerError as error:
             return _refusal(status_of(error))
-        return await continuation(handler_call_details)
+        CALLER.set(caller)
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        return self._calls.handler(handler, caller, self._places.get(method, self._others))
 
 
 def _roles(services: dict[str, tuple[str, ...]], role: Role) -> dict[str, Role]:

@@ -2,71 +2,142 @@
 
 `""` and the speech service are SERVING while the worker is ready (`readiness.py`), so they say
 whether to send work here; `live` is SERVING as long as the event loop turns, so it says whether to
-restart; each model has its id as a service name, SERVING while it is ready.
+restart; each model has its id as a service name, SERVING while it is ready and nothing hangs in it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
+from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from greenroom.journal import Subscription
 from greenroom.model_manager import ModelManager
 from greenroom.residents import State
+from greenroom.worker.access import CALLER, Role
+from greenroom.worker.grpc_calls import write
 from greenroom.worker.readiness import Readiness
-
-logger = logging.getLogger(__name__)
 
 LIVE = "live"
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _PERIOD_S = 1.0
 """A worker may get stuck without an event; this is how soon it shows."""
 
-_SET_LIMIT_S = 2.0
-"""A watcher that does not read holds up news of its service; nobody waits longer for it."""
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Tells what was said of each service; no watcher waits for another that does not read."""
+
+    def __init__(self, *, public: tuple[str, ...] | None = None) -> None:
+        """`public` are the names that callers without a key may know; `None` means all."""
+        self._public = public
+        self._said: dict[str, int] = {}
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    def say(self, name: str, status: int) -> None:
+        """Tell everybody who watches the service."""
+        if self._said.get(name) != status:
+            self._said[name] = status
+            for news in self._watchers.get(name, ()):
+                news.set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every service of which something was said."""
+        return tuple(self._said)
+
+    async def Check(self, request: Any, context: _Context) -> Any:  # noqa: N802
+        """Return the status of one service."""
+        status = self._seen().get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service is known here.")
+        return health_pb2.HealthCheckResponse(status=status)
+
+    async def List(self, request: Any, context: _Context) -> Any:  # noqa: N802
+        """Return the status of every service."""
+        statuses = {
+            name: health_pb2.HealthCheckResponse(status=status)
+            for name, status in self._seen().items()
+        }
+        return health_pb2.HealthListResponse(statuses=statuses)
+
+    async def Watch(self, request: Any, context: _Context) -> None:  # noqa: N802
+        """Send the status of one service now and whenever it changes, the latest only."""
+        news = asyncio.Event()
+        watchers = self._watchers.setdefault(request.service, set())
+        watchers.add(news)
+        told = None
+        try:
+            while True:
+                news.clear()
+                status = self._said.get(request.service, _UNKNOWN)
+                if status != told:
+                    await write(context, health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                else:
+                    await news.wait()
+        finally:
+            watchers.discard(news)
+            if not watchers and self._watchers.get(request.service) is watchers:
+                del self._watchers[request.service]
+
+    def _seen(self) -> dict[str, int]:
+        """Return what the caller may know."""
+        if self._public is None or CALLER.get().role >= Role.SPEAK:
+            return self._said
+        return {name: self._said[name] for name in self._public if name in self._said}
 
 
 class Health:
     """What the health service says of this worker and of its models."""
 
-    def __init__(self, manager: ModelManager, readiness: Readiness, service_name: str) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        readiness: Readiness,
+        service_name: str,
+        *,
+        public_discovery: bool = True,
+    ) -> None:
         self._manager = manager
         self._readiness = readiness
         self._overall = ("", service_name)
-        self._servicer = health.aio.HealthServicer()
-        self._said: dict[str, int] = {}
+        self._own = (*self._overall, LIVE)
+        self._servicer = HealthServicer(public=None if public_discovery else self._own)
+        self._hanging: frozenset[str] = frozenset()
         self._following: asyncio.Task[None] | None = None
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
-    async def begin(self) -> None:
+    def begin(self) -> None:
         """Say that nothing is ready, and follow the manager from here on."""
         events = self._manager.subscribe()
         for name in self._overall:
-            await self._say(name, _NOT_SERVING)
-        await self._say(LIVE, _SERVING)
-        await self._look_at(*(spec.model_id for spec in self._manager.catalog))
+            self._servicer.say(name, _NOT_SERVING)
+        self._servicer.say(LIVE, _SERVING)
+        self._look_at(*(spec.model_id for spec in self._manager.catalog))
         self._following = asyncio.create_task(self._follow(events), name="greenroom health")
 
-    async def ready(self) -> None:
+    def ready(self) -> None:
         """Say that the worker takes work, unless something speaks against it."""
         self._readiness.open()
-        await self._judge()
+        self._judge()
 
     async def drain(self) -> None:
         """Say, until the end, that neither the worker nor any model takes work."""
         self._readiness.close()
         await self._stop_following()
-        for name in self._said.keys() - {LIVE}:
-            await self._say(name, _NOT_SERVING)
+        for name in self._servicer.names:
+            if name != LIVE:
+                self._servicer.say(name, _NOT_SERVING)
 
     async def _stop_following(self) -> None:
         task, self._following = self._following, None
@@ -88,29 +159,24 @@ class Health:
                 pass
             if events.lost != lost:
                 lost = events.lost
-                await self._look_at(*(spec.model_id for spec in self._manager.catalog))
+                self._look_at(*(spec.model_id for spec in self._manager.catalog))
             elif event is not None:
-                await self._look_at(event.model_id)
-            await self._judge()
+                self._look_at(event.model_id)
+            self._judge()
 
-    async def _judge(self) -> None:
-        status = _SERVING if self._readiness.verdict().ready else _NOT_SERVING
+    def _judge(self) -> None:
+        verdict = self._readiness.verdict()
         for name in self._overall:
-            await self._say(name, status)
+            self._servicer.say(name, _SERVING if verdict.ready else _NOT_SERVING)
+        hanging = frozenset(verdict.hanging)
+        changed, self._hanging = hanging ^ self._hanging, hanging
+        if changed:
+            self._look_at(*changed)
 
-    async def _look_at(self, *model_ids: str) -> None:
+    def _look_at(self, *model_ids: str) -> None:
         """Say of each model what is so now; an event only tells when to look."""
-        ready = {r.model_id for r in self._manager.list_resident() if r.state is State.READY}
+        residents = self._manager.list_resident()
+        ready = {r.model_id for r in residents if r.state is State.READY} - self._hanging
         for model_id in model_ids:
-            if model_id not in (*self._overall, LIVE):
-                await self._say(model_id, _SERVING if model_id in ready else _NOT_SERVING)
-
-    async def _say(self, name: str, status: int) -> None:
-        if self._said.get(name) == status:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SET_LIMIT_S):
-                await self._servicer.set(name, status)
-                self._said[name] = status
-                return
-        logger.warning("health of %r is not told: a watcher does not read", name)
+            if model_id not in self._own:
+                self._servicer.say(model_id, _SERVING if model_id in ready else _NOT_SERVING)

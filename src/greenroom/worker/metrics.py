@@ -27,8 +27,14 @@ _FACTORS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 5)
 OUTCOMES = ("finished", "stopped", "cancelled", "failed")
 """How a stream ends: by itself, on request, because its caller has gone, with an error."""
 
-LIMITS = ("sessions", "streams", "requests", "key_sessions", "key_streams", "key_requests")
-"""What there may be too many of: the worker's own, and those of one key."""
+LIMITS = (
+    *("sessions", "streams", "requests", "watches", "followers"),
+    *("key_sessions", "key_streams", "key_requests"),
+)
+"""What there may be too many of: the worker's own, and those of one key.
+
+Requests (gRPC's calls too), watches and followers are also those of one key or address.
+"""
 
 
 class WorkerMetrics:

@@ -18,10 +18,11 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from greenroom.worker.access import Keys
+from greenroom.worker.admission import Admission
 from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
 from greenroom.worker.http.access import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
-from greenroom.worker.http.crowding import SPARE_REQUESTS, BoundedCrowd
+from greenroom.worker.http.crowding import BoundedCrowd
 from greenroom.worker.http.document import REFUSALS, describe
 from greenroom.worker.http.errors import add_error_handlers
 from greenroom.worker.http.naming import Names
@@ -32,7 +33,7 @@ from greenroom.worker.http.schemas import SpeechRequest
 from greenroom.worker.synthesis import Synthesis
 
 
-def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
+def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAPI:
     """Return the application; raises `ConfigError` for settings that cannot work.
 
     The pages with which FastAPI shows its API are off: they need the internet.
@@ -50,14 +51,13 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
         responses=REFUSALS,
     )
     app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
-    limit = synthesis.settings.max_streams + SPARE_REQUESTS
-    app.add_middleware(BoundedCrowd, limit=limit, metrics=synthesis.metrics)
+    app.add_middleware(BoundedCrowd, keys=keys, admission=admission)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
-    _add_watching(app, synthesis, access)
+    _add_watching(app, synthesis, access, admission)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
@@ -68,7 +68,7 @@ def create_app(synthesis: Synthesis, keys: Keys) -> FastAPI:
     return app
 
 
-def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access) -> None:
+def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access, admission: Admission) -> None:
     """Add what operators use: a look needs a key, a change one with the role `admin`.
 
     What describes the worker to anybody is discovery, the document of the routes too.
@@ -83,5 +83,5 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access) -> None:
     for routes in (lifecycle.router, repository.router):
         made = routes(synthesis, looking=looking, reading=reading, changing=changing)
         app.include_router(made)
-    app.include_router(events.router(synthesis, reading=reading))
+    app.include_router(events.router(synthesis, admission.followers, reading=reading))
     add_page(app)

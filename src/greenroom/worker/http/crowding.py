@@ -1,42 +1,64 @@
-"""How many requests are answered at once: one more is told when to come back."""
+"""A place for each request, which it has until its answer is sent; one more is told when to come.
+
+What a request uses beside its place it enters into the stack of `uses_of`, so that it is given back
+with it, whatever happens: an error, a client that leaves, an answer that was never begun.
+"""
 
 from __future__ import annotations
 
+import contextlib
+
+from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.errors import WorkerBusyError
+from greenroom.worker.access import Keys
+from greenroom.worker.admission import Admission, peer_of
 from greenroom.worker.http.errors import response_to
-from greenroom.worker.metrics import WorkerMetrics
 
-SPARE_REQUESTS = 1_024
-"""Requests at once besides those that speak."""
-
-_RETRY_S = 1.0
-_ALWAYS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
+_PROBES = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 """Probes are answered however many others ask: a crowd is no reason to be restarted."""
+
+_USES = "greenroom_uses"
 
 
 class BoundedCrowd:
     """ASGI middleware; a refused request is answered before any of its body is read."""
 
-    def __init__(self, app: ASGIApp, limit: int, metrics: WorkerMetrics) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, admission: Admission) -> None:
         self._app = app
-        self._limit = limit
-        self._metrics = metrics
-        self._present = 0
+        self._keys = keys
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or scope["path"] in _ALWAYS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._present >= self._limit:
-            self._metrics.refused("requests")
-            busy = WorkerBusyError(f"{self._limit} requests are being answered", _RETRY_S)
-            await response_to(busy)(scope, receive, send)
-            return
-        self._present += 1
-        try:
+        with contextlib.ExitStack() as uses:
+            scope.setdefault("state", {})[_USES] = uses
+            try:
+                if scope["path"] not in _PROBES:
+                    caller = self._keys.recognise(Headers(scope=scope).getlist("authorization"))
+                    uses.enter_context(self._admission.calls.take(caller, _peer(scope)))
+            except WorkerBusyError as busy:
+                await response_to(busy)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            self._present -= 1
+
+
+def uses_of(request: Request) -> contextlib.ExitStack:
+    """Return what is given back when the request is over."""
+    found: contextlib.ExitStack = request.scope["state"][_USES]
+    return found
+
+
+def peer_in(request: Request) -> str:
+    """Return the address that a request is counted for."""
+    return _peer(request.scope)
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return peer_of(None if client is None else client[0])

@@ -13,18 +13,16 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from greenroom.errors import WorkerBusyError
 from greenroom.journal import Event, Subscription
+from greenroom.worker.admission import Shared
 from greenroom.worker.http import pictures
+from greenroom.worker.http.crowding import peer_in, uses_of
 from greenroom.worker.synthesis import Synthesis
-
-MAX_FOLLOWERS = 64
-"""At once; one more is refused."""
 
 _SOON_S = 0.2
 """At most this often a new state is told."""
@@ -35,17 +33,15 @@ _PERIOD_S = 1.0
 _SILENCE_S = 15.0
 """After so long a comment is sent, so that proxies and browsers see a live connection."""
 
-_RETRY_S = 10.0
 _LONGEST = 2_000
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
-    """Return the routes; `reading` says who may look."""
+def router(synthesis: Synthesis, followers: Shared, *, reading: Sequence[Any] = ()) -> APIRouter:
+    """Return the routes; `followers` are places, `reading` says who may look."""
     manager = synthesis.manager
     routes = APIRouter(prefix="/api", tags=["journal"], dependencies=list(reading))
-    followers = Followers(synthesis)
 
     @routes.get("/explain/{model:path}")
     async def explain(model: str) -> dict[str, Any]:
@@ -63,10 +59,12 @@ def router(synthesis: Synthesis, *, reading: Sequence[Any] = ()) -> APIRouter:
 
     @routes.get("/events", response_class=EventStream, status_code=200)
     async def events(
+        request: Request,
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
     ) -> EventStream:
         """Answer server-sent events: the last `history` entries, then what happens."""
-        return EventStream(followers.follow(history))
+        uses_of(request).enter_context(followers.take(request.state.caller, peer_in(request)))
+        return EventStream(_follow(synthesis, history))
 
     return routes
 
@@ -88,32 +86,18 @@ class EventStream(StreamingResponse):
             await self._pieces.aclose()
 
 
-class Followers:
-    """Those who watch the worker live, bounded in number."""
-
-    def __init__(self, synthesis: Synthesis) -> None:
-        self._synthesis = synthesis
-        self._count = 0
-
-    def follow(self, history: int) -> AsyncGenerator[bytes, None]:
-        """Return what one follower gets; raises `WorkerBusyError` when there are too many."""
-        if self._count >= MAX_FOLLOWERS:
-            raise WorkerBusyError(f"{self._count} follow the events already", _RETRY_S)
-        return self._follow(history)
-
-    async def _follow(self, history: int) -> AsyncGenerator[bytes, None]:
-        journal = self._synthesis.manager.journal
-        events = journal.subscribe()  # in one step with the past, so that nothing falls between
-        past = journal.events()[-history:] if history else ()
-        self._count += 1
-        try:
-            for each in past:
-                yield _message("journal", pictures.event(each))
-            async for piece in _Feed(self._synthesis, events):
-                yield piece
-        finally:
-            self._count -= 1
-            await events.aclose()
+async def _follow(synthesis: Synthesis, history: int) -> AsyncGenerator[bytes, None]:
+    """Yield what one follower is told."""
+    journal = synthesis.manager.journal
+    events = journal.subscribe()  # in one step with the past, so that nothing falls between
+    past = journal.events()[-history:] if history else ()
+    try:
+        for each in past:
+            yield _message("journal", pictures.event(each))
+        async for piece in _Feed(synthesis, events):
+            yield piece
+    finally:
+        await events.aclose()
 
 
 class _Feed:
