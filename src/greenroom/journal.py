@@ -28,6 +28,10 @@ class Kind(StrEnum):
     PINNED = "pinned"
     UNPINNED = "unpinned"
     KEPT = "kept"
+    OVERDRAWN = "overdrawn"
+    """The process takes more than the budget; of no model, so the event's `model_id` is empty."""
+    RECOVERED = "recovered"
+    """It does so no longer."""
 
 
 @dataclass(frozen=True, slots=True)

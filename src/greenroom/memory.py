@@ -58,12 +58,24 @@ def usage() -> Usage:
     where the system says so, counts as anonymous, and nothing as mapped.
     """
     try:
-        with open(_STATUS, "rb") as status:
-            sizes = dict(line.split(b":", 1) for line in status if line.startswith(b"Rss"))
-        anonymous, mapped = (int(sizes[name].split()[0]) for name in (b"RssAnon", b"RssFile"))
-        return Usage(anonymous * 1024, mapped * 1024)
+        return _usage_in(_STATUS)
     except (OSError, KeyError, ValueError):
         return Usage(_unshared_bytes())
+
+
+def _usage_in(path: str) -> Usage:
+    """Read `RssAnon` and `RssFile`; raises `OSError`, `KeyError` or `ValueError`."""
+    with open(path, "rb") as status:
+        sizes = dict(line.split(b":", 1) for line in status if line.startswith(b"Rss"))
+    anonymous, mapped = (int(sizes[name].split()[0]) for name in (b"RssAnon", b"RssFile"))
+    return Usage(anonymous * 1024, mapped * 1024)
+
+
+def anonymous_bytes_of(pid: int) -> int:
+    """Return what another process takes, as `usage` does; 0 when it is gone or does not tell."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        return _usage_in(f"/proc/{pid}/status").anonymous
+    return 0
 
 
 def usage_on(device: str) -> Usage | None:

@@ -197,6 +197,8 @@ class ModelManager:
         return await self._load(self.catalog.get(model_id), owner)
 
     async def _load(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
+        self._shell.now()  # raises when it does not run
+        await self._shell.look_at(spec)
         resident = self._ledger.hit(spec.model_id, owner, self._shell.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]

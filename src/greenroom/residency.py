@@ -11,7 +11,7 @@ ends in it. A step costs at most the logarithm of the residents, whatever the ca
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 from greenroom.agenda import Agenda
@@ -282,6 +282,11 @@ class Residency(Upkeep):
         self.waiting.unpark(resident.model_id)
         return self._advance(now)
 
+    def observed(self, taken: Mapping[str, int], now: float) -> list[Decision]:
+        """The process was seen to take so many bytes of each device for its models."""
+        self.room.observe(taken)
+        return self._advance(now)
+
     # Time
 
     def tick(self, now: float) -> list[Decision]:
@@ -294,8 +299,10 @@ class Residency(Upkeep):
                 resident.watched = False
         out += self._advance(now)
         for ticket in self.waiting.timed_out(now):
-            wait = self.room.retry_after(self.waiting.demand(ticket), now)
-            self._refuse(Refused(ticket, Reason.TIMED_OUT, wait), out)
+            demand = self.waiting.demand(ticket)
+            overdrawn = self.room.is_overdrawn(demand.device)
+            reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
+            self._refuse(Refused(ticket, reason, self.room.retry_after(demand, now)), out)
         return out + self._advance(now)
 
     def next_due(self) -> float:
@@ -341,7 +348,8 @@ class Residency(Upkeep):
     def _start(self, demand: Demand, now: float, out: list[Decision]) -> None:
         self._number += 1
         ttl = self.policy.ttl if demand.ttl is None else demand.ttl
-        resident = Resident(demand, State.LOADING, self._number, demand.footprint, now, ttl)
+        footprint = self.room.need(demand)
+        resident = Resident(demand, State.LOADING, self._number, footprint, now, ttl)
         resident.pinned = demand.model_id in self._pins
         resident.aboard = self.waiting.take(demand.model_id)
         self._residents[demand.model_id] = resident

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NO_ROOM = "every resident is pinned, in use, leaving, or within its min residency"
     LINE_FULL = "too many callers are waiting already"
     TIMED_OUT = "no room came free in time"
+    OVERDRAWN = "the process takes more memory than the budget allows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,12 @@ class Demand:
     model_id: str
     device: str = "cpu"
     footprint: int = 0
+    """Bytes it is expected to take."""
     ttl: float | None = None
     """Seconds; `None` takes the policy's, negative never expires."""
+    least: int | None = None
+    """Bytes it is certain to take; `None` when all of `footprint` is. An expectation above the
+    budget does not refuse a model: it is tried when nothing else is in memory that may leave."""
 
 
 @dataclass(slots=True, eq=False)

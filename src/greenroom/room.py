@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 from greenroom.agenda import Agenda
 from greenroom.residents import Demand, Policy, Reason, Refused, Resident, State, Ticket
 
 RESERVED_ON = "cpu"
 """Reservations are of the machine's own memory."""
+
+NOISE = 32 * 1024 * 1024
+"""Bytes by which a process may grow without its models: buffers, caches, the engine's own code."""
 
 
 class Room:
@@ -36,12 +40,17 @@ class Room:
         self._kept = 0  # those of them that are ready and within their min residency
         self._maturing = Agenda(lambda r: r.keep_until)
         self._idle: dict[str, Agenda] = {}  # per device, by last use
+        self._on: Counter[str] = Counter()  # per device, all that is booked
+        self.taken: dict[str, int] = {}
+        """Per device, the bytes that the process was last seen to take for its models."""
+        self._shedding: set[str] = set()
 
     # The accounts
 
     def take(self, resident: Resident) -> None:
         """Book a model that begins to load."""
         self._count += 1
+        self._on[resident.device] += 1
         self.loading += 1
         self.booked[resident.device] += resident.footprint
         if resident.pinned:
@@ -100,6 +109,7 @@ class Room:
         self.break_promise(resident)
         self._leaving -= 1
         self._count -= 1
+        self._on[resident.device] -= 1
         self.booked[resident.device] -= resident.footprint
 
     def pin(self, resident: Resident) -> None:
@@ -178,7 +188,42 @@ class Room:
             agenda = self._idle[device] = Agenda(lambda r: r.idle_since)
         return agenda
 
+    # What the process really takes
+
+    def observe(self, taken: Mapping[str, int]) -> None:
+        """Note what the process takes of each device for its models, in bytes.
+
+        Where that is over the budget no load begins, unless nothing of the device is in memory:
+        then nothing could give any back, and waiting would have no end. One idle model leaves for
+        each look, as it shows only afterwards what its leaving has given back.
+        """
+        self.taken = dict(taken)
+        self._shedding = set(self.overdrawn)
+
+    @property
+    def overdrawn(self) -> tuple[str, ...]:
+        """The devices of which the process takes clearly more than all models may."""
+        return tuple(filter(self.is_overdrawn, self.taken))
+
+    def is_overdrawn(self, device: str) -> bool:
+        """Whether the process takes clearly more of a device than all models may."""
+        return self.taken.get(device, 0) > self._budget(device) + NOISE
+
     # Whether there is room
+
+    def need(self, demand: Demand) -> int:
+        """Return the bytes to book for a load.
+
+        What is only expected never asks for more than could come free: all but the pinned.
+        """
+        if demand.least is None:
+            return demand.footprint
+        most = max(0.0, self._budget(demand.device) - self._pinned_bytes[demand.device])
+        return max(demand.least, int(min(demand.footprint, most)))
+
+    def is_alone(self, resident: Resident) -> bool:
+        """Whether nothing but pinned models is in memory beside it."""
+        return self._movable - (not resident.pinned) <= 0 and not self._leaving
 
     def may_load(self) -> bool:
         """Whether one more load may run beside those that do."""
@@ -186,7 +231,8 @@ class Room:
 
     def fits(self, demand: Demand) -> bool:
         """Whether a load may begin now, with nobody's leaving counted on."""
-        if self._missing_bytes(demand) + self._reserved_on(demand.device) > 0:
+        missing = self._missing_bytes(demand) + self._reserved_on(demand.device)
+        if missing > 0 or self._is_barred(demand.device):
             return False
         if self._count < self._policy.resident_cap:
             return True
@@ -197,6 +243,8 @@ class Room:
 
         Those who leave already count. Nobody is chosen in vain.
         """
+        if self._is_barred(demand.device):
+            return None
         too_many = self._count + 1 - self._policy.resident_cap - self._promised
         too_much = self._missing_bytes(demand) - self._promised_bytes[demand.device]
         victims: list[Resident] = []
@@ -218,18 +266,22 @@ class Room:
         if self._count - self._promised > self._policy.resident_cap:
             return self._pop_victim()
         for device in self._policy.budgets:
-            if self._excess(device) > 0 and (victim := self._pop_victim(device)) is not None:
+            if self._must_shed(device) and (victim := self._pop_victim(device)) is not None:
+                self._shedding.discard(device)
                 return victim
         return None
 
+    def _must_shed(self, device: str) -> bool:
+        return self._excess(device) > 0 or device in self._shedding
+
     def crowded(self) -> bool:
         """Whether there are more models, or more bytes, than there should be."""
-        over = any(self._excess(device) > 0 for device in self._policy.budgets)
+        over = any(map(self._must_shed, self._policy.budgets))
         return over or self._count - self._promised > self._policy.resident_cap
 
     def refusal(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
         """Return why waiting would be in vain: room never comes, or comes after the deadline."""
-        if demand.footprint > self._budget(demand.device):
+        if self._least(demand) > self._budget(demand.device):
             return Refused(ticket, Reason.TOO_BIG)
         if self.opens_at(demand, now) > ticket.deadline:
             return Refused(ticket, Reason.NO_ROOM, self.retry_after(demand, now))
@@ -240,9 +292,11 @@ class Room:
 
         By the rules alone: a holder may let go and a load may fail at any moment.
         """
-        if self._pinned_bytes[demand.device] + demand.footprint > self._budget(demand.device):
+        if self._pinned_bytes[demand.device] + self.need(demand) > self._budget(demand.device):
             return math.inf
         if self._leaving or self.loading or self.needs_reserved(demand) or self.fits(demand):
+            return now
+        if self._is_barred(demand.device):
             return now
         if not self._movable:
             return math.inf
@@ -272,10 +326,17 @@ class Room:
         return self.reserved if device == RESERVED_ON else 0
 
     def _missing_bytes(self, demand: Demand) -> float:
-        return self.booked[demand.device] + demand.footprint - self._budget(demand.device)
+        return self.booked[demand.device] + self.need(demand) - self._budget(demand.device)
+
+    def _is_barred(self, device: str) -> bool:
+        return self._on[device] > 0 and self.is_overdrawn(device)
 
     def _excess(self, device: str) -> float:
         return self.booked[device] - self._promised_bytes[device] - self._budget(device)
+
+    @staticmethod
+    def _least(demand: Demand) -> int:
+        return demand.footprint if demand.least is None else demand.least
 
     def _budget(self, device: str) -> float:
         return self._policy.budgets.get(device, math.inf)

@@ -8,6 +8,7 @@ caller that gives up ends only its own wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -30,6 +31,7 @@ from greenroom.journal import Journal, Kind
 from greenroom.lifecycle import Arrival, Departure, Hung, Lifecycle
 from greenroom.measuring import Life
 from greenroom.memory import MIB, Usage
+from greenroom.process_memory import ProcessMemory
 from greenroom.residency import Residency
 from greenroom.residents import (
     Decision,
@@ -51,6 +53,12 @@ from greenroom.threads import Lane
 
 logger = logging.getLogger(__name__)
 
+_LOOK_LIMIT_S = 2.0
+"""How long a caller waits for a look at its model's file."""
+
+_LOOK_PERIOD_S = 1.0
+"""How often the memory of the process is looked at while it may change."""
+
 UNLOAD_LIMIT_S = 10.0
 """An unload that takes longer is overdue: nobody counts on its room until it really ends."""
 
@@ -68,19 +76,24 @@ class Shell:
         self.now: Callable[[], float] = not_running
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
         self.accounts = Accounts()
-        self._footprints = Footprints(catalog)
+        self.footprints = Footprints()
+        self._process = ProcessMemory(self.ledger.policy.budgets)
         self._lifecycle = Lifecycle(
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
             warmup_text=settings.warmup_text,
         )
         self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
+        self._looking = Lane("look", 1)
+        self._looks: dict[str, asyncio.Task[None]] = {}
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._hosts: dict[int, ModelHost] = {}
         self._lives: dict[int, Life] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._stirred = asyncio.Event()
+        """Set when memory may have changed: something was loaded, unloaded or spoke."""
 
     @property
     def running(self) -> bool:
@@ -90,7 +103,9 @@ class Shell:
     async def start(self) -> None:
         """Take the time from the running loop, and read what earlier runs measured."""
         self.now = asyncio.get_running_loop().time
-        await self._speaking.run(self._footprints.read)
+        await self._looking.run(self.footprints.read)
+        await self._looking.run(self._process.begin)
+        self._own(self._watch_memory(), "memory")
 
     async def stop_streams(self) -> None:
         """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
@@ -119,9 +134,58 @@ class Shell:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._speaking.run(self._footprints.write)
+        await self._looking.run(self.footprints.write)
+        self._looking.close()
         self._speaking.close()
         self.journal.close()
+
+    async def look_at(self, spec: ModelSpec) -> None:
+        """Look at the model's file before room is made for it.
+
+        One look for all who ask, and one at a time, so that callers keep the order in which they
+        came and share the load that follows. A file system that hangs holds them up for a moment
+        only: the load itself has its own limit.
+        """
+        if self.footprints.knows(spec):
+            return
+        look = self._looks.get(spec.model_id)
+        if look is None:
+            look = self._looks[spec.model_id] = self._own(self._look_at(spec), "look")
+            look.add_done_callback(lambda _: self._looks.pop(spec.model_id))
+        await asyncio.wait([look])
+
+    async def _look_at(self, spec: ModelSpec) -> None:
+        look = functools.partial(self.footprints.look_at, spec)
+        with contextlib.suppress(TimeoutError):
+            await self._looking.run(look, limit=_LOOK_LIMIT_S)
+
+    async def _watch_memory(self) -> None:
+        """Compare what the process takes with the budget, as long as that may change."""
+        while True:
+            self._stirred.clear()
+            self._observe(await self._looking.submit(self._process.read))
+            await asyncio.sleep(_LOOK_PERIOD_S)
+            if not (self.ledger.room.overdrawn or any(r.streams for r in self.ledger.residents)):
+                await self._stirred.wait()
+
+    def _observe(self, taken: dict[str, int]) -> None:
+        room = self.ledger.room
+        before = set(room.overdrawn)
+        decisions = self.ledger.observed(taken, self.time())
+        for device in sorted(before.symmetric_difference(room.overdrawn)):
+            self._note_overdraft(device)
+        if decisions:
+            self.carry_out(decisions)
+
+    def _note_overdraft(self, device: str) -> None:
+        room = self.ledger.room
+        taken, budget = room.taken[device] / MIB, self.ledger.policy.budgets[device] / MIB
+        figures = f"{taken:,.0f} MB of {device} for its models, {budget:,.0f} MB are allowed"
+        if room.is_overdrawn(device):
+            said = f"the process takes {figures}; no load begins until it takes less"
+            self.note(Kind.OVERDRAWN, "", said)
+        else:
+            self.note(Kind.RECOVERED, "", f"the process takes {figures}; loads begin again")
 
     async def request(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
         """Ask the ledger for a model that was no hit, and wait for its answer."""
@@ -173,6 +237,7 @@ class Shell:
 
     async def _bring_in(self, resident: Resident) -> None:
         spec = self.catalog.get(resident.model_id)
+        alone = self.ledger.room.is_alone(resident)
         try:
             arrival = await self._lifecycle.bring_in(
                 spec, functools.partial(self._warming, resident), quiet=self._quiet()
@@ -189,8 +254,8 @@ class Shell:
         self._lives[resident.number] = arrival.life
         host = self._host(resident, arrival.adapter, arrival.life)
         arrival.adapter._host = self._hosts[resident.number] = host
-        footprint = self._learn(spec, arrival)
-        resident.mapped = self._footprints.mapped(spec)
+        footprint = self._learn(spec, arrival, alone=alone)
+        resident.mapped = self.footprints.mapped(spec, arrival.adapter.form)
         took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
         self.note(Kind.READY, resident.model_id, took, took_s=arrival.warmup_s)
         self.carry_out(
@@ -206,18 +271,22 @@ class Shell:
     def _quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)
 
-    def _learn(self, spec: ModelSpec, arrival: Arrival) -> int | None:
+    def _learn(self, spec: ModelSpec, arrival: Arrival, *, alone: bool) -> int | None:
         """Remember what the model takes; return what to book, `None` if nothing is known anew."""
-        taken, stated = arrival.taken, arrival.stated
+        taken, stated, form = arrival.taken, arrival.stated, arrival.adapter.form
         self.accounts.took(spec.model_id, None if taken is None else taken.anonymous)
-        mapped = arrival.stated_mapped
-        if mapped is None:
-            mapped = self._footprints.mapped(spec) if taken is None else max(0, taken.mapped)
-        if stated is not None:
-            return self._footprints.state(spec, Usage(stated, mapped))
+        booked = None
         if taken is not None:
-            return self._footprints.record(spec, Usage(taken.anonymous, mapped))
-        return None
+            mapped = taken.mapped if arrival.stated_mapped is None else arrival.stated_mapped
+            grown = Usage(taken.anonymous, mapped)
+            booked = self.footprints.measured(spec, form, grown, alone=alone)
+        if stated is not None:
+            known = self.footprints.mapped(spec, form)
+            said = arrival.stated_mapped
+            booked = self.footprints.stated(
+                spec, form, Usage(stated, known if said is None else said)
+            )
+        return booked
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
@@ -226,6 +295,7 @@ class Shell:
 
     def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
         self.note(Kind.FAILED, resident.model_id, error.problem)
+        self.footprints.look_again(self.catalog.get(resident.model_id))
         self.carry_out(self.ledger.failed(resident, error.problem, self.time(), gone=gone), error)
 
     async def _take_out(self, resident: Resident) -> str | None:
@@ -234,6 +304,7 @@ class Shell:
         if host is not None:
             host.retire()
         adapter, resident.instance = resident.instance, None
+        form = adapter.form
         life = self._lives.pop(resident.number)
         departure, end = self._lifecycle.take_out(
             adapter, resident.device, life, quiet=self._quiet()
@@ -249,16 +320,21 @@ class Shell:
         if problem is not None:
             self.note(Kind.FAILED, resident.model_id, f"unloading: {problem}")
         self.note(Kind.GONE, resident.model_id, "its memory is given back")
-        self._settle(resident.model_id, departure)
+        self._settle(resident.model_id, form, departure)
         self.departures.pop(resident.number, None)
         self.carry_out(self.ledger.gone(resident, self.time()))
         return problem
 
-    def _settle(self, model_id: str, departure: Departure) -> None:
+    def _settle(self, model_id: str, form: str, departure: Departure) -> None:
         """Write down what came back, and report a model that leaves more behind each time."""
-        returned, remainder = departure.returned, departure.remainder
+        spec, returned, remainder = (
+            self.catalog.get(model_id),
+            departure.returned,
+            departure.remainder,
+        )
         if returned is not None and remainder is not None:
-            self._footprints.outgrown(self.catalog.get(model_id), returned)
+            self.footprints.returned(spec, form, returned)
+        self.footprints.look_again(spec)
         left = self.accounts.gave_back(model_id, returned, remainder)
         if left is not None:
             lives = f"{left / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
@@ -276,9 +352,11 @@ class Shell:
     def _host(self, resident: Resident, adapter: TTSAdapter, life: Life) -> ModelHost:
         def opened() -> None:
             life.watch.disturb()
+            self._stirred.set()
             self.ledger.open_stream(resident)
 
         def closed() -> None:
+            self._stirred.set()
             decisions = self.ledger.close_stream(resident, self.time())
             if decisions is not None:
                 self.carry_out(decisions)
@@ -295,16 +373,19 @@ class Shell:
 
     def _demand(self, spec: ModelSpec) -> Demand:
         ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
-        return Demand(spec.model_id, spec.device, self._footprints.expected(spec), ttl)
+        expected = self.footprints.expected(spec)
+        return Demand(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
 
     def _own(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.create_task(coroutine, name=f"greenroom {name}")
         self._tasks.add(task)
         task.add_done_callback(self._disown)
+        self._stirred.set()
         return task
 
     def _disown(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._stirred.set()
         if not task.cancelled() and task.exception() is not None:
             logger.critical("%s failed", task.get_name(), exc_info=task.exception())
 
@@ -364,6 +445,7 @@ _LEVELS = {
     Kind.REFUSED: logging.WARNING,
     Kind.FAILED: logging.ERROR,
     Kind.OVERDUE: logging.ERROR,
+    Kind.OVERDRAWN: logging.WARNING,
 }
 
 

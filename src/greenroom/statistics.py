@@ -103,6 +103,10 @@ class ManagerStatistics:
     """How long the caller has waited that waits longest, for room or for a load; 0 without one."""
     oldest_load_s: float = 0.0
     """The age of the oldest load or warmup under way; 0 without one."""
+    taken_mb: Mapping[str, float] = field(default_factory=dict)
+    """Per device, what the process was last seen to take more than before its first model."""
+    overdrawn: tuple[str, ...] = ()
+    """The devices of which that is over the budget: no load begins there."""
     hanging: tuple[str, ...] = ()
     """Models that a thread is inside of which was written off: loading, speaking or unloading."""
 
@@ -195,6 +199,8 @@ def totals(
         refused=_named(ledger.refusals),
         oldest_wait_s=max((now - ticket.since for ticket in waiters), default=0.0),
         oldest_load_s=max((now - load.booked_at for load in loads), default=0.0),
+        taken_mb={device: size / MIB for device, size in ledger.room.taken.items()},
+        overdrawn=ledger.room.overdrawn,
         hanging=hanging,
     )
 

@@ -123,6 +123,10 @@ class Desk:
     def tick(self) -> list[str]:
         return self._told(self.ledger.tick(self.now))
 
+    def look(self, **taken: int) -> list[str]:
+        """Tell the ledger what the process takes of each device."""
+        return self._told(self.ledger.observed(taken, self.now))
+
     def due(self) -> float:
         return self.ledger.next_due()
 

@@ -12,6 +12,7 @@ from greenroom.residents import (
     Reason,
     State,
 )
+from greenroom.room import NOISE
 
 
 @dataclass(eq=False)
@@ -70,6 +71,8 @@ class Plain:
         self.owners: dict[int, str] = {}
         self.closed = False
         self.number = 0
+        self.taken: dict[str, int] = {}
+        self.shedding: set[str] = set()
 
     # What is
 
@@ -109,17 +112,35 @@ class Plain:
     def in_line(self) -> list[Queued]:
         return [queued for queued in self.queue if queued.demand.model_id not in self.lives]
 
+    def pinned_bytes(self, device: str) -> int:
+        staying = [life for life in self.of(device=device) if not life.leaving]
+        return sum(life.footprint for life in staying if life.demand.model_id in self.pins)
+
+    def need(self, demand: Demand) -> int:
+        if demand.least is None:
+            return demand.footprint
+        left = max(0, self.budget(demand.device) - self.pinned_bytes(demand.device))
+        return max(demand.least, int(min(demand.footprint, left)))
+
+    def overdrawn(self, device: str) -> bool:
+        return self.taken.get(device, 0) > self.budget(device) + NOISE
+
+    def barred(self, device: str) -> bool:
+        return self.overdrawn(device) and bool(self.of(device=device))
+
     def missing(self, demand: Demand) -> float:
-        return self.booked(demand.device) + demand.footprint - self.budget(demand.device)
+        return self.booked(demand.device) + self.need(demand) - self.budget(demand.device)
 
     def fits(self, demand: Demand) -> bool:
-        if self.missing(demand) > 0:
+        if self.missing(demand) > 0 or self.barred(demand.device):
             return False
         below = len(self.lives) < self.policy.resident_cap
         return below or (self.policy.cap_policy == "soft" and not self.promised())
 
     def plan(self, demand: Demand, now: float) -> list[Life] | None:
         """Return who must leave for `demand`; `None` if that is not enough."""
+        if self.barred(demand.device):
+            return None
         pool = self.candidates(now)
         chosen: list[Life] = []
         slots = len(self.lives) + 1 - self.policy.resident_cap - self.promised()
@@ -144,16 +165,16 @@ class Plain:
             device
             for device in self.policy.budgets
             if self.booked(device) - self.promised_bytes(device) > self.budget(device)
+            or device in self.shedding
         ]
 
     def opens_at(self, demand: Demand, now: float) -> float:
         staying = [life for life in self.lives.values() if not life.leaving]
         pinned = [life for life in staying if life.demand.model_id in self.pins]
-        fixed = sum(life.footprint for life in pinned if life.demand.device == demand.device)
-        if fixed + demand.footprint > self.budget(demand.device):
+        if self.pinned_bytes(demand.device) + self.need(demand) > self.budget(demand.device):
             return math.inf
         unsettled = any(life.leaving or life.loading for life in self.lives.values())
-        if unsettled or self.fits(demand):
+        if unsettled or self.fits(demand) or self.barred(demand.device):
             return now
         return max(now, min((x.keep_until for x in staying if x not in pinned), default=math.inf))
 
@@ -177,8 +198,15 @@ class Plain:
         for device in dict.fromkeys(queued.demand.device for queued in self.in_line()):
             self.serve(device, now, out)
         while (self.too_many() or self.too_much()) and (victims := self.surplus(now)):
+            if not self.too_many():
+                self.shedding.discard(victims[0].demand.device)
             out += self.let_go(victims[0], Reason.SURPLUS)
         return out
+
+    def observed(self, taken: dict[str, int]) -> list[str]:
+        self.taken = taken
+        self.shedding = {device for device in taken if self.overdrawn(device)}
+        return []
 
     def serve(self, device: str, now: float, out: list[str]) -> None:
         while line := [queued for queued in self.in_line() if queued.demand.device == device]:
@@ -198,7 +226,7 @@ class Plain:
                 return
             self.number += 1
             ttl = self.policy.ttl if head.demand.ttl is None else head.demand.ttl
-            life = Life(head.demand, self.number, head.demand.footprint, ttl)
+            life = Life(head.demand, self.number, self.need(head.demand), ttl)
             life.aboard = list(head.callers)
             self.lives[head.demand.model_id] = life
             self.queue.remove(head)
@@ -233,7 +261,9 @@ class Plain:
         for queued in list(self.queue):
             for caller in [c for c, limit in queued.callers.items() if limit <= now]:
                 wait = self.retry_after(queued.demand, now)
-                out.append(self.refuse(caller, queued, Reason.TIMED_OUT, wait))
+                late = self.overdrawn(queued.demand.device)
+                reason = Reason.OVERDRAWN if late else Reason.TIMED_OUT
+                out.append(self.refuse(caller, queued, reason, wait))
         return out + self.advance(now)
 
     # What happens
@@ -270,7 +300,8 @@ class Plain:
             return refusal(caller, Reason.SHUTDOWN, None)
         if now < retry_at:
             return refusal(caller, Reason.BACKING_OFF, retry_at - now, "boom")
-        if demand.footprint > self.budget(demand.device):
+        least = demand.footprint if demand.least is None else demand.least
+        if least > self.budget(demand.device):
             return refusal(caller, Reason.TOO_BIG, None)
         wait = self.retry_after(demand, now)
         if self.opens_at(demand, now) > deadline:

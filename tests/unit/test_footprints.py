@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import pytest
 
@@ -17,9 +17,26 @@ from greenroom.memory import MIB, Usage, resident_bytes, trim
 
 
 def known(specs: list[ModelSpec], path: Path) -> Footprints:
-    footprints = Footprints(specs, path)
+    footprints = Footprints(path)
     footprints.read()
+    for spec in specs:
+        footprints.look_at(spec)
     return footprints
+
+
+def expected(footprints: Footprints, spec: ModelSpec) -> int:
+    return footprints.expected(spec).footprint
+
+
+def load(
+    footprints: Footprints,
+    spec: ModelSpec,
+    megabytes: float,
+    *,
+    form: str = "",
+    alone: bool = False,
+) -> int:
+    return footprints.measured(spec, form, Usage(int(megabytes * MIB)), alone=alone)
 
 
 @pytest.fixture
@@ -30,53 +47,53 @@ def spec(tmp_path: Path) -> ModelSpec:
 
 
 def test_an_unmeasured_model_is_estimated_from_its_file(spec: ModelSpec, tmp_path: Path) -> None:
-    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 3_000
 
 
 def test_a_folder_counts_all_its_files(spec: ModelSpec, tmp_path: Path) -> None:
     (tmp_path / "pack" / "deep").mkdir(parents=True)
     (tmp_path / "pack" / "deep" / "weights").write_bytes(bytes(500))
     folder = replace(spec, path=tmp_path / "pack")
-    assert known([folder], tmp_path / "f.json").expected(folder) == 1_500
+    assert expected(known([folder], tmp_path / "f.json"), folder) == 1_500
 
 
 @pytest.mark.parametrize("path", [None, "/no/such/file"])
 def test_a_model_without_a_file_is_estimated_as_nothing(path: str | None, tmp_path: Path) -> None:
     spec = ModelSpec("a", ToneTTSAdapter, path)
-    assert known([spec], tmp_path / "f.json").expected(spec) == 0
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 0
 
 
 def test_the_catalogs_figure_comes_before_the_estimate(spec: ModelSpec, tmp_path: Path) -> None:
     stated = replace(spec, footprint_mb=2.5)
-    assert known([stated], tmp_path / "f.json").expected(stated) == int(2.5 * MIB)
+    assert expected(known([stated], tmp_path / "f.json"), stated) == int(2.5 * MIB)
 
 
 def test_a_measurement_comes_first_and_is_remembered(spec: ModelSpec, tmp_path: Path) -> None:
     stated = replace(spec, footprint_mb=2.5)
     footprints = known([stated], tmp_path / "deep" / "f.json")
-    assert footprints.record(stated, Usage(9 * MIB)) == 9 * MIB
-    assert footprints.expected(stated) == 9 * MIB
+    assert load(footprints, stated, 9) == 9 * MIB
+    assert expected(footprints, stated) == 9 * MIB
     footprints.write()
-    assert known([stated], tmp_path / "deep" / "f.json").expected(stated) == 9 * MIB
+    assert expected(known([stated], tmp_path / "deep" / "f.json"), stated) == 9 * MIB
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["f.json"]
 
 
-def test_the_largest_of_the_latest_measurements_counts(spec: ModelSpec, tmp_path: Path) -> None:
+def test_the_middle_one_of_the_latest_measurements_counts(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    booked = [footprints.record(spec, Usage(size * MIB)) for size in (180, 5, 4, 3, 2, 9)]
-    assert booked == [size * MIB for size in (180, 180, 180, 5, 4, 9)]
+    booked = [load(footprints, spec, size) // MIB for size in (180, 5, 984, 4, 3, 2, 9)]
+    assert booked == [180, 5, 180, 5, 4, 3, 3]
 
 
 def test_mapped_memory_is_remembered_apart_and_never_booked(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    assert footprints.mapped(spec) == 0
-    footprints.record(spec, Usage(9 * MIB, 60 * MIB))
-    footprints.record(spec, Usage(8 * MIB, -1))
+    assert footprints.mapped(spec, "") == 0
+    footprints.measured(spec, "", Usage(9 * MIB, 60 * MIB), alone=False)
+    footprints.measured(spec, "", Usage(9 * MIB, -1), alone=False)
     footprints.write()
     again = known([spec], tmp_path / "f.json")
-    assert (again.expected(spec), again.mapped(spec)) == (9 * MIB, 60 * MIB)
+    assert (expected(again, spec), again.mapped(spec, "")) == (9 * MIB, 60 * MIB)
 
 
 @pytest.mark.parametrize("noise", [-5 * MIB, 0, MIB - 1])
@@ -84,83 +101,182 @@ def test_a_measurement_within_the_noise_counts_as_the_noise(
     spec: ModelSpec, tmp_path: Path, noise: int
 ) -> None:
     footprints = known([replace(spec, footprint_mb=180)], tmp_path / "f.json")
-    assert footprints.record(spec, Usage(noise)) == MIB
-    assert footprints.expected(spec) == MIB
+    assert footprints.measured(spec, "", Usage(noise), alone=False) == MIB
+    assert expected(footprints, spec) == MIB
 
 
-def test_what_a_model_states_replaces_what_was_measured(spec: ModelSpec, tmp_path: Path) -> None:
-    footprints = known([spec], tmp_path / "f.json")
-    footprints.record(spec, Usage(180 * MIB, 5))
-    assert footprints.state(spec, Usage(1_000, 2_000)) == 1_000
-    footprints.write()
-    again = known([spec], tmp_path / "f.json")
-    assert (again.expected(spec), again.mapped(spec)) == (1_000, 2_000)
-
-
-def test_an_unload_that_gives_back_more_corrects_the_latest_measurement(
+def test_what_a_model_states_comes_before_what_was_measured(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.outgrown(spec, 200 * MIB)
-    assert footprints.expected(spec) == 3_000
-    footprints.record(spec, Usage(90 * MIB, 7))
-    footprints.write()
-    footprints.outgrown(spec, 80 * MIB)
-    assert footprints.expected(spec) == 90 * MIB
-    footprints.outgrown(spec, 150 * MIB)
+    footprints.measured(spec, "", Usage(180 * MIB, 5), alone=False)
+    assert footprints.stated(spec, "", Usage(1_000, 2_000)) == 1_000
     footprints.write()
     again = known([spec], tmp_path / "f.json")
-    assert (again.expected(spec), again.mapped(spec)) == (150 * MIB, 7)
-    assert [again.record(spec, Usage(5 * MIB)) // MIB for _ in range(3)] == [150, 150, 5]
+    assert (expected(again, spec), again.mapped(spec, "")) == (1_000, 2_000)
 
 
-def test_an_unload_does_not_correct_what_a_model_states(spec: ModelSpec, tmp_path: Path) -> None:
+def test_an_unload_that_gives_back_less_corrects_the_latest_measurement(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.state(spec, Usage(5 * MIB))
-    footprints.outgrown(spec, 150 * MIB)
-    assert footprints.expected(spec) == 5 * MIB
+    footprints.returned(spec, "", 200 * MIB)
+    assert expected(footprints, spec) == 3_000
+    load(footprints, spec, 900)
+    footprints.write()
+    footprints.returned(spec, "", 100 * MIB)
+    assert expected(footprints, spec) == 100 * MIB
+    footprints.write()
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 100 * MIB
+
+
+def test_what_speaking_added_is_not_taken_for_what_a_load_needs(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    load(footprints, spec, 100)
+    footprints.returned(spec, "", 984 * MIB)
+    assert expected(footprints, spec) == 100 * MIB
+
+
+def test_each_form_of_a_model_has_a_record_of_its_own(tmp_path: Path) -> None:
+    class Twofold(ToneTTSAdapter):
+        now: ClassVar[str] = "own file"
+
+        @classmethod
+        def next_form(cls, spec: ModelSpec) -> str:
+            return cls.now
+
+    spec = ModelSpec("a", Twofold, footprint_mb=7)
+    footprints = known([spec], tmp_path / "f.json")
+    load(footprints, spec, 984, form="own file")
+    assert expected(footprints, spec) == 984 * MIB
+    Twofold.now = "prepared"
+    footprints.look_at(spec)
+    assert expected(footprints, spec) == 7 * MIB
+    load(footprints, spec, 58, form="prepared")
+    footprints.write()
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 58 * MIB
+
+
+def test_an_adapter_that_cannot_say_its_form_has_one(tmp_path: Path) -> None:
+    class Broken(ToneTTSAdapter):
+        @classmethod
+        def next_form(cls, spec: ModelSpec) -> str:
+            raise OSError("libcuda.so is missing")
+
+    spec = ModelSpec("a", Broken, footprint_mb=7)
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 7 * MIB
+
+
+def test_only_the_catalogs_word_and_loads_with_nothing_else_in_memory_are_certain(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    assert footprints.expected(spec).least == 0
+    for size, alone, least in ((900, False, 0), (800, True, 0), (850, True, 800 * MIB)):
+        load(footprints, spec, size, alone=alone)
+        assert footprints.expected(spec).least == least
+    footprints.stated(spec, "", Usage(1_000))
+    assert footprints.expected(spec).least == 800 * MIB
+    stated = replace(spec, model_id="b", footprint_mb=2.5)
+    footprints.look_at(stated)
+    assert footprints.expected(stated).least is None
+
+
+def test_a_model_that_could_not_be_looked_at_is_expected_to_take_nothing(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = Footprints(tmp_path / "f.json")
+    assert expected(footprints, spec) == 0
+    assert load(footprints, spec, 9) == 9 * MIB
+
+
+def test_a_model_is_looked_at_again_when_it_may_have_changed(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    footprints = known([spec], tmp_path / "f.json")
+    assert footprints.knows(spec)
+    footprints.look_again(spec)
+    assert not footprints.knows(spec)
+    assert expected(footprints, spec) == 3_000
+    footprints.look_at(spec)
+    assert footprints.knows(spec)
+
+
+def test_what_another_process_measured_meanwhile_is_kept(spec: ModelSpec, tmp_path: Path) -> None:
+    other = replace(spec, model_id="b")
+    ours, theirs = (known([spec, other], tmp_path / "f.json") for _ in range(2))
+    load(ours, spec, 9)
+    load(theirs, other, 8)
+    ours.write()
+    theirs.write()
+    again = known([spec, other], tmp_path / "f.json")
+    assert (expected(again, spec), expected(again, other)) == (9 * MIB, 8 * MIB)
+
+
+def test_a_forgotten_record_stays_forgotten_when_a_process_that_knew_it_ends(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    other = replace(spec, model_id="b")
+    first = known([spec, other], tmp_path / "f.json")
+    load(first, spec, 984)
+    load(first, other, 5)
+    first.write()
+    worker = known([spec, other], tmp_path / "f.json")
+    load(worker, other, 5)
+    assert Footprints(tmp_path / "f.json").forget(["a", "nobody"]) == 1
+    worker.write()
+    again = known([spec, other], tmp_path / "f.json")
+    assert (expected(again, spec), expected(again, other)) == (3_000, 5 * MIB)
+    assert again.forget() == 1
+    assert again.records() == ()
 
 
 def test_what_is_stated_again_is_not_written_again(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.state(spec, Usage(1_000, 2_000))
+    footprints.stated(spec, "", Usage(1_000, 2_000))
     footprints.write()
     (tmp_path / "f.json").unlink()
-    footprints.state(spec, Usage(1_000, 2_000))
+    footprints.stated(spec, "", Usage(1_000, 2_000))
     footprints.write()
     assert not (tmp_path / "f.json").exists()
 
 
-def test_a_record_of_the_first_version_is_one_measurement(spec: ModelSpec, tmp_path: Path) -> None:
-    footprints = known([spec], tmp_path / "f.json")
-    key = footprints._key_of(spec)
-    (tmp_path / "f.json").write_text(json.dumps({key: 180 * MIB}))
-    old = known([spec], tmp_path / "f.json")
-    assert (old.expected(spec), old.mapped(spec)) == (180 * MIB, 0)
-    assert [old.record(spec, Usage(5 * MIB)) // MIB for _ in range(3)] == [180, 180, 5]
-
-
 @pytest.mark.parametrize(
-    "entry", ["much", -1, True, None, [], [7], [{}], [{"anonymous": 1, "mapped": -1}], {"a": 1}]
+    "change",
+    [
+        {"model_id": 7},
+        {"form": None},
+        {"measured": None},
+        {"measured": [{"anonymous": -1}]},
+        {"measured": [{"anonymous": True}]},
+        {"measured": [{"anonymous": "much"}]},
+        {"measured": [{"anonymous": 1, "mapped": -1}]},
+        {"stated": {"anonymous": 1.5}},
+    ],
 )
-def test_an_entry_that_makes_no_sense_is_as_good_as_none(
-    spec: ModelSpec, tmp_path: Path, entry: object
+def test_a_record_that_makes_no_sense_is_as_good_as_none(
+    spec: ModelSpec, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    key = known([spec], tmp_path / "f.json")._key_of(spec)
-    (tmp_path / "f.json").write_text(json.dumps({key: entry}))
     footprints = known([spec], tmp_path / "f.json")
-    assert footprints.expected(spec) == 3_000
-    assert footprints.record(spec, Usage(5 * MIB)) == 5 * MIB
+    load(footprints, spec, 9)
+    footprints.write()
+    (record,) = json.loads((tmp_path / "f.json").read_text())
+    (tmp_path / "f.json").write_text(json.dumps([record | change]))
+    again = known([spec], tmp_path / "f.json")
+    assert expected(again, spec) == 3_000
+    assert load(again, spec, 5) == 5 * MIB
 
 
 def test_another_file_or_other_options_are_another_model(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.record(spec, Usage(9 * MIB))
+    load(footprints, spec, 9)
     footprints.write()
     other = replace(spec, options={"threads": 2})
-    assert known([other], tmp_path / "f.json").expected(other) == 3_000
+    assert expected(known([other], tmp_path / "f.json"), other) == 3_000
     Path(str(spec.path)).write_bytes(bytes(2_000))
-    assert known([spec], tmp_path / "f.json").expected(spec) == 6_000
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 6_000
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a@x": "much", "b": -1, "c": true}', "\0", "{"])
@@ -168,7 +284,7 @@ def test_a_record_that_cannot_be_read_is_as_good_as_none(
     spec: ModelSpec, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "f.json").write_text(content)
-    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 3_000
 
 
 def test_a_record_that_cannot_be_written_is_one_warning(
@@ -176,7 +292,7 @@ def test_a_record_that_cannot_be_written_is_one_warning(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     footprints = known([spec], tmp_path / "file" / "f.json")
-    footprints.record(spec, Usage(9 * MIB))
+    load(footprints, spec, 9)
     footprints.write()
     assert "footprints are not remembered" in caplog.text
 
@@ -189,24 +305,6 @@ def test_trimming_gives_freed_memory_back() -> None:
     assert resident_bytes() < full - 50_000_000
 
 
-def test_only_models_that_are_loaded_cost_more_than_a_look_at_their_file(
-    spec: ModelSpec, tmp_path: Path
-) -> None:
-    class Options(dict[str, float]):
-        read = 0
-
-        def items(self) -> Any:
-            Options.read += 1
-            return super().items()
-
-    specs = [replace(spec, model_id=f"m{number}", options=Options(x=1.0)) for number in range(50)]
-    footprints = known(specs, tmp_path / "f.json")
-    assert Options.read == 0
-    for _ in range(3):
-        footprints.expected(specs[7])
-    assert Options.read == 1
-
-
 def test_a_model_whose_path_is_any_folder_is_looked_at_in_bounded_time(
     spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +312,7 @@ def test_a_model_whose_path_is_any_folder_is_looked_at_in_bounded_time(
         (tmp_path / f"part-{number}").write_bytes(bytes(100))
     monkeypatch.setattr(footprints_module, "FILES_LOOKED_AT", 3)
     folder = replace(spec, path=tmp_path)
-    assert known([folder], tmp_path / "f.json").expected(folder) <= 3 * 1_000 * 3
+    assert expected(known([folder], tmp_path / "f.json"), folder) <= 3 * 1_000 * 3
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "\0", "{", '{"a": ' * 5_000, "1" * 5_000])
@@ -222,4 +320,4 @@ def test_records_that_cannot_be_read_are_as_good_as_none(
     spec: ModelSpec, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / "f.json").write_text(content)
-    assert known([spec], tmp_path / "f.json").expected(spec) == 3_000
+    assert expected(known([spec], tmp_path / "f.json"), spec) == 3_000

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from greenroom import ModelManager, UnloadError
+from greenroom import CapacityError, ModelManager, ModelSpec, UnloadError
 from greenroom.accounts import LEAKING_LIVES
+from greenroom.footprints import Footprints
 from greenroom.memory import MIB, Usage
+from greenroom.process_memory import ProcessMemory
 from greenroom.residents import State
 from greenroom.statistics import MemoryAccount, ResidentStatistics
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
@@ -211,16 +214,33 @@ async def test_what_speaking_added_and_unloading_kept_is_not_returned(
         assert account(manager, "b") == MemoryAccount("b", 1, 182, 181.5, 5.5, False)
 
 
-async def test_what_speaking_added_is_booked_the_next_time(meter: Meter, stage: Stage) -> None:
-    stage["b"].synthesize = Growing(meter, 4)
-    stage["b"].unload = Growing(meter, -202)
-    async with running(stage) as manager:
+async def test_what_speaking_added_is_not_what_a_model_needs_to_be_loaded(
+    meter: Meter, stage: Stage
+) -> None:
+    stage["b"].synthesize = Growing(meter, 160)
+    stage["b"].unload = Growing(meter, -982)
+    async with running(stage, memory_budget_mb=700) as manager:
         await bring(manager, "b")
         assert shown(manager, "b").footprint_mb == 182
         await speak(manager, "b")
         await manager.unload("b")
         await bring(manager, "b")
-        assert shown(manager, "b").footprint_mb == 202
+        assert shown(manager, "b").footprint_mb == 182
+    async with running(stage, memory_budget_mb=700) as manager:
+        await bring(manager, "b")
+
+
+async def test_what_the_program_took_beside_a_load_is_not_the_models(
+    meter: Meter, stage: Stage
+) -> None:
+    stage["b"].load = Growing(meter, 900)
+    async with running(stage, memory_budget_mb=1_500) as manager:
+        await bring(manager, "b")
+        assert shown(manager, "b").footprint_mb == 902
+        await manager.unload("b")
+        stage["b"].load = Growing(meter, 180)
+        await bring(manager, "b")
+        assert shown(manager, "b").footprint_mb == 181.5
 
 
 async def test_an_unload_beside_a_stream_is_not_measured(
@@ -310,3 +330,119 @@ async def test_a_failed_load_gives_freed_memory_back_too(
             await manager.load("b")
         assert trims == ["trim"]
         assert manager.list_resident()[0].state is State.READY
+
+
+async def test_a_measurement_larger_than_the_budget_refuses_nothing_that_fits_alone(
+    meter: Meter, stage: Stage
+) -> None:
+    stage["b"].load = Growing(meter, 984)
+    stage["b"].unload = Growing(meter, -985)
+    async with running(stage, memory_budget_mb=2_000) as manager:
+        await live(manager, "b")
+    stage["b"].load = Growing(meter, 58)
+    async with running(stage, memory_budget_mb=700) as manager:
+        await bring(manager, "b")
+        assert shown(manager, "b").state is State.READY
+
+
+async def test_a_model_that_took_too_much_alone_again_and_again_is_refused_and_says_so(
+    meter: Meter, stage: Stage
+) -> None:
+    stage["b"].load = Growing(meter, 984)
+    stage["b"].unload = Growing(meter, -986)
+    async with running(stage, memory_budget_mb=700) as manager:
+        await live(manager, "b", 2)
+        with pytest.raises(CapacityError, match="larger than the memory budget"):
+            await manager.load("b")
+
+
+async def test_an_overdraft_is_told_and_no_load_begins_until_it_is_over(
+    meter: Meter, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage, memory_budget_mb=700) as manager:
+        stage["a"].synthesize.hold()
+        speaking = asyncio.create_task(speak(manager, "a"))
+        await clock.settle()
+        meter.anonymous += 1_000 * MIB
+        await clock.advance(1.1)
+        (told,) = [e for e in manager.journal.events("") if e.kind == "overdrawn"]
+        assert told.reason.startswith("the process takes 1,182 MB of cpu for its models, 700 MB")
+        assert manager.statistics().overdrawn == ("cpu",)
+        assert manager.statistics().taken_mb == {"cpu": 1_182}
+        caller = asyncio.create_task(bring(manager, "b"))
+        await clock.advance(5)
+        assert stage["b"].calls["load"] == 0
+        meter.anonymous -= 1_000 * MIB
+        await clock.advance(1.1)
+        await caller
+        assert manager.journal.events("")[-1].kind == "recovered"
+        assert manager.statistics().overdrawn == ()
+        stage["a"].synthesize.open()
+        await speaking
+
+
+async def test_who_waits_out_an_overdraft_gets_a_typed_refusal(
+    meter: Meter, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage, memory_budget_mb=700, acquire_timeout_ms=3_000) as manager:
+        stage["a"].synthesize.hold()
+        speaking = asyncio.create_task(speak(manager, "a"))
+        await clock.settle()
+        meter.anonymous += 1_000 * MIB
+        await clock.advance(1.1)
+        caller = asyncio.create_task(manager.load("b"))
+        await clock.advance(3.1)
+        with pytest.raises(CapacityError, match="more memory than the budget allows") as caught:
+            await caller
+        assert caught.value.retry_after == 1.0
+        stage["a"].synthesize.open()
+        await speaking
+
+
+async def test_a_quiet_manager_does_not_look_at_its_memory(
+    stage: Stage, clock: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(stage) as manager:
+        await clock.advance(5)
+        looks: list[str] = []
+        read = ProcessMemory.read
+
+        def counted(self: ProcessMemory) -> dict[str, int]:
+            looks.append("look")
+            return read(self)
+
+        monkeypatch.setattr(ProcessMemory, "read", counted)
+        await clock.advance(100)
+        assert looks == []
+        await bring(manager, "b")
+        await clock.advance(100)
+        assert 1 <= len(looks) <= 3
+
+
+async def test_the_memory_of_a_child_counts_as_the_process(stage: Stage) -> None:
+    process = ProcessMemory(["cpu"])
+    process.begin()
+    assert process.read() == {"cpu": 0}
+    process.children.add(os.getpid())
+    assert process.read()["cpu"] > 10 * MIB
+    process.children = {2**22 + 1}
+    assert process.read() == {"cpu": 0}
+
+
+async def test_only_models_that_are_asked_for_are_looked_at(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    look_at = Footprints.look_at
+
+    def noted(self: Footprints, spec: ModelSpec) -> None:
+        looked.append(spec.model_id)
+        look_at(self, spec)
+
+    monkeypatch.setattr(Footprints, "look_at", noted)
+    async with running(stage) as manager:
+        await asyncio.gather(*(bring(manager, "b") for _ in range(9)))
+        assert looked == ["a", "b"]
+        await manager.unload("b")
+        await bring(manager, "b")
+        assert looked == ["a", "b", "b"]

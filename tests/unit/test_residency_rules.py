@@ -35,6 +35,7 @@ from greenroom.residents import (
     Unload,
     Wait,
 )
+from greenroom.room import NOISE
 
 PROFILES = {
     "thorough": settings(
@@ -78,6 +79,7 @@ shapes = st.tuples(
     st.sampled_from(["cpu", "gpu"]),
     st.integers(1, 6),
     st.sampled_from([None, 0.0, 2.0, -1.0]),
+    st.sampled_from([None, None, 0, 3, 7]),
 )
 picks = st.integers(0, 99)
 models = st.sampled_from(MODELS)
@@ -95,7 +97,10 @@ class Shell(RuleBasedStateMachine):
         punctual=st.sampled_from([True, True, False]),
     )
     def open(
-        self, policy: Policy, shaped: list[tuple[str, int, float | None]], punctual: bool
+        self,
+        policy: Policy,
+        shaped: list[tuple[str, int, float | None, int | None]],
+        punctual: bool,
     ) -> None:
         self.policy = policy
         self.demands = {
@@ -252,6 +257,11 @@ class Shell(RuleBasedStateMachine):
         self.expect(self.ledger.gone(resident, self.now), "gone", resident.model_id)
         assert resident.instance is None
 
+    @rule(taken=st.sampled_from([{}, {"cpu": NOISE + 6}, {"cpu": NOISE + 10, "gpu": NOISE + 9}]))
+    def look(self, taken: dict[str, int]) -> None:
+        """See what the process takes of each device."""
+        self.expect(self.ledger.observed(taken, self.now), "observed", taken)
+
     @rule(wanted=st.lists(models, min_size=1, max_size=4))
     def visit(self, wanted: list[str]) -> None:
         """Let callers come and go, and engines keep up with them."""
@@ -327,6 +337,10 @@ class Shell(RuleBasedStateMachine):
                     if resident.device in self.policy.budgets:
                         booked = self.ledger.room.booked[resident.device]
                         assert booked <= self.policy.budgets[resident.device]
+                    if self.ledger.room.is_overdrawn(resident.device):
+                        assert [
+                            r for r in self.ledger.residents if r.device == resident.device
+                        ] == [resident]
                 case Unload(resident, reason):
                     self.judge_departure(resident, reason)
                 case Granted(ticket, resident):
@@ -337,7 +351,13 @@ class Shell(RuleBasedStateMachine):
                     self.open_tickets.remove(ticket)
                     self.refusals[reason] += 1
                     assert wait is None or wait > 0
-                    assert reason is not Reason.TIMED_OUT or self.now >= ticket.deadline
+                    late = reason in (Reason.TIMED_OUT, Reason.OVERDRAWN)
+                    assert not late or self.now >= ticket.deadline
+                    if reason is Reason.TOO_BIG:
+                        assert (
+                            self.certain(ticket)
+                            > self.policy.budgets[self.demands[ticket.model_id].device]
+                        )
                 case Wait(ticket, until):
                     assert until == ticket.deadline == ticket.since + self.policy.acquire_timeout
 
@@ -492,6 +512,10 @@ class Shell(RuleBasedStateMachine):
             and not self.ledger.is_pinned(r.model_id)
             and self.now >= self.ready_at[r] + self.policy.min_residency
         ]
+
+    def certain(self, ticket: Ticket) -> int:
+        demand = self.demands[ticket.model_id]
+        return demand.footprint if demand.least is None else demand.least
 
     def age(self, resident: Resident) -> tuple[float, int]:
         return self.used_at[resident], resident.number

@@ -97,15 +97,17 @@ def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
 
 
 def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
-    """Compare what is always loaded with the budgets, by the footprints known or estimated."""
+    """Compare what is always loaded with the budgets: stated, estimated, or proved by loads."""
     settings = config.model_manager
-    footprints = Footprints(catalog)
+    footprints = Footprints()
     footprints.read()
     names = {settings.default_model_id, *settings.preload_model_ids}
     ids = {catalog.get(name).model_id for name in names if name in catalog}
     need: Counter[str] = Counter()
     for spec in map(catalog.get, ids):
-        need[spec.device] += footprints.expected(spec)
+        footprints.look_at(spec)
+        expected = footprints.expected(spec)
+        need[spec.device] += (expected.least or 0) if expected.measured else expected.footprint
     for device, budget in budgets_for(settings, need).items():
         if need[device] > budget:
             fixed = memory.share_on(device) is not None
