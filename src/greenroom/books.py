@@ -35,6 +35,11 @@ class Books:
         """Return the model's resident, whatever its state."""
         return self._residents.get(model_id)
 
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The models that are pinned, in memory or not, in alphabetical order."""
+        return tuple(sorted(self._pins))
+
     def is_pinned(self, model_id: str) -> bool:
         """Return whether the model is pinned, in memory or not."""
         return model_id in self._pins

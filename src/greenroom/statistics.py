@@ -107,6 +107,8 @@ class ManagerStatistics:
     """Per device, what the process was last seen to take more than before its first model."""
     overdrawn: tuple[str, ...] = ()
     """The devices of which that is over the budget: no load begins there."""
+    pinned: tuple[str, ...] = ()
+    """Models that are exempt from eviction and expiry, in memory or not."""
     hanging: tuple[str, ...] = ()
     """Models that a thread is inside of which was written off: loading, speaking or unloading."""
 
@@ -201,6 +203,7 @@ def totals(
         oldest_load_s=max((now - load.booked_at for load in loads), default=0.0),
         taken_mb={device: size / MIB for device, size in ledger.room.taken.items()},
         overdrawn=ledger.room.overdrawn,
+        pinned=ledger.pins,
         hanging=hanging,
     )
 

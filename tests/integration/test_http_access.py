@@ -243,7 +243,7 @@ async def test_why_a_worker_is_not_ready_names_models_only_to_who_may_see_them()
     stage = Stage("secret", "open")
     manager = ModelManager(catalog=stage.catalog, default_model_id="secret")
     async with web_serving(manager, api_keys=KEYS, public_discovery=False) as web:
-        await manager.unload("secret")
+        await web.served.worker.synthesis.unload_model("secret")
         for path in ("/health", "/v2/health/ready"):
             assert "secret" not in (await web.client.get(path)).text
             async with connected_web(web.served, SPEAKER) as known:

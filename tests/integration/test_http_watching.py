@@ -53,7 +53,7 @@ async def test_a_worker_is_live_and_not_ready_while_its_default_loads_and_after(
         await worker.stop()
 
 
-async def test_a_worker_that_is_stuck_says_where_though_it_answers() -> None:
+async def test_a_voice_that_hangs_is_named_and_the_others_are_served() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
     async with web_serving(manager) as web:
@@ -61,8 +61,25 @@ async def test_a_worker_that_is_stuck_says_where_though_it_answers() -> None:
         with pytest.raises(ModelLoadError):
             await manager.load("b")
         stuck = await web.client.get("/v2/health/ready")
-        assert stuck.status_code == 503
+        assert (stuck.status_code, stuck.json()["ready"]) == (200, True)
         assert stuck.json()["problems"] == ["a thread hangs in model 'b'"]
+        asked = {"model": "a", "voice": "a", "input": "Hi.", "response_format": "pcm"}
+        assert (await web.post("/v1/audio/speech", asked)).status_code == 200
+        stage.open_all()
+        await until(lambda: not manager.statistics().hanging)
+        assert (await web.get("/v2/health/ready"))["problems"] == []
+
+
+async def test_a_default_that_hangs_says_so_and_gets_no_work() -> None:
+    stage = Stage("a", "b")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
+    async with web_serving(manager) as web:
+        stage["a"].synthesize.hold()
+        asked = {"model": "a", "voice": "a", "input": "Hi.", "response_format": "pcm"}
+        assert (await web.post("/v1/audio/speech", asked)).status_code == 500
+        stuck = await web.client.get("/v2/health/ready")
+        assert stuck.status_code == 503
+        assert "the default model 'a' hangs" in stuck.json()["problems"]
         assert (await web.client.get("/v2/health/live")).status_code == 200
         stage.open_all()
         await until(lambda: not manager.statistics().hanging)
@@ -166,13 +183,14 @@ async def test_events_end_with_the_worker(tone_catalog: Catalog) -> None:
 
 async def test_a_follower_that_goes_makes_room_for_another(web: Web) -> None:
     web.served.worker.admission.followers.others.shares = Shares(1, 1, 1)
+    subscriptions = web.manager.journal._subscriptions
+    own = len(subscriptions)
     async with web.events() as events:
         await anext(events)
         refused = await web.client.get("/api/events")
         assert refused.status_code == 429
         assert "retry-after" in refused.headers
-    subscriptions = web.manager.journal._subscriptions
-    await until(lambda: len(subscriptions) == 2)  # health and metrics
+    await until(lambda: len(subscriptions) == own)
     async with web.events() as events:
         await anext(events)
 
@@ -192,15 +210,16 @@ async def test_a_follower_that_does_not_read_loses_its_place(
     monkeypatch.setattr(server, "_STALLED_S", 0.1)
     address = web.served.worker.http_address
     assert address is not None
+    subscriptions = web.manager.journal._subscriptions
+    own = len(subscriptions)
     _, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)
     writer.write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    subscriptions = web.manager.journal._subscriptions
-    await until(lambda: len(subscriptions) == 3)
+    await until(lambda: len(subscriptions) == own + 1)
 
     def crowded() -> bool:
         for _ in range(200):
             web.manager.pin("tone-220")
-        return len(subscriptions) == 2
+        return len(subscriptions) == own
 
     try:
         await until(crowded, limit=30)

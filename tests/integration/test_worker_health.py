@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving import LIMIT_S, Served, connected, until
 
-from greenroom import Catalog, ModelLoadError, ModelManager
+from greenroom import Catalog, ModelLoadError, ModelManager, SynthesisError
 from greenroom.config import Config
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
@@ -107,7 +107,7 @@ async def test_a_start_that_fails_never_serves() -> None:
         await worker.stop()
 
 
-async def test_a_worker_with_a_thread_that_hangs_does_not_serve_until_it_ends() -> None:
+async def test_only_the_model_that_hangs_does_not_serve_until_it_ends() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
     config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0})
@@ -116,16 +116,20 @@ async def test_a_worker_with_a_thread_that_hangs_does_not_serve_until_it_ends() 
     await worker.initialize()
     async with connected(worker) as served:
         stub: Any = health_pb2_grpc.HealthStub(served.channel)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
-        assert (await watch.read()).status == SERVING
-        stage["b"].load.hold()
-        with pytest.raises(ModelLoadError):
-            await manager.load("b")
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="b"), timeout=LIMIT_S)
         assert (await watch.read()).status == NOT_SERVING
-        assert await health_of(served, "live") == SERVING
+        adapter = await manager.load("b")
+        assert (await watch.read()).status == SERVING
+        stage["b"].synthesize.hold()
+        with pytest.raises(SynthesisError):
+            await anext(adapter.synthesize_stream("Hi."))
+        assert (await watch.read()).status == NOT_SERVING
+        for name in (*OVERALL, "live", "a"):
+            assert await health_of(served, name) == SERVING
         stage.open_all()
         assert (await watch.read()).status == SERVING
         watch.cancel()
+        await manager.release("b")
         await worker.stop()
 
 

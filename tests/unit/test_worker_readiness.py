@@ -62,7 +62,42 @@ async def test_a_default_that_is_not_pinned_may_leave_and_the_worker_stays_ready
     await manager.shutdown()
 
 
-async def test_a_thread_that_hangs_in_a_load_makes_a_worker_not_ready_until_it_ends(
+async def test_a_default_that_is_not_pinned_may_come_and_go_without_a_word(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    manager, readiness = await managing(stage, pin_default=False)
+    await manager.initialize()
+    readiness.open()
+    stage["a"].unload.hold()
+    leaving = asyncio.create_task(manager.unload("a"))
+    await clock.settle()
+    assert [r.state for r in manager.list_resident()] == ["unloading"]
+    assert readiness.verdict().problems == ()
+    stage["a"].load.hold()
+    stage["a"].unload.open()
+    await leaving
+    coming = asyncio.create_task(manager.load("a"))
+    await clock.settle()
+    assert [r.state for r in manager.list_resident()] == ["loading"]
+    assert readiness.verdict().ready
+    stage.open_all()
+    await coming
+    await manager.shutdown(drain_timeout_ms=0)
+
+
+async def test_a_default_that_was_unpinned_may_leave_and_the_worker_stays_ready(
+    stage: Stage,
+) -> None:
+    manager, readiness = await managing(stage)
+    await manager.initialize()
+    readiness.open()
+    manager.unpin("a")
+    await manager.unload("a")
+    assert readiness.verdict().ready
+    await manager.shutdown()
+
+
+async def test_a_thread_that_hangs_in_one_voice_is_said_and_the_worker_stays_ready(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     manager, readiness = await managing(stage, load_timeout_ms=10_000)
@@ -76,14 +111,16 @@ async def test_a_thread_that_hangs_in_a_load_makes_a_worker_not_ready_until_it_e
     await clock.advance(1)
     with pytest.raises(ModelLoadError):
         await loading
-    assert readiness.verdict().problems == ("a thread hangs in model 'b'",)
+    stuck = readiness.verdict()
+    assert (stuck.ready, stuck.problems) == (True, ("a thread hangs in model 'b'",))
+    assert await manager.load("c")
     stage["b"].load.open()
     await clock.settle()
-    assert readiness.verdict().ready
-    await manager.shutdown()
+    assert readiness.verdict().problems == ()
+    await manager.shutdown(drain_timeout_ms=0)
 
 
-async def test_a_thread_that_hangs_in_synthesis_makes_a_worker_not_ready(
+async def test_a_pinned_default_that_hangs_makes_a_worker_not_ready_until_it_ends(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     manager, readiness = await managing(stage, load_timeout_ms=10_000)
@@ -103,7 +140,27 @@ async def test_a_thread_that_hangs_in_synthesis_makes_a_worker_not_ready(
     await manager.shutdown(drain_timeout_ms=0)
 
 
-async def test_an_unload_that_hangs_makes_a_worker_not_ready_until_it_ends(
+async def test_threads_that_hang_in_all_that_may_be_in_memory_make_a_worker_not_ready(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    settings = {"resident_cap": 1, "pin_default": False, "cap_policy": "hard", "ttl_ms": 0}
+    manager, readiness = await managing(stage, **settings)
+    await manager.initialize()
+    readiness.open()
+    await manager.unload("a")
+    stage["b"].load.hold()
+    loading = asyncio.gather(manager.load("b"), return_exceptions=True)
+    await clock.advance(61)
+    await loading
+    verdict = readiness.verdict()
+    assert (verdict.ready, len(verdict.problems)) == (False, 2)
+    stage.open_all()
+    await clock.settle()
+    assert readiness.verdict().ready
+    await manager.shutdown(drain_timeout_ms=0)
+
+
+async def test_an_unload_that_hangs_is_said_until_it_ends_and_the_worker_stays_ready(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     manager, readiness = await managing(stage)
@@ -114,11 +171,13 @@ async def test_an_unload_that_hangs_makes_a_worker_not_ready_until_it_ends(
     stage["b"].unload.hold()
     unloading = asyncio.gather(manager.unload("b"), return_exceptions=True)
     await clock.advance(11)
-    assert readiness.verdict().hanging == ("b",)
+    verdict = readiness.verdict()
+    assert (verdict.ready, verdict.hanging) == (True, ("b",))
+    assert verdict.problems == ("a thread hangs in model 'b'",)
     stage.open_all()
     await unloading
     await clock.settle()
-    assert readiness.verdict().ready
+    assert readiness.verdict().problems == ()
     await manager.shutdown()
 
 

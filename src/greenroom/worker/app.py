@@ -84,7 +84,7 @@ class Worker:
             public_discovery=config.worker.public_discovery,
         )
         self._server: grpc.aio.Server | None = None
-        self._timing: asyncio.Task[None] | None = None
+        self._followers: list[asyncio.Task[None]] = []
         self._http = _http_server(config, self.synthesis, self._keys, self.admission)
 
     @classmethod
@@ -116,7 +116,7 @@ class Worker:
         reflection.enable_server_reflection(names, server)
         self.address = await bind(server, self.address)
         self._health.begin()
-        self._timing = asyncio.create_task(self.synthesis.metrics.manager.follow())
+        self._follow(self.synthesis.metrics.manager.follow())
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)
@@ -135,17 +135,21 @@ class Worker:
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""
         await self.manager.initialize()
+        self._follow(self.synthesis.default_model.follow())
         self._health.ready()
         logger.info("ready: %r", self.manager)
+
+    def _follow(self, following: Coroutine[Any, Any, None]) -> None:
+        self._followers.append(asyncio.create_task(following, name="greenroom worker"))
 
     async def stop(self) -> None:
         """Refuse new calls, let running speech end up to the drain time-out, unload, leave."""
         logger.info("stopping: %r", self.synthesis)
         await self._health.drain()
+        for task in self._followers:
+            task.cancel()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
-        if self._timing is not None:
-            self._timing.cancel()
         endings: list[Coroutine[Any, Any, None]] = []
         if self._server is not None:
             endings.append(self._server.stop(_GRACE_S))

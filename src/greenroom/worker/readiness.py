@@ -1,7 +1,8 @@
 """Whether work should be sent here, and why not: one verdict for every protocol's health.
 
-A worker whose event loop answers may be stuck all the same: a thread that hangs in an engine, a
-load or a caller that waits for longer than the settings allow. Times are seconds.
+A worker whose event loop answers may be stuck all the same: a load or a caller that waits for
+longer than the settings allow, threads that hang wherever a model may be. One voice that hangs is
+said, and no reason to send the work for all others elsewhere. Times are seconds.
 """
 
 from __future__ import annotations
@@ -20,19 +21,16 @@ _SLACK_S = 5.0
 class Verdict:
     """What was found at one moment."""
 
+    ready: bool
+    """Whether work should be sent here."""
     problems: tuple[str, ...]
-    """Why no work should be sent here, a sentence each; empty when it should."""
+    """What is wrong, a sentence each; there may be some though most voices can be spoken with."""
     oldest_wait_s: float
     """How long the caller has waited that waits longest for a model."""
     oldest_load_s: float
     """The age of the oldest load under way."""
     hanging: tuple[str, ...]
     """Models that a thread hangs in."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether work should be sent here."""
-        return not self.problems
 
 
 class Readiness:
@@ -57,26 +55,52 @@ class Readiness:
     def verdict(self) -> Verdict:
         """Look at everything now."""
         found = self._manager.statistics()
-        problems = [self._phase] if self._phase else [*self._of_default(found), *self._stuck(found)]
-        return Verdict(tuple(problems), found.oldest_wait_s, found.oldest_load_s, found.hanging)
+        if self._phase:
+            grave, others = [self._phase], []
+        else:
+            grave = [*self._of_default(found), *self._stuck(found)]
+            others = [f"a thread hangs in model {name!r}" for name in found.hanging]
+        return Verdict(
+            not grave,
+            (*grave, *others),
+            found.oldest_wait_s,
+            found.oldest_load_s,
+            found.hanging,
+        )
 
     def _of_default(self, found: ManagerStatistics) -> list[str]:
         """Return what speaks against the default model.
 
-        One that is not pinned may leave like any other; the next caller brings it back.
+        One that is not pinned comes and goes like any other; the next caller brings it back.
         """
-        settings = self._manager.settings
-        name = self._manager.catalog.get(settings.default_model_id).model_id
+        name = self._manager.catalog.get(self._manager.settings.default_model_id).model_id
+        if name not in found.pinned:
+            return []
+        if name in found.hanging:
+            return [f"the default model {name!r} hangs"]
         state = next((r.state for r in found.residents if r.model_id == name), None)
-        if state is State.READY or (state is None and not settings.pin_default):
+        if state is State.READY:
             return []
         how = "not in memory" if state is None else str(state)
         return [f"the default model {name!r} is {how}"]
 
     def _stuck(self, found: ManagerStatistics) -> list[str]:
-        problems = [f"a thread hangs in model {name!r}" for name in found.hanging]
+        """Return what keeps every model from being spoken with.
+
+        One in which a thread hangs keeps its room, but no other model from loading or speaking,
+        unless such models are all that may be in memory.
+        """
+        problems = []
+        if self._is_full_of_hanging(found):
+            problems.append("threads hang in all models that may be in memory")
         if found.oldest_load_s > self._longest_load:
             problems.append(f"a load has not ended for {found.oldest_load_s:.0f} s")
         if found.oldest_wait_s > self._longest_wait:
             problems.append(f"a caller has waited for {found.oldest_wait_s:.0f} s")
         return problems
+
+    def _is_full_of_hanging(self, found: ManagerStatistics) -> bool:
+        if self._manager.settings.cap_policy == "soft":
+            return False
+        stuck = [r for r in found.residents if r.model_id in found.hanging]
+        return len(stuck) >= found.resident_cap

@@ -22,6 +22,7 @@ from greenroom.errors import (
 )
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
+from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.intake import Text, checked
 from greenroom.worker.limits import STREAM_RETRY_S
 from greenroom.worker.metrics import WorkerMetrics
@@ -55,6 +56,7 @@ class Synthesis:
         self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
+        self.default_model = DefaultModel(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
         self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
@@ -198,7 +200,8 @@ class Synthesis:
 
         Raises what `ModelManager.unload` raises.
         """
-        await self.manager.unload(model_id, drain=drain)
+        with self.default_model.unloading(model_id):
+            await self.manager.unload(model_id, drain=drain)
 
     # Ending
 
