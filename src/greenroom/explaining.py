@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from greenroom.accounts import Accounts
 from greenroom.journal import Event
+from greenroom.names import name_of
 from greenroom.residency import Residency
 from greenroom.residents import Resident, State
 from greenroom.statistics import Explanation, memory_account, picture
@@ -18,8 +19,7 @@ def explain(
     holders: list[tuple[str, float]] = []
     if resident is not None:
         for owner, taken in resident.holders.items():
-            name = "-" if owner is None else str(owner)
-            holders.extend((name, now - at) for at in taken)
+            holders.extend((name_of(owner), now - at) for at in taken)
     return Explanation(
         model_id=model_id,
         summary=_absent(model_id, ledger, history, now)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+import weakref
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
+
+from greenroom.causes import told
+from greenroom.logs import safe_logger
+from greenroom.names import name_of
+
+logger = safe_logger(__name__)
 
 
 class Kind(StrEnum):
@@ -32,6 +40,17 @@ class Kind(StrEnum):
     """The process takes more than the budget; of no model, so the event's `model_id` is empty."""
     RECOVERED = "recovered"
     """It does so no longer."""
+
+
+_LEVELS = {
+    Kind.JOINED: logging.DEBUG,
+    Kind.WAITING: logging.DEBUG,
+    Kind.LEAKING: logging.WARNING,
+    Kind.REFUSED: logging.WARNING,
+    Kind.FAILED: logging.ERROR,
+    Kind.OVERDUE: logging.ERROR,
+    Kind.OVERDRAWN: logging.WARNING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +82,8 @@ class Journal:
         self._by_model: dict[str, deque[Event]] = {}
         self._per_model = per_model
         self._backlog = backlog
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        """Weakly: one that nobody iterates over any more is fed no more."""
         self._closed = False
 
     def record(
@@ -83,8 +103,28 @@ class Journal:
         if known is None:
             known = self._by_model[model_id] = deque(maxlen=self._per_model)
         known.append(event)
-        for subscription in self._subscriptions:
+        for subscription in list(self._subscriptions):
             subscription.put(event)
+
+    def note(
+        self,
+        kind: Kind,
+        model_id: str,
+        reason: str,
+        now: float,
+        *,
+        owner: Hashable = None,
+        took_s: float | None = None,
+    ) -> None:
+        """Record an event and log it; what goes wrong with that undoes no decision."""
+        name = None if owner is None else name_of(owner)
+        try:
+            self.record(kind, model_id, reason, now, owner=name, took_s=took_s)
+        except Exception as error:  # noqa: BLE001 - it is done, or about to be, written down or not
+            logger.error("the journal failed: %s", told(error))
+        extra = {"greenroom_kind": str(kind), "greenroom_model_id": model_id}
+        level = _LEVELS.get(kind, logging.INFO)
+        logger.log(level, "%s %s: %s", model_id, kind, reason, extra=extra)
 
     def events(self, model_id: str | None = None) -> tuple[Event, ...]:
         """Return the latest events, oldest first, of one model or of all."""

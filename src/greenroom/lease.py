@@ -9,24 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from greenroom.errors import LeaseReleasedError, ManagerClosedError, ModelNotResidentError
+from greenroom.names import Holder
 
 if TYPE_CHECKING:
     import asyncio
 
     from greenroom.adapter import TTSAdapter
     from greenroom.stream import SpeechStream
-
-
-class Holder:
-    """Who holds a lease: unlike any other holder, so that nobody else can give it back."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str | None) -> None:
-        self.name = name
-
-    def __str__(self) -> str:
-        return "-" if self.name is None else self.name
 
 
 class Lender(Protocol):
@@ -49,7 +38,7 @@ class Lease:
         self.model_id = model_id
         self.owner = owner
         self._lender = lender
-        self._holder = Holder(owner)
+        self._holder = Holder.unlike_any(owner)
         self._adapter: TTSAdapter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "new"

@@ -8,28 +8,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import numbers
-import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from greenroom import memory, registry
 from greenroom.adapter import TTSAdapter
-from greenroom.errors import LoadTimeoutError, ModelLoadError, WarmupError
+from greenroom.causes import told, trace, without_tracebacks
+from greenroom.chunks import samples_of
+from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
+from greenroom.logs import safe_logger
 from greenroom.measuring import Life, Measuring, Watch
 from greenroom.memory import Usage
+from greenroom.printable import kind_of, one_line
 from greenroom.speech import AudioChunk, ModelSpec
-from greenroom.threads import Lane
+from greenroom.stated import StatedMemory, StatedVoice, memory_of, voice_of
+from greenroom.threads import Lane, NoThreadError
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
+
+T = TypeVar("T")
 
 _SILENCE = 1e-4
 """Peak amplitude below which a warmup counts as silent (-80 dBFS)."""
 
-_HIGHEST_RATE = 1_000_000
+_LOUDEST = 100.0
+"""Peak amplitude above which samples are no audio in [-1, 1] that is a little too loud."""
+
+_MOST_CHUNKS = 10_000
+_MOST_SECONDS = 60.0
+_SECONDS_A_CHARACTER = 0.5
+"""A warmup that makes more chunks, or more audio for its text, does not end by itself."""
 
 
 @dataclass(slots=True)
@@ -40,6 +51,7 @@ class Arrival:
     load_s: float
     warmup_s: float
     life: Life
+    voice: StatedVoice
     taken: Usage | None
     """By how much the process has grown; `None` if something else ran that may have done that."""
     stated: int | None
@@ -73,32 +85,69 @@ class Attempt:
         self.before: Usage | None = None
         """What the process took of the device before the load, where that is told."""
 
-    def load(self) -> None:
-        """Construct the adapter and load it."""
+    def load(self) -> StatedVoice:
+        """Construct the adapter and load it; return how it speaks. Raises `ModelLoadError`."""
+        return self._typed(self._load)
+
+    def warm_up(self) -> tuple[Usage | None, StatedMemory]:
+        """Speak the first words; return by how much the process has grown, and what is stated.
+
+        What is stated is the adapter's own word on its memory. Raises `ModelLoadError`.
+        """
+        return self._typed(self._warm_up)
+
+    def _typed(self, step: Callable[[], T]) -> T:
+        """Run a step; whatever it raises is told here, in the engine's own thread."""
+        try:
+            return step()
+        except BaseException as error:  # noqa: BLE001 - whatever an engine raises is a failed load
+            problem = typed(error, self.spec.model_id)
+        try:
+            raise problem
+        finally:
+            del problem  # else its traceback and this frame keep each other alive
+
+    def _load(self) -> StatedVoice:
         memory.keep_little()
         self.before = memory.usage_on(self.spec.device)
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)
-        self.adapter = adapter_class(self.spec)
-        self.adapter.load()
+        made: Any = adapter_class(self.spec)
+        if not isinstance(made, TTSAdapter):
+            raise ModelLoadError(
+                self.spec.model_id, f"its adapter made a {kind_of(made)}, which is no TTSAdapter."
+            )
+        self.adapter = made
+        made.load()
+        voice = voice_of(made, self.spec.model_id)
         self._undo_if_abandoned()
+        return voice
 
-    def warm_up(self) -> tuple[Usage | None, int | None, int | None]:
-        """Speak the first words; return by how much the process has grown, and what is stated.
-
-        What is stated is the adapter's own word on its anonymous and its mapped memory. Raises
-        `WarmupError`.
-        """
-        adapter = self.adapter
+    def _warm_up(self) -> tuple[Usage | None, StatedMemory]:
+        adapter, model_id = self.adapter, self.spec.model_id
         if adapter is None:
-            return None, None, None
-        check_rate(adapter.sample_rate, self.spec.model_id)
+            return None, StatedMemory(None, None)
         if self._warmup_text:
-            spoken = adapter.warm_up(self._warmup_text)
-            check_audible(spoken, self.spec.model_id, adapter.sample_rate)
-        stated = adapter.footprint_bytes(), adapter.mapped_bytes()
+            rate = voice_of(adapter, model_id).sample_rate
+            most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self._warmup_text)
+            with contextlib.closing(self._spoken(adapter)) as chunks:
+                check_audible(chunks, model_id, rate, longest=most)
+        stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
-        return memory.growth_on(self.spec.device, self.before), *stated
+        return memory.growth_on(self.spec.device, self.before), stated
+
+    def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
+        """Yield the first words while somebody waits for them, then end the engine's generator."""
+        chunks = adapter.warm_up(self._warmup_text)
+        try:
+            for chunk in chunks:
+                if self.abandoned:
+                    return
+                yield chunk
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
 
     def undo(self) -> None:
         """Unload whatever was loaded; does nothing the second time."""
@@ -107,10 +156,9 @@ class Attempt:
             try:
                 adapter.unload()
             except BaseException as error:  # noqa: BLE001 - the engine is being given up; it may even raise SystemExit
-                logger.warning("model %s: clean-up raised: %r", self.spec.model_id, error)
-            finally:
-                del adapter
-                memory.together.trim()
+                logger.warning("model %s: clean-up raised %s", self.spec.model_id, told(error))
+            del adapter
+            memory.together.trim()
 
     def _undo_if_abandoned(self) -> None:
         if self.abandoned:
@@ -139,55 +187,71 @@ class Lifecycle:
         """
         attempt = Attempt(spec, self._warmup_text)
         self._attempts.add(attempt)
-        watch = attempt.watch = self._measuring.watch(quiet=quiet)
+        attempt.watch = self._measuring.watch(quiet=quiet)
         hung = False
         try:
-            load_s, _ = await self._step(attempt, attempt.load, "load")
-            warming(load_s)
-            warmup_s, (grown, *stated) = await self._step(attempt, attempt.warm_up, "warm up")
-            if attempt.abandoned:  # after its thread had looked
-                raise ModelLoadError(spec.model_id, "the load was abandoned.")
+            return await self._arrive(attempt, warming)
         except Hung:
             hung = True
             raise
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises is a failed load
+        except Exception as error:  # noqa: BLE001 - whatever is wrong, the load has failed
             problem = typed(error, spec.model_id)
-            undone = self._out.submit(attempt.undo)
-            if not await self._within(undone, self.unload_limit):
-                hung = True
-                raise Hung(problem, undone, attempt) from None
-            raise problem from problem.__cause__
+            undone = self._undone(attempt)
+            hung = not await self._within(undone, self.unload_limit)
         finally:
             if not hung:
-                watch.rest()
+                attempt.watch.rest()
             self._attempts.discard(attempt)
-        adapter, attempt.adapter = attempt.adapter, None
-        assert adapter is not None
-        taken = grown if watch.undisturbed else None
-        life = Life(watch, attempt.before)
-        return Arrival(adapter, load_s, warmup_s, life, taken, *stated)
+        try:
+            raise Hung(problem, undone, attempt) if hung else problem
+        finally:
+            del problem  # else its traceback and this frame keep each other alive
 
-    async def _step(
-        self, attempt: Attempt, call: Callable[[], Any], what: str
-    ) -> tuple[float, Any]:
+    async def _arrive(self, attempt: Attempt, warming: Callable[[float], None]) -> Arrival:
+        load_s, voice = await self._step(attempt, attempt.load, "load")
+        warming(load_s)
+        warmup_s, (grown, stated) = await self._step(attempt, attempt.warm_up, "warm up")
+        if attempt.abandoned or attempt.adapter is None:  # after its thread had looked
+            raise ModelLoadError(attempt.spec.model_id, "the load was abandoned.")
+        adapter, attempt.adapter = attempt.adapter, None
+        taken = grown if attempt.watch.undisturbed else None
+        life = Life(attempt.watch, attempt.before)
+        return Arrival(
+            adapter, load_s, warmup_s, life, voice, taken, stated.anonymous, stated.mapped
+        )
+
+    async def _step(self, attempt: Attempt, call: Callable[[], T], what: str) -> tuple[float, T]:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        future = self._in.submit(call)
+        try:
+            future = self._in.submit(call)
+        except NoThreadError as error:
+            raise ModelLoadError(attempt.spec.model_id, f"{error}.") from None
         if not await self._within(future, self.load_limit):
             attempt.abandoned = True
-            error = LoadTimeoutError(
+            late = LoadTimeoutError(
                 attempt.spec.model_id,
                 f"it did not {what} within {self.load_limit:g} s; raise load_timeout_ms.",
             )
-            raise Hung(error, future, attempt)
+            raise Hung(late, future, attempt)
         return loop.time() - began, future.result()
+
+    def _undone(self, attempt: Attempt) -> asyncio.Future[None]:
+        """Begin to undo what an attempt has done; what made no adapter needs no thread for it."""
+        if attempt.adapter is None:
+            nothing = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        return self._out.submit_surely(attempt.undo)
 
     async def end_of(self, hung: Hung) -> None:
         """Wait, as long as it takes, until a hung load has ended and was undone."""
-        with contextlib.suppress(Exception):
-            await asyncio.shield(hung.end)
-        await asyncio.shield(self._out.submit(hung.attempt.undo))
-        hung.attempt.watch.rest()
+        try:
+            with contextlib.suppress(Exception):
+                await asyncio.shield(hung.end)
+            await asyncio.shield(self._undone(hung.attempt))
+        finally:
+            hung.attempt.watch.rest()
 
     def take_out(
         self, adapter: TTSAdapter, device: str, life: Life, *, quiet: bool
@@ -195,12 +259,12 @@ class Lifecycle:
         """Begin to unload a model after its `life`; `quiet` says that no stream runs now.
 
         The future is done when no thread is inside the engine any more and what was freed is the
-        system's again.
+        system's again. Where no thread can be started, the unload begins as soon as one can.
         """
         own = life.before if life.watch.undisturbed else None
         watch = self._measuring.watch(quiet=quiet)
         departure = Departure(adapter, device, watch, own)
-        end = self._out.submit(departure.leave)
+        end = self._out.submit_surely(departure.leave)
         end.add_done_callback(lambda _: departure.watch.rest())
         return departure, end
 
@@ -225,20 +289,24 @@ class Departure:
         self._device = device
         self._began = began
         """What the process took before the load, if the model had its life to itself."""
+        self.problem: str | None = None
+        """What the engine raised, told."""
         self._before: Usage | None = None
         self._after: Usage | None = None
 
     def leave(self) -> None:
-        """Unload; runs in a thread."""
+        """Unload; runs in a thread. What the engine raises is its `problem`."""
         adapter, self._adapter = self._adapter, None
-        self._before = memory.usage_on(self._device)
+        before = memory.usage_on(self._device)
         try:
             if adapter is not None:
                 adapter.unload()
-        finally:
-            del adapter
-            memory.together.trim()
-        self._after = memory.usage_on(self._device)
+        except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
+            self.problem = told(error)
+        del adapter
+        memory.together.trim()
+        if self.problem is None:
+            self._before, self._after = before, memory.usage_on(self._device)
 
     @property
     def returned(self) -> int | None:
@@ -255,45 +323,55 @@ class Departure:
         return self._after.anonymous - self._began.anonymous
 
 
-def check_rate(sample_rate: float, model_id: str) -> None:
-    """Raise `WarmupError` for a rate that no audio can have."""
-    if not isinstance(sample_rate, numbers.Real) or not 0 < sample_rate < _HIGHEST_RATE:
-        raise WarmupError(model_id, f"it says it speaks at {sample_rate!r} Hz.")
+def check_audible(
+    chunks: Iterable[AudioChunk], model_id: str, sample_rate: int, *, longest: float = _MOST_SECONDS
+) -> None:
+    """Raise `WarmupError` unless `chunks` are speech, as far as that can be told cheaply.
 
-
-def check_audible(chunks: Iterable[AudioChunk], model_id: str, sample_rate: int) -> None:
-    """Raise `WarmupError` unless `chunks` are speech, as far as that can be told cheaply."""
+    They are taken to their end, but no more than `longest` seconds of them.
+    """
     count = 0
     peak = 0.0
-    for chunk in chunks:
-        if chunk.sample_rate != sample_rate:
+    for number, chunk in enumerate(chunks):
+        if isinstance(chunk, AudioChunk) and chunk.sample_rate != sample_rate:
             raise WarmupError(
                 model_id, f"it spoke at {chunk.sample_rate} Hz, but says {sample_rate} Hz."
             )
-        samples = np.asarray(chunk.samples)
+        try:
+            samples = samples_of(chunk, sample_rate)
+        except SynthesisError as error:
+            raise WarmupError(model_id, f"its first words cannot be played: {error}") from None
         count += samples.size
         peak = max(peak, float(np.abs(samples).max(initial=0.0)))
-        if not np.isfinite(samples).all():
-            raise WarmupError(model_id, "its first words are not numbers.")
+        if number >= _MOST_CHUNKS or count > longest * sample_rate:
+            raise WarmupError(model_id, f"its first words do not end; they must in {longest:g} s.")
     if not count:
         raise WarmupError(model_id, "its first words have no samples.")
     if peak < _SILENCE:
         raise WarmupError(model_id, "its first words are silent.")
+    if peak > _LOUDEST:
+        raise WarmupError(
+            model_id, f"its first words are as loud as {peak:g}; samples must be in [-1, 1]."
+        )
 
 
-def typed(error: Exception, model_id: str) -> ModelLoadError:
+_KINDS = (WarmupError, LoadTimeoutError, ModelLoadError)
+
+
+def typed(error: BaseException, model_id: str) -> ModelLoadError:
     """Return what the callers of a failed load get; the engine's error is its cause.
 
-    Tracebacks are logged, then dropped: their frames would keep the half-loaded model alive.
+    Tracebacks are logged, then dropped: their frames would keep the half-loaded model alive. An
+    error of a kind that an adapter derived from one of ours becomes the nearest of ours: nobody
+    knows how to make another of its own.
     """
-    logger.debug("model %s: %s", model_id, "".join(traceback.format_exception(error)))
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        link = link.__cause__ or link.__context__
-    if isinstance(error, ModelLoadError):
-        return error
-    text = " ".join(str(error).split()) or "no reason given"
-    problem = ModelLoadError(model_id, f"{type(error).__name__}: {text}")
-    problem.__cause__ = error
-    return problem
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug("model %s: %s", model_id, trace(error))
+    ours = type(error) in _KINDS
+    problem = getattr(error, "problem", None) if ours else None
+    text = one_line(problem, 2_000) if isinstance(problem, str) else told(error)
+    kind = next((each for each in _KINDS if issubclass(type(error), each)), ModelLoadError)
+    made = kind(model_id, text)
+    kept = without_tracebacks(error)
+    made.__cause__ = error.__cause__ if ours and kept is not None else kept
+    return made

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, Self
@@ -27,6 +26,8 @@ from greenroom.errors import (
 from greenroom.explaining import explain
 from greenroom.journal import Journal, Kind, Subscription
 from greenroom.lease import Lease
+from greenroom.logs import safe_logger
+from greenroom.names import holder_of
 from greenroom.residents import (
     Resident,
     State,
@@ -44,7 +45,7 @@ from greenroom.statistics import (
     totals,
 )
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 DRAIN_LIMIT_S = 30.0
 """How long `unload(drain=True)` waits for the holders before it takes the drain back."""
@@ -189,20 +190,22 @@ class ModelManager:
         """Take one more reference, loading the model first if it is not in memory.
 
         A ready model is handed over without awaiting anything. Raises `ModelNotFoundError`,
-        `ModelLoadError` (and its kinds), `CapacityError` or `ManagerClosedError`.
+        `ModelLoadError` (and its kinds), `CapacityError`, `ManagerClosedError`, or
+        `InvalidInputError` for an owner that is not hashable.
         """
-        resident = self._ledger.hit(model_id, owner, self._shell.now())
+        holder = holder_of(owner)
+        resident = self._ledger.hit(model_id, holder, self._shell.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
-        return await self._load(self.catalog.get(model_id), owner)
+        return await self._load(self.catalog.get(model_id), holder)
 
-    async def _load(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
+    async def _load(self, spec: ModelSpec, holder: Hashable) -> TTSAdapter:
         self._shell.now()  # raises when it does not run
         await self._shell.look_at(spec)
-        resident = self._ledger.hit(spec.model_id, owner, self._shell.now())
+        resident = self._ledger.hit(spec.model_id, holder, self._shell.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
-        return await self._shell.request(spec, owner)
+        return await self._shell.request(spec, holder)
 
     async def release(self, model_id: str, *, owner: Hashable = None) -> None:
         """Give one reference back.
@@ -210,13 +213,14 @@ class ModelManager:
         Raises `LeaseReleasedError` when `owner` holds none and `ModelNotResidentError` when the
         model is not in memory; both change nothing.
         """
+        holder = holder_of(owner)
         try:
-            decisions = self._ledger.release(model_id, owner, self._shell.now())
+            decisions = self._ledger.release(model_id, holder, self._shell.now())
         except ModelNotResidentError:
             spec = self.catalog.get(model_id)
             if spec.model_id == model_id:
                 raise
-            decisions = self._ledger.release(spec.model_id, owner, self._shell.now())
+            decisions = self._ledger.release(spec.model_id, holder, self._shell.now())
         if decisions is not None:
             self._shell.carry_out(decisions)
 
@@ -239,7 +243,8 @@ class ModelManager:
         decisions = self._ledger.tick(self._shell.now())
         self._shell.carry_out(decisions)
         leaving = [d.resident for d in decisions if isinstance(d, Unload)]
-        departures = [self._shell.departures[resident.number] for resident in leaving]
+        under_way = self._shell.departures
+        departures = [under_way[r.number] for r in leaving if r.number in under_way]
         if departures:
             await asyncio.wait(departures, timeout=UNLOAD_LIMIT_S)
         return tuple(resident.model_id for resident in leaving)
@@ -271,7 +276,9 @@ class ModelManager:
                 )
             return
         done, _ = await asyncio.wait([departure], timeout=UNLOAD_LIMIT_S)
-        problem = departure.result() if done else f"it takes over {UNLOAD_LIMIT_S:g} s."
+        problem: str | None = f"it takes over {UNLOAD_LIMIT_S:g} s."
+        if done:
+            problem = "the manager shut down." if departure.cancelled() else departure.result()
         if problem is not None:
             raise UnloadError(model_id, problem)
 

@@ -34,6 +34,20 @@ def reason_of(error: BaseException) -> str:
     return shown(f"{name}: {said}" if said else name)
 
 
+def one_line(text: str, longest: int) -> str:
+    """Return at most `longest` characters of `text` on one line, whatever it is a subclass of."""
+    plain = str.__str__(text)[: longest + 1]  # of a subclass too, which may do anything
+    line = " ".join(plain.split())
+    if not line.isprintable():
+        line = "".join(_visible(c) for c in line)
+    return line if len(line) <= longest else line[: longest - 3] + "..."
+
+
+def kind_of(thing: object, longest: int = 80) -> str:
+    """Return the name of a thing's class, past a metaclass that has another idea of it."""
+    return one_line(type.__dict__["__name__"].__get__(type(thing)), longest)
+
+
 def _text_of(value: object) -> str:
     try:
         return str(value)

@@ -329,7 +329,7 @@ class Residency(Upkeep):
         while place := line.head():
             victims = self.room.victims_for(place.demand) if self.room.may_load() else None
             for victim in victims or ():
-                self._leave(victim, Reason.EVICTED, out)
+                self._leave(victim, Reason.EVICTED, out, makes_room_for=place.demand.model_id)
             if victims is not None and self.room.fits(place.demand):
                 self._start(place.demand, now, out)
             elif victims is not None or not self._refuse_hopeless(place, now, out):
@@ -356,13 +356,20 @@ class Residency(Upkeep):
         self.room.take(resident)
         out.append(Load(resident))
 
-    def _leave(self, resident: Resident, reason: Reason, out: list[Decision]) -> None:
+    def _leave(
+        self,
+        resident: Resident,
+        reason: Reason,
+        out: list[Decision],
+        *,
+        makes_room_for: str | None = None,
+    ) -> None:
         self.room.leave(resident, promised=True)
         self._due.discard(resident)
         self._ready.pop(resident.model_id, None)
         resident.state = State.UNLOADING
         self.departures[reason] += 1
-        out.append(Unload(resident, reason))
+        out.append(Unload(resident, reason, makes_room_for))
 
     def _grant(self, tickets: Iterable[Ticket], to: Resident, now: float) -> list[Decision]:
         out: list[Decision] = []

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from greenroom.errors import LeaseReleasedError
+from greenroom.names import name_of
 
 
 class State(StrEnum):
@@ -174,7 +175,7 @@ class Resident:
         """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
         held = self.holders.get(owner)
         if held is None:
-            who = "this caller" if owner is None else f"owner {str(owner)!r}"
+            who = "this caller" if owner is None else f"owner {name_of(owner)!r}"
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {self.model_id!r}; release once for every load."
             )
@@ -197,6 +198,14 @@ class Unload:
 
     resident: Resident
     reason: Reason
+    makes_room_for: str | None = None
+    """The model that its room is needed for, where it is evicted for one."""
+
+    @property
+    def why(self) -> str:
+        """The reason in words, with the model that needs the room."""
+        wanted = self.makes_room_for
+        return str(self.reason) if wanted is None else f"{self.reason} for {wanted}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,4 +246,4 @@ Decision = Load | Unload | Granted | Joined | Wait | Refused
 
 def owners_of(resident: Resident) -> tuple[str, ...]:
     """Return the names of a resident's holders; an owner that gave no name is `-`."""
-    return tuple("-" if owner is None else str(owner) for owner in resident.holders)
+    return tuple(map(name_of, resident.holders))

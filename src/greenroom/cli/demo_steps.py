@@ -87,7 +87,9 @@ async def eviction(tour: Tour) -> None:
     async with holding(dave):
         tour.show_decisions()
         left = {r.model_id for r in manager.list_resident()}
-        evicted = any(event.reason == Reason.EVICTED for event in manager.journal.events(oldest))
+        evicted = any(
+            event.reason.startswith(Reason.EVICTED) for event in manager.journal.events(oldest)
+        )
         tour.claim(
             f"{oldest}, idle for the longest time, made room for {SLOW}; "
             f"there are {len(left)} voices",

@@ -1,0 +1,105 @@
+"""What an adapter states of its model: checked and converted once, in the thread that loads it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.adapter import TTSAdapter
+from greenroom.causes import told
+from greenroom.errors import ModelLoadError, WarmupError
+from greenroom.printable import one_line
+
+HIGHEST_RATE = 1_000_000
+"""Hz; no audio has more."""
+
+MOST_BYTES = 1 << 60
+MOST_THREADS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StatedVoice:
+    """What is known of how a loaded model speaks."""
+
+    sample_rate: int
+    """Hz of its chunks."""
+    concurrency: int | None
+    """Sentences that may be spoken at once; `None` when any number may."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatedMemory:
+    """What a loaded model says it takes, in bytes; `None` is what it leaves to be measured."""
+
+    anonymous: int | None
+    mapped: int | None
+
+
+def voice_of(adapter: TTSAdapter, model_id: str) -> StatedVoice:
+    """Return how the model speaks.
+
+    Raises `WarmupError` for a rate that no audio can have, `ModelLoadError` for a `concurrency`
+    that is not a number of threads.
+    """
+    rate: Any = adapter.sample_rate
+    sample_rate = whole(rate, 1, HIGHEST_RATE)
+    if sample_rate is None:
+        raise WarmupError(model_id, f"it says it speaks at {_shown(rate)} Hz.")
+    stated: Any = adapter.concurrency
+    concurrency = whole(stated, 1, MOST_THREADS)
+    if stated is not None and concurrency is None:
+        raise ModelLoadError(
+            model_id,
+            f"its `concurrency` is {_shown(stated)}; it must be a whole number from 1 on, or None.",
+        )
+    return StatedVoice(sample_rate, concurrency)
+
+
+def memory_of(adapter: TTSAdapter, model_id: str) -> StatedMemory:
+    """Return what the model says it takes; raises `ModelLoadError` for what is no size."""
+    return StatedMemory(
+        _size(adapter.footprint_bytes, "footprint_bytes()", model_id),
+        _size(adapter.mapped_bytes, "mapped_bytes()", model_id),
+    )
+
+
+def form_of(adapter: TTSAdapter) -> str:
+    """Return the form of the model that is in memory; an adapter that cannot tell has one form."""
+    try:
+        form = adapter.form
+    except Exception:  # noqa: BLE001 - a property of the adapter's, which may raise anything
+        return ""
+    return one_line(form, 200) if isinstance(form, str) else ""
+
+
+def whole(value: Any, lowest: int, highest: int) -> int | None:
+    """Return `value` as an `int` if it is a whole number in range, of whatever numeric type."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    try:
+        number: Any = math.floor(value)
+        if number != value:
+            return None
+    except (OverflowError, ValueError):  # infinite, or not a number
+        return None
+    return int(number) if lowest <= number <= highest else None
+
+
+def _size(ask: Callable[[], Any], name: str, model_id: str) -> int | None:
+    stated = ask()
+    size = whole(stated, 0, MOST_BYTES)
+    if stated is not None and size is None:
+        raise ModelLoadError(
+            model_id, f"its {name} is {_shown(stated)}; it must be a number of bytes, or None."
+        )
+    return size
+
+
+def _shown(value: Any) -> str:
+    try:
+        return one_line(repr(value), 80)
+    except Exception as error:  # noqa: BLE001 - it is the adapter's own object
+        return f"something that cannot be shown ({told(error)})"
