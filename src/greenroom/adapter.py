@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from greenroom.audio import check_rate
-from greenroom.speech import OUTPUT_RATE, AudioChunk, ModelSpec
+from greenroom.speech import OUTPUT_RATE, AudioChunk, LeftOut, ModelSpec
 from greenroom.stream import Host, Speaker, SpeechStream
 from greenroom.text import check_source
 
@@ -80,8 +80,11 @@ class TTSAdapter(ABC):
         """Give the memory back. Also called after a `load` that raised."""
 
     @classmethod
-    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec]:
-        """Return what this engine could load from `directories`. Opens no model."""
+    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec | LeftOut]:
+        """Return what this engine could load from `directories`. Opens no model.
+
+        What is there and cannot be served may be among it, as a `LeftOut`: it is named to users.
+        """
         return ()
 
     @classmethod

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rapidfuzz import fuzz, process
 
-from greenroom import registry, wording
+from greenroom import discovery, registry, wording
 from greenroom.config import Config, ModelSettings, voice_directories
 from greenroom.devices import canonical
-from greenroom.errors import ConfigError, InvalidInputError, ModelNotFoundError
+from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.speech import ModelSpec
 
 if TYPE_CHECKING:
@@ -24,12 +25,17 @@ logger = logging.getLogger(__name__)
 _LONGEST_ID = 200
 _NEAR = 55.0  # of 100, by rapidfuzz's normalized similarity
 
+_LINES = 20
+"""What is left out of a catalog is logged in so many lines; the rest is counted."""
+
 
 class Catalog:
     """An immutable collection of `ModelSpec`, in the order given."""
 
-    def __init__(self, specs: Iterable[ModelSpec] = ()) -> None:
-        """Raises `ConfigError` for two models of one id, or an alias that is somebody's id."""
+    def __init__(self, specs: Iterable[ModelSpec] = (), *, problems: Iterable[str] = ()) -> None:
+        """`problems` are what was left out. Raises `ConfigError` for a name of two models."""
+        self.problems = tuple(problems)
+        """What was found and left out, and why; a sentence each."""
         self._specs: dict[str, ModelSpec] = {}
         for spec in specs:
             if spec.model_id in self._specs:
@@ -60,29 +66,36 @@ class Catalog:
         id, the one found first counts.
         """
         places = [Path(place) for place in directories] or voice_directories()
-        return cls(_discovered(places, _available() if adapters is None else adapters).values())
+        found = discovery.discovered(places, adapters)
+        _log(found.problems)
+        return cls(found.models.values(), problems=found.problems)
 
     @classmethod
-    def from_config(cls, config: Config) -> Catalog:
+    def from_config(cls, config: Config, *, warn: bool = True) -> Catalog:
         """Return what is discovered, then what `models` adds or puts in its place.
 
-        A name of `models` is taken away from whatever was discovered under it. Raises
-        `ConfigError`, whose `problems` are all that is wrong.
+        A name of `models` is taken away from whatever was discovered under it. What is left out is
+        logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all that is
+        wrong.
         """
-        found = _discovered(voice_directories(config.voices), _available())
-        problems = []
+        found = discovery.discovered(voice_directories(config.voices))
+        if warn:
+            _log(found.problems)
+        known = _Known(found.models)
+        wrong = []
         seen: set[str] = set()
         for entry in config.models:
             try:
                 if entry.model_id in seen:
                     raise ConfigError(f"models.{entry.model_id}: is there twice; rename one.")
                 seen.add(entry.model_id)
-                found[entry.model_id] = _configured(entry, found)
+                known.put(_configured(entry, known))
             except ConfigError as error:
-                problems.append(str(error))
-        if problems:
-            raise ConfigError(wording.summary(problems), problems=problems)
-        return cls(_without_clashes(found, first=seen).values())
+                wrong.append(str(error))
+        if wrong:
+            raise ConfigError(wording.summary(wrong), problems=[*wrong, *found.problems])
+        models = discovery.without_clashes(known.models, first=seen)
+        return cls(models.values(), problems=found.problems)
 
     def get(self, model_id: str) -> ModelSpec:
         """Return the model of that id or alias; raises `ModelNotFoundError` naming near ones."""
@@ -98,11 +111,20 @@ class Catalog:
         """Return up to three ids or aliases that look like `model_id`."""
         if not isinstance(model_id, str) or not 0 < len(model_id) <= _LONGEST_ID:
             return ()
-        names = [*self._specs, *self._ids]
         found = process.extract(
-            model_id, names, scorer=fuzz.ratio, processor=str.lower, limit=6, score_cutoff=_NEAR
+            model_id.lower(), self._lowered, scorer=fuzz.ratio, limit=6, score_cutoff=_NEAR
         )
-        return tuple(dict.fromkeys(self._ids.get(name, name) for name, _, _ in found))[:3]
+        return tuple(dict.fromkeys(self._ids.get(name, name) for _, _, name in found))[:3]
+
+    @cached_property
+    def _lowered(self) -> dict[str, str]:
+        """Every id and alias in lower case, by itself: made once, not for each unknown id."""
+        return {name: name.lower() for name in (*self._specs, *self._ids)}
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that a model of the catalog speaks, in order."""
+        return tuple(sorted({name for spec in self for name in spec.languages}))
 
     def __iter__(self) -> Iterator[ModelSpec]:
         return iter(self._specs.values())
@@ -117,51 +139,40 @@ class Catalog:
         return f"<Catalog of {len(self._specs)} models>"
 
 
-def _available() -> list[type[TTSAdapter]]:
-    """Return the registered adapters that can be imported; one that cannot is reported."""
-    adapters = []
-    for name in registry.names():
-        try:
-            adapters.append(registry.resolve(name))
-        except ConfigError as error:
-            logger.warning("%s", error)
-    return adapters
+def _log(problems: Sequence[str]) -> None:
+    """Name what is left out, in a bounded number of lines."""
+    for problem in problems[:_LINES]:
+        logger.warning("%s", problem)
+    if len(problems) > _LINES:
+        more = len(problems) - _LINES
+        logger.warning("%d more are left out; `greenroom config check` names them.", more)
 
 
-def _discovered(
-    directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str]
-) -> dict[str, ModelSpec]:
-    found: dict[str, ModelSpec] = {}
-    for adapter in map(registry.resolve, adapters):
-        for spec in adapter.discover(directories):
-            try:
-                adapter.check_options(spec.options)
-            except InvalidInputError as error:
-                logger.warning("model %s is left out: %s", spec.model_id, error)
-            else:
-                found.setdefault(spec.model_id, spec)
-    return _without_clashes(found)
+class _Known:
+    """The models so far, by id and alias, for the variants that come after them."""
+
+    def __init__(self, models: dict[str, ModelSpec]) -> None:
+        self.models = models
+        self._aliases = {alias: spec for spec in models.values() for alias in spec.aliases}
+
+    def put(self, spec: ModelSpec) -> None:
+        self.models[spec.model_id] = spec
+        self._aliases.update(dict.fromkeys(spec.aliases, spec))
+
+    def get(self, name: str) -> ModelSpec:
+        """Raises `ModelNotFoundError` naming near ones."""
+        found = self.models.get(name) or self._aliases.get(name)
+        if found is None:
+            raise ModelNotFoundError(name, self._found.near(name))
+        return found
+
+    @cached_property
+    def _found(self) -> Catalog:
+        """The models to suggest: made once, however many entries are wrong."""
+        return Catalog(discovery.without_clashes(self.models).values())
 
 
-def _without_clashes(
-    found: dict[str, ModelSpec], first: Collection[str] = ()
-) -> dict[str, ModelSpec]:
-    """Return the models without the aliases that are somebody's id or earlier alias.
-
-    The models in `first` keep theirs, so that a clash between two of them is still seen.
-    """
-    taken = {*found, *(alias for name in first for alias in found[name].aliases)}
-    kept = {}
-    for name, spec in found.items():
-        if name not in first:
-            fresh = tuple(alias for alias in dict.fromkeys(spec.aliases) if alias not in taken)
-            taken.update(fresh)
-            spec = replace(spec, aliases=fresh)
-        kept[name] = spec
-    return kept
-
-
-def _configured(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
+def _configured(entry: ModelSettings, known: _Known) -> ModelSpec:
     """Return the model of one entry of `models`, checked as far as its adapter can."""
     original = _basis(entry, known)
     own = {
@@ -176,20 +187,20 @@ def _configured(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
     options = {**original.options, **entry.options}
     spec = replace(original, options=options, **given)  # type: ignore[arg-type]
     try:
-        registry.resolve(spec.adapter).check_options(spec.options)
-    except InvalidInputError as error:
-        raise ConfigError(f"models.{entry.model_id}.options: {error}") from None
+        problem = discovery.check_options(registry.resolve(spec.adapter), spec.options)
     except ConfigError as error:
         raise ConfigError(f"models.{entry.model_id}.adapter: {error}") from None
+    if problem is not None:
+        raise ConfigError(f"models.{entry.model_id}.options: {problem}.")
     return spec
 
 
-def _basis(entry: ModelSettings, known: dict[str, ModelSpec]) -> ModelSpec:
+def _basis(entry: ModelSettings, known: _Known) -> ModelSpec:
     """Return the model that an entry is a variant of under its new name, or a bare one."""
     if entry.variant_of is None:
         return ModelSpec(entry.model_id, str(entry.adapter), entry.path)
     try:
-        original = Catalog(known.values()).get(entry.variant_of)
+        original = known.get(entry.variant_of)
     except ModelNotFoundError as error:
         raise ConfigError(
             f"models.{entry.model_id}.variant_of: {error} "

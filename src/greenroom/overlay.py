@@ -7,31 +7,49 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from greenroom.bounded_yaml import Document, Limits, YamlProblem, parse
 from greenroom.errors import ConfigError
+from greenroom.files import read_bounded, reason_for
+from greenroom.printable import shown
 
 PREFIX = "GREENROOM_"
 """What the name of an environment variable begins with."""
 
 _NEST = "__"
 
+CONFIGURATION = Limits(size=2 * 1024**2, values=200_000)
+"""What a configuration may have: some 10,000 models."""
+
+_MOST_KEYS = 20
+"""Keys inside each other in one setting."""
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a file; raises `ConfigError` for anything else, naming the line."""
+    return mapping_in(path, CONFIGURATION, any_kind=True).content  # type: ignore[no-any-return]
+
+
+def mapping_in(path: Path, limits: Limits, *, any_kind: bool = False) -> Document:
+    """Return the document in a file, whose content is a mapping; an empty one if there is nothing.
+
+    Raises `ConfigError` with the file, and the line where there is one. `any_kind` of file is read
+    that the user names, a pipe for instance; of other files only regular ones.
+    """
+    name = shown(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}.") from None
+        text = read_bounded(path, limits.size, any_kind=any_kind).decode("utf-8-sig")
+        document = parse(text, limits)
     except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not text in UTF-8; save it as UTF-8.") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {_place_in_yaml(error)}.") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: must be a mapping, with lines such as `key: value`.")
-    return content
+        raise ConfigError(f"{name}: is not text in UTF-8; save it as UTF-8.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}: {reason_for(error)}.") from None
+    except YamlProblem as problem:
+        raise ConfigError(f"{name}: {problem}.") from None
+    if document.content is None:
+        return Document({}, {})
+    if not isinstance(document.content, dict):
+        raise ConfigError(f"{name}: must be a mapping, with lines such as `key: value`.")
+    return document
 
 
 def from_environment(sections: Iterable[str]) -> dict[str, Any]:
@@ -58,10 +76,12 @@ def assigned(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
     """Return a mapping, nested like the file, in which each path of keys has its value.
 
     Text stays text (and becomes a number where one is wanted), except that lists, mappings,
-    quoted text and `null` are read as YAML.
+    quoted text and `null` are read as YAML. Raises `ConfigError` for a path that is no key.
     """
     made: dict[str, Any] = {}
     for keys, text in pairs:
+        if len(keys) > _MOST_KEYS:
+            raise ConfigError(f"{shown('.'.join(keys))}: no key is that deep; correct it.")
         value = _value(text)
         for key in reversed(keys):
             value = {key: value}
@@ -83,27 +103,6 @@ def _value(text: str) -> Any:
     if text.strip() not in ("null", "~") and not text.lstrip().startswith(("[", "{", '"', "'")):
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse(text, CONFIGURATION).content
+    except YamlProblem:
         return text
-
-
-def _place_in_yaml(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "cannot be read"
-    where = "" if mark is None else f"line {mark.line + 1}: "
-    return f"{where}is not YAML: {' '.join(str(problem).split())}"
-
-
-class _Once(yaml.SafeLoader):
-    """A loader that refuses a key that is there twice; YAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    problem = f"the key {key.value!r} is there twice; keep one"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)

@@ -27,6 +27,14 @@ def shown(value: object, limit: int = LONGEST) -> str:
     return _one_line(text)
 
 
+def quoted(value: object, limit: int = LONGEST) -> str:
+    """Return `value` as Python writes it, on one line, cut when it is too long; never raises."""
+    try:
+        return shown(repr(value), limit)
+    except Exception:  # noqa: BLE001 - a number may have too many digits, `__repr__` be anybody's
+        return f"<{type(value).__name__}>"
+
+
 def reason_of(error: BaseException) -> str:
     """Return what an exception says, or its type where that says more; never raises."""
     said = _text_of(error)

@@ -65,3 +65,13 @@ class ModelSpec:
     """Idle time of this model alone; `None` takes the manager's."""
     aliases: tuple[str, ...] = ()
     """Other names that find this model."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What an adapter found and cannot serve; it is named to users, and the others are served."""
+
+    name: str
+    """The file or folder."""
+    reason: str
+    """One clause, with the fix; the line first where the reason is in one."""

@@ -263,7 +263,7 @@ def test_an_adapter_that_cannot_be_imported_does_not_hide_the_others(
     registry.refresh()
     request.addfinalizer(registry.refresh)
     assert "tone-440" in Catalog.discover(tmp_path)
-    assert [r.args[0].args[0].split("'")[1] for r in caplog.records] == ["broken", "empty"]  # type: ignore[index, union-attr]
+    assert [r.getMessage().split("'")[1] for r in caplog.records] == ["broken", "empty"]
     with pytest.raises(ConfigError, match=r"models\.x\.adapter: adapter 'broken'"):
         configured(tmp_path, {"model_id": "x", "adapter": "broken"})
 

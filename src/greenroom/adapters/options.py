@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from greenroom.errors import InvalidInputError
+from greenroom.printable import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Number:
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with `value`, if anything."""
         right = isinstance(value, int | float) and not isinstance(value, bool)
-        if right and math.isfinite(value) and self.low <= value <= self.high:
+        if right and self.low <= value <= self.high:
             return None
         return f"must be a number from {self.low:g} to {self.high:g}"
 
@@ -41,8 +41,8 @@ def check(options: Mapping[str, Any], known: Mapping[str, Number | Name]) -> Non
         kind = known.get(key)
         if kind is None:
             raise InvalidInputError(
-                f"option {key!r} is not known; this engine has: {', '.join(sorted(known))}."
+                f"option {quoted(key)} is not known; this engine has: {', '.join(sorted(known))}."
             )
         problem = kind.problem(value)
         if problem is not None:
-            raise InvalidInputError(f"option {key!r} {problem}, not {value!r}.")
+            raise InvalidInputError(f"option {key!r} {problem}, not {quoted(value)}.")

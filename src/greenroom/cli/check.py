@@ -18,6 +18,7 @@ from greenroom.config import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.footprints import Footprints
+from greenroom.printable import reason_of
 from greenroom.settings import budgets_for
 
 
@@ -42,7 +43,7 @@ def check(
     try:
         config = configuration(file, settings)
         with about(file):
-            catalog = Catalog.from_config(config)
+            catalog = Catalog.from_config(config, warn=False)
         wrong = [f"{name}: {problem}" for problem in problems(config, catalog)]
         found = {} if wrong else dict(_found(config, catalog))
     except ConfigError as error:
@@ -63,6 +64,7 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
     from greenroom.worker.checking import worker_problems
 
     yield from _bad_places(config)
+    yield from catalog.problems
     yield from _bad_ids(config, catalog)
     yield from worker_problems(config.worker, catalog)
     for spec in catalog:
@@ -70,6 +72,8 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
             registry.resolve(spec.adapter).check_spec(spec)
         except ConfigError as error:
             yield f"model {spec.model_id}: {error}"
+        except Exception as error:  # noqa: BLE001 - an adapter is anybody's code
+            yield f"model {spec.model_id}: cannot be checked: {reason_of(error)}."
     yield from _too_much(config, catalog)
 
 

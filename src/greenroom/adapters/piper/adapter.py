@@ -34,7 +34,7 @@ from greenroom.prepared import background
 from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.prepared.voice import PreparedVoice
-from greenroom.speech import AudioChunk, ModelSpec
+from greenroom.speech import AudioChunk, LeftOut, ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class PiperTTSAdapter(TTSAdapter):
         self._gain = float(spec.options.get("gain", 1.0))
 
     @classmethod
-    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec]:
+    def discover(cls, directories: Sequence[Path]) -> Iterable[ModelSpec | LeftOut]:
         """Return every Piper voice in `directories`: packs, and files in Piper's own naming."""
         return find_voices(directories, family="piper", adapter="piper")
 
