@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from greenroom.accounts import Accounts
+from greenroom.footprints import Footprints
 from greenroom.journal import Event
 from greenroom.names import name_of
 from greenroom.residency import Residency
@@ -11,9 +12,14 @@ from greenroom.statistics import Explanation, memory_account, picture
 
 
 def explain(
-    model_id: str, ledger: Residency, accounts: Accounts, history: tuple[Event, ...], now: float
+    model_id: str,
+    ledger: Residency,
+    accounts: Accounts,
+    footprints: Footprints,
+    history: tuple[Event, ...],
+    now: float,
 ) -> Explanation:
-    """Return what the ledger, the accounts and the journal know of the model."""
+    """Return what the ledger, the accounts, the footprints and the journal know of the model."""
     resident = ledger.get(model_id)
     account = accounts.get(model_id)
     holders: list[tuple[str, float]] = []
@@ -30,6 +36,7 @@ def explain(
         history=history,
         now=now,
         memory=None if account is None else memory_account(account),
+        footprints=tuple(map(str, footprints.records(model_id))),
     )
 
 

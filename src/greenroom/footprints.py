@@ -154,9 +154,9 @@ class Footprints:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path or default_path()
+        self.path = path or default_path()
         self._records: dict[tuple[str, str, str], Record] = {}
-        self._changed: set[tuple[str, str, str]] = set()
+        self._changed: dict[tuple[str, str, str], None] = {}
         self._looks: dict[str, _Looks] = {}
         self._stale: set[str] = set()
 
@@ -175,9 +175,13 @@ class Footprints:
         if self._replace(list(kept.values())[-_MOST_RECORDS:]):
             self._changed.clear()
 
-    def records(self) -> Sequence[Record]:
-        """Return every record that was read or made."""
-        return tuple(self._records.values())
+    def records(self, model_id: str | None = None) -> Sequence[Record]:
+        """Return what is known, of one model or of all: a record for each form of each file."""
+        return [
+            record
+            for record in self._records.values()
+            if record.anonymous is not None and model_id in (None, record.model_id)
+        ]
 
     def forget(self, model_ids: Iterable[str] | None = None) -> int:
         """Drop the records of some models, or all, from the file; return how many that were.
@@ -232,7 +236,7 @@ class Footprints:
         anonymous, mapped = max(SMALLEST_MEASURE, taken.anonymous), max(0, taken.mapped)
         record.measured.append(Measurement(anonymous, mapped, alone))
         del record.measured[:-REMEMBERED]
-        self._changed.add(record.key)
+        self._changed[record.key] = None
         return record.anonymous or 0
 
     def stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
@@ -241,7 +245,7 @@ class Footprints:
         said = Measurement(stated.anonymous, stated.mapped)
         if record.stated != said:
             record.stated = said
-            self._changed.add(record.key)
+            self._changed[record.key] = None
         return stated.anonymous
 
     def returned(self, spec: ModelSpec, form: str, returned: int) -> None:
@@ -251,7 +255,7 @@ class Footprints:
             last = record.measured[-1]
             size = max(SMALLEST_MEASURE, returned)
             record.measured[-1] = Measurement(size, last.mapped, last.alone)
-            self._changed.add(record.key)
+            self._changed[record.key] = None
 
     def _record(self, spec: ModelSpec, form: str) -> Record:
         key = (spec.model_id, self._looks.get(spec.model_id, _UNSEEN).file, form)
@@ -259,7 +263,7 @@ class Footprints:
 
     def _kept(self) -> list[Record]:
         with contextlib.suppress(OSError, ValidationError):
-            with self._path.open("rb") as file:
+            with self.path.open("rb") as file:
                 content = file.read(_LARGEST_FILE)
             return _RECORDS.validate_json(content, strict=True)
         return []
@@ -274,10 +278,10 @@ class Footprints:
 
     def _rename(self, records: list[Record]) -> None:
         """Write beside, then rename: readers see the old file or the new one, whole."""
-        beside = self._path.with_suffix(f".{os.getpid()}.tmp")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(f".{os.getpid()}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_bytes(_RECORDS.dump_json(records, indent=1))
-        beside.replace(self._path)
+        beside.replace(self.path)
 
 
 def _next_form(spec: ModelSpec) -> str:

@@ -37,6 +37,7 @@ _REFUSALS = (
     Reason.NO_ROOM,
     Reason.LINE_FULL,
     Reason.TIMED_OUT,
+    Reason.OVERDRAWN,
 )
 
 
@@ -111,10 +112,21 @@ def _memory(found: ManagerStatistics) -> Iterator[Metric]:
         "greenroom_budget_bytes", "What all models of a device may take", labels=["device"]
     )
     for device, megabytes in found.budget_mb.items():
-        taken = sum(r.footprint_mb for r in found.residents if r.device == device)
-        booked.add_metric([device], taken * MIB)
+        size = sum(r.footprint_mb for r in found.residents if r.device == device)
+        booked.add_metric([device], size * MIB)
         budget.add_metric([device], megabytes * MIB)
-    yield from (booked, budget)
+    taken = GaugeMetricFamily(
+        "greenroom_taken_bytes",
+        "What the process took for models when looked at",
+        labels=["device"],
+    )
+    overdrawn = GaugeMetricFamily(
+        "greenroom_overdrawn", "1 if that is over the budget: no load begins", labels=["device"]
+    )
+    for device, megabytes in found.taken_mb.items():
+        taken.add_metric([device], megabytes * MIB)
+        overdrawn.add_metric([device], float(device in found.overdrawn))
+    yield from (booked, budget, taken, overdrawn)
     kept = GaugeMetricFamily(
         "greenroom_memory_not_returned_bytes",
         "What the model's last life left behind in the process",

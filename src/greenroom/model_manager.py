@@ -351,7 +351,10 @@ class ModelManager:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""
         model_id = self.catalog.get(model_id).model_id
         history = self.journal.events(model_id)
-        return explain(model_id, self._ledger, self._shell.accounts, history, self._shell.time())
+        shell = self._shell
+        return explain(
+            model_id, self._ledger, shell.accounts, shell.footprints, history, shell.time()
+        )
 
     def subscribe(self) -> Subscription:
         """Return an asynchronous iterator of the events from now on."""

@@ -129,11 +129,14 @@ class Explanation:
     """The manager's clock, to which the events' `at` compares."""
     memory: MemoryAccount | None = None
     """What it took and gave back; `None` if it was never loaded."""
+    footprints: tuple[str, ...] = ()
+    """What earlier loads were measured to take, a phrase for each form of the model."""
 
     def __str__(self) -> str:
         lines = [f"{self.model_id}: {self.summary}"]
         if self.memory is not None and str(self.memory):
             lines.append(f"  {self.memory}")
+        lines += [f"  remembered: {each}" for each in self.footprints]
         lines += [f"  held by {owner} for {held:.1f} s" for owner, held in self.holders]
         lines += [
             f"  {self.now - event.at:8.1f} s ago  {event.kind}: {event.reason}"

@@ -230,7 +230,7 @@ def test_a_forgotten_record_stays_forgotten_when_a_process_that_knew_it_ends(
     again = known([spec, other], tmp_path / "f.json")
     assert (expected(again, spec), expected(again, other)) == (3_000, 5 * MIB)
     assert again.forget() == 1
-    assert again.records() == ()
+    assert again.records() == []
 
 
 def test_what_is_stated_again_is_not_written_again(spec: ModelSpec, tmp_path: Path) -> None:

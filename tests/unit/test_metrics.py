@@ -279,6 +279,7 @@ async def test_the_dashboard_asks_only_for_metrics_that_are_exported(house: Hous
         "greenroom_model_pinned",
         "greenroom_model_idle_seconds",
         "greenroom_model_leaking",
+        "greenroom_overdrawn",
     }
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))

@@ -356,6 +356,15 @@ async def test_a_model_that_took_too_much_alone_again_and_again_is_refused_and_s
             await manager.load("b")
 
 
+async def test_explain_shows_what_is_remembered_of_a_model(meter: Meter, stage: Stage) -> None:
+    async with running(stage) as manager:
+        await live(manager, "b")
+        assert "  remembered: 181.5 MB, the middle of what loads took: 181.5" in (
+            str(manager.explain("b")).splitlines()
+        )
+        assert "remembered" not in str(manager.explain("c"))
+
+
 async def test_an_overdraft_is_told_and_no_load_begins_until_it_is_over(
     meter: Meter, stage: Stage, clock: VirtualTimeLoop
 ) -> None:

@@ -12,6 +12,7 @@ from typer.main import get_command
 from greenroom.cli.check import check
 from greenroom.cli.console import configure_logging, tell
 from greenroom.cli.demo import demo
+from greenroom.cli.footprints import footprints
 from greenroom.cli.listing import ls, ps
 from greenroom.cli.prepare import prepare
 from greenroom.cli.residents import explain, load, unload
@@ -76,7 +77,22 @@ def _help(context: typer.Context) -> None:
     raise typer.Exit
 
 
-for each in (serve, say, ls, ps, top, prepare, load, unload, pin, unpin, explain, demo):
+_COMMANDS = (
+    serve,
+    say,
+    ls,
+    ps,
+    top,
+    prepare,
+    load,
+    unload,
+    pin,
+    unpin,
+    explain,
+    footprints,
+    demo,
+)
+for each in _COMMANDS:
     app.command()(each)
 app.add_typer(config, name="config")
 config.command()(check)

@@ -55,6 +55,8 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
             for device in found.budget_mb
         },
         "budget": {device: round(size * MIB) for device, size in found.budget_mb.items()},
+        "taken": {device: round(size * MIB) for device, size in found.taken_mb.items()},
+        "overdrawn": list(found.overdrawn),
         "waiting": found.waiting,
         "oldest_wait_s": round(verdict.oldest_wait_s, 3),
         "oldest_load_s": round(verdict.oldest_load_s, 3),

@@ -4,9 +4,9 @@
 export const PHASE = { loading: "coming", warming: "coming", ready: "ready", draining: "going", unloading: "going" };
 
 const KINDS = {
-  coming: ["loading", "warming", "ready", "joined", "waiting"],
+  coming: ["loading", "warming", "ready", "joined", "waiting", "recovered"],
   going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept"],
-  trouble: ["refused", "failed", "overdue", "leaking"],
+  trouble: ["refused", "failed", "overdue", "leaking", "overdrawn"],
 };
 
 // Of an entry of the journal.

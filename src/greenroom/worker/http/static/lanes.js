@@ -35,7 +35,8 @@ export function drawLanes(entries, until, stopped) {
   $("lanes").replaceChildren(svg);
 }
 
-const isDrawn = ({ kind }) => kind in PHASE || kind === "gone" || groupOf(kind) === "trouble";
+// What concerns the whole worker names no model, and has no lane.
+const isDrawn = ({ kind, model }) => model && (kind in PHASE || kind === "gone" || groupOf(kind) === "trouble");
 
 function drawAxis(svg, { span, end, x, height, words: [last, earlier], ticks }) {
   const step = STEPS_S.find((each) => span / each <= ticks) ?? STEPS_S.at(-1);
