@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from greenroom import ModelLoadError, ModelManager, SynthesisError
+from greenroom.memory import MIB, Usage
 from greenroom.statistics import ManagerStatistics
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker.readiness import Readiness
@@ -219,3 +220,27 @@ async def test_what_outlasts_every_limit_is_stuck_even_if_nobody_noticed(
     monkeypatch.setattr(ModelManager, "statistics", statistics)
     assert readiness.verdict().problems == (problem,)
     await manager.shutdown()
+
+
+async def test_a_worker_that_takes_more_than_its_budget_says_so_and_serves_on(
+    stage: Stage, clock: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, readiness = await managing(stage, memory_budget_mb=700)
+    taken = 500 * MIB
+    monkeypatch.setattr("greenroom.memory.usage", lambda: Usage(taken))
+    await manager.initialize()
+    readiness.open()
+    async with manager.lease("a") as lease:
+        stage["a"].synthesize.hold()
+        speaking = asyncio.create_task(anext(lease.synthesize_stream("Hello.")))
+        await clock.settle()
+        taken += 1_000 * MIB
+        await clock.advance(1.1)
+        verdict = readiness.verdict()
+        assert verdict.ready
+        assert verdict.problems == (
+            "the process takes 1,000 MB of cpu for its models, 700 MB are allowed: no load begins",
+        )
+        stage["a"].synthesize.open()
+        await speaking
+    await manager.shutdown(drain_timeout_ms=0)

@@ -60,6 +60,7 @@ class Readiness:
         else:
             grave = [*self._of_default(found), *self._stuck(found)]
             others = [f"a thread hangs in model {name!r}" for name in found.hanging]
+            others += [_overdraft(found, device) for device in found.overdrawn]
         return Verdict(
             not grave,
             (*grave, *others),
@@ -104,3 +105,10 @@ class Readiness:
             return False
         stuck = [r for r in found.residents if r.model_id in found.hanging]
         return len(stuck) >= found.resident_cap
+
+
+def _overdraft(found: ManagerStatistics, device: str) -> str:
+    return (
+        f"the process takes {found.taken_mb[device]:,.0f} MB of {device} for its models, "
+        f"{found.budget_mb[device]:,.0f} MB are allowed: no load begins"
+    )
