@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from greenroom.cli.tables import table_lines
+from greenroom.printable import escaped
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
@@ -29,28 +30,31 @@ class CommandError(Exception):
 
 def say_error(message: object) -> None:
     """Print one line to standard error."""
-    text = " ".join(str(message).split())
+    text = escaped(" ".join(str(message).split()))
     err.print(f"[red bold]error:[/] {escape(text)}", soft_wrap=True)
 
 
 def tell(text: str) -> None:
-    """Print text to standard output, as it is."""
-    out.print(text, markup=False, soft_wrap=True)
+    """Print text to standard output; what could move a terminal's cursor is shown, not done."""
+    out.print(escaped(text), markup=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """Print a remark to standard error."""
-    err.print(text, markup=False, soft_wrap=True)
+    err.print(escaped(text), markup=False, soft_wrap=True)
 
 
 def working(text: str) -> AbstractContextManager[Any]:
     """Show that something takes its time, on a terminal; nothing elsewhere."""
-    return err.status(escape(text))
+    return err.status(escape(escaped(text)))
 
 
 def print_json(content: Any) -> None:
-    """Print `content` for programs."""
-    tell(json.dumps(content, indent=2, ensure_ascii=False))
+    """Print `content` for programs: what is not printable is written as JSON escapes it."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if not text.isascii():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    out.print(text, markup=False, soft_wrap=True)
 
 
 def print_table(
@@ -64,6 +68,7 @@ def print_table(
 ) -> None:
     """Print a table to standard output, fitted to the terminal if it is one."""
     width = out.width - indent if out.is_terminal else None
+    rows = [[escaped(cell) for cell in row] for row in rows]
     head, *body = table_lines(headings, rows, wraps=wraps, right=right, spare=spare, width=width)
     out.print(Text(" " * indent + head, style="bold"), soft_wrap=True)
     for line in body:
@@ -101,4 +106,4 @@ class _ToStandardError(logging.Handler):
     """Writes beside a running status line instead of into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        err.print(self.format(record), markup=False, soft_wrap=True)
+        err.print(escaped(self.format(record)), markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from greenroom.cli.settings import (
     described,
 )
 from greenroom.memory import MIB
+from greenroom.printable import reason_of
 from greenroom.residents import State
 from greenroom.speech import ModelSpec
 from greenroom.statistics import ResidentStatistics
+
+logger = logging.getLogger(__name__)
 
 _PREPARED = {True: "yes", False: "no", None: "-"}
 
@@ -132,7 +136,11 @@ def _adapter_of(spec: ModelSpec) -> str:
 
 
 def _is_prepared(spec: ModelSpec) -> bool | None:
-    return registry.resolve(spec.adapter).is_prepared(spec)
+    try:
+        return registry.resolve(spec.adapter).is_prepared(spec)
+    except Exception as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on
+        logger.warning("model %s: is_prepared raised: %s", spec.model_id, reason_of(error))
+        return None
 
 
 def _bytes_of(spec: ModelSpec) -> int | None:

@@ -47,7 +47,8 @@ def serve(
         flags.append(f"worker.http_listen={http_listen}")
     found = configuration(config, flags)
     with about(config):
-        check_ids(found.model_manager, Catalog.from_config(found))
+        catalog = Catalog.from_config(found)
+        check_ids(found.model_manager, catalog)
 
     def ready(worker: Worker) -> None:
         logger.setLevel(logging.NOTSET)
@@ -57,7 +58,9 @@ def serve(
         logger.setLevel(logging.WARNING)  # the start is told here, in plainer words
     try:
         asyncio.run(
-            serve_until_told(found, ready, listening=lambda worker: tell(_listening(worker)))
+            serve_until_told(
+                found, ready, listening=lambda worker: tell(_listening(worker)), catalog=catalog
+            )
         )
     finally:
         logger.setLevel(logging.NOTSET)

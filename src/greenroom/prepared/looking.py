@@ -29,6 +29,8 @@ def is_prepared(source: Path) -> bool:
     layout = Layout(default_root(), runtime())
     try:
         source = resolved(source)
+        if not source.is_file():
+            return False  # a pipe, for instance, which would be read to be known
         content = Sources(layout.sources).known(source, FileStat.of(source))
         if content is None:
             return default_store().find(source) is not None

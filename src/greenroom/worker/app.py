@@ -88,14 +88,17 @@ class Worker:
         self._http = _http_server(config, self.synthesis, self._keys, self.admission)
 
     @classmethod
-    async def create(cls, config: Config) -> Self:
-        """Build everything and start nothing; raises `ConfigError`."""
-        return await asyncio.to_thread(cls._create, config)
+    async def create(cls, config: Config, catalog: Catalog | None = None) -> Self:
+        """Build everything and start nothing; raises `ConfigError`.
+
+        `catalog` is the configuration's, where it is known already: voices are looked for once.
+        """
+        return await asyncio.to_thread(cls._create, config, catalog)
 
     @classmethod
-    def _create(cls, config: Config) -> Self:
-        catalog = Catalog.from_config(config)
-        return cls(config, ModelManager.from_settings(config.model_manager, catalog))
+    def _create(cls, config: Config, catalog: Catalog | None) -> Self:
+        known = Catalog.from_config(config) if catalog is None else catalog
+        return cls(config, ModelManager.from_settings(config.model_manager, known))
 
     @property
     def http_address(self) -> Address | None:
@@ -183,13 +186,15 @@ async def serve(
     ready: Callable[[Worker], None] | None = None,
     *,
     listening: Callable[[Worker], None] | None = None,
+    catalog: Catalog | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
-    `listening` is called when the address is bound, `ready` when the start is over. Raises
+    `listening` is called when the address is bound, `ready` when the start is over; `catalog` is
+    the configuration's, where it is known already. Raises
     `ConfigError`, or what `ModelManager.initialize` raises.
     """
-    worker = await Worker.create(config)
+    worker = await Worker.create(config, catalog)
     stop, hurry = asyncio.Event(), asyncio.Event()
     with _signals(stop, hurry):
         try:

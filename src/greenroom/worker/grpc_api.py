@@ -205,12 +205,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         """Return what this worker can do, and its limits."""
         residents = self._manager.list_resident()
         settings = self._synthesis.settings
-        languages = (name for spec in self._manager.list_catalog() for name in spec.languages)
         return tts_pb2.GetCapabilitiesResponse(
             version=self._synthesis.version,
             default_model_id=self._synthesis.voices.default_model_id,
             resident_models=[r.model_id for r in residents if r.state is State.READY],
-            languages=sorted(set(languages)),
+            languages=self._manager.catalog.languages,
             default_sample_rate=OUTPUT_RATE,
             frame_duration_ms=FRAME_MS,
             max_text_chars=settings.max_text_chars,

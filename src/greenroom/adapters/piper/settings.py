@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.errors import InvalidInputError
+from greenroom.files import read_bounded, reason_for
+from greenroom.printable import quoted
+
+_MOST_BYTES = 4 * 1024**2
+"""Of the JSON; one with 904 speakers has 30 KB."""
+
+_SCALES = {"noise_scale", "length_scale", "noise_w"}
 
 
 def read_settings(model: Path) -> dict[str, Any]:
@@ -21,16 +28,65 @@ def read_settings(model: Path) -> dict[str, Any]:
     if not beside.is_file():
         raise FileNotFoundError(f"{model.name} has no {beside.name} beside it; copy it there")
     try:
-        settings = json.loads(beside.read_text(encoding="utf-8"))
+        settings = json.loads(read_bounded(beside, _MOST_BYTES).decode("utf-8"))
         rate = settings["audio"]["sample_rate"]
         settings["phoneme_id_map"], settings["espeak"]["voice"], settings["num_symbols"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{beside.name} is not a Piper voice's JSON: {error!r}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{beside.name} is not a Piper voice's JSON: {quoted(error)}") from error
+    except OSError as error:
+        raise ValueError(f"{beside.name} {reason_for(error)}") from error
     if not settings["phoneme_id_map"]:
         raise ValueError(f"{beside.name} has an empty phoneme_id_map; fetch the voice anew")
-    if not isinstance(rate, int) or not 8_000 <= rate <= 96_000:
-        raise ValueError(f"{beside.name} says sample_rate {rate!r}; it must be 8000 to 96000 Hz")
+    if not _is_whole(rate, 8_000, 96_000):
+        shown = quoted(rate, 60)
+        raise ValueError(f"{beside.name} says sample_rate {shown}; it must be 8000 to 96000 Hz")
+    if unfit := next(_unfit(settings), None):
+        raise ValueError(f"{beside.name}: {unfit}; fetch the voice anew")
     return dict(settings)
+
+
+def _unfit(settings: dict[str, Any]) -> Iterator[str]:
+    """Yield what would fail when the voice is loaded or spoken with, in the file's own names."""
+    phonemes = settings["phoneme_id_map"]
+    if not isinstance(phonemes, dict) or not all(map(_is_ids, phonemes.values())):
+        yield "phoneme_id_map must be a mapping of lists of whole numbers"
+    if not isinstance(settings["espeak"]["voice"], str):
+        yield "espeak.voice must be text"
+    if not isinstance(settings.get("phoneme_type", "espeak"), str):
+        yield "phoneme_type must be text"
+    for key in ("num_symbols", "num_speakers"):
+        if not _is_whole(settings.get(key), 1, 1_000_000):
+            yield f"{key} must be a whole number"
+    for key in ("default_speaker_id", "hop_length"):
+        if settings.get(key) is not None and not _is_whole(settings[key], 0, 1_000_000):
+            yield f"{key} must be a whole number"
+    speakers = settings.get("speaker_id_map", {})
+    if not isinstance(speakers, dict) or not all(map(_is_id, speakers.values())):
+        yield "speaker_id_map must be a mapping of whole numbers"
+    scales = settings.get("inference", {})
+    if not isinstance(scales, dict):
+        yield "inference must be a mapping"
+        return
+    for key in _SCALES & scales.keys():
+        low = 0.01 if key == "length_scale" else 0.0
+        if not (_is_number(scales[key]) and low <= scales[key] <= 100.0):
+            yield f"inference.{key} must be a number from {low:g} to 100"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_id(value: object) -> bool:
+    return _is_whole(value, 0, 2**31)
+
+
+def _is_ids(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_id, value))
 
 
 def feeds(config: Any, ids: list[int], options: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
