@@ -15,6 +15,10 @@ LEAKING_BYTES = 1024 * 1024
 """What a life must leave behind to count; anything less is noise."""
 
 
+MAX_ACCOUNTS = 256
+"""Accounts of models that are not in memory; the one whose life ended first makes room."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """The memory of one model; `None` is what could not be measured beside other work."""
@@ -35,6 +39,8 @@ class Account:
 @dataclass(slots=True)
 class _Entry:
     lives: int = 0
+    alive: bool = False
+    """Whether a life has begun and not ended."""
     taken: int | None = None
     returned: int | None = None
     not_returned: int | None = None
@@ -57,7 +63,7 @@ class _Entry:
 
 
 class Accounts:
-    """The accounts of one manager's models, one for each that was ever loaded.
+    """The accounts of one manager's models: those in memory, and the last that were.
 
     A model leaks when each of its last `LEAKING_LIVES` lives left more than `LEAKING_BYTES`
     behind. Only lives that it had to itself are counted, in which no other model was loaded,
@@ -71,7 +77,8 @@ class Accounts:
 
     def took(self, model_id: str, taken: int | None) -> None:
         """Book a load; `None` when something else ran beside it."""
-        entry = self._entries.setdefault(model_id, _Entry())
+        entry = self._used(model_id)
+        entry.alive = True
         entry.taken, entry.returned, entry.not_returned = taken, None, None
 
     def gave_back(self, model_id: str, returned: int | None, remainder: int | None) -> int | None:
@@ -81,7 +88,8 @@ class Accounts:
         unless the model had that time to itself. Without it, what was taken and not returned is
         shown, and nothing is concluded.
         """
-        entry = self._entries.setdefault(model_id, _Entry())
+        entry = self._used(model_id)
+        entry.alive = False
         entry.lives += 1
         entry.returned = returned
         if remainder is not None:
@@ -91,13 +99,23 @@ class Accounts:
             entry.not_returned = max(0, entry.taken - returned)
         return None
 
+    def _used(self, model_id: str) -> _Entry:
+        """Return the account of a model whose life begins or ends, as the last one."""
+        entry = self._entries.pop(model_id, None) or _Entry()
+        self._entries[model_id] = entry
+        if len(self._entries) > MAX_ACCOUNTS:
+            past = [name for name, each in self._entries.items() if not each.alive]
+            for name in past[:-MAX_ACCOUNTS]:
+                del self._entries[name]
+        return entry
+
     def get(self, model_id: str) -> Account | None:
-        """Return the account of a model that was loaded before."""
+        """Return the account of a model that was loaded before, if it is kept."""
         entry = self._entries.get(model_id)
         return None if entry is None else _account(model_id, entry)
 
     def all(self) -> tuple[Account, ...]:
-        """Return every account, in the order of the first loads."""
+        """Return every account, the one that changed last at the end."""
         return tuple(_account(model_id, entry) for model_id, entry in self._entries.items())
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,6 +16,10 @@ from greenroom.logs import safe_logger
 from greenroom.names import name_of
 
 logger = safe_logger(__name__)
+
+
+MAX_HISTORIES = 1_000
+"""Models with more than one event: those to which something happened last."""
 
 
 class Kind(StrEnum):
@@ -80,6 +84,8 @@ class Journal:
     def __init__(self, size: int = 2_000, per_model: int = 20, backlog: int = 1_000) -> None:
         self._events: deque[Event] = deque(maxlen=size)
         self._by_model: dict[str, deque[Event]] = {}
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        """Models with a history; of all before them one event each is kept."""
         self._per_model = per_model
         self._backlog = backlog
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
@@ -99,10 +105,7 @@ class Journal:
         """Write an event down and publish it."""
         event = Event(kind, model_id, reason, now, time.time(), owner, took_s)
         self._events.append(event)
-        known = self._by_model.get(model_id)
-        if known is None:
-            known = self._by_model[model_id] = deque(maxlen=self._per_model)
-        known.append(event)
+        self._keep(event)
         for subscription in list(self._subscriptions):
             subscription.put(event)
 
@@ -131,6 +134,21 @@ class Journal:
         if model_id is None:
             return tuple(self._events)
         return tuple(self._by_model.get(model_id, ()))
+
+    def _keep(self, event: Event) -> None:
+        """Add to the model's history, and shorten that of the model which nothing happened to for
+        longest, to why it left memory, if that is there."""
+        model_id = event.model_id
+        if model_id not in self._by_model:
+            self._by_model[model_id] = deque(maxlen=self._per_model)
+        self._by_model[model_id].append(event)
+        self._recent[model_id] = None
+        self._recent.move_to_end(model_id)
+        if len(self._recent) > MAX_HISTORIES:
+            oldest, _ = self._recent.popitem(last=False)
+            past = self._by_model[oldest]
+            left = (each for each in reversed(past) if each.kind is Kind.UNLOADING)
+            self._by_model[oldest] = deque([next(left, past[-1])], maxlen=self._per_model)
 
     def subscribe(self) -> Subscription:
         """Return an iterator over the events from now on."""

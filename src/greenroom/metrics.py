@@ -6,11 +6,13 @@ manager's events while `follow` runs. Sizes are bytes, times are seconds.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from greenroom.journal import Kind, Subscription
@@ -41,16 +43,47 @@ _REFUSALS = (
 )
 
 
+RECENT_MODELS = 100
+"""Models besides the residents that have series of their own: the last that were used. A series
+that is gone begins at zero when its model is used again; totals without a model are exact."""
+
+
+class RecentModels:
+    """Which models have series in some metrics, so that those of long ago make room."""
+
+    def __init__(self, manager: ModelManager, *metrics: MetricWrapperBase) -> None:
+        self._manager = manager
+        self._metrics = metrics
+        self._models: dict[str, None] = {}
+        """The last used at the end."""
+
+    def used(self, model_id: str) -> None:
+        """Keep the series of a model, and remove those of models of long ago."""
+        self._models.pop(model_id, None)
+        self._models[model_id] = None
+        if len(self._models) <= RECENT_MODELS:
+            return
+        residents = {r.model_id for r in self._manager.list_resident()}
+        past = [name for name in self._models if name not in residents]
+        for name in past[:-RECENT_MODELS]:
+            del self._models[name]
+            for metric in self._metrics:
+                with contextlib.suppress(KeyError):
+                    metric.remove(name)
+
+
 class ManagerMetrics(Collector):
     """The metrics of one manager, for any registry: `registry.register(ManagerMetrics(manager))`.
 
-    Scrape on the manager's event loop.
+    Scrape such a registry on the manager's event loop. Where encoding would hold up speech, take
+    a `snapshot` there, and encode that in a thread: `generate_latest(snapshot)`.
     """
 
     def __init__(self, manager: ModelManager) -> None:
         self._manager = manager
         self._load = _histogram("greenroom_load_seconds", "Loading a model, without its warmup")
         self._warmup = _histogram("greenroom_warmup_seconds", "Speaking the first words of a model")
+        self._recent = RecentModels(manager, self._load, self._warmup)
 
     def follow(self) -> Coroutine[Any, Any, None]:
         """Return what times the loads from here on, to be run as a task; ends with the manager."""
@@ -61,6 +94,7 @@ class ManagerMetrics(Collector):
             if event.took_s is not None:
                 timed = self._load if event.kind is Kind.WARMING else self._warmup
                 timed.labels(event.model_id).observe(event.took_s)
+                self._recent.used(event.model_id)
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: names are not checked before the first scrape."""
@@ -68,12 +102,27 @@ class ManagerMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric of this moment."""
-        found = self._manager.statistics()
-        yield from _residents(found.residents)
-        yield from _memory(found)
-        yield from _waiting(found)
-        yield from _counts(found)
-        for timed in (self._load, self._warmup):
+        yield from self.snapshot().collect()
+
+    def snapshot(self) -> Snapshot:
+        """Return what is collected later, in any thread; call it on the manager's event loop."""
+        return Snapshot(self._manager.statistics(), (self._load, self._warmup))
+
+
+class Snapshot(Collector):
+    """A manager's figures of one moment; the histograms have locks of their own."""
+
+    def __init__(self, found: ManagerStatistics, timed: tuple[Histogram, ...]) -> None:
+        self._found = found
+        self._timed = timed
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        yield from _residents(self._found.residents)
+        yield from _memory(self._found)
+        yield from _waiting(self._found)
+        yield from _counts(self._found)
+        for timed in self._timed:
             yield from timed.collect()
 
 
@@ -135,7 +184,11 @@ def _memory(found: ManagerStatistics) -> Iterator[Metric]:
     leaking = GaugeMetricFamily(
         "greenroom_model_leaking", "1 if the model leaves more behind each time", labels=["model"]
     )
+    residents = {r.model_id for r in found.residents}
+    recent = {account.model_id for account in found.memory[-RECENT_MODELS:]} | residents
     for account in found.memory:
+        if account.model_id not in recent:
+            continue
         leaking.add_metric([account.model_id], float(account.leaking))
         if account.not_returned_mb is not None:
             kept.add_metric([account.model_id], account.not_returned_mb * MIB)

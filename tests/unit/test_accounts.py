@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greenroom.accounts import LEAKING_BYTES, LEAKING_LIVES, Account, Accounts
+from greenroom.accounts import LEAKING_BYTES, LEAKING_LIVES, MAX_ACCOUNTS, Account, Accounts
 
 MIB = 1024 * 1024
 
@@ -71,11 +71,11 @@ def test_what_could_not_be_measured_is_none_and_not_the_life_before() -> None:
     assert accounts.get("a") == Account("a", 3, 100, None, None)
 
 
-def test_accounts_are_in_the_order_of_the_first_loads() -> None:
+def test_accounts_are_in_the_order_in_which_they_changed_last() -> None:
     accounts = Accounts()
     for name in "bab":
         accounts.took(name, 1)
-    assert [account.model_id for account in accounts.all()] == ["b", "a"]
+    assert [account.model_id for account in accounts.all()] == ["a", "b"]
 
 
 def test_a_model_that_leaves_more_each_time_is_reported_once_with_how_much() -> None:
@@ -121,3 +121,15 @@ def test_a_life_that_leaves_nothing_ends_the_report_and_the_next_leak_is_reporte
     live(accounts, 0, *evidence, 0)
     assert not leaking(accounts)
     assert live(accounts, *evidence) == [None] * (LEAKING_LIVES - 1) + [2 * MIB * LEAKING_LIVES]
+
+
+def test_accounts_of_models_of_long_ago_make_room_and_never_those_in_memory() -> None:
+    accounts = Accounts()
+    accounts.took("resident", 7)
+    for number in range(2 * MAX_ACCOUNTS):
+        accounts.took(f"m{number}", 1)
+        accounts.gave_back(f"m{number}", 1, 0)
+    assert accounts.get("resident") is not None
+    assert accounts.get("m0") is None
+    assert accounts.get(f"m{2 * MAX_ACCOUNTS - 1}") is not None
+    assert len(accounts.all()) == MAX_ACCOUNTS + 1

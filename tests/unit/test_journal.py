@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from greenroom.journal import Journal, Kind
+from greenroom.journal import MAX_HISTORIES, Journal, Kind
 
 
 def write(journal: Journal, *numbers: int, model_id: str = "a") -> None:
@@ -65,3 +65,15 @@ async def test_a_subscriber_that_left_gets_nothing_more() -> None:
     await subscription.aclose()
     write(journal, 1)
     assert [event async for event in subscription] == []
+
+
+def test_of_models_of_long_ago_only_why_they_left_is_kept() -> None:
+    journal = Journal()
+    for number in range(MAX_HISTORIES + 50):
+        for kind in (Kind.LOADING, Kind.READY, Kind.UNLOADING, Kind.GONE):
+            journal.record(kind, f"m{number}", f"{kind} for a reason", now=float(number))
+    assert [event.kind for event in journal.events("m0")] == ["unloading"]
+    assert len(journal.events("m50")) == 4
+    journal.record(Kind.LOADING, "m0", "again", now=9_999.0)
+    assert [event.kind for event in journal.events("m0")] == ["unloading", "loading"]
+    assert [event.kind for event in journal.events("m50")] == ["unloading"]

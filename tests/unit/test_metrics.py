@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics,
 )
@@ -18,8 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from greenroom import CapacityError, ModelLoadError, ModelManager, SynthesisError
 from greenroom.config import WorkerSettings
 from greenroom.errors import WorkerBusyError
+from greenroom.journal import Kind
 from greenroom.memory import MIB
 from greenroom.testing import Stage, VirtualTimeLoop
+from greenroom.worker import metrics as worker_metrics
+from greenroom.worker.speaking import Speech
 from greenroom.worker.synthesis import Synthesis
 
 pytestmark = pytest.mark.virtual_time
@@ -283,3 +288,76 @@ async def test_the_dashboard_asks_only_for_metrics_that_are_exported(house: Hous
     }
     ids = [panel["id"] for panel in dashboard["panels"]]
     assert len(ids) == len(set(ids))
+
+
+async def test_encoding_is_done_in_a_thread_one_scrape_at_a_time_and_shared(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops_thread, threads, inside = threading.get_ident(), [], []
+    real = worker_metrics.choose_encoder
+
+    def choose_encoder(accept: str) -> Any:
+        encode, kind = real(accept)
+
+        def watched(registry: Any) -> bytes:
+            threads.append(threading.get_ident())
+            inside.append(kind)
+            assert len(inside) == 1
+            text: bytes = encode(registry)
+            inside.pop()
+            return text
+
+        return watched, kind
+
+    monkeypatch.setattr(worker_metrics, "choose_encoder", choose_encoder)
+    expose = house.synthesis.metrics.exposition
+    asked = ["", "application/openmetrics-text; version=1.0.0"] * 10
+    answers = await asyncio.gather(*map(expose, asked))
+    assert len(threads) == 2
+    assert loops_thread not in threads
+    assert len({text for text, _ in answers}) == 2
+    await expose()
+    assert len(threads) == 3  # what is over is not told again
+
+
+async def test_a_scrape_that_is_given_up_leaves_the_others_their_answer(house: House) -> None:
+    first, second = (asyncio.create_task(house.text()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert "greenroom_residents" in await second
+    assert "greenroom_residents" in await house.text()
+
+
+async def test_series_are_those_of_residents_and_of_the_models_used_last(house: House) -> None:
+    metrics = house.synthesis.metrics
+    for number in range(300):
+        speech = Speech(1.0)
+        speech.timing.audio_s = 1.0
+        with metrics.speaking(f"m{number}", speech):
+            pass
+        if number % 100 == 0:
+            await house.speak("a")
+    text = await house.text()
+    models = set(re.findall(r'audio_seconds_total\{model="(\w+)"', text))
+    assert models == {f"m{number}" for number in range(200, 300)} | {"a"}
+    assert await house('streams_ended_total{outcome="cancelled"}') == 300
+
+
+async def test_a_manager_has_as_few_series_however_many_models_it_loaded(
+    house: House, clock: VirtualTimeLoop
+) -> None:
+    for number in range(250):
+        house.manager.journal.record(Kind.WARMING, f"m{number}", "test", 0.0, took_s=1.0)
+        house.manager.journal.record(Kind.READY, f"m{number}", "test", 0.0, took_s=1.0)
+    await clock.settle()
+    text = await house.text()
+    for name in ("load", "warmup"):
+        models = re.findall(rf'{name}_seconds_count\{{model="(\w+)"', text)
+        assert sorted(models) == sorted([f"m{n}" for n in range(150, 250)] + ["a"])
+
+
+async def test_a_snapshot_is_collected_in_any_thread(house: House) -> None:
+    await house.manager.load("b")
+    snapshot = house.synthesis.metrics.manager.snapshot()
+    text = await asyncio.to_thread(generate_latest, snapshot)
+    assert b'greenroom_model_references{model="b"} 1.0' in text

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import Metric
@@ -16,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from greenroom.errors import ModelManagerError, WorkerBusyError
-from greenroom.metrics import ManagerMetrics
+from greenroom.metrics import ManagerMetrics, RecentModels, Snapshot
 from greenroom.model_manager import ModelManager
 from greenroom.worker.speaking import Speech
 
@@ -43,7 +44,6 @@ class WorkerMetrics:
     def __init__(self, manager: ModelManager) -> None:
         self.manager = ManagerMetrics(manager)
         self._registry = registry = CollectorRegistry()
-        registry.register(self.manager)
         self._wait = Histogram(
             "greenroom_wait_seconds",
             "Until a caller had its model, or was refused it",
@@ -78,6 +78,10 @@ class WorkerMetrics:
             ["reason"],
             registry=registry,
         )
+        self._recent = RecentModels(manager, self._first, self._factor, self._audio)
+        self._encoding = asyncio.Lock()
+        self._scrapes: dict[str, asyncio.Task[bytes]] = {}
+        """What is being encoded, by its content type."""
         for outcome in OUTCOMES:
             self._ended.labels(outcome)
         for reason in LIMITS:
@@ -113,6 +117,7 @@ class WorkerMetrics:
 
     def _time(self, model_id: str, speech: Speech) -> None:
         timing = speech.timing
+        self._recent.used(model_id)
         self._audio.labels(model_id).inc(timing.audio_s)
         if timing.first_audio_s is not None:
             self._first.labels(model_id).observe(timing.first_audio_s)
@@ -133,26 +138,39 @@ class WorkerMetrics:
             raise
 
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """Return all metrics, and their content type, in the format that `accept` asks for."""
+        """Return all metrics, and their content type, in the format that `accept` asks for.
+
+        They are encoded in a thread, one scrape at a time; who asks while the same is being encoded
+        gets that.
+        """
         encode, content_type = choose_encoder(accept)
-        process = await asyncio.to_thread(_of_process)
-        return encode(_Scrape(self._registry, process)), content_type
+        scrape = self._scrapes.get(content_type)
+        if scrape is None:
+            scrape = asyncio.create_task(self._encoded(encode), name="greenroom metrics")
+            self._scrapes[content_type] = scrape
+            scrape.add_done_callback(lambda _: self._scrapes.pop(content_type))
+        return await asyncio.shield(scrape), content_type
+
+    async def _encoded(self, encode: Callable[[Any], bytes]) -> bytes:
+        async with self._encoding:
+            scrape = _Scrape(self.manager.snapshot(), self._registry)
+            return await asyncio.to_thread(encode, scrape)
 
 
 class _Scrape(Collector):
-    """The metrics of one moment, and those of the process, which were read in a thread."""
+    """The manager's metrics of one moment, the worker's own, and those of the process.
 
-    def __init__(self, registry: CollectorRegistry, process: list[Metric]) -> None:
+    Collecting the last reads files, and the worker's own have locks: in a thread all can be.
+    """
+
+    def __init__(self, manager: Snapshot, registry: CollectorRegistry) -> None:
+        self._manager = manager
         self._registry = registry
-        self._process = process
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._manager.collect()
         yield from self._registry.collect()
-        yield from self._process
-
-
-def _of_process() -> list[Metric]:
-    return list(ProcessCollector(registry=None).collect())
+        yield from ProcessCollector(registry=None).collect()
 
 
 def _outcome(speech: Speech) -> str:
