@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from fuzz.adapter import AdapterDoor
 from fuzz.configuration import ConfigurationDoor
 from fuzz.door import Door
+from fuzz.http import HttpDoor
 from fuzz.packs import PacksDoor
+from fuzz.rpc import RpcDoor
 
 DOORS: Mapping[str, type[Door]] = {
-    door.name: door for door in (AdapterDoor, ConfigurationDoor, PacksDoor)
+    door.name: door for door in (AdapterDoor, PacksDoor, ConfigurationDoor, HttpDoor, RpcDoor)
 }

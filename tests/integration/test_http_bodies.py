@@ -200,3 +200,26 @@ async def test_a_probe_may_ask_for_the_head_only(web: Web, path: str) -> None:
 async def test_a_name_that_is_none_is_a_strangers(web: Web, name: str, value: str) -> None:
     answer = await web.client.get("/v1/models", headers={name: value.encode("latin-1")})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("answer_begun", [False, True])
+async def test_a_body_that_turns_into_no_http_ends_its_connection_and_nothing_else(
+    web: Web, caplog: pytest.LogCaptureFixture, answer_begun: bool
+) -> None:
+    address = web.served.worker.http_address
+    assert address is not None
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    head = f"POST /api/pin HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+    if answer_begun:
+        writer.write(b"1\r\n!\r\n0\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    else:
+        writer.write(b'15\r\n{"model"\r\n{"model": "tone-277"}')
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+    writer.write(b"\x00\xff no HTTP\r\n\r\n")
+    async with asyncio.timeout(LIMIT_S):
+        await reader.read()
+    writer.close()
+    await web.get("/health")
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]

@@ -145,6 +145,22 @@ class _Connection(H11Protocol):
         self._expect_request()
         super().on_response_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP; a request that they are part of is over with them.
+
+        Its answer would be sent after this one, or this one amid it: h11 raises at both.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            super().send_400_response(msg)
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if cycle.response_started:
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self._asked is not None:
             self._asked.cancel()
