@@ -18,6 +18,7 @@ BENCHMARKS = {
     "http": "speech over HTTP, against the manager and against uvicorn",
     "callers": "many callers over HTTP, few places",
     "growth": "memory over fifty lives of a real voice",
+    "catalog": "10,000 voices: found, listed",
     "decision": "the ledger as catalog and residents grow",
     "speech": "first audio and whole paragraphs; threads inside a model",
     "held": "memory that voices hold, and what they leave behind",

@@ -165,7 +165,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.ListModelsRequest, tts_pb2.ListModelsResponse],
     ) -> tts_pb2.ListModelsResponse:
         """Return the catalog and what of it is in memory."""
-        return models_message(self._manager, request.model_id)
+        return await models_message(self._manager, request.model_id)
 
     @answered
     async def LoadModel(  # noqa: N802

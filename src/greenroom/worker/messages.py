@@ -8,6 +8,7 @@ from greenroom.model_manager import ModelManager
 from greenroom.speech import FRAME_MS, AudioFrame, ModelSpec
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
+from greenroom.worker.steps import in_steps
 
 
 def frame_message(
@@ -24,7 +25,7 @@ def frame_message(
     )
 
 
-def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListModelsResponse:
+async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListModelsResponse:
     """Return the catalog with what is in memory, or one model with an explanation.
 
     Raises `ModelNotFoundError`.
@@ -38,7 +39,7 @@ def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListMod
     )
     default = manager.catalog.get(manager.settings.default_model_id).model_id
     specs = [manager.catalog.get(model_id)] if model_id else manager.list_catalog()
-    for spec in specs:
+    async for spec in in_steps(specs):
         answer.models.append(_model(spec, residents, is_default=spec.model_id == default))
     if model_id:
         answer.models[0].explanation = str(manager.explain(model_id))

@@ -8,6 +8,7 @@ from typing import Any
 from greenroom.errors import InvalidInputError, ModelNotResidentError
 from greenroom.residents import State
 from greenroom.speech import ModelSpec
+from greenroom.worker.steps import in_steps
 from greenroom.worker.synthesis import Synthesis
 
 VERSION = "1"
@@ -45,11 +46,11 @@ class Repository:
         """Return its state as Triton names it; raises as `model` does."""
         return self._states().get(self._known(name, version).model_id, ABSENT)
 
-    def index(self, *, only_ready: bool) -> list[dict[str, str]]:
+    async def index(self, *, only_ready: bool) -> list[dict[str, str]]:
         """Return every model, or those that are ready, with its state and why."""
         states = self._states()
         found = []
-        for spec in self._manager.list_catalog():
+        async for spec in in_steps(self._manager.list_catalog()):
             name, state = spec.model_id, states.get(spec.model_id, ABSENT)
             if state == READY or not only_ready:
                 reason = "" if state == READY else self._manager.explain(name).summary

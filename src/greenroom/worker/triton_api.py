@@ -76,7 +76,7 @@ class InferenceServicer:
     @answered
     async def RepositoryIndex(self, request: Any, context: _Context) -> Any:  # noqa: N802
         """Return every model with its state and why."""
-        models = self._repository.index(only_ready=request.ready)
+        models = await self._repository.index(only_ready=request.ready)
         return message("RepositoryIndexResponse")(models=models)
 
     @answered

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.errors import ModelNotResidentError
@@ -17,6 +17,7 @@ from greenroom.worker.http.document import reads
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.leaving import unless_left
+from greenroom.worker.http.lists import CatalogList
 from greenroom.worker.synthesis import Synthesis
 
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
@@ -89,12 +90,16 @@ def _add_looking(
         """Answer every model that is loading, in memory or leaving, and the limits."""
         return pictures.state(synthesis)
 
-    @routes.get("/tags", dependencies=reading)
-    async def tags() -> dict[str, Any]:
+    default = synthesis.voices.default_model_id
+    known = CatalogList(
+        "models",
+        lambda: (pictures.catalog_entry(s, default=s.model_id == default) for s in manager.catalog),
+    )
+
+    @routes.get("/tags", dependencies=reading, response_model=dict[str, Any])
+    async def tags() -> Response:
         """Answer every model that could be loaded."""
-        default = synthesis.voices.default_model_id
-        specs = manager.list_catalog()
-        return {"models": [pictures.catalog_entry(s, default=s.model_id == default) for s in specs]}
+        return await known.answer()
 
 
 def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:

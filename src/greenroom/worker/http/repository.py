@@ -101,7 +101,7 @@ def _add_repository(
     async def index(request: Request) -> list[dict[str, str]]:
         """Answer every model with its state; with `{"ready": true}` only those that are ready."""
         body = await _content(request, patience)
-        return repository.index(only_ready=bool(body.get("ready", False)))
+        return await repository.index(only_ready=bool(body.get("ready", False)))
 
     @routes.post("/repository/models/{model:path}/load", dependencies=changing)
     async def load(model: str, request: Request) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from greenroom.speech import ModelSpec
+from greenroom.worker.http.lists import CatalogList
 from greenroom.worker.http.naming import Names
 from greenroom.worker.synthesis import Synthesis
 
@@ -23,16 +24,22 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
     def model(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": created, "owned_by": _OWNER}
 
+    models = CatalogList("data", lambda: (model(spec.model_id) for spec in catalog), object="list")
+    audio_models = CatalogList(
+        "models", lambda: ({"id": spec.model_id, "name": spec.model_id} for spec in catalog)
+    )
+    voices = CatalogList("voices", lambda: map(_voice, catalog))
+
     @made.get("/v1")
     @made.get("/v1/", include_in_schema=False)
     async def welcome() -> dict[str, Any]:
         """Say who answers: some clients open their connection with this."""
         return {"name": _OWNER, "version": synthesis.version}
 
-    @made.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
+    @made.get("/v1/models", response_model=dict[str, Any])
+    async def list_models() -> Response:
         """Return every model of the catalog."""
-        return {"object": "list", "data": [model(spec.model_id) for spec in catalog]}
+        return await models.answer()
 
     @made.get("/v1/models/{name:path}")
     async def retrieve_model(name: str) -> dict[str, Any]:
@@ -40,16 +47,16 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
         names.meant_by(name)
         return model(name)
 
-    @made.get("/v1/audio/models")
-    async def list_audio_models() -> dict[str, Any]:
+    @made.get("/v1/audio/models", response_model=dict[str, Any])
+    async def list_audio_models() -> Response:
         """Return every model of the catalog, as Open WebUI asks for them."""
-        return {"models": [{"id": spec.model_id, "name": spec.model_id} for spec in catalog]}
+        return await audio_models.answer()
 
-    @made.get("/v1/audio/voices")
-    async def list_voices(model: str | None = None) -> dict[str, Any]:
+    @made.get("/v1/audio/voices", response_model=dict[str, Any])
+    async def list_voices(model: str | None = None) -> Response | dict[str, Any]:
         """Return every voice, or those of one `model`; a voice's name is what finds it."""
         if not model or (model not in catalog and names.meant_by(model)):
-            return {"voices": [_voice(spec) for spec in catalog]}
+            return await voices.answer()
         return {"voices": [_voice(catalog.get(model))]}
 
     return made

@@ -1,0 +1,97 @@
+"""A catalog of any size keeps the event loop from nothing, and what never changes is made once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from greenroom import Catalog, ModelManager, ModelSpec
+from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.config import Config, WorkerSettings
+from greenroom.worker.app import Worker
+from greenroom.worker.http.lists import CatalogList
+from greenroom.worker.messages import models_message
+from greenroom.worker.repository import Repository
+from greenroom.worker.steps import STEP
+from greenroom.worker.synthesis import Synthesis
+
+COUNT = 4 * STEP
+
+
+@pytest.fixture
+async def manager() -> ModelManager:
+    specs = [ModelSpec(f"m{n}", ToneTTSAdapter, languages=(f"l{n % 3}",)) for n in range(COUNT)]
+    return ModelManager(catalog=Catalog(specs), default_model_id="m0")
+
+
+async def with_turns(work: Coroutine[Any, Any, Any]) -> tuple[Any, int]:
+    """Return what `work` returns, and how often the event loop had time for others meanwhile."""
+    doing = asyncio.create_task(work)
+    turns = 0
+    while not doing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    return doing.result(), turns
+
+
+async def test_the_list_of_models_leaves_the_event_loop_time(manager: ModelManager) -> None:
+    answer, turns = await with_turns(models_message(manager))
+    assert [model.model_id for model in answer.models] == [f"m{n}" for n in range(COUNT)]
+    assert turns >= COUNT / STEP
+
+
+async def test_the_index_of_the_repository_leaves_the_event_loop_time(
+    manager: ModelManager,
+) -> None:
+    synthesis = await asyncio.to_thread(Synthesis, manager, WorkerSettings())
+    repository = Repository(synthesis)
+    found, turns = await with_turns(repository.index(only_ready=False))
+    assert [each["name"] for each in found] == [f"m{n}" for n in range(COUNT)]
+    assert turns >= COUNT / STEP
+
+
+async def test_a_list_over_http_is_encoded_once_and_is_json() -> None:
+    made = 0
+
+    def entries() -> Iterator[dict[str, Any]]:
+        nonlocal made
+        made += 1
+        yield from ({"id": name} for name in ("a", 'q"uote', "Grüße"))
+
+    listing = CatalogList("data", entries, object="list")
+    bodies = [(await listing.answer()).body for _ in range(3)]
+    assert made == 1
+    assert [json.loads(bytes(body)) for body in bodies] == [
+        {"object": "list", "data": [{"id": "a"}, {"id": 'q"uote'}, {"id": "Grüße"}]}
+    ] * 3
+
+
+async def test_an_empty_catalog_is_an_empty_list() -> None:
+    body = (await CatalogList("models", list).answer()).body
+    assert json.loads(bytes(body)) == {"models": []}
+
+
+def test_languages_and_names_to_suggest_are_gathered_once(manager: ModelManager) -> None:
+    catalog = manager.catalog
+    assert catalog.languages == ("l0", "l1", "l2")
+    assert catalog.languages is catalog.languages
+    assert catalog.near("M7")[0] == "m7"
+    assert catalog._lowered is catalog._lowered
+
+
+async def test_a_worker_that_is_given_its_catalog_looks_for_no_voices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog = Catalog([ModelSpec("m", ToneTTSAdapter)])
+    config = Config.model_validate({"model_manager": {"default_model_id": "m"}})
+
+    def looked(*_: object, **__: object) -> Catalog:
+        raise AssertionError("voices were looked for a second time")
+
+    monkeypatch.setattr(Catalog, "from_config", looked)
+    worker = await Worker.create(config, catalog)
+    assert worker.manager.catalog is catalog
