@@ -9,6 +9,7 @@ import typer
 
 from greenroom.cli.app import command
 from greenroom.cli.console import KEY_FIX, CommandError, logging_restored, say_error
+from greenroom.cli.streams import open_missing, safe_streams
 from greenroom.errors import ModelManagerError
 
 __all__ = ["main"]
@@ -24,8 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     An error is one line on standard error; `--debug` adds the traceback.
     """
-    with logging_restored():
-        return _run(arguments)
+    own = arguments is None  # then the process is there for this command alone
+    if own:
+        open_missing()
+    with safe_streams(to_the_end=own) as out, logging_restored():
+        code = _run(arguments)
+        if out.complaint:
+            say_error(out.complaint)
+            return code or 1
+        return code
 
 
 def _run(arguments: Sequence[str] | None) -> int:

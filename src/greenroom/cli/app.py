@@ -60,7 +60,7 @@ def greenroom(
     """Keeps speech voices ready to speak."""
     serving = context.invoked_subcommand == "serve"
     level = logging.INFO if verbose or serving else logging.WARNING
-    configure_logging(logging.DEBUG if debug else level)
+    configure_logging(logging.DEBUG if debug else level, hurries=serving)
     if context.invoked_subcommand is None:
         _help(context)
 
@@ -73,7 +73,7 @@ def configuration(context: typer.Context) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    typer.echo(context.get_help())
+    tell(context.get_help())
     raise typer.Exit
 
 

@@ -13,12 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from greenroom.cli.log_writer import LineWriter, LogHandler
+from greenroom.cli.streams import StandardStream
 from greenroom.cli.tables import table_lines
 from greenroom.printable import escaped
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
+
+FLUSH_S = 1.0
+"""How long the end of a command waits for what was logged to be written."""
 
 KEY_FIX = "Give another one with --key, or in GREENROOM_API_KEY."
 """What to do, in a command, where a worker wants another key or one at all."""
@@ -31,7 +36,7 @@ class CommandError(Exception):
 def say_error(message: object) -> None:
     """Print one line to standard error."""
     text = escaped(" ".join(str(message).split()))
-    err.print(f"[red bold]error:[/] {escape(text)}", soft_wrap=True)
+    _on_standard_error(Text.assemble(("error:", "red bold"), " ", text))
 
 
 def tell(text: str) -> None:
@@ -41,12 +46,17 @@ def tell(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a remark to standard error."""
-    err.print(escaped(text), markup=False, soft_wrap=True)
+    _on_standard_error(Text(escaped(text)))
 
 
 def working(text: str) -> AbstractContextManager[Any]:
     """Show that something takes its time, on a terminal; nothing elsewhere."""
     return err.status(escape(escaped(text)))
+
+
+def reader_is_gone() -> bool:
+    """Whether nobody sees what is printed to standard output any more."""
+    return getattr(out.file, "problem", None) is not None
 
 
 def print_json(content: Any) -> None:
@@ -75,35 +85,65 @@ def print_table(
         tell(" " * indent + line)
 
 
+class _Logging:
+    """The log of the command that runs; there is one at a time."""
+
+    writer: LineWriter | None = None
+    hurries = False
+    """Whether nothing may wait for standard error: not for longer than the log may take."""
+
+
 @contextlib.contextmanager
 def logging_restored() -> Iterator[None]:
-    """Leave logging, at the end, as it was."""
-    logger = logging.getLogger("greenroom")
-    level, handlers = logger.level, logger.handlers[:]
+    """Leave logging, at the end, as it was; what was logged is written, or given up soon."""
+    loggers = [logging.getLogger(), logging.getLogger("greenroom")]
+    before = [(each, each.level, each.handlers[:]) for each in loggers]
+    raising = logging.raiseExceptions
     try:
         yield
     finally:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
+        for each, level, handlers in before:
+            each.setLevel(level)
+            each.handlers[:] = handlers
+        logging.raiseExceptions = raising
+        writer, _Logging.writer, _Logging.hurries = _Logging.writer, None, False
+        if writer is not None:
+            writer.close(FLUSH_S)
 
 
-def configure_logging(level: int) -> None:
-    """Send what Greenroom logs to standard error; the only place where logging is set up.
+def configure_logging(level: int, *, hurries: bool = False) -> None:
+    """Send what is logged to standard error; the only place where logging is set up.
 
-    At WARNING and above the events of models are left out: a command reports its own failure.
+    Whoever logs never waits for that. Of other libraries warnings are shown. At WARNING and above
+    the events of models are left out: a command reports its own failure. With `hurries`, a remark
+    does not wait for standard error either.
     """
-    logger = logging.getLogger("greenroom")
-    handler = _ToStandardError()
+    _Logging.writer, _Logging.hurries = LineWriter(_write_line), hurries
+    handler = LogHandler(_Logging.writer)
     form = "%(asctime)s %(levelname)s %(message)s" if level < logging.WARNING else "%(message)s"
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
     if level >= logging.WARNING:
         handler.addFilter(lambda record: not hasattr(record, "greenroom_kind"))
-    logger.addHandler(handler)
-    logger.setLevel(level)
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("greenroom").setLevel(level)
+    logging.raiseExceptions = False
 
 
-class _ToStandardError(logging.Handler):
-    """Writes beside a running status line instead of into it."""
+def _write_line(line: str) -> None:
+    """Write beside a running status line instead of into it."""
+    stream = err.file
+    if isinstance(stream, StandardStream) and not stream.isatty():
+        stream.send(f"{line}\n")
+    else:
+        err.print(line, markup=False, soft_wrap=True)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        err.print(escaped(self.format(record)), markup=False, soft_wrap=True)
+
+def _on_standard_error(text: Text) -> None:
+    """Print after what was logged before."""
+    writer = _Logging.writer
+    if writer is not None and _Logging.hurries:
+        writer.put(text.plain)
+        return
+    if writer is not None:
+        writer.flush(FLUSH_S)
+    err.print(text, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.catalog import Catalog
-from greenroom.cli.console import CommandError, tell
+from greenroom.cli.console import CommandError, reader_is_gone, tell
 from greenroom.cli.demo_steps import STEPS
 from greenroom.cli.touring import Tour
 from greenroom.config import DEFAULT_MODEL_ID, Config, load_config
@@ -82,6 +82,8 @@ async def _tour(config: Config, catalog: Catalog, folder: Path, started_at: int)
     tour.say(", ".join(ids))
     try:
         for number, step in enumerate(STEPS, start=1):
+            if reader_is_gone():
+                break
             tour.begin(number, step)
             await step(tour)
     finally:

@@ -14,6 +14,7 @@ from typing import BinaryIO, Protocol
 from greenroom.audio.wav import streaming_header
 from greenroom.cli.console import CommandError
 from greenroom.cli.playing import Loudspeaker
+from greenroom.cli.streams import write_some
 from greenroom.threads import Lane
 
 
@@ -151,7 +152,7 @@ class Pipe:
         rest = memoryview(self._ahead + pcm)
         self._ahead = b""
         while rest:
-            rest = rest[self._file.write(rest) :]
+            rest = rest[write_some(self._file.fileno(), rest) :]
 
     def finish(self) -> None:
         """End."""

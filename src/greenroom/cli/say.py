@@ -69,7 +69,7 @@ def say(
         else there(server, key, request)
     )
     with contextlib.suppress(ClosedPipeError):
-        asyncio.run(_say(source, spoken, sink_for(output, rate)))
+        note(asyncio.run(_say(source, spoken, sink_for(output, rate))))
 
 
 def _whole(text: str | None) -> str | None:
@@ -82,7 +82,8 @@ def _whole(text: str | None) -> str | None:
     return text
 
 
-async def _say(source: Source, text: str | None, sink: Sink) -> None:
+async def _say(source: Source, text: str | None, sink: Sink) -> str:
+    """Return what there is to say about it afterwards."""
     meter = Meter()
     spoken: str | AsyncIterable[str]
     spoken = meter.timed(pieces(sys.stdin.fileno())) if text is None else text
@@ -98,4 +99,4 @@ async def _say(source: Source, text: str | None, sink: Sink) -> None:
                         await output.write(frame.pcm)
                 with meter.outside():
                     await output.finish()
-    note(f"{output.name}: {source.remark}{meter}")
+    return f"{output.name}: {source.remark}{meter}"

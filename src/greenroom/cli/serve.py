@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greenroom.catalog import Catalog
-from greenroom.cli.console import tell
+from greenroom.cli.console import FLUSH_S, tell
+from greenroom.cli.log_writer import LineWriter
 from greenroom.cli.settings import ConfigFile, Settings, about, configuration
 from greenroom.errors import first_few
 from greenroom.settings import check_ids
@@ -50,20 +51,23 @@ def serve(
         catalog = Catalog.from_config(found)
         check_ids(found.model_manager, catalog)
 
+    said = LineWriter(tell)  # the event loop waits for no reader of standard output
+
     def ready(worker: Worker) -> None:
         logger.setLevel(logging.NOTSET)
-        tell(_ready(worker))
+        said.put(_ready(worker))
 
     if logger.isEnabledFor(logging.INFO) and not logger.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.WARNING)  # the start is told here, in plainer words
     try:
         asyncio.run(
             serve_until_told(
-                found, ready, listening=lambda worker: tell(_listening(worker)), catalog=catalog
+                found, ready, listening=lambda worker: said.put(_listening(worker)), catalog=catalog
             )
         )
     finally:
         logger.setLevel(logging.NOTSET)
+        said.close(FLUSH_S)
 
 
 def _listening(worker: Worker) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from greenroom.cli.console import out
+from greenroom.cli.console import out, reader_is_gone
 from greenroom.cli.listing import (
     HEADINGS,
     SHAPE,
@@ -29,7 +29,7 @@ def top(
         float, typer.Option("--every", min=0.1, metavar="SECONDS", help="How often to look.")
     ] = 1.0,
 ) -> None:
-    """Watch what is in a worker's memory, until Ctrl-C.
+    """Watch what is in a worker's memory, until Ctrl-C or the end of the terminal.
 
     Without a terminal it looks once, as `ps` does.
     """
@@ -45,7 +45,7 @@ async def _watch(server: str, key: str | None, every: float) -> None:
     async with Client(server, key) as client:
         view = screen(await client.list_models(), server, out.width)
         with Live(view, console=out, screen=True, auto_refresh=False) as live:
-            while True:
+            while not reader_is_gone():
                 await asyncio.sleep(every)
                 view = screen(await client.list_models(), server, out.width)
                 live.update(view, refresh=True)
