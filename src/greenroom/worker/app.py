@@ -28,6 +28,7 @@ from greenroom.worker.access import Keys
 from greenroom.worker.address import Address, bind
 from greenroom.worker.admission import Admission
 from greenroom.worker.checking import worker_problems
+from greenroom.worker.descriptors import connection_limit, raise_limit
 from greenroom.worker.grpc_api import SERVICE_NAME, TTSServicer
 from greenroom.worker.guard import Guard
 from greenroom.worker.health import Health
@@ -47,6 +48,8 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),  # so that a caller whose network died is noticed
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),  # its client connects again when it calls
     ("grpc.max_concurrent_streams", 4_096),  # of one connection; more wait at their client
     ("grpc.server.max_pending_requests", 8_192),  # beyond it gRPC drops calls at random
     ("grpc.server.max_pending_requests_hard_limit", 16_384),
@@ -101,6 +104,11 @@ class Worker:
         return cls(config, ModelManager.from_settings(config.model_manager, known))
 
     @property
+    def http_server(self) -> HttpServer | None:
+        """What serves HTTP; `None` when it is not served."""
+        return self._http
+
+    @property
     def http_address(self) -> Address | None:
         """Where HTTP is served; `None` when it is not."""
         return None if self._http is None else self._http.address
@@ -109,7 +117,7 @@ class Worker:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
         server = grpc.aio.server(
             interceptors=[self.guard],
-            options=_OPTIONS,
+            options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())),
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
         tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)  # type: ignore[no-untyped-call]
@@ -194,6 +202,7 @@ async def serve(
     the configuration's, where it is known already. Raises
     `ConfigError`, or what `ModelManager.initialize` raises.
     """
+    raise_limit()
     worker = await Worker.create(config, catalog)
     stop, hurry = asyncio.Event(), asyncio.Event()
     with _signals(stop, hurry):

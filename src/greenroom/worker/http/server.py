@@ -9,13 +9,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from greenroom.worker.address import Address
+from greenroom.worker.admission import peer_of
+from greenroom.worker.descriptors import connection_limit
+from greenroom.worker.http.accepting import Acceptor, Connections
 from greenroom.worker.http.listening import bound
 
 logger = logging.getLogger(__name__)
@@ -42,6 +45,9 @@ class HttpServer:
 
     def __init__(self, app: ASGIApp, address: Address, *, grace_s: int) -> None:
         """`grace_s` is how long answers may take to write their last words."""
+        limit = connection_limit()
+        self.connections = Connections(limit, max(1, limit // 2))
+        """Those that are open."""
         self.address = address
         """Where it listens; with the real port once it does."""
         config = uvicorn.Config(
@@ -50,12 +56,13 @@ class HttpServer:
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="error",  # requests that are none, or ask for a WebSocket, make no line
             access_log=False,
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=grace_s,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, self.connections)
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
@@ -90,8 +97,9 @@ def _ended(serving: asyncio.Task[None]) -> None:
 class _Server(uvicorn.Server):
     """Leaves signals to the worker, and says when it has begun."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
+        self._connections = connections
         self.begun = asyncio.Event()
         self.ending = asyncio.Event()
 
@@ -100,8 +108,13 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Accept on sockets that are bound; there is no lifespan."""
+        self.servers = [Acceptor(each, self._protocol) for each in sockets or ()]  # type: ignore[misc]
+        self.started = True
         self.begun.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Connection(self.config, self.server_state, self._connections)
 
     async def main_loop(self) -> None:
         """Tick as uvicorn's own loop does, ten times a second, but end at once."""
@@ -116,8 +129,11 @@ class _Server(uvicorn.Server):
 class _Connection(H11Protocol):
     """Cuts off who sends no request or takes no answer, and lets answers end the connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, config: uvicorn.Config, state: ServerState, connections: Connections
+    ) -> None:
+        super().__init__(config, state, {})
+        self._open = connections
         self._asked: asyncio.TimerHandle | None = None
         app = self.app
 
@@ -140,6 +156,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect_request()
+        self._open.add(self, peer_of(self.client[0] if self.client else None))
 
     def on_response_complete(self) -> None:
         self._expect_request()
@@ -164,7 +181,17 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._asked is not None:
             self._asked.cancel()
+        self._open.remove(self)
         super().connection_lost(exc)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def cut(self) -> None:
+        """End the connection now."""
+        self.transport.abort()
 
     def _expect_request(self) -> None:
         if self._asked is not None:
@@ -172,5 +199,5 @@ class _Connection(H11Protocol):
         self._asked = self.loop.call_later(_HEADERS_LIMIT_S, self._give_up)
 
     def _give_up(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.abort()
+        if self.is_idle:
+            self.cut()
