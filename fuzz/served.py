@@ -57,13 +57,7 @@ class ServedDoor:
             "max_text_chars": LONGEST_TEXT,
             "drain_timeout_ms": 0,
         }
-        manager = ModelManager(
-            catalog=Catalog.discover("", adapters=["tone"]),
-            default_model_id="tone-440",
-            resident_cap=4,
-            min_residency_ms=0,
-        )
-        self.worker = Worker(Config.model_validate({"worker": settings}), manager)
+        self.worker = await asyncio.to_thread(_worker, settings)
         await self.worker.listen()
         await self.worker.initialize()
         await self.begin()
@@ -178,6 +172,16 @@ class ServedDoor:
 
     def _unseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._faults.append(f"unseen: {context.get('message')}: {context.get('exception')!r:.200}")
+
+
+def _worker(settings: dict[str, Any]) -> Worker:
+    manager = ModelManager(
+        catalog=Catalog.discover("", adapters=["tone"]),
+        default_model_id="tone-440",
+        resident_cap=4,
+        min_residency_ms=0,
+    )
+    return Worker(Config.model_validate({"worker": settings}), manager)
 
 
 class _Errors(logging.Handler):

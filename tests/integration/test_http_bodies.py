@@ -202,24 +202,19 @@ async def test_a_name_that_is_none_is_a_strangers(web: Web, name: str, value: st
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("answer_begun", [False, True])
+@pytest.mark.parametrize("host", ["evil.example", ""])
 async def test_a_body_that_turns_into_no_http_ends_its_connection_and_nothing_else(
-    web: Web, caplog: pytest.LogCaptureFixture, answer_begun: bool
+    web: Web, caplog: pytest.LogCaptureFixture, host: str
 ) -> None:
     address = web.served.worker.http_address
     assert address is not None
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    head = f"POST /api/pin HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n"
-    writer.write(head.encode())
-    if answer_begun:
-        writer.write(b"1\r\n!\r\n0\r\n\r\n")
-        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
-    else:
-        writer.write(b'15\r\n{"model"\r\n{"model": "tone-277"}')
-        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
-    writer.write(b"\x00\xff no HTTP\r\n\r\n")
+    head = (
+        f"POST /api/pin HTTP/1.1\r\nHost: {host or address}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    writer.write(head.encode() + b'15\r\n{"model"\r\n{"model": "tone-277"}')
     async with asyncio.timeout(LIMIT_S):
-        await reader.read()
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
     writer.close()
     await web.get("/health")
     assert not [r for r in caplog.records if r.levelname == "ERROR"]

@@ -85,5 +85,5 @@ def test_a_fault_fails_the_command_and_is_kept(
 @pytest.mark.parametrize("name", DOORS)
 def test_every_door_can_be_tried(name: str) -> None:
     door: Door = DOORS[name]()
-    outcome = explore(door, seconds=2.0, seed=1, most=3)
+    outcome = explore(door, seconds=2.0, seed=1, most=5)
     assert outcome.inputs
