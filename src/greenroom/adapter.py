@@ -159,6 +159,12 @@ def _spec_options(adapter: TTSAdapter) -> Mapping[str, Any]:
 class _LoopHost:
     """Where an adapter lives that nobody manages: threads of the event loop, no counting."""
 
+    loop = None
+    leaving = False
+    sample_rate = None
+    model_id = ""
+    hurried = False
+
     def open(self, speaker: Speaker) -> _LoopHost:
         """Count nothing."""
         return self
@@ -166,7 +172,18 @@ class _LoopHost:
     def close(self) -> None:
         """Count nothing."""
 
-    async def run(self, step: Callable[[], T]) -> T:
+    async def enter(self) -> _LoopHost:
+        """Wait for nobody."""
+        return self
+
+    def enter_now(self) -> _LoopHost:
+        """Wait for nobody."""
+        return self
+
+    def leave(self) -> None:
+        """Give nothing back."""
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
         """Run `step` in the event loop's default executor, to its end even when cancelled."""
         call = asyncio.ensure_future(asyncio.to_thread(step))
         try:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 from greenroom.errors import ModelNotResidentError, SynthesisError
 from greenroom.stated import StatedVoice
 from greenroom.stream import Speaker
-from greenroom.threads import Lane, OverdueError
+from greenroom.threads import Lane, LaneBusyError, NoThreadError, OverdueError
+from greenroom.turns import Turns
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class ModelHost:
         model_id: str,
         *,
         lane: Lane,
-        concurrency: int | None,
+        voice: StatedVoice,
         limit: float,
         opened: Callable[[], None],
         closed: Callable[[], None],
@@ -35,7 +35,11 @@ class ModelHost:
         self.model_id = model_id
         self.lane = lane
         self.limit = limit
-        self.turns = None if concurrency is None else asyncio.Semaphore(concurrency)
+        self.loop = asyncio.get_running_loop()
+        self.sample_rate = voice.sample_rate
+        self.turns = Turns(voice.concurrency, self._hurry)
+        self.given_up: asyncio.Future[None] = self.loop.create_future()
+        """Done when nobody waits any more for threads that hang in the model."""
         self.closed = closed
         self.speakers: set[Speaker] = set()
         self.hanging = 0
@@ -50,9 +54,23 @@ class ModelHost:
         self.speakers.add(speaker)
         return ModelUse(self, speaker)
 
+    @property
+    def leaving(self) -> bool:
+        """Whether no new stream may begin."""
+        return self._opened is None
+
     def retire(self) -> None:
         """Let no new stream begin: the model is leaving."""
         self._opened = None
+
+    def give_up(self) -> None:
+        """Wait no longer for threads that hang in the model: the manager ends."""
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+    def _hurry(self) -> None:
+        for speaker in list(self.speakers):
+            speaker.hurry()
 
     def written_off(self, call: asyncio.Future[object]) -> None:
         """Count a call as hanging until it ends."""
@@ -90,7 +108,7 @@ class Hosts:
         host = self._hosts[number] = ModelHost(
             model_id,
             lane=self._lane,
-            concurrency=voice.concurrency,
+            voice=voice,
             limit=self._limit,
             opened=opened,
             closed=closed,
@@ -114,6 +132,11 @@ class Hosts:
             host.retire()
             host.stop_all()
 
+    def give_up(self) -> None:
+        """Wait no longer for threads that hang in a model."""
+        for host in self._hosts.values():
+            host.give_up()
+
 
 class ModelUse:
     """The `Use` of one stream."""
@@ -123,55 +146,94 @@ class ModelUse:
         self._speaker: Speaker | None = speaker
         self._overdue: list[asyncio.Future[object]] = []
 
-    async def run(self, step: Callable[[], T]) -> T:
-        """Run `step` in a thread, when the model and a thread are free; see `stream.Use`."""
+    @property
+    def hurried(self) -> bool:
+        """Whether another stream waits for the turn that this one may hold."""
+        return self._host.turns.awaited
+
+    async def enter(self) -> ModelTurn:
+        """Wait for a turn in the model; see `stream.Use`."""
         host = self._host
         try:
-            async with self._turn():
-                return await host.lane.run(step, limit=host.limit)
+            await host.turns.take(host.limit)
+        except TimeoutError:
+            raise _not_free(host) from None
+        return ModelTurn(self, host.turns)
+
+    def enter_now(self) -> ModelTurn | None:
+        """Return a turn that is free and that nobody waits for."""
+        turns = self._host.turns
+        return ModelTurn(self, turns) if turns.take_now() else None
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run `step` in a thread, when one is free; see `stream.Use`."""
+        host = self._host
+        try:
+            return await host.lane.run(
+                step, limit=host.limit, surely=surely, given_up=host.given_up
+            )
         except OverdueError as late:
             self._overdue.append(late.call)
             host.written_off(late.call)
             raise SynthesisError(
                 f"model {host.model_id!r} made no audio within {host.limit:g} s."
             ) from None
-        except TimeoutError:
-            raise SynthesisError(
-                f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
-            ) from None
+        except LaneBusyError:
+            raise _not_free(host) from None
+        except NoThreadError as error:
+            raise SynthesisError(f"model {host.model_id!r} cannot speak: {error}.") from None
 
-    @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        turns = self._host.turns
-        if turns is None:
-            yield
-            return
-        async with asyncio.timeout(self._host.limit):
-            await turns.acquire()
-        try:
-            yield
-        except OverdueError as late:
-            late.call.add_done_callback(lambda _: turns.release())
-            raise
-        except BaseException:
-            turns.release()
-            raise
-        else:
-            turns.release()
+    @property
+    def inside(self) -> list[asyncio.Future[object]]:
+        """The calls of it that were written off and have a thread inside the model still."""
+        return [call for call in self._overdue if not call.done()]
 
     def close(self) -> None:
-        """Count one stream fewer, now or when its overdue threads have left the model."""
+        """Count one stream fewer, now or when its overdue threads have left the model.
+
+        A second time does nothing.
+        """
         speaker, self._speaker = self._speaker, None  # no cycle keeps an unloaded model alive
-        if speaker is not None:
-            self._host.speakers.discard(speaker)
-        hanging = [call for call in self._overdue if not call.done()]
-        if not hanging:
-            self._host.closed()
+        if speaker is None:
+            return
+        self._host.speakers.discard(speaker)
+        when_done(self.inside, self._host.closed)
 
-        def left(call: asyncio.Future[object]) -> None:
-            hanging.remove(call)
-            if not hanging:
-                self._host.closed()
 
-        for call in list(hanging):
-            call.add_done_callback(left)
+class ModelTurn:
+    """The `Turn` of one sentence."""
+
+    def __init__(self, use: ModelUse, turns: Turns) -> None:
+        self._use = use
+        self._turns: Turns | None = turns
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run a step of the sentence; see `stream.Use`."""
+        return await self._use.run(step, surely=surely)
+
+    def leave(self) -> None:
+        """Give the turn back, now or when the overdue threads have left; once."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            when_done(self._use.inside, turns.give_back)
+
+
+def when_done(calls: list[asyncio.Future[object]], then: Callable[[], None]) -> None:
+    """Call `then` when all of `calls` are done: at once if they are."""
+    left = list(calls)
+    if not left:
+        then()
+
+    def one_is(call: asyncio.Future[object]) -> None:
+        left.remove(call)
+        if not left:
+            then()
+
+    for call in calls:
+        call.add_done_callback(one_is)
+
+
+def _not_free(host: ModelHost) -> SynthesisError:
+    return SynthesisError(
+        f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
+    )

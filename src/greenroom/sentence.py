@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
+from greenroom import errors
 from greenroom.audio import Framer
-from greenroom.errors import SynthesisError
+from greenroom.causes import linked, told
+from greenroom.chunks import samples_of
+from greenroom.errors import ModelManagerError, SynthesisError
+from greenroom.source import Source
 from greenroom.speech import AudioChunk, AudioFrame
 
-Run = Callable[[Callable[[], Any]], Awaitable[Any]]
-"""Runs a step in a thread, to its end even when cancelled; see `stream.Use`."""
+T = TypeVar("T")
+
+_MOST_SECONDS = 1_200
+"""Audio of one sentence: more than a text of the greatest length makes."""
+
+_MOST_EMPTY = 10_000
+"""Chunks without samples that one sentence may have."""
+
+_END: Any = object()
+
+
+class Turn(Protocol):
+    """A sentence's right to the engine, from its first step to its end."""
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run a step in a thread, to its end even when cancelled; see `stream.Use`."""
+
+    def leave(self) -> None:
+        """Give the right back, once no thread of it is inside the engine."""
 
 
 class Voice(Protocol):
@@ -31,7 +55,10 @@ class Voice(Protocol):
 
 
 class Sentence:
-    """One sentence's chunks; `begin`, `next_frames` and `close` run in a thread, one at a time."""
+    """One sentence's chunks; `begin`, `next_frames` and `close` run in a thread, one at a time.
+
+    Whatever the engine raises comes out as a `SynthesisError`, told in the engine's own thread.
+    """
 
     def __init__(
         self, voice: Voice, sentence: str, options: Mapping[str, Any], framer: Framer
@@ -41,7 +68,14 @@ class Sentence:
         self._options = options
         self._framer = framer
         self._iterator: Iterator[AudioChunk] | None = None
-        self._begun: AudioChunk | None = None
+        self._begun: NDArray[np.float32] | None = None
+        self._empty = 0
+        self.turn: Turn | None = None
+        """Held from the sentence's first step to its end."""
+        self.samples = 0
+        """How many the engine has made."""
+        self.looks_ahead = False
+        """Whether the next sentence may begin, as the engine said after its last chunk."""
         self.open = False
         """Whether the engine's generator has begun and not ended."""
         self.inside = False
@@ -51,57 +85,102 @@ class Sentence:
 
     def begin(self) -> None:
         """Have the engine make the first chunk, and keep it."""
-        self._begun = self._next_chunk()
+        self._begun = self._typed(self._next_samples)
 
     def next_frames(self) -> list[AudioFrame] | None:
         """Return the frames of the next chunk, or `None` at the end of the sentence."""
-        chunk, self._begun = self._begun or self._next_chunk(), None
-        if chunk is None:
-            return None
-        if chunk.sample_rate != self._framer.source_rate:
-            raise SynthesisError(
-                f"the engine made audio at {chunk.sample_rate} Hz, "
-                f"but the model speaks at {self._framer.source_rate} Hz."
-            )
-        return self._framer.feed(chunk.samples)
+        return self._typed(self._next_frames)
 
-    def _next_chunk(self) -> AudioChunk | None:
+    def close(self) -> None:
+        """Let the engine's generator run its `finally`."""
+        self._typed(self._close)
+
+    def _typed(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except BaseException as error:  # noqa: BLE001 - an engine may raise anything
+            problem = synthesis_error(error)
+        try:
+            raise problem
+        finally:
+            del problem  # else its traceback and this frame keep each other alive
+
+    def _next_frames(self) -> list[AudioFrame] | None:
+        samples, self._begun = self._begun, None
+        if samples is None:
+            samples = self._next_samples()
+        if samples is None:
+            return None
+        self.looks_ahead = bool(self._voice.looks_ahead)
+        return self._framer.feed(samples)
+
+    def _next_samples(self) -> NDArray[np.float32] | None:
         self.inside = True
         began = time.perf_counter()
         try:
             if self._iterator is None:
                 self.open = True
                 self._iterator = iter(self._voice.synthesize(self._sentence, self._options))
-            chunk = next(self._iterator, None)
+            chunk = next(self._iterator, _END)
         finally:
             self.engine_s += time.perf_counter() - began
             self.inside = False
-        if chunk is None:
+        if chunk is _END:
             self.open = False
-        return chunk
+            return None
+        return self._counted(samples_of(chunk, self._framer.source_rate))
 
-    def close(self) -> None:
-        """Let the engine's generator run its `finally`."""
+    def _counted(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.samples += samples.size
+        self._empty += not samples.size
+        if self._empty > _MOST_EMPTY or self.samples > _MOST_SECONDS * self._framer.source_rate:
+            raise SynthesisError("the engine does not come to the end of a sentence.")
+        return samples
+
+    def _close(self) -> None:
         self.open = False
         close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
 
-    async def leave(self, run: Run) -> None:
-        """End the engine's generator, unless a thread that was written off is inside."""
-        if self.open and not self.inside:
-            await run(self.close)
+    async def leave(self) -> None:
+        """End the engine's generator, unless a thread hangs inside, and give the turn back."""
+        turn, self.turn = self.turn, None
+        if turn is None:
+            return
+        try:
+            if self.open and not self.inside:
+                await turn.run(self.close, surely=True)
+        finally:
+            turn.leave()
+
+
+def synthesis_error(error: BaseException) -> ModelManagerError:
+    """Return what a stream ends with; an error that is none of ours is its cause, if it is small.
+
+    Of a kind derived from ours nobody knows how it tells itself: it becomes a cause as well.
+    """
+    if isinstance(error, ModelManagerError) and type(error).__module__ == errors.__name__:
+        return error
+    problem = SynthesisError(f"the stream failed: {told(error)}")
+    if linked(error)[1]:
+        problem.__cause__ = error
+    return problem
 
 
 class Ahead:
     """The sentence after the present one, begun where cores would idle otherwise."""
 
     def __init__(
-        self, found: AsyncIterator[str], sentence: Callable[[str], Sentence], run: Run
+        self,
+        source: Source,
+        sentence: Callable[[str], Sentence],
+        enter_now: Callable[[], Turn | None],
     ) -> None:
-        self._found = found
+        """`enter_now` gives a turn if one is free that nobody waits for."""
+        self._source = source
         self._sentence = sentence
-        self._run = run
+        self._enter_now = enter_now
         self._next: Sentence | None = None
         self._beginning: asyncio.Task[None] | None = None
 
@@ -111,10 +190,13 @@ class Ahead:
             self._beginning = asyncio.create_task(self._begin(), name="greenroom-ahead")
 
     async def _begin(self) -> None:
-        text = await anext(self._found, None)
-        if text is not None:
-            self._next = self._sentence(text)
-            await self._run(self._next.begin)
+        text = await self._source.next()
+        if text is None:
+            return
+        self._next = self._sentence(text)
+        turn = self._next.turn = self._enter_now()
+        if turn is not None:
+            await turn.run(self._next.begin)
 
     async def take(self) -> Sentence | None:
         """Return the next sentence, begun or not; `None` after the last.
@@ -122,7 +204,7 @@ class Ahead:
         Raises what the text or the engine raised.
         """
         if self._beginning is None:
-            text = await anext(self._found, None)
+            text = await self._source.next()
             return None if text is None else self._sentence(text)
         await self._beginning
         self._beginning, sentence, self._next = None, self._next, None
@@ -138,4 +220,4 @@ class Ahead:
             self._beginning = None
         sentence, self._next = self._next, None
         if sentence is not None:
-            await sentence.leave(self._run)
+            await sentence.leave()

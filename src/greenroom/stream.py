@@ -11,13 +11,19 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from greenroom import text as texts
 from greenroom.audio import Framer
-from greenroom.errors import InvalidInputError, ModelManagerError, SynthesisError
-from greenroom.sentence import Ahead, Sentence, Voice
+from greenroom.errors import (
+    InvalidInputError,
+    ModelManagerError,
+    ModelNotResidentError,
+    SynthesisError,
+)
+from greenroom.sentence import Ahead, Sentence, Turn, Voice, synthesis_error
+from greenroom.source import Source
 from greenroom.speech import AudioFrame
 
 T = TypeVar("T")
@@ -29,6 +35,22 @@ _LOOKAHEAD_FRAMES = 100
 class Host(Protocol):
     """The place where a model lives, as a stream sees it."""
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which streams are counted; `None` where they are not."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether no new stream may begin."""
+
+    @property
+    def sample_rate(self) -> int | None:
+        """Hz of the chunks, where that is known better than from the voice."""
+
+    @property
+    def model_id(self) -> str:
+        """The model's id."""
+
     def open(self, speaker: Speaker) -> Use:
         """Count one more stream; raises `ModelNotResidentError` when the model has left."""
 
@@ -36,11 +58,22 @@ class Host(Protocol):
 class Use(Protocol):
     """One stream's counted use of its model."""
 
-    async def run(self, step: Callable[[], T]) -> T:
+    @property
+    def hurried(self) -> bool:
+        """Whether another stream waits for the turn that this one may hold."""
+
+    async def enter(self) -> Turn:
+        """Wait for a turn in the engine; raises `SynthesisError` when that takes too long."""
+
+    def enter_now(self) -> Turn | None:
+        """Return a turn that is free and that nobody waits for."""
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
         """Run `step` in a thread and return its result.
 
         Cancelling the wait does not end the step; then this returns when the step has ended.
-        Raises `SynthesisError` when the step takes longer than it may.
+        Raises `SynthesisError` when the step takes longer than it may, or when there is no thread
+        for it; one that runs `surely` waits until there is.
         """
 
     def close(self) -> None:
@@ -52,6 +85,9 @@ class Speaker(Protocol):
 
     def stop(self) -> None:
         """End the stream: no more frames, no more synthesis after the present chunk."""
+
+    def hurry(self) -> None:
+        """Finish the sentence without waiting for the listener, if somebody waits for its turn."""
 
 
 class SpeechStream:
@@ -134,22 +170,41 @@ class _Speaker:
         output_rate: int,
     ) -> None:
         self._voice = voice
-        self._text = text
+        self._source = Source(text)
         self._options = options
-        self._framer = Framer(voice.sample_rate, output_rate)
+        self._framer = Framer(_rate_of(voice, host), output_rate)
         self._frames: deque[AudioFrame] = deque()
         self._news = asyncio.Event()  # for the consumer: a frame, the end, or a resume
         self._taken = asyncio.Event()  # for the speaker: room for more frames
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        with contextlib.suppress(RuntimeError):
-            self._loop = asyncio.get_running_loop()
+        self._loop = host.loop or _running_loop()
         self._error: BaseException | None = None
         self._paused = False
         self._has_words = False
         self.engine_s = 0.0
         self.phase = "new"  # new, speaking, made (all frames are there), ended
-        self._use = host.open(self)
+        self._host: Host | None = host
+        self._use: Use | None = None
+        if host.leaving:
+            raise ModelNotResidentError(host.model_id)
+        if self._loop is None or self._loop is _running_loop() or not self._loop.is_running():
+            self._open()
+        else:  # made in a thread: counted in the loop, before anything else can happen to it
+            self._loop.call_soon_threadsafe(self._open_late)
+
+    def _open(self) -> Use:
+        host, self._host = self._host, None
+        if host is not None:
+            self._use = host.open(self)
+        assert self._use is not None
+        return self._use
+
+    def _open_late(self) -> None:
+        if self.phase == "new":
+            try:
+                self._open()
+            except ModelManagerError as error:
+                self.phase, self._error = "made", error
 
     async def next_frame(self) -> AudioFrame:
         if self.phase == "new":
@@ -195,8 +250,10 @@ class _Speaker:
         self.phase = "ended"
         self._frames.clear()
         self._news.set()
+        self._host = None
         if not started:
-            self._use.close()
+            if self._use is not None:
+                self._use.close()
         elif self._task is not None:
             self._task.cancel()
 
@@ -215,76 +272,97 @@ class _Speaker:
             await asyncio.wait([self._task])
 
     def _start(self) -> None:
+        use = self._open()
         self.phase = "speaking"
         self._loop = asyncio.get_running_loop()
-        self._task = self._loop.create_task(self._speak(), name="greenroom-stream")
+        self._task = self._loop.create_task(self._speak(use), name="greenroom-stream")
         self._task.add_done_callback(self._done)
 
-    async def _speak(self) -> None:
+    def hurry(self) -> None:
+        self._taken.set()
+
+    async def _speak(self, use: Use) -> None:
         try:
-            await self._speak_sentences()
+            await self._speak_sentences(use)
         except asyncio.CancelledError:
             self.phase = "ended"
-        except ModelManagerError as error:
-            self._fail(error)
         except Exception as error:  # noqa: BLE001 - an engine or the caller's text may raise anything
-            self._fail(SynthesisError(f"the stream failed: {type(error).__name__}: {error}"), error)
+            self._fail(synthesis_error(error))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         """Let the consumer see the end: no thread is inside the model, unless one hangs there."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(synthesis_error(error))
         if self.phase == "speaking":
             self.phase = "made"
-        self._use.close()
+        if self._use is not None:
+            self._use.close()
         self._news.set()
 
-    def _fail(self, error: Exception, cause: Exception | None = None) -> None:
+    def _fail(self, error: ModelManagerError) -> None:
         if self.phase == "speaking":
-            error.__cause__ = cause
             self._error = error  # raised after what was made before the failure is heard
 
-    async def _speak_sentences(self) -> None:
-        found = texts.sentences(self._text)
-        ahead = Ahead(found, self._sentence, self._use.run)
-        heard = False
-        present = await ahead.take()
-        spoken = present is not None
+    async def _speak_sentences(self, use: Use) -> None:
+        ahead = Ahead(self._source, self._sentence, use.enter_now)
+        heard = 0
+        spoken = False
         try:
-            while present is not None:
-                heard = await self._speak_one(present, ahead) or heard
-                present = await ahead.take()
+            while (present := await ahead.take()) is not None and self.phase == "speaking":
+                spoken = True
+                heard += await self._speak_one(present, use, ahead)
+            if heard:
+                self._keep(await use.run(self._framer.finish))
         finally:
-            await ahead.close()
-            await _close(found)
-            if not isinstance(self._text, str):
-                await _close(self._text)
+            await self._leave(use, ahead)
         if not spoken:
             raise InvalidInputError("text is empty; send at least one word.")
         if not heard and not self._has_words:
             raise InvalidInputError("text has nothing in it to say; send at least one word.")
         if not heard:
             raise SynthesisError("the engine made no audio for this text.")
-        self._keep(await self._use.run(self._framer.finish))
+
+    async def _leave(self, use: Use, ahead: Ahead) -> None:
+        """Leave the model, and only then the text, whose source may hang."""
+        try:
+            await ahead.close()
+        finally:
+            use.close()
+            await self._source.close()
 
     def _sentence(self, text: str) -> Sentence:
         self._has_words = self._has_words or texts.has_words(text)
         return Sentence(self._voice, text, self._options, self._framer)
 
-    async def _speak_one(self, sentence: Sentence, ahead: Ahead) -> bool:
-        """Speak one sentence; return whether there was any audio."""
-        heard = False
+    async def _speak_one(self, sentence: Sentence, use: Use, ahead: Ahead) -> int:
+        """Speak one sentence; return how many samples it had."""
         try:
-            while (frames := await self._use.run(sentence.next_frames)) is not None:
-                heard = True
+            while True:
+                await self._room(sentence, use)
+                if sentence.turn is None:
+                    sentence.turn = await use.enter()
+                frames = await sentence.turn.run(sentence.next_frames)
+                if frames is None:
+                    return sentence.samples
                 self._keep(frames)
-                if isinstance(self._text, str) and self._voice.looks_ahead:
+                if self._source.is_whole and sentence.looks_ahead:
                     ahead.begin()
-                while len(self._frames) > _LOOKAHEAD_FRAMES:
-                    self._taken.clear()
-                    await self._taken.wait()
         finally:
             self.engine_s += sentence.engine_s
-            await sentence.leave(self._use.run)
-        return heard
+            await sentence.leave()
+
+    async def _room(self, sentence: Sentence, use: Use) -> None:
+        """Rest while enough frames wait, but not with a turn that somebody else waits for.
+
+        Then the sentence is finished all the same: it is of bounded length, and a listener who
+        pauses would lock the others out.
+        """
+        while len(self._frames) > _LOOKAHEAD_FRAMES:
+            if sentence.turn is not None and use.hurried:
+                return
+            self._taken.clear()
+            await self._taken.wait()
 
     def _keep(self, frames: list[AudioFrame]) -> None:
         if self.phase == "speaking" and frames:
@@ -292,7 +370,13 @@ class _Speaker:
             self._news.set()
 
 
-async def _close(iterator: AsyncIterator[str] | AsyncIterable[str]) -> None:
-    close = getattr(iterator, "aclose", None)
-    if close is not None:
-        await close()
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _rate_of(voice: Voice, host: Host) -> int:
+    """Return the rate of the chunks; of a voice that nobody manages, as it says itself."""
+    return voice.sample_rate if host.sample_rate is None else host.sample_rate

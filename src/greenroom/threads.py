@@ -113,19 +113,17 @@ class Lane:
 
     def submit_surely(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Start `call` now, or as soon as a thread is to be had: for what gives something back."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def attempt() -> None:
-            if future.done():
-                return
-            try:
-                self._start(call, future)
-            except NoThreadError:
-                loop.call_later(_RETRY_S, attempt)
-
-        attempt()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._start_surely(call, future)
         return future
+
+    def _start_surely(self, call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        if future.done():
+            return
+        try:
+            self._start(call, future)
+        except NoThreadError:
+            future.get_loop().call_later(_RETRY_S, self._start_surely, call, future)
 
     def _start(self, call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         worker = self._resting.pop() if self._resting else self._new_worker()
