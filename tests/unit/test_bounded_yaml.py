@@ -117,6 +117,14 @@ def test_an_alias_stands_only_for_what_is_whole(text: str) -> None:
     assert "stands for nothing" in refused(text) or "undefined alias" in refused(text)
 
 
+def test_an_alias_is_as_deep_as_what_it_stands_for() -> None:
+    nested = "[" * 30 + "]" * 30
+    assert read(f"- &a {nested}\n- [[*a]]") is not None
+    assert "inside each other" in refused(f"- &a {nested}\n- {'[' * 15}*a{']' * 15}")
+    chain = "\n".join(["- &a0 [x]", *(f"- &a{n} [*a{n - 1}]" for n in range(1, 60))])
+    assert "inside each other" in refused(chain)
+
+
 def test_an_alias_is_counted_wherever_it_stands() -> None:
     wide = "a: &a [" + ", ".join("x" * 100) + "]\nb: "
     assert len(read(wide + "[" + ", ".join(["*a"] * 8) + "]")["b"]) == 8

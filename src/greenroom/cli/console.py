@@ -81,8 +81,8 @@ def print_table(
     rows = [[escaped(cell) for cell in row] for row in rows]
     head, *body = table_lines(headings, rows, wraps=wraps, right=right, spare=spare, width=width)
     out.print(Text(" " * indent + head, style="bold"), soft_wrap=True)
-    for line in body:
-        tell(" " * indent + line)
+    if body:
+        tell("\n".join(" " * indent + line for line in body))
 
 
 class _Logging:

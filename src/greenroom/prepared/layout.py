@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,15 @@ _LAYOUT = "1"
 def default_root() -> Path:
     """Return where prepared voices are kept: `$GREENROOM_CACHE_DIR` or the user's cache."""
     chosen = os.environ.get("GREENROOM_CACHE_DIR")
-    place = Path(chosen) if chosen else platformdirs.user_cache_path("greenroom")
-    return place / "prepared"
+    if chosen:
+        return Path(chosen) / "prepared"
+    return _in_users_cache(os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME"))
+
+
+@cache
+def _in_users_cache(*_: str | None) -> Path:
+    """Return the place there, found once for each setting of the environment: lists ask often."""
+    return platformdirs.user_cache_path("greenroom") / "prepared"
 
 
 @dataclass(frozen=True, slots=True)

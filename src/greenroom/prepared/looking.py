@@ -27,6 +27,8 @@ def is_prepared(source: Path) -> bool:
     that was touched, which is read to be known again.
     """
     layout = Layout(default_root(), runtime())
+    if not os.path.isdir(layout.voices):
+        return False  # nothing was ever prepared: a list of 10,000 voices ends here for each
     try:
         source = resolved(source)
         if not source.is_file():
