@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.voices import piper_voices
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.prepared.background import command
+from greenroom.prepared.command import command
 from greenroom.prepared.crew import cores
 from greenroom.prepared.runtime import default_store
 

@@ -115,10 +115,16 @@ class TTSAdapter(ABC):
     def preparation(cls, spec: ModelSpec) -> Sequence[str]:
         """Return the command line that makes that form; asked only of a model that can have one.
 
-        It ends with 0, or with the reason as its last line on standard error. Models whose command
+        It ends with 0, or with the reason as its last line on standard error; and soon, if its
+        standard input is a pipe that is closed, as whoever wanted it is gone. Models whose command
         lines are equal are prepared by running it once.
         """
         raise NotImplementedError
+
+    @classmethod
+    def preparation_bytes(cls, spec: ModelSpec) -> int:
+        """Return the memory that this command takes: the manager runs it when there is room."""
+        return 0
 
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it.

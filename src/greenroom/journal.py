@@ -44,6 +44,11 @@ class Kind(StrEnum):
     """The process takes more than the budget; of no model, so the event's `model_id` is empty."""
     RECOVERED = "recovered"
     """It does so no longer."""
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    UNPREPARED = "unprepared"
+    UPGRADED = "upgraded"
+    """It has moved over to a better form while it stayed in memory."""
 
 
 _LEVELS = {
@@ -54,6 +59,7 @@ _LEVELS = {
     Kind.FAILED: logging.ERROR,
     Kind.OVERDUE: logging.ERROR,
     Kind.OVERDRAWN: logging.WARNING,
+    Kind.UNPREPARED: logging.WARNING,
 }
 
 

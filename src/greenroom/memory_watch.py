@@ -47,6 +47,11 @@ class MemoryWatch:
         self._process = ProcessMemory(ledger.policy.budgets)
         self._stirred = asyncio.Event()
 
+    @property
+    def children(self) -> set[int]:
+        """Ids of processes whose memory counts as this process's own; to be changed."""
+        return self._process.children
+
     def stir(self) -> None:
         """Have the memory looked at: something was loaded, unloaded or spoke."""
         self._stirred.set()

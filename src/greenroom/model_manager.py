@@ -172,6 +172,7 @@ class ModelManager:
         if not shell.running:
             return
         shell.carry_out(self._ledger.close())
+        shell.preparations.close()
         await shell.until(lambda: not any(r.in_use for r in self._ledger.residents), drain)
         await shell.stop_streams()
         await shell.expel_all()

@@ -29,6 +29,7 @@ from greenroom.looks import Looks
 from greenroom.measuring import Life, Watch
 from greenroom.memory import MIB, Usage
 from greenroom.memory_watch import MemoryWatch
+from greenroom.preparation import Preparations
 from greenroom.refusals import refusal
 from greenroom.residency import Residency
 from greenroom.residents import (
@@ -85,6 +86,7 @@ class Shell:
         self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
         self._looking = Lane("look", 1)
         self._memory = MemoryWatch(self.ledger, self._looking, self.note, self.carry_out, self.time)
+        self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._hosts = Hosts(self._speaking, settings.load_timeout_ms / 1000)
         self._lives: dict[int, Life] = {}
@@ -129,6 +131,7 @@ class Shell:
         self.now = not_running
         self._timer.cancel()
         await self._tasks.end(TASKS_LIMIT_S)
+        await self.preparations.closed()
         await self._looking.run(self.footprints.write)
         self._looking.close()
         self._speaking.close()
@@ -169,6 +172,7 @@ class Shell:
             except Exception as raised:  # noqa: BLE001 - the next must be done
                 logger.critical("%s was not carried out: %s", decision, trace(raised))
                 ahead.extend((further, None) for further in self._undone(decision, told(raised)))
+        self.preparations.give_way()
         self._changes.happened()
         self._set_timer()
 
@@ -280,6 +284,7 @@ class Shell:
         )
         del self._arrived[resident.number]
         self.carry_out(decisions)
+        self.preparations.consider(resident)
 
     def _quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)
@@ -300,6 +305,19 @@ class Shell:
                 spec, form, Usage(stated, known if said is None else said)
             )
         return booked
+
+    def disturb(self, resident: Resident) -> None:
+        """Note that what happens now to a model changes the process's memory."""
+        self._memory.stir()
+        if (life := self._lives.get(resident.number)) is not None:
+            life.watch.disturb()
+
+    def restate(self, resident: Resident, form: str, stated: Usage) -> int:
+        """Remember what a form of a model takes; return what to book."""
+        resident.mapped = stated.mapped
+        spec = self.catalog.get(resident.model_id)
+        self.footprints.look_again(spec)
+        return self.footprints.stated(spec, form, stated)
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)

@@ -15,7 +15,6 @@ from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter, engines
 from greenroom.adapters.piper.engines import OwnSession
 from greenroom.adapters.piper.loudness import TARGET, gain_of
-from greenroom.prepared import background
 from greenroom.prepared.graphs import GRAPHS
 from greenroom.prepared.preparing import prepare
 from greenroom.prepared.runtime import default_store
@@ -26,12 +25,10 @@ STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
-    """Let voices be prepared; returns those that are to be, in place of doing it."""
+def prepares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let prepared voices be used."""
     monkeypatch.setenv("GREENROOM_PREPARE", "on")
-    sources: list[Path] = []
-    monkeypatch.setattr(background, "prepare", sources.append)
-    yield sources
+    yield
     assert len(GRAPHS) == 0
 
 
@@ -59,16 +56,14 @@ def warmed(model: Path, **options: Any) -> PiperTTSAdapter:
 
 @pytest.mark.parametrize("rate", [16_000, 22_050])
 def test_the_prepared_voice_sounds_as_the_file_itself(
-    tmp_path: Path, asked: list[Path], rate: int
+    tmp_path: Path, prepares: None, rate: int
 ) -> None:
     model = piper_shaped.write_voice(tmp_path, rate=rate)
     own = loaded(model)
     assert isinstance(own._engine, OwnSession)
-    assert asked == [model]
     prepare(model, default_store())
     ours = loaded(model)
     assert isinstance(ours._engine, PreparedVoice)
-    assert asked == [model]
     assert own.sample_rate == ours.sample_rate == rate
     for text in ("a", TEXT, TEXT * 5):
         assert np.abs(said(own, text) - said(ours, text)).max() < 1e-4
@@ -77,7 +72,7 @@ def test_the_prepared_voice_sounds_as_the_file_itself(
 
 
 def test_it_says_which_form_is_in_memory_and_which_the_next_load_takes(
-    model: Path, asked: list[Path], monkeypatch: pytest.MonkeyPatch
+    model: Path, prepares: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = loaded(model)
     assert (own.form, own.next_form(own.spec)) == ("own file", "own file")
@@ -93,7 +88,7 @@ def test_it_says_which_form_is_in_memory_and_which_the_next_load_takes(
     assert own.form == ""
 
 
-def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, asked: list[Path]) -> None:
+def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, prepares: None) -> None:
     model = piper_shaped.write_voice(tmp_path, speakers=3)
     own = loaded(model)
     prepare(model, default_store())
@@ -109,7 +104,7 @@ def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, asked: list[
 
 
 def test_loading_another_model_of_the_same_file_finds_it_prepared(
-    model: Path, asked: list[Path]
+    model: Path, prepares: None
 ) -> None:
     prepare(model, default_store())
     one, other = loaded(model), loaded(model, volume=0.5)
@@ -122,14 +117,13 @@ def test_loading_another_model_of_the_same_file_finds_it_prepared(
 
 @pytest.mark.parametrize("says", ["option", "environment"])
 def test_a_voice_that_is_not_to_be_prepared_uses_its_file(
-    model: Path, asked: list[Path], says: str, monkeypatch: pytest.MonkeyPatch
+    model: Path, prepares: None, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(model, default_store())
     if says == "environment":
         monkeypatch.setenv("GREENROOM_PREPARE", "off")
     adapter = loaded(model, **({"prepare": 0} if says == "option" else {}))
     assert isinstance(adapter._engine, OwnSession)
-    assert not asked
     adapter.unload()
 
 
@@ -156,10 +150,9 @@ def truncate_weights(cache: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [remove_blob, alter_blob, alter_weights, truncate_weights])
 def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
-    model: Path, asked: list[Path], spoil: Any, caplog: pytest.LogCaptureFixture
+    model: Path, prepares: None, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = loaded(model)
-    asked.clear()
     prepare(model, default_store())
     spoil(default_store()._layout.root)
     with caplog.at_level(logging.WARNING):
@@ -170,7 +163,6 @@ def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
     assert np.array_equal(said(adapter), said(own))
     adapter.unload()
     own.unload()
-    assert asked == [model]
     prepare(model, default_store())
     again = loaded(model)
     assert isinstance(again._engine, PreparedVoice)
@@ -179,7 +171,7 @@ def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
 
 def test_a_prepared_form_that_the_engine_refuses_is_one_line_and_the_file_serves(
     model: Path,
-    asked: list[Path],
+    prepares: None,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -199,7 +191,7 @@ def test_a_prepared_form_that_the_engine_refuses_is_one_line_and_the_file_serves
 
 
 def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(
-    model: Path, asked: list[Path]
+    model: Path, prepares: None
 ) -> None:
     import shutil
 
@@ -215,7 +207,7 @@ def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(
 
 
 def test_a_new_version_of_the_file_is_not_spoken_with_the_old_ones_weights(
-    model: Path, asked: list[Path]
+    model: Path, prepares: None
 ) -> None:
     prepare(model, default_store())
     old = loaded(model)
@@ -223,7 +215,6 @@ def test_a_new_version_of_the_file_is_not_spoken_with_the_old_ones_weights(
     piper_shaped.write_voice(model.parent, seed=9)
     new = loaded(model)
     assert isinstance(new._engine, OwnSession)
-    assert asked == [model]
     assert np.array_equal(said(old), before)
     assert not np.array_equal(said(new)[:500], before[:500])
     prepare(model, default_store())
@@ -235,7 +226,7 @@ def test_a_new_version_of_the_file_is_not_spoken_with_the_old_ones_weights(
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_warmup_gives_a_voice_one_gain_for_every_later_sentence(
-    model: Path, asked: list[Path], prepared: bool
+    model: Path, prepares: None, prepared: bool
 ) -> None:
     if prepared:
         prepare(model, default_store())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -13,11 +11,12 @@ from rich.markup import escape
 
 from greenroom import registry
 from greenroom.catalog import Catalog
+from greenroom.child import Child
 from greenroom.cli.console import CommandError, err, note, print_json, tell, working
 from greenroom.cli.settings import AsJson, ConfigFile, Settings, about, configuration, described
 from greenroom.errors import ConfigError
 from greenroom.memory import MIB
-from greenroom.prepared.background import LIMIT_S
+from greenroom.preparation import LIMIT_S
 from greenroom.prepared.identity import StoreError
 from greenroom.prepared.looking import SWITCH, switched_off
 from greenroom.prepared.runtime import default_store
@@ -153,33 +152,8 @@ def _carry_out(command: Sequence[str]) -> str:
 
     It gets no Ctrl-C of its own, so that it is ended once, and can clean up.
     """
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
-    with child:
-        try:
-            _, said = child.communicate(timeout=LIMIT_S)
-        except subprocess.TimeoutExpired:
-            _end(child)
-            return f"it took longer than {LIMIT_S:g} s"
-        except BaseException:
-            _end(child)
-            raise
-    lines = said.strip().splitlines()
-    reason = lines[-1] if lines else f"it ended with {child.returncode}"
-    return reason if child.returncode else ""
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """Have it clean up; a second Ctrl-C, or too long a time, is its end all the same."""
-    child.terminate()
     try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=_END_S)
-    finally:
-        child.kill()
+        child = Child(command)
+    except (OSError, ValueError) as error:
+        return f"it cannot be started: {error}"
+    return child.wait(LIMIT_S, patience=_END_S)

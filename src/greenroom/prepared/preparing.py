@@ -11,7 +11,6 @@ import itertools
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
+from greenroom import memory
 from greenroom.prepared import cutting
 from greenroom.prepared.graphs import session
+from greenroom.prepared.lifeline import end_with_parent
 from greenroom.prepared.pieces import windows
 from greenroom.prepared.planar import planar
 from greenroom.prepared.recipe import BLOB, Recipe, StageRecipe
@@ -59,10 +60,12 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
 
     Raises `CannotPrepareError`, and `OSError` when it cannot be read or written.
     """
+    store.sweep()
     seen = store.see(source)
     try:
         expected = list(_expected(source))
-        model = _simplified(source)
+        memory.trim()
+        model = _simplified(source, store)
     except EngineErrors as error:
         raise CannotPrepareError(f"the engine cannot run it: {error}") from error
     if has_branches(model):
@@ -70,7 +73,7 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     problem = ""
     for stages in _attempts(model):
         try:
-            graph, weights = _built(model, stages)
+            graph, weights = _built(model, stages, store)
             problem = _difference(graph, weights, expected)
         except (*EngineErrors, ValueError) as error:  # a piece may not even have a fitting shape
             problem = f"its stages do not run: {error}"
@@ -87,7 +90,9 @@ def _attempts(model: ModelProto) -> Iterator[tuple[cutting.Stage, ...]]:
         yield cutting.whole(model)
 
 
-def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str, bytes], Weights]:
+def _built(
+    model: ModelProto, stages: Sequence[cutting.Stage], store: Store
+) -> tuple[dict[str, bytes], Weights]:
     """Return the files of the graph, and the weights of all stages."""
     names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
     edges = dict.fromkeys(name for stage in stages for name in (*stage.enter, *stage.leave))
@@ -99,12 +104,9 @@ def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str
     weights: Weights = {}
     recipes = []
     for stage in stages:
-        part = cutting.extracted(model, stage)
-        if stage.timed:  # the text stage gains little, and would have more nodes to build
-            part = planar(part)
-        optimised = _optimised(
-            part.SerializeToString(), onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        )
+        memory.trim()
+        best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        optimised = _optimised(_serialised(model, stage), best, store)
         bare, own = separated(optimised, names, f"{stage.name}.")
         recipe = StageRecipe(
             name=stage.name,
@@ -123,29 +125,47 @@ def _built(model: ModelProto, stages: Sequence[cutting.Stage]) -> tuple[dict[str
     return graph, weights
 
 
-def _simplified(source: Path) -> ModelProto:
+def _serialised(model: ModelProto, stage: cutting.Stage) -> bytes:
+    """Return the graph of one stage."""
+    part = cutting.extracted(model, stage)
+    if stage.timed:  # the text stage gains little, and would have more nodes to build
+        part = planar(part)
+    return part.SerializeToString()
+
+
+def _simplified(source: Path, store: Store) -> ModelProto:
     """Return the graph with all that is constant computed, however the exporter wrote it down.
 
     The kinds of all tensors are stated, as any of them may enter a stage.
     """
     basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return onnx.shape_inference.infer_shapes(_optimised(source.read_bytes(), basic))
+    return _optimised(str(source), basic, store, state_kinds=True)
 
 
-def _optimised(model: bytes, level: Any) -> ModelProto:
-    """Return what onnxruntime makes of a graph; above the basic level, for this processor."""
+def _optimised(
+    model: str | bytes, level: Any, store: Store, *, state_kinds: bool = False
+) -> ModelProto:
+    """Return what onnxruntime makes of a graph; above the basic level, for this processor.
+
+    `model` is the path of a file, or what would be in it. From file to file, as every copy of a
+    graph in memory has all its weights.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that the result fits this processor only
     options.graph_optimization_level = level
-    with tempfile.TemporaryDirectory(prefix="greenroom-prepare-") as folder:
-        options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
+    with store.scratch() as path:
+        options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
+        del model
+        memory.trim()
+        if state_kinds:
+            onnx.shape_inference.infer_shapes_path(str(path))
+        return onnx.load(path)
 
 
 def _expected(source: Path) -> Iterator[tuple[Mapping[str, Any], NDArray[np.float32]]]:
     """Yield sentences without noise, and what the engine's own file makes of them."""
-    own = session(source.read_bytes(), 1, optimise=True)
+    own = session(source, 1, optimise=True)
     for length, speaker in zip(_PROBE_LENGTHS, itertools.cycle((0, 1)), strict=False):
         feeds = _sentence(own, length, speaker)
         try:
@@ -208,8 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m greenroom.prepared.preparing")
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
+    memory.keep_little()
     try:
         prepare(source, default_store())
+        memory.trim()
         subprocess.run([sys.executable, "-m", "greenroom.prepared.weighing", source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
@@ -220,4 +242,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 if __name__ == "__main__":
     # Whoever ends it wants nothing half-written left behind: all that is open is cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was ended"))
+    end_with_parent()
     sys.exit(main())

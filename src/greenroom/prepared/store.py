@@ -6,6 +6,7 @@ Nothing that is read from it is believed unchecked, and nothing in it is written
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import os
 import time
@@ -36,7 +37,15 @@ from greenroom.prepared.index import (
 )
 from greenroom.prepared.layout import Layout, PreparedFiles, default_root
 from greenroom.prepared.pruning import Entry, kept, make_room, remove_stale, remove_unused
-from greenroom.prepared.writing import listed, locked, remove, sweep, write_folder
+from greenroom.prepared.writing import (
+    discard,
+    listed,
+    locked,
+    remove,
+    sweep,
+    temporary_name,
+    write_folder,
+)
 
 __all__ = ["Entry", "PreparedFiles", "Store", "default_root"]
 
@@ -132,6 +141,25 @@ class Store:
                 with locked(layout.root):
                     return self._keep(source, index, graph, draft)
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Have a file of the store to write to inside the block; gone after it, or when swept."""
+        with locked(self._layout.root):
+            path = self._layout.root / temporary_name()
+            file = path.open("xb")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield path
+        finally:
+            file.close()
+            discard(path)
+
+    def sweep(self) -> None:
+        """Remove what dead writers left; best effort."""
+        with contextlib.suppress(OSError), locked(self._layout.root, wait=False):
+            for folder in (self._layout.root, *self._layout.folders):
+                sweep(folder)
+
     def remember(self, source: Path, **facts: Any) -> None:
         """Merge into the facts of a voice that was found or put before; best effort.
 
@@ -172,7 +200,7 @@ class Store:
         with self._plainly("prepared voices cannot be removed"):
             living = {} if everything else self._living()
             with locked(layout.root):
-                freed = sum(map(sweep, layout.folders))
+                freed = sum(map(sweep, (layout.root, *layout.folders)))
                 freed += remove_stale(layout, living, self._limit_bytes)
                 return freed + self._sources.prune(everything=everything)
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from greenroom import memory
+from greenroom.prepared.lifeline import end_with_parent
 from greenroom.prepared.runtime import default_store
 from greenroom.prepared.store import PreparedFiles
 from greenroom.prepared.voice import GRAPH_BYTES, VOICE_BYTES, PreparedVoice, sentence
@@ -38,4 +39,5 @@ def _taken(files: PreparedFiles, spoken: list[PreparedVoice]) -> int:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     weigh(Path(sys.argv[1]))

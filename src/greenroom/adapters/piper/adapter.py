@@ -30,7 +30,7 @@ from greenroom.adapters.piper.seat import Seat
 from greenroom.adapters.piper.settings import feeds, length_of, read_settings
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
-from greenroom.prepared import background
+from greenroom.prepared.command import bytes_taken, command
 from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.prepared.voice import PreparedVoice
@@ -113,7 +113,12 @@ class PiperTTSAdapter(TTSAdapter):
     @classmethod
     def preparation(cls, spec: ModelSpec) -> Sequence[str]:
         """Return the command line that prepares the voice's file, one for all models of it."""
-        return background.command(resolved(Path(spec.path or "")))
+        return command(resolved(Path(spec.path or "")))
+
+    @classmethod
+    def preparation_bytes(cls, spec: ModelSpec) -> int:
+        """Return what preparing the voice's file takes at its peak."""
+        return bytes_taken(Path(spec.path or ""))
 
     def load(self) -> None:
         """Take the prepared voice, or read its own file while there is none."""

@@ -14,7 +14,6 @@ from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.cutting import LONGEST_IDS
 from greenroom.devices import gpu_of
 from greenroom.memory import MIB
-from greenroom.prepared import background
 from greenroom.prepared.crew import cores
 from greenroom.prepared.graphs import session
 from greenroom.prepared.looking import switched_off
@@ -34,7 +33,7 @@ PREPARED, OWN_FILE = "prepared", "own file"
 _SESSION_FACTOR = 1.3
 """A session takes this many times its file while it rests: measured 1.26 for a medium voice."""
 
-_BYTES_PER_ID = int(0.6 * MIB)
+_BYTES_PER_ID = int(0.57 * MIB)
 """What a run takes for each id of its text: measured 0.50 to 0.56 MiB, growing with the length."""
 
 TURNS = Turns()
@@ -133,13 +132,7 @@ def open_engine(model: Path, device: str, options: Mapping[str, Any]) -> Engine:
     gpu = gpu_of(device)
     if gpu is not None:
         return GpuSession(model, _threads(options), gpu)
-    prepared = open_prepared(model, device, options)
-    if prepared is not None:
-        return prepared
-    engine = open_own_file(model, options)
-    if may_be_prepared(device, options):
-        background.prepare(model)
-    return engine
+    return open_prepared(model, device, options) or open_own_file(model, options)
 
 
 def open_prepared(model: Path, device: str, options: Mapping[str, Any]) -> PreparedVoice | None:

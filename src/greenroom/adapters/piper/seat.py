@@ -20,6 +20,7 @@ class Seat:
     def __init__(self, engine: Engine) -> None:
         self._lock = threading.Lock()
         self._speakers: Counter[Engine] = Counter()
+        self._closed = False
         self.engine = engine
 
     @contextlib.contextmanager
@@ -38,15 +39,18 @@ class Seat:
                 _close(engine)
 
     def replace(self, engine: Engine) -> None:
-        """Put another engine in the place of the present one."""
+        """Put another engine in the place of the present one; too late, it is closed."""
         with self._lock:
-            old, self.engine = self.engine, engine
+            old = engine if self._closed else self.engine
+            self.engine = self.engine if self._closed else engine
             unused = not self._speakers[old]
         if unused:
             _close(old)
 
     def close(self) -> None:
         """Close the present engine. Nobody may be speaking."""
+        with self._lock:
+            self._closed = True
         self.engine.close()
 
 

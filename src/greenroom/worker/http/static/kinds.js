@@ -4,9 +4,9 @@
 export const PHASE = { loading: "coming", warming: "coming", ready: "ready", draining: "going", unloading: "going" };
 
 const KINDS = {
-  coming: ["loading", "warming", "ready", "joined", "waiting", "recovered"],
+  coming: ["loading", "warming", "ready", "joined", "waiting", "preparing", "prepared", "upgraded", "recovered"],
   going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept"],
-  trouble: ["refused", "failed", "overdue", "leaking", "overdrawn"],
+  trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn"],
 };
 
 // Of an entry of the journal.

@@ -1,0 +1,398 @@
+"""Models are prepared beside the work and move over while callers have them, who notice nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter, preparation
+from greenroom.memory import MIB
+
+LONG = 30.0
+"""Seconds that nothing here takes, and after which a test fails anyway."""
+
+SAY = "import os, sys, time\nfrom pathlib import Path\n"
+
+
+class Voice:
+    """What a fake model and its preparation do, and what was done with it."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.mark = folder / f"{name}.prepared"
+        self.lines = f"Path({str(self.mark)!r}).touch()"
+        self.bytes = 100 * MIB
+        self.own, self.better = 60 * MIB, 10 * MIB
+        self.upgrades = 0
+        self.upgrade = threading.Event()
+        self.upgrade.set()
+        self.begun = threading.Event()
+        self.error: Exception | None = None
+
+
+class Cast:
+    """Fake models by name."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.voices = {name: Voice(folder, name) for name in names}
+        cast = self
+
+        class Preparable(TTSAdapter):
+            concurrency = None
+            sample_rate = 16_000
+
+            def __init__(self, spec: ModelSpec) -> None:
+                super().__init__(spec)
+                self.voice = cast[spec.options.get("like", spec.model_id)]
+
+            @classmethod
+            def is_prepared(cls, spec: ModelSpec) -> bool | None:
+                return cast[spec.options.get("like", spec.model_id)].mark.exists()
+
+            @classmethod
+            def next_form(cls, spec: ModelSpec) -> str:
+                return "prepared" if cls.is_prepared(spec) else "own file"
+
+            @classmethod
+            def preparation(cls, spec: ModelSpec) -> Sequence[str]:
+                voice = cast[spec.options.get("like", spec.model_id)]
+                return [sys.executable, "-c", SAY + voice.lines]
+
+            @classmethod
+            def preparation_bytes(cls, spec: ModelSpec) -> int:
+                return cast[spec.options.get("like", spec.model_id)].bytes
+
+            @property
+            def form(self) -> str:
+                return self._form
+
+            def load(self) -> None:
+                self._form = "prepared" if self.voice.mark.exists() else "own file"
+
+            def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+                for _ in range(3):
+                    yield AudioChunk(np.full(1_600, 0.5, np.float32), 16_000)
+
+            def footprint_bytes(self) -> int:
+                return self.voice.better if self._form == "prepared" else self.voice.own
+
+            def mapped_bytes(self) -> int:
+                return 0
+
+            def upgrade(self) -> bool:
+                self.voice.upgrades += 1
+                self.voice.begun.set()
+                assert self.voice.upgrade.wait(LONG)
+                if self.voice.error is not None:
+                    raise self.voice.error
+                self._form = "prepared"
+                return True
+
+            def unload(self) -> None:
+                pass
+
+        self.adapter = Preparable
+        self.catalog = Catalog([ModelSpec(name, Preparable, footprint_mb=60) for name in names])
+
+    def __getitem__(self, name: str) -> Voice:
+        return self.voices[name]
+
+
+@pytest.fixture
+def cast(tmp_path: Path) -> Cast:
+    return Cast(tmp_path, "amy", "joe", "kim")
+
+
+@contextlib.asynccontextmanager
+async def running(cast: Cast, **given: Any) -> AsyncIterator[ModelManager]:
+    settings: dict[str, Any] = {"min_residency_ms": 0, "resident_cap": 8, "ttl_ms": -1}
+    settings |= {"memory_budget_mb": 500, "default_model_id": "amy"}
+    manager = ModelManager(catalog=cast.catalog, **(settings | given))
+    try:
+        async with manager:
+            yield manager
+    finally:
+        for voice in cast.voices.values():
+            voice.upgrade.set()
+
+
+async def come(true: Callable[[], Any]) -> None:
+    """Wait for what a thread or a process does."""
+    async with asyncio.timeout(LONG):
+        while not true():  # noqa: ASYNC110 - of other threads and processes there are no events
+            await asyncio.sleep(0.005)
+
+
+def kinds(manager: ModelManager, model_id: str) -> list[str]:
+    return [str(event.kind) for event in manager.journal.events(model_id)]
+
+
+def form(manager: ModelManager, model_id: str = "amy") -> str:
+    resident = manager._ledger.get(model_id)
+    assert resident is not None
+    return str(resident.instance.form)
+
+
+async def bring(manager: ModelManager, model_id: str) -> None:
+    await manager.load(model_id)
+    await manager.release(model_id)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def endless(voice: Voice, more: str = "") -> Path:
+    """Have a preparation go on until it is ended; returns the file with its process id."""
+    place = voice.mark.with_suffix(".pid")
+    voice.lines = (
+        f"{more}\nbeside = {str(place)!r} + '.tmp'\nPath(beside).write_text(str(os.getpid()))\n"
+        f"os.rename(beside, {str(place)!r})\ntime.sleep(1000)"
+    )
+    return place
+
+
+# The whole way
+
+
+async def test_a_model_is_prepared_after_its_load_and_moves_over_while_it_is_held(
+    cast: Cast,
+) -> None:
+    async with running(cast) as manager, manager.lease("amy") as lease:
+        adapter = lease.adapter
+        await come(lambda: form(manager) == "prepared")
+        await come(lambda: "upgraded" in kinds(manager, "amy"))
+        assert lease.adapter is adapter
+        await come(lambda: manager.list_resident()[0].footprint_mb == 10)
+        assert manager.statistics().footprint_mb == 10
+        assert kinds(manager, "amy")[-3:] == ["preparing", "prepared", "upgraded"]
+        assert "10 MB are booked in the place of 60 MB" in str(manager.explain("amy"))
+        frames = [frame async for frame in lease.synthesize_stream("Hello.")]
+        assert frames
+
+
+async def test_a_model_does_not_move_over_in_the_middle_of_its_speech(cast: Cast) -> None:
+    async with running(cast) as manager, manager.lease("amy") as lease:
+        stream = lease.synthesize_stream(
+            "One. Two. Three. Four. Five. Six. Seven. Eight. Nine. Ten."
+        )
+        await anext(stream)
+        await come(lambda: "prepared" in kinds(manager, "amy"))
+        assert cast["amy"].upgrades == 0
+        stream.stop()
+        await come(lambda: cast["amy"].upgrades == 1)
+
+
+async def test_models_of_one_voice_are_prepared_once_and_all_move_over(
+    cast: Cast, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    cast["amy"].lines += f"; open({str(log)!r}, 'a').write('x')"
+    like = ModelSpec("lou", cast.adapter, options={"like": "amy"})
+    cast.adapter.check_options = classmethod(lambda cls, options: None)  # type: ignore[method-assign]
+    cast.catalog = Catalog([*cast.catalog, like])
+    async with running(cast, preload_model_ids=["lou"]) as manager:
+        await come(lambda: form(manager) == form(manager, "lou") == "prepared")
+    assert log.read_text() == "x"
+
+
+async def test_a_model_that_another_process_prepared_meanwhile_moves_over_at_once(
+    cast: Cast,
+) -> None:
+    cast["amy"].lines = f"Path({str(cast['amy'].mark)!r}).touch(); sys.exit('the other was first')"
+    async with running(cast) as manager:
+        await come(lambda: "unprepared" in kinds(manager, "amy"))
+        assert form(manager) == "own file"
+        await manager.unload("amy")
+        await bring(manager, "amy")
+        assert form(manager) == "prepared"
+        assert cast["amy"].upgrades == 0
+
+
+async def test_a_model_that_is_prepared_or_cannot_be_starts_no_process(cast: Cast) -> None:
+    cast["amy"].mark.touch()
+    async with running(cast) as manager:
+        await come(lambda: not manager._shell.preparations._working)
+        assert "preparing" not in kinds(manager, "amy")
+        assert cast["amy"].upgrades == 0
+
+
+# Failures
+
+
+async def test_a_preparation_that_fails_says_why_once_and_is_not_tried_again(cast: Cast) -> None:
+    cast["amy"].lines = "sys.exit('its graph has branches')"
+    async with running(cast) as manager:
+        await come(lambda: "unprepared" in kinds(manager, "amy"))
+        assert "its graph has branches; its own file serves" in str(manager.explain("amy"))
+        await manager.unload("amy")
+        await bring(manager, "amy")
+        await come(lambda: not manager._shell.preparations._working)
+        assert kinds(manager, "amy").count("preparing") == 1
+        assert manager._ledger.room.reserved == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("preparation", lambda spec: ["/no/such/program"]),
+        ("preparation", lambda spec: []),
+        ("preparation", lambda spec: ["nul\0"]),
+        ("preparation", lambda spec: 7),
+        ("preparation_bytes", lambda spec: "much"),
+        ("is_prepared", lambda spec: 1 / 0),
+    ],
+)
+async def test_an_adapter_that_cannot_say_how_costs_the_next_one_nothing(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
+) -> None:
+    right = getattr(cast.adapter, name)
+    wrong = classmethod(lambda _, spec: fault(spec) if spec.model_id == "amy" else right(spec))
+    monkeypatch.setattr(cast.adapter, name, wrong)
+    async with running(cast, preload_model_ids=["joe"]) as manager:
+        await come(lambda: form(manager, "joe") == "prepared")
+        assert manager._ledger.room.reserved == 0
+
+
+async def test_an_upgrade_that_fails_leaves_the_model_as_it_was(
+    cast: Cast, caplog: pytest.LogCaptureFixture
+) -> None:
+    cast["amy"].error = MemoryError("not enough")
+    async with running(cast) as manager:
+        with caplog.at_level(logging.WARNING):
+            await come(lambda: "stays in its form" in caplog.text)
+        assert form(manager) == "own file"
+        assert manager.list_resident()[0].footprint_mb == 60
+        await manager.unload("amy")
+
+
+# Room
+
+
+async def test_preparing_is_booked_while_it_runs(cast: Cast) -> None:
+    place = endless(cast["amy"])
+    async with running(cast) as manager:
+        await come(place.exists)
+        assert manager._ledger.room.reserved == 100 * MIB
+
+
+async def test_preparing_waits_until_there_is_room_and_evicts_nobody(cast: Cast) -> None:
+    cast["joe"].mark.touch()
+    cast["joe"].better = 60 * MIB
+    cast["amy"].bytes = 400 * MIB
+    settings = {"default_model_id": "joe", "pin_default": False, "memory_budget_mb": 480}
+    async with running(cast, **settings) as manager:
+        await bring(manager, "amy")
+        await come(lambda: manager._shell.preparations._working)
+        await manager._shell.until(lambda: "preparing" in kinds(manager, "amy"), 0.05)
+        assert {r.model_id for r in manager.list_resident()} == {"amy", "joe"}
+        assert "preparing" not in kinds(manager, "amy")
+        await manager.unload("joe")
+        await come(lambda: form(manager) == "prepared")
+
+
+async def test_what_can_never_be_prepared_is_said_once_and_no_caller_is_refused_for_it(
+    cast: Cast, caplog: pytest.LogCaptureFixture
+) -> None:
+    cast["amy"].bytes = 441 * MIB
+    async with running(cast) as manager:
+        await come(lambda: "unprepared" in kinds(manager, "amy"))
+        await manager.unload("amy")
+        await bring(manager, "amy")
+        await come(lambda: not manager._shell.preparations._working)
+        await bring(manager, "joe")
+        assert kinds(manager, "amy").count("unprepared") == 1
+        assert "that takes 441 MB, which never are free" in str(manager.explain("amy"))
+
+
+async def test_a_caller_who_waits_for_the_memory_has_it_and_preparing_is_tried_again(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_FIRST_PAUSE_S", 0.01)
+    cast["joe"].mark.touch()
+    cast["joe"].better = 60 * MIB
+    place = endless(cast["amy"])
+    async with running(cast, memory_budget_mb=200) as manager:
+        await come(place.exists)
+        pid = int(place.read_text())
+        await asyncio.wait_for(bring(manager, "joe"), LONG)
+        assert not alive(pid)
+        assert "gave way" in str(manager.explain("amy"))
+        cast["amy"].lines = f"Path({str(cast['amy'].mark)!r}).touch()"
+        await manager.unload("joe")
+        await come(lambda: form(manager) == "prepared")
+
+
+async def test_one_preparation_runs_at_a_time(cast: Cast, tmp_path: Path) -> None:
+    alone = str(tmp_path / "alone")
+    for voice in cast.voices.values():
+        voice.lines = f"os.mkdir({alone!r}); time.sleep(0.02); os.rmdir({alone!r}); {voice.lines}"
+    async with running(cast, preload_model_ids=["joe", "kim"]) as manager:
+        await come(lambda: all(form(manager, name) == "prepared" for name in cast.voices))
+
+
+# Leaving
+
+
+async def test_a_model_is_not_unloaded_while_it_moves_over(cast: Cast) -> None:
+    cast["amy"].upgrade.clear()
+    async with running(cast, pin_default=False, ttl_ms=0) as manager:
+        await manager.load("amy")
+        await come(cast["amy"].begun.is_set)
+        await manager.release("amy")
+        assert await manager.evict_idle() == ()
+        leaving = asyncio.create_task(manager.unload("amy"))
+        await asyncio.sleep(0)
+        assert not leaving.done()
+        assert manager._ledger.get("amy").instance is not None  # type: ignore[union-attr]
+        cast["amy"].upgrade.set()
+        await asyncio.wait_for(leaving, LONG)
+        assert manager.list_resident() == ()
+
+
+async def test_the_end_of_the_manager_is_the_end_of_preparing(cast: Cast) -> None:
+    place = endless(cast["amy"])
+    async with running(cast) as manager:
+        await come(place.exists)
+        pid = int(place.read_text())
+        began = asyncio.get_running_loop().time()
+    assert not alive(pid)
+    assert asyncio.get_running_loop().time() - began < 5
+    assert not manager._shell.preparations._tasks._running
+
+
+async def test_a_preparation_that_will_not_end_is_killed(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "PATIENCE_S", 0.05)
+    deaf = "import signal; signal.signal(signal.SIGTERM, lambda *_: 0)"
+    place = endless(cast["amy"], deaf)
+    async with running(cast):
+        await come(place.exists)
+        pid = int(place.read_text())
+    assert not alive(pid)
+
+
+async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
+    cast: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_END_LIMIT_S", 0.05)
+    monkeypatch.setattr(preparation, "_UPGRADE_LIMIT_S", 0.05)
+    cast["amy"].upgrade.clear()
+    async with running(cast):
+        await come(cast["amy"].begun.is_set)
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
