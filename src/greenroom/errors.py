@@ -134,7 +134,7 @@ class SynthesisError(ModelManagerError):
 
 
 class InvalidInputError(SynthesisError):
-    """The text or an option cannot be spoken; nothing was started."""
+    """The text, an option or another argument cannot be used; nothing was started."""
 
 
 class InputTooLargeError(InvalidInputError):

@@ -12,8 +12,10 @@ from collections.abc import Hashable, Sequence
 from typing import Literal, Self
 
 from greenroom.adapter import TTSAdapter
+from greenroom.arguments import finite
 from greenroom.catalog import Catalog
 from greenroom.config import DEFAULT_WARMUP_TEXT, ManagerSettings
+from greenroom.ending import shut_down
 from greenroom.errors import (
     ConfigError,
     ManagerClosedError,
@@ -159,24 +161,19 @@ class ModelManager:
     async def shutdown(self, *, drain_timeout_ms: int = 10_000) -> None:
         """Refuse new loads, wait for holders up to the time-out, unload everything.
 
-        Ends in bounded time even if a load, a stream or an unload hangs. A second call waits for
-        the first.
+        Ends within the time-out and 15 s, whatever hangs: a load, a stream, an unload or a source
+        of text. What hangs is left behind and named in the log. A second call waits for the first.
+        Raises `InvalidInputError` for a time-out that is negative, infinite or no number.
         """
+        drain = finite(drain_timeout_ms, "drain_timeout_ms", lowest=0) / 1000
         if self._ending is None:
-            coroutine = self._shut_down(drain_timeout_ms / 1000)
+            coroutine = self._shut_down(drain)
             self._ending = asyncio.create_task(coroutine, name="greenroom-shutdown")
         await asyncio.shield(self._ending)
 
     async def _shut_down(self, drain: float) -> None:
-        shell = self._shell
-        if not shell.running:
-            return
-        shell.carry_out(self._ledger.close())
-        shell.preparations.close()
-        await shell.until(lambda: not any(r.in_use for r in self._ledger.residents), drain)
-        await shell.stop_streams()
-        await shell.expel_all()
-        await shell.end()
+        if self._shell.running:
+            await shut_down(self._shell, drain)
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -324,8 +321,10 @@ class ModelManager:
         """Give a model in memory a TTL of its own, in seconds, until it leaves.
 
         Negative: it never expires. Min residency binds all the same. Raises
-        `ModelNotResidentError`, also when it is leaving.
+        `ModelNotResidentError`, also when it is leaving, and `InvalidInputError` for what is no
+        number, or infinite.
         """
+        ttl_s = finite(ttl_s, "ttl_s", fix="; a negative one never expires")
         model_id = self.catalog.get(model_id).model_id
         decisions = self._ledger.keep_alive(model_id, ttl_s, self._shell.now())
         if decisions is not None:

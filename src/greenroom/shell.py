@@ -57,9 +57,6 @@ logger = safe_logger(__name__)
 UNLOAD_LIMIT_S = 10.0
 """An unload that takes longer is overdue: nobody counts on its room until it really ends."""
 
-TASKS_LIMIT_S = 1.0
-"""How long a shutdown waits for the loads and unloads that it cancels."""
-
 _RETRY_S = 1.0
 """How soon an unload that could not even begin is tried again."""
 
@@ -78,22 +75,22 @@ class Shell:
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
         self.accounts = Accounts()
         self.footprints = Footprints()
-        self._lifecycle = Lifecycle(
+        self.lifecycle = Lifecycle(
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
             warmup_text=settings.warmup_text,
         )
         self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
-        self._looking = Lane("look", 1)
-        self._memory = MemoryWatch(self.ledger, self._looking, self.note, self.carry_out, self.time)
+        self.looking = Lane("look", 1)
+        self._memory = MemoryWatch(self.ledger, self.looking, self.note, self.carry_out, self.time)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
-        self._hosts = Hosts(self._speaking, settings.load_timeout_ms / 1000)
+        self.hosts = Hosts(self._speaking, settings.load_timeout_ms / 1000)
         self._lives: dict[int, Life] = {}
         self._arrived: dict[int, Arrival] = {}
         """Those that are loaded and not handed to the ledger yet."""
-        self._tasks = Tasks(self._memory.stir)
-        self._looks = Looks(self.footprints, self._looking, self._tasks)
+        self.tasks = Tasks(self._memory.stir)
+        self._looks = Looks(self.footprints, self.looking, self.tasks)
         self._timer = Timer(self._tick)
         self._changes = Changes()
 
@@ -105,35 +102,18 @@ class Shell:
     async def start(self) -> None:
         """Take the time from the running loop, and read what earlier runs measured."""
         self.now = asyncio.get_running_loop().time
-        await self._looking.run(self.footprints.read)
+        await self.looking.run(self.footprints.read)
         await self._memory.begin()
-        self._tasks.begin(self._memory.watch(), "memory")
+        self.tasks.begin(self._memory.watch(), "memory")
 
-    async def stop_streams(self) -> None:
-        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
-        self._hosts.stop_all()
-        await self.until(lambda: not any(r.streams for r in self.ledger.residents), UNLOAD_LIMIT_S)
-
-    async def expel_all(self) -> None:
-        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
-        self._lifecycle.close()
-        for resident in list(self.ledger.residents):
-            if resident.streams:
-                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
-            elif resident.state in (State.READY, State.DRAINING):
-                self.carry_out(self.ledger.expel(resident.model_id))
-        await self.until(lambda: all(r.streams for r in self.ledger.residents), UNLOAD_LIMIT_S)
-        for resident in self.ledger.residents:
-            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
-
-    async def end(self) -> None:
-        """End every task, whatever it waits for, and remember what was measured."""
+    def stop(self) -> None:
+        """Stop the clock: nothing is due any more, and nobody is let in."""
         self.now = not_running
         self._timer.cancel()
-        await self._tasks.end(TASKS_LIMIT_S)
-        await self.preparations.closed()
-        await self._looking.run(self.footprints.write)
-        self._looking.close()
+
+    def close(self) -> None:
+        """Let the threads end, and end every subscription."""
+        self.looking.close()
         self._speaking.close()
         self.journal.close()
 
@@ -180,10 +160,10 @@ class Shell:
         match decision:
             case Load(resident):
                 self.note(Kind.LOADING, resident.model_id, Reason.ASKED)
-                self._tasks.begin(self._bring_in(resident), f"load {resident.model_id}")
+                self.tasks.begin(self._bring_in(resident), f"load {resident.model_id}")
             case Unload(resident):
                 self.note(Kind.UNLOADING, resident.model_id, decision.why)
-                departure = self._tasks.begin(
+                departure = self.tasks.begin(
                     self._take_out(resident), f"unload {resident.model_id}"
                 )
                 self.departures[resident.number] = departure
@@ -250,12 +230,12 @@ class Shell:
         spec = self.catalog.get(resident.model_id)
         alone = self.ledger.room.is_alone(resident)
         try:
-            arrival = await self._lifecycle.bring_in(
+            arrival = await self.lifecycle.bring_in(
                 spec, functools.partial(self._warming, resident), quiet=self._quiet()
             )
         except Hung as hung:
             self._failed(resident, hung.error, gone=False)
-            await self._lifecycle.end_of(hung)
+            await self.lifecycle.end_of(hung)
             self.note(Kind.GONE, resident.model_id, "the hanging load has ended")
             self.carry_out(self.ledger.gone(resident, self.time()))
             return
@@ -264,7 +244,7 @@ class Shell:
             return
         self._arrived[resident.number] = arrival
         self._lives[resident.number] = arrival.life
-        arrival.adapter._host = self._hosts.add(
+        arrival.adapter._host = self.hosts.add(
             resident.number,
             resident.model_id,
             arrival.voice,
@@ -344,11 +324,11 @@ class Shell:
         return problem
 
     async def _unload(self, resident: Resident) -> str | None:
-        self._hosts.retire(resident.number)
+        self.hosts.retire(resident.number)
         adapter, resident.instance = resident.instance, None
         form = form_of(adapter)
         life = self._lives.pop(resident.number)
-        departure, end = self._lifecycle.take_out(
+        departure, end = self.lifecycle.take_out(
             adapter, resident.device, life, quiet=self._quiet()
         )
         del adapter
@@ -385,7 +365,7 @@ class Shell:
         return tuple(
             resident.model_id
             for resident in self.ledger.residents
-            if resident.hanging or self._hosts.hanging(resident.number)
+            if resident.hanging or self.hosts.hanging(resident.number)
         )
 
     def _opened(self, resident: Resident, watch: Watch) -> None:

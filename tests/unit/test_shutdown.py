@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
-from greenroom import ManagerClosedError, ModelLoadError, ModelManager
-from greenroom.testing import Stage, VirtualTimeLoop
+from greenroom import InvalidInputError, ManagerClosedError, ModelLoadError, ModelManager
+from greenroom.testing import Gate, Stage, VirtualTimeLoop
 from greenroom.threads import calls_inside
 
 pytestmark = pytest.mark.virtual_time
@@ -205,3 +206,59 @@ async def test_an_initialize_that_fails_shuts_down(stage: Stage) -> None:
         async with ModelManager(catalog=stage.catalog, default_model_id="a"):
             raise AssertionError("never entered")
     assert stage.loaded == 0
+
+
+async def test_with_hung_streams_it_ends_within_the_drain_and_fifteen_seconds_whatever_the_limits(
+    stage: Stage, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = ModelManager(
+        catalog=stage.catalog, default_model_id="a", load_timeout_ms=600_000, resident_cap=4
+    )
+    await manager.initialize()
+    for name in "bc":
+        adapter = await manager.load(name)
+        stage[name].synthesize.hold()
+        hung = [adapter.synthesize_stream("Hello there.") for _ in range(20)]
+        tasks = [asyncio.create_task(stream.__anext__()) for stream in hung]
+    stage["a"].unload.hold()
+    stage["d"].load.hold()
+    loading = asyncio.create_task(manager.load("d"))
+    await clock.settle()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=100))
+    assert await ended(stopping, clock) < 15
+    assert "model b is left behind" in caplog.text
+    assert "model a did not leave" in caplog.text
+    assert "model d did not leave" in caplog.text
+    assert isinstance(
+        (await asyncio.gather(loading, return_exceptions=True))[0], ManagerClosedError
+    )
+    assert all(task.done() for task in tasks)
+    await clock.settle()
+    left = {task.get_name() for task in asyncio.all_tasks()} - {asyncio.current_task().get_name()}  # type: ignore[union-attr]
+    assert not any(name.startswith("greenroom") for name in left)
+
+
+async def test_it_ends_though_what_was_measured_cannot_be_written_down(
+    manager: ModelManager,
+    clock: VirtualTimeLoop,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = Gate()
+    gate.hold()
+    monkeypatch.setattr(manager._shell.footprints, "write", gate.go_through)
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
+    assert await ended(stopping, clock) < 3
+    assert "writing it down hangs" in caplog.text
+    gate.open()
+    await clock.settle()
+
+
+@pytest.mark.parametrize("drain", [float("nan"), -1, float("inf"), True, "10", None, 10**400])
+async def test_a_time_out_that_is_none_is_refused_before_anything_ends(
+    manager: ModelManager, drain: Any
+) -> None:
+    with pytest.raises(InvalidInputError, match="drain_timeout_ms"):
+        await manager.shutdown(drain_timeout_ms=drain)
+    assert await manager.load("a")
+    await manager.shutdown(drain_timeout_ms=0)
