@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from greenroom.adapters.piper import PiperTTSAdapter, engines
 from greenroom.adapters.piper.engines import OwnSession
 from greenroom.adapters.piper.loudness import TARGET, gain_of
 from greenroom.prepared.graphs import GRAPHS
+from greenroom.prepared.index import _INDEX, write_index
 from greenroom.prepared.preparing import prepare
 from greenroom.prepared.runtime import default_store
 from greenroom.prepared.voice import PreparedVoice
@@ -148,7 +150,63 @@ def truncate_weights(cache: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-4])
 
 
-@pytest.mark.parametrize("spoil", [remove_blob, alter_blob, alter_weights, truncate_weights])
+def alter_index(
+    change: Callable[[dict[str, Any]], None], *, sealed: bool
+) -> Callable[[Path], None]:
+    """Return what changes an index, and, if `sealed`, seals it anew: as if it was made that way."""
+
+    def spoil(cache: Path) -> None:
+        (path,) = cache.glob("voices/*.json")
+        content = json.loads(path.read_bytes())
+        change(content)
+        path.write_text(json.dumps(content))
+        if sealed:
+            index = _INDEX.validate_json(path.read_bytes())
+            write_index(path, index)
+
+    return spoil
+
+
+def another_shape(content: dict[str, Any]) -> None:
+    tensor = next(each for each in content["tensors"] if len(set(each["shape"])) > 1)
+    tensor["shape"] = tensor["shape"][::-1]
+
+
+def another_offset(content: dict[str, Any]) -> None:
+    content["tensors"][1]["offset"] = 0
+
+
+def beyond_the_end(content: dict[str, Any]) -> None:
+    content["tensors"][-1]["offset"] += 2**30
+
+
+def one_less(content: dict[str, Any]) -> None:
+    del content["tensors"][-1]
+
+
+def another_name(content: dict[str, Any]) -> None:
+    content["tensors"][0]["name"] += "x"
+
+
+def names_exchanged(content: dict[str, Any]) -> None:
+    first, second = content["tensors"][:2]
+    first["name"], second["name"] = second["name"], first["name"]
+
+
+ALTERED = [another_shape, another_offset, beyond_the_end, one_less, another_name, names_exchanged]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        remove_blob,
+        alter_blob,
+        alter_weights,
+        truncate_weights,
+        *(alter_index(change, sealed=False) for change in ALTERED),
+        *(alter_index(change, sealed=True) for change in ALTERED),
+    ],
+)
 def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
     model: Path, prepares: None, spoil: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -188,6 +246,79 @@ def test_a_prepared_form_that_the_engine_refuses_is_one_line_and_the_file_serves
     ]
     assert len(said(adapter))
     adapter.unload()
+
+
+def test_a_prepared_form_that_cannot_say_the_first_words_is_left_for_the_file(
+    model: Path,
+    prepares: None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = warmed(model)
+    prepare(model, default_store())
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("got invalid dimensions")
+
+    monkeypatch.setattr(PreparedVoice, "speak", fail)
+    with caplog.at_level(logging.WARNING):
+        adapter = warmed(model)
+    assert [record.getMessage() for record in caplog.records] == [
+        "voice: its prepared form cannot speak: got invalid dimensions"
+    ]
+    assert adapter.form == "own file"
+    assert np.array_equal(said(adapter), said(own))
+    adapter.unload()
+    own.unload()
+
+
+def test_a_voice_moves_over_to_its_prepared_form_and_sounds_as_before(
+    model: Path, prepares: None
+) -> None:
+    adapter = warmed(model)
+    before, stated = said(adapter), adapter.footprint_bytes()
+    assert not adapter.upgrade()
+    prepare(model, default_store())
+    assert adapter.upgrade()
+    assert adapter.form == "prepared"
+    assert np.abs(said(adapter) - before).max() < 1e-4
+    assert adapter.footprint_bytes() != stated
+    assert not adapter.upgrade()
+    adapter.unload()
+    assert not adapter.upgrade()
+
+
+def test_a_speech_that_has_begun_ends_on_the_engine_it_began_with_which_closes_after_it(
+    model: Path, prepares: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = warmed(model)
+    text = f"{TEXT} " * 12
+    expected = said(adapter, text)
+    prepare(model, default_store())
+    old = adapter._engine
+    assert isinstance(old, OwnSession)
+    speech = adapter.synthesize(text, {**adapter.spec.options, **STILL})
+    begun = next(speech)
+    assert adapter.upgrade()
+    assert old._session is not None
+    assert len(said(adapter))
+    heard = [begun.samples, *(chunk.samples for chunk in speech)]
+    assert np.array_equal(np.concatenate(heard), expected)
+    assert old._session is None
+    adapter.unload()
+
+
+def test_an_upgrade_that_comes_after_the_unload_leaves_nothing_open(
+    model: Path, prepares: None
+) -> None:
+    adapter = warmed(model)
+    prepare(model, default_store())
+    seat = adapter._seat
+    assert seat is not None
+    adapter.unload()
+    late = engines.open_prepared(model, "cpu", {})
+    assert late is not None
+    seat.replace(late)  # GRAPHS is empty at the end
 
 
 def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(

@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +61,8 @@ class Index:
     """The weights file as it was when its digest was last known to be right."""
     tensors: tuple[Tensor, ...]
     facts: dict[str, Any]
+    seal: str = ""
+    """A digest of the rest, as it was written: names and shapes can be wrong in ways that fit."""
 
     @property
     def parts(self) -> tuple[tuple[str, int], ...]:
@@ -81,12 +83,32 @@ def read_index(path: Path) -> Index:
         raise UnfitError(path, f"is no index of a voice: {place} {first['msg']}") from error
     if any(tensor.end > index.weights_size for tensor in index.tensors):
         raise UnfitError(path, "has a tensor that does not lie inside the weights file")
+    if not _is_gapless(index):
+        raise UnfitError(path, "has a tensor that does not lie where it was put")
+    if index.seal != _seal_of(index):
+        raise UnfitError(path, "was altered")
     return index
+
+
+def _is_gapless(index: Index) -> bool:
+    """Whether the tensors lie one behind the other, each aligned, to the end of the file."""
+    end = 0
+    for tensor in index.tensors:
+        if tensor.offset != end + -end % ALIGNMENT:
+            return False
+        end = tensor.end
+    return end == index.weights_size
+
+
+def _seal_of(index: Index) -> str:
+    """Return a digest of all that an index says but its seal."""
+    content = _INDEX.dump_json(replace(index, seal=""))
+    return hashlib.blake2b(content, digest_size=32).hexdigest()
 
 
 def write_index(path: Path, index: Index) -> None:
     """Write an index in one step. Raises `ValueError` if its facts are not JSON."""
-    write_beside(path, _INDEX.dump_json(index))
+    write_beside(path, _INDEX.dump_json(replace(index, seal=_seal_of(index))))
 
 
 class WeightsDraft:

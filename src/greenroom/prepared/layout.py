@@ -22,7 +22,7 @@ import platformdirs
 from greenroom.prepared.identity import name_of
 from greenroom.prepared.index import Index, Tensor
 
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Part of every key; goes up when what is in the files changes its meaning."""
 
 

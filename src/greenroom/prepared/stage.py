@@ -31,6 +31,7 @@ class BoundStage:
     def __init__(self, recipe: StageRecipe, session: Any, weights: Mapping[str, Any]) -> None:
         self.recipe = recipe
         self._session = session
+        _check(recipe, session, weights)
         self._weights = {name: weights[name] for name in recipe.weights}
         self._idle: deque[Any] = deque(maxlen=4)
 
@@ -51,3 +52,26 @@ class BoundStage:
         binding.clear_binding_outputs()
         self._idle.append(binding)
         return made
+
+
+def _check(recipe: StageRecipe, session: Any, weights: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless weights and recipe are what the graph wants.
+
+    The runtime would find that out in the first run only, in the middle of a caller's sentence.
+    """
+    inputs = {value.name: value for value in session.get_inputs()}
+    missing = inputs.keys() - {*recipe.enter, *recipe.weights}
+    unknown = {*recipe.enter, *recipe.weights} - inputs.keys()
+    unmade = set(recipe.leave) - {value.name for value in session.get_outputs()}
+    if names := missing | unknown | unmade:
+        raise ValueError(f"its stage {recipe.name!r} has {min(names)!r} on one side only")
+    for name in recipe.weights:
+        weight = weights.get(name)
+        if weight is None:
+            raise ValueError(f"its stage {recipe.name!r} has no weights {name!r}")
+        wanted, found = (
+            (inputs[name].shape, inputs[name].type),
+            (weight.shape(), weight.data_type()),
+        )
+        if wanted != found:
+            raise ValueError(f"its weights {name!r} are {found} where {wanted} is wanted")
