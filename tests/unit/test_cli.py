@@ -182,3 +182,13 @@ def test_the_reference_has_every_command() -> None:
     names += ["explain", "footprints", "demo", "config"]
     wanted = ["## greenroom", *(f"## greenroom {name}" for name in names)]
     assert headings == [*wanted, "## greenroom config check"]
+
+
+def test_what_is_exported_can_be_imported_and_nothing_else() -> None:
+    import greenroom
+
+    assert {getattr(greenroom, name).__name__ for name in greenroom.__all__} == {*greenroom.__all__}
+    assert set(greenroom._PLACES) == {*greenroom.__all__}
+    assert {*greenroom.__all__} <= {*dir(greenroom)}
+    with pytest.raises(AttributeError, match="nonsense"):
+        greenroom.nonsense  # noqa: B018

@@ -15,7 +15,7 @@ HEAD = """# The command line
 This page is generated: `python -m greenroom.cli.reference > docs/cli.md`.
 
 Results go to standard output, everything else to standard error; nothing is animated where there is no terminal.
-An error is one line that says what to do about it, with exit code 1; a wrong command line has exit code 2, Ctrl-C 130.
+An error is one line that says what to do about it, with exit code 1; a wrong command line has exit code 2, one that was interrupted 128 and the number of the signal: 130 for Ctrl-C.
 A configuration comes from `--config`, else from `GREENROOM_CONFIG`, else it is all defaults; each key can be overridden by the environment (`GREENROOM_MODEL_MANAGER__TTL_MS=0`), and that by `--set model_manager.ttl_ms=0`.
 """  # noqa: E501 - one sentence a line
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from greenroom.catalog import Catalog
 from greenroom.cli.console import FLUSH_S, tell
+from greenroom.cli.interrupts import end_at_once
 from greenroom.cli.log_writer import LineWriter
 from greenroom.cli.settings import ConfigFile, Settings, about, configuration
 from greenroom.errors import first_few
@@ -35,17 +37,22 @@ def serve(
 ) -> None:
     """Start a worker.
 
-    It loads the default model and the preloads, and serves over gRPC and HTTP. Ends at Ctrl-C or
-    SIGTERM, after what is being said; a second one ends it at once.
+    It loads the default model and the preloads, and serves over gRPC and HTTP. Ends at Ctrl-C,
+    SIGTERM or SIGHUP, after what is being said; a second one ends it soon, a third at once.
     """
-    from greenroom.worker.app import logger
-    from greenroom.worker.app import serve as serve_until_told
-
     flags = list(settings or ())
     if listen is not None:
         flags.append(f"worker.listen={listen}")
     if http_listen is not None:
         flags.append(f"worker.http_listen={http_listen}")
+    with end_at_once():  # there is nothing to clean up until the worker takes the signals itself
+        _serve(config, flags)
+
+
+def _serve(config: Path | None, flags: list[str]) -> None:
+    from greenroom.worker.app import logger
+    from greenroom.worker.app import serve as serve_until_told
+
     found = configuration(config, flags)
     with about(config):
         catalog = Catalog.from_config(found)

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import logging
 import math
-import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 import grpc
@@ -34,6 +33,7 @@ from greenroom.worker.guard import Guard
 from greenroom.worker.health import Health
 from greenroom.worker.http.app import create_app
 from greenroom.worker.http.server import HttpServer
+from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.triton_api import InferenceServicer
 
@@ -196,7 +196,7 @@ async def serve(
     listening: Callable[[Worker], None] | None = None,
     catalog: Catalog | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second hurries, a third ends at once.
 
     `listening` is called when the address is bound, `ready` when the start is over; `catalog` is
     the configuration's, where it is known already. Raises
@@ -205,7 +205,7 @@ async def serve(
     raise_limit()
     worker = await Worker.create(config, catalog)
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with _signals(stop, hurry):
+    with ended_by_signals(stop, hurry):
         try:
             await worker.listen()
             if listening is not None:
@@ -245,20 +245,3 @@ async def _unless(event: asyncio.Event, coroutine: Coroutine[Any, Any, None]) ->
         for one in (task, other):
             one.cancel()
         await asyncio.wait((task, other))
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Iterator[None]:
-    """Set `stop` at the first signal and `hurry` at the second."""
-    loop = asyncio.get_running_loop()
-
-    def arrived() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, arrived)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
