@@ -78,6 +78,9 @@ def parse(text: str, limits: Limits) -> Document:
             loader.dispose()
     except yaml.YAMLError as error:
         raise _problem(error, text) from None
+    except UnicodeEncodeError as error:  # half a surrogate, of a command line that is no UTF-8
+        line = text.count("\n", 0, error.start) + 1
+        raise YamlProblem(line, "has characters that are no text") from None
     return Document(builder.content, builder.lines)
 
 

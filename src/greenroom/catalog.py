@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -83,15 +83,16 @@ class Catalog:
             _log(found.problems)
         known = _Known(found.models)
         wrong = []
-        seen: set[str] = set()
+        seen: dict[str, None] = {}
         for entry in config.models:
             try:
                 if entry.model_id in seen:
                     raise ConfigError(f"models.{entry.model_id}: is there twice; rename one.")
-                seen.add(entry.model_id)
+                seen[entry.model_id] = None
                 known.put(_configured(entry, known))
             except ConfigError as error:
                 wrong.append(str(error))
+        wrong += _clashes(known.models, seen)
         if wrong:
             raise ConfigError(wording.summary(wrong), problems=[*wrong, *found.problems])
         models = discovery.without_clashes(known.models, first=seen)
@@ -146,6 +147,18 @@ def _log(problems: Sequence[str]) -> None:
     if len(problems) > _LINES:
         more = len(problems) - _LINES
         logger.warning("%d more are left out; `greenroom config check` names them.", more)
+
+
+def _clashes(models: Mapping[str, ModelSpec], configured: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each alias of `configured` that already means another model."""
+    means = {name: name for name in models}
+    for name in configured:
+        for alias in models[name].aliases if name in models else ():
+            if means.setdefault(alias, name) != name:
+                yield (
+                    f"models.{name}.aliases: alias {alias!r} of {name!r} already means "
+                    f"{means[alias]!r}; choose another alias."
+                )
 
 
 class _Known:

@@ -161,6 +161,11 @@ def test_a_hundred_years_are_not_too_long() -> None:
         ("models: [{model_id: x, adapter: tone, options: {speed: .nan}}]", "finite numbers"),
         ("models: [{model_id: x, adapter: 2024-01-01}]", "no adapter is registered"),
         ("models: [" + "1, " * 300 + "]", "problems more"),
+        (
+            "models:\n- {model_id: a, adapter: tone, aliases: [x]}\n"
+            "- {model_id: b, adapter: tone, aliases: [x]}",
+            "models.b.aliases: alias 'x' of 'b' already means 'a'; choose another",
+        ),
     ],
 )
 def test_an_odd_configuration_is_told_in_sentences(
@@ -191,6 +196,15 @@ def test_a_setting_of_any_depth_is_refused_in_a_sentence(
     assert main(["config", "check"]) == 1
     for told in capfd.readouterr().err.splitlines():
         assert "no key is that deep" in told
+
+
+def test_a_setting_that_is_no_utf_8_is_refused_in_a_sentence(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["config", "check", "--set", "voices.directories=['a\udcff']"]) == 1
+    told = capfd.readouterr().err
+    assert "voices.directories" in told
+    assert "fault of greenroom" not in told
 
 
 @pytest.mark.parametrize("value", ["[" * 5_000, "{a: " * 5_000, '"' + "x" * 3_000_000])
