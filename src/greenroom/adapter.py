@@ -70,8 +70,9 @@ class TTSAdapter(ABC):
     def upgrade(self) -> bool:
         """Move to a better form of the model that is there now; return whether it did.
 
-        Called after `preparation` succeeded, while no stream of the model runs, but one may begin
-        meanwhile: it, and all later ones, must be spoken alike. Footprints are asked for anew.
+        Called after `preparation` succeeded, at a moment when the model does not speak if there is
+        one soon; any thread may be inside `synthesize` meanwhile, and all speech must sound alike.
+        What the model takes is asked for anew.
         """
         return False
 
