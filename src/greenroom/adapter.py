@@ -24,7 +24,10 @@ class TTSAdapter(ABC):
     """
 
     concurrency: ClassVar[int | None] = 1
-    """How many threads may be inside `synthesize` at once; `None` when any number may."""
+    """How many sentences may be spoken at once; `None` when any number may.
+
+    A sentence is spoken from the first step of `synthesize` to its end.
+    """
 
     sample_rate: int
     """Hz of the chunks; an attribute or a property, right once `load` has returned."""

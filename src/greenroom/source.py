@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any
 
 from greenroom import text as texts
+from greenroom.errors import SynthesisError
 from greenroom.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -40,21 +41,29 @@ class Source:
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait(answer)
         either: list[asyncio.Future[Any]] = [answer, self._reader]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            self._reader.result()
-            return None
-        return answer.result()
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise SynthesisError("the source of text broke off.")
+            return answer.result()
+        finally:
+            del answer, either  # with its error it would keep this frame, and the model, alive
 
     async def _read(self) -> None:
         """Read the source, all of it in one task, as some sources need."""
         try:
             while not self._closed:  # a source may take no notice of being cancelled
                 answer = await self._asked.get()
-                sentence = await anext(self._found, None)
-                if not answer.done():
-                    answer.set_result(sentence)
-                del answer
+                try:
+                    sentence = await anext(self._found, None)
+                    if not answer.done():
+                        answer.set_result(sentence)
+                except Exception as error:  # noqa: BLE001 - a source may raise anything; the stream gets it
+                    answer.set_exception(error)
+                    answer.exception()  # nobody may be there any more to hear it
+                    return
+                finally:
+                    del answer
         finally:
             await _close(self._found)
             if isinstance(self._text, AsyncIterable):
