@@ -17,8 +17,8 @@ PREFIX = "GREENROOM_"
 
 _NEST = "__"
 
-CONFIGURATION = Limits(size=2 * 1024**2, values=60_000)
-"""What a configuration may have: some 5,000 models, read in half a second."""
+CONFIGURATION = Limits(size=2 * 1024**2, values=30_000)
+"""What a configuration may have: some 3,000 models, read in a quarter of a second."""
 
 _MOST_KEYS = 20
 """Keys inside each other in one setting."""
