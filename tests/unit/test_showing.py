@@ -283,6 +283,19 @@ def test_a_voices_json_is_read_within_bounds(text: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize("settings", [None, "{", json.dumps(GOOD | {"num_speakers": 0})])
+def test_a_file_with_any_name_is_told_of_on_one_line(tmp_path: Path, settings: str | None) -> None:
+    model = tmp_path / "\x1b[2J\n.onnx"
+    for path in (model, *([Path(f"{model}.json")] if settings else ())):
+        with pytest.raises(ConfigError) as caught:
+            PiperTTSAdapter.check_spec(ModelSpec("a", "piper", model))
+        assert str(caught.value).isprintable()
+        path.write_text(settings or "")
+    with pytest.raises(ConfigError) as caught:
+        PiperTTSAdapter.check_spec(ModelSpec("a", "piper", model))
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("end", ["", ".json"])
 def test_a_pipe_in_the_place_of_a_voices_file_is_not_opened(tmp_path: Path, end: str) -> None:
     model = put_voice(tmp_path, json.dumps(GOOD))
