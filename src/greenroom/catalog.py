@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,12 +14,13 @@ from greenroom import discovery, registry, wording
 from greenroom.config import Config, ModelSettings, voice_directories
 from greenroom.devices import canonical
 from greenroom.errors import ConfigError, ModelNotFoundError
+from greenroom.logs import safe_logger
 from greenroom.speech import ModelSpec
 
 if TYPE_CHECKING:
     from greenroom.adapter import TTSAdapter
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _LONGEST_ID = 200
 _NEAR = 55.0  # of 100, by rapidfuzz's normalized similarity

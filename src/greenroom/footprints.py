@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import logging
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -17,10 +16,11 @@ import platformdirs
 from pydantic import Field, TypeAdapter, ValidationError
 
 from greenroom import registry
+from greenroom.logs import safe_logger
 from greenroom.memory import MIB, Usage
 from greenroom.speech import ModelSpec
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 FILE_SIZE_FACTOR = 3.0
 """A resident voice takes 2.3 to 5 times its file (measured on Piper and Kokoro)."""

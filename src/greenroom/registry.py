@@ -6,16 +6,16 @@ once: looking a name up costs a load nothing. `refresh` forgets both.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, distributions, entry_points
 
 from greenroom.adapter import TTSAdapter
 from greenroom.errors import ConfigError
+from greenroom.logs import safe_logger
 from greenroom.printable import reason_of, shown
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 GROUP = "greenroom.adapters"
 """The entry-point group under which an adapter is registered."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -11,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from greenroom.logs import safe_logger
 from greenroom.prepared.recipe import BLOB, Recipe
 from greenroom.prepared.resting import Resting
 from greenroom.prepared.timer import TIMER, Due
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from greenroom.logs import safe_logger
 from greenroom.prepared.identity import StoreError
 from greenroom.prepared.index import Index, UnfitError, read_index
 from greenroom.prepared.layout import Layout
 from greenroom.prepared.writing import listed, remove
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

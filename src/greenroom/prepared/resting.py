@@ -6,14 +6,14 @@ A session's arena makes runs a quarter faster, and would keep what its largest r
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from greenroom.logs import safe_logger
 from greenroom.prepared.timer import TIMER
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 REST_S = 0.5
 """How long nobody has spoken before memory is given back: longer than from sentence to sentence."""

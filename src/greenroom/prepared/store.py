@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from greenroom.logs import safe_logger
 from greenroom.prepared.checking import check_graph, check_voice
 from greenroom.prepared.identity import (
     FileStat,
@@ -49,7 +49,7 @@ from greenroom.prepared.writing import (
 
 __all__ = ["Entry", "PreparedFiles", "Store", "default_root"]
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 LIMIT_BYTES = 4 * 1024**3
 """About 65 voices of medium quality."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
 
-logger = logging.getLogger(__name__)
+from greenroom.logs import safe_logger
+
+logger = safe_logger(__name__)
 
 
 class Due:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -20,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from greenroom.catalog import Catalog
 from greenroom.config import Config
 from greenroom.errors import ConfigError
+from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.wording import summary
@@ -37,7 +37,7 @@ from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.triton_api import InferenceServicer
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from greenroom.errors import ManagerClosedError, ModelManagerError, ModelNotResidentError
 from greenroom.journal import Kind, Subscription
+from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
 from greenroom.residents import State
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _OWNER = "the worker, for its default model"
 _FIRST_S, _LONGEST_S = 1.0, 60.0

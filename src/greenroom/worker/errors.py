@@ -6,7 +6,6 @@ Every error a worker answers carries a `google.rpc.Status`, with `RetryInfo` whe
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -16,13 +15,14 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 from greenroom import errors
+from greenroom.logs import safe_logger
 
 Servicer = TypeVar("Servicer")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Context = TypeVar("Context", bound=grpc.aio.ServicerContext[Any, Any])
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 CODES: dict[type[errors.ModelManagerError], StatusCode] = {
     errors.ModelManagerError: StatusCode.INTERNAL,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
@@ -22,11 +21,12 @@ from greenroom.errors import (
     WorkerBusyError,
 )
 from greenroom.lease import Lease
+from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
 from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _LONGEST_ID = 128
 

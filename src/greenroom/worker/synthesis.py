@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from greenroom.errors import (
     SessionNotFoundError,
     WorkerBusyError,
 )
+from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.worker.default_model import DefaultModel
@@ -31,7 +31,7 @@ from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice, VoiceChooser
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _CUT_LIMIT_S = 5.0
 """How long a stream that was cut off may take to leave its model: one chunk."""

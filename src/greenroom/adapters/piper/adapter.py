@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,13 +29,14 @@ from greenroom.adapters.piper.seat import Seat
 from greenroom.adapters.piper.settings import feeds, length_of, read_settings
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
+from greenroom.logs import safe_logger
 from greenroom.prepared.command import bytes_taken, command
 from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.prepared.voice import PreparedVoice
 from greenroom.speech import AudioChunk, LeftOut, ModelSpec
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
 """What makes a sentence the same each time it is said, as loud as the voice has it."""

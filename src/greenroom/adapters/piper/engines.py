@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.cutting import LONGEST_IDS
 from greenroom.devices import gpu_of
+from greenroom.logs import safe_logger
 from greenroom.memory import MIB
 from greenroom.prepared.crew import cores
 from greenroom.prepared.graphs import session
@@ -23,7 +23,7 @@ from greenroom.prepared.stage import shrinking
 from greenroom.prepared.turns import Turns
 from greenroom.prepared.voice import PreparedVoice, sentence
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 Samples = NDArray[np.float32]
 

@@ -7,13 +7,14 @@ when the process is out of file descriptors.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import socket
 from collections.abc import Callable
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+from greenroom.logs import safe_logger
+
+logger = safe_logger(__name__)
 
 _BACKLOG = 1_024
 """Connections that the system keeps until they are accepted."""

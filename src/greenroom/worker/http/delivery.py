@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
+from greenroom.logs import safe_logger
 from greenroom.worker.access import Caller, owner_of
 from greenroom.worker.http.leaving import left
 from greenroom.worker.http.packets import Bytes, Events
@@ -28,7 +28,7 @@ from greenroom.worker.speaking import Speech
 from greenroom.worker.synthesis import Synthesis
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _FAREWELL_S = 1.0
 """How long a connection that is closed may take to be gone."""

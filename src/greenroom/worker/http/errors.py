@@ -7,7 +7,6 @@ Statuses 408, 409, 429 and 5xx make its SDK try again, at the time of `Retry-Aft
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,9 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from greenroom import errors
+from greenroom.logs import safe_logger
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 _LONGEST = 1_000
 """Characters of a message."""

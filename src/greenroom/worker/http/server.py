@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
@@ -15,13 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from greenroom.logs import safe_logger
 from greenroom.worker.address import Address
 from greenroom.worker.admission import peer_of
 from greenroom.worker.descriptors import connection_limit
 from greenroom.worker.http.accepting import Acceptor, Connections
 from greenroom.worker.http.listening import bound
 
-logger = logging.getLogger(__name__)
+logger = safe_logger(__name__)
 
 CONNECTION = "greenroom.connection"
 """The ASGI extension with which an answer ends its connection (`asyncio.Transport`)."""
