@@ -45,7 +45,7 @@ async def _watch(server: str, key: str | None, every: float) -> None:
     async with Client(server, key) as client:
         view = screen(await client.list_models(), server, out.width)
         with Live(view, console=out, screen=True, auto_refresh=False) as live:
-            while not reader_is_gone():
+            while out.is_terminal and not reader_is_gone():  # one that was closed is none
                 await asyncio.sleep(every)
                 view = screen(await client.list_models(), server, out.width)
                 live.update(view, refresh=True)
