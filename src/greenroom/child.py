@@ -17,6 +17,9 @@ _READ_BYTES = 8_192
 class Child:
     """A process of lowest priority. Its methods block, except `ask_to_end` and `kill`.
 
+    The thread that starts it must wait for it: a child may ask the system to end it with that
+    thread.
+
     Its standard input is a pipe that nothing comes from, and that is closed when this process is
     gone, however that came: a child that watches it ends, too. Ctrl-C does not reach it. Where
     memory runs out the system ends it rather than this process.
