@@ -37,7 +37,7 @@ async def shut_down(shell: Shell, drain: float) -> None:
 async def _stop_streams(shell: Shell) -> None:
     """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
     shell.hosts.stop_all()
-    await shell.until(lambda: not any(r.streams for r in shell.ledger.residents), STREAMS_LIMIT_S)
+    await shell.until(lambda: not any(r.occupied for r in shell.ledger.residents), STREAMS_LIMIT_S)
     shell.hosts.give_up()
 
 
@@ -46,11 +46,11 @@ async def _expel_all(shell: Shell) -> None:
     ledger = shell.ledger
     shell.lifecycle.close()
     for resident in list(ledger.residents):
-        if resident.streams:
+        if resident.occupied:
             logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
         elif resident.state in (State.READY, State.DRAINING):
             shell.carry_out(ledger.expel(resident.model_id))
-    await shell.until(lambda: all(r.streams for r in ledger.residents), UNLOADS_LIMIT_S)
+    await shell.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
     for resident in ledger.residents:
         logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
 

@@ -143,6 +143,11 @@ class Resident:
         return bool(self.holders) or self.streams > 0
 
     @property
+    def occupied(self) -> bool:
+        """Whether a thread is inside of it, or may be at any moment: it speaks or is upgraded."""
+        return self.streams > 0 or self.upgrading
+
+    @property
     def loading(self) -> bool:
         """Whether it is on its way in."""
         return self.state in (State.LOADING, State.WARMING)
@@ -160,7 +165,7 @@ class Resident:
     @property
     def may_leave(self) -> bool:
         """Whether an index that meets it may choose it: ready, and nobody uses it."""
-        if self.holders or self.streams or self.upgrading:
+        if self.holders or self.occupied:
             return False
         return self.state is State.READY
 

@@ -386,11 +386,24 @@ async def test_a_preparation_that_will_not_end_is_killed(
     assert not alive(pid)
 
 
+async def test_the_end_of_the_manager_waits_for_a_model_that_moves_over(cast: Cast) -> None:
+    cast["amy"].upgrade.clear()
+    async with running(cast) as manager:
+        await come(cast["amy"].begun.is_set)
+        ending = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
+        await asyncio.sleep(0.05)
+        assert [r.state for r in manager.list_resident()] == ["ready"]
+        cast["amy"].upgrade.set()
+        await asyncio.wait_for(ending, LONG)
+        assert manager.list_resident() == ()
+
+
 async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
     cast: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preparation, "_END_LIMIT_S", 0.05)
     monkeypatch.setattr(preparation, "_UPGRADE_LIMIT_S", 0.05)
+    monkeypatch.setattr("greenroom.ending.STREAMS_LIMIT_S", 0.05)
     cast["amy"].upgrade.clear()
     async with running(cast):
         await come(cast["amy"].begun.is_set)
