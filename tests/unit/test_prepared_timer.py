@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import subprocess
@@ -77,6 +78,16 @@ def test_a_call_that_was_cancelled_is_not_made_and_keeps_nothing() -> None:
     del due, kept
     assert gone() is None
     assert after.wait(LIMIT_S)
+
+
+def test_the_order_holds_whatever_was_cancelled() -> None:
+    timer = Timer()
+    due = [timer.call_later(3_600 + delay, lambda: None) for delay in (0, 9, 1, 10, 11, 2, 3)]
+    assert timer.cancel(due[0])
+    assert timer.cancel(due[2])
+    left = sorted(each.when for each in due if each in timer._due)
+    with timer._changed:
+        assert [heapq.heappop(timer._due).when for _ in left] == left
 
 
 def test_a_call_that_has_begun_cannot_be_cancelled() -> None:
