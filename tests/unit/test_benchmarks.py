@@ -18,7 +18,7 @@ from benchmarks.registry import BENCHMARKS, measure
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 
-SLOW = ("arrival", "ready", "servers")
+SLOW = ("arrival", "http", "ready", "servers")
 """They start servers, or load the real voice many times."""
 
 

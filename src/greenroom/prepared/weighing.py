@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from greenroom import memory
@@ -11,15 +13,21 @@ from greenroom.prepared.runtime import default_store
 from greenroom.prepared.store import PreparedFiles
 from greenroom.prepared.voice import GRAPH_BYTES, VOICE_BYTES, PreparedVoice, sentence
 
-_IDS = 150
-"""Text ids of a sentence of average length, about 70 characters."""
+_IDS = 400
+"""Text ids of the longest piece that is worked on at once, about 200 characters."""
 
-_TIMES = 5
+_CALLERS = max(4, os.cpu_count() or 1)
+"""Threads that speak at once, as many as a manager has for all its streams."""
+
+_TIMES = 3
 """Said until the graph has taken all that it takes, with pieces side by side."""
 
 
 def weigh(source: Path) -> None:
-    """Speak with the voice and with one more of its kind; remember what each of them took."""
+    """Speak with the voice and with one more of its kind; remember what each of them took.
+
+    Both by as many callers as there can be, so that what is booked covers what a crowd takes.
+    """
     files = default_store().find(source)
     if files is None:
         return
@@ -31,11 +39,18 @@ def weigh(source: Path) -> None:
 def _taken(files: PreparedFiles, spoken: list[PreparedVoice]) -> int:
     """Load a voice, let it speak, and return by how much the process grew."""
     before = memory.usage()
-    spoken.append(PreparedVoice(files, threads=1))
-    for _ in range(_TIMES):
-        for _piece in spoken[-1].speak(sentence(_IDS)):
+    voice = PreparedVoice(files, threads=1)
+    spoken.append(voice)
+    with ThreadPoolExecutor(_CALLERS) as callers:
+        for _ in callers.map(_speak, [voice] * _CALLERS):
             pass
     return max(0, (memory.usage() - before).anonymous)
+
+
+def _speak(voice: PreparedVoice) -> None:
+    for _ in range(_TIMES):
+        for _piece in voice.speak(sentence(_IDS)):
+            pass
 
 
 if __name__ == "__main__":
