@@ -98,7 +98,9 @@ def _discovering(given: Plan) -> list[str]:
         found = Catalog.discover("", adapters=[wild(given, weakref.WeakSet()), TameFinder])
         names = [spec.model_id for spec in found]
         "".join(names).encode()
-    except Exception as error:  # noqa: BLE001 - whatever comes out is a fault
+    except KeyboardInterrupt:
+        return []  # in the main thread it cannot be told from somebody's Ctrl-C
+    except (Exception, SystemExit, GeneratorExit) as error:  # noqa: BLE001 - whatever comes out is a fault
         return [f"discovering raised {_named(error)}"]
     return [] if "found" in names else ["a model of another adapter was not found"]
 
