@@ -254,7 +254,12 @@ class Callers:
 
     async def _over_http(self, model: str, text: str, *, bad: bool = False) -> bytes:
         body = {"model": model, "voice": model, "input": text, "response_format": "pcm"}
-        answer = await self.web.post("/v1/audio/speech", json=body)
+        try:
+            answer = await self.web.post("/v1/audio/speech", json=body)
+        except httpx.RemoteProtocolError:
+            if bad or not self.excused:
+                raise
+            raise Refused("cut amid its audio, while no thread was to be had") from None
         if answer.status_code == 200:
             return answer.content
         error = answer.json()["error"]

@@ -275,12 +275,15 @@ def _run(visit: Callable[[], Awaitable[None]], faults: list[str], watchdog: Watc
             faults.extend(await _left(asyncio.all_tasks() - {asyncio.current_task()}))
 
     loop.set_exception_handler(unseen)
+    running = loop.create_task(whole())
     try:
-        loop.run_until_complete(whole())
+        loop.run_until_complete(running)
     except Exception as error:  # noqa: BLE001 - the visit expects all that is allowed
         faults.append(f"the visit ended with {_named(error)}")
     except (KeyboardInterrupt, SystemExit) as error:
         faults.append(f"the loop was left with {type(error).__name__}")
+        running.cancel()
+        loop.run_until_complete(asyncio.wait([running], timeout=ANSWER_S))
     finally:
         loop.close()
 

@@ -78,6 +78,8 @@ class ModelHost:
 
         def ended(_: asyncio.Future[object]) -> None:
             self.hanging -= 1
+            if not call.cancelled():
+                call.exception()  # its caller has had an error long since; nobody will ask for this
 
         call.add_done_callback(ended)
 

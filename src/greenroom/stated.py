@@ -70,7 +70,7 @@ def form_of(adapter: TTSAdapter) -> str:
     """Return the form of the model that is in memory; an adapter that cannot tell has one form."""
     try:
         form = adapter.form
-    except Exception:  # noqa: BLE001 - a property of the adapter's, which may raise anything
+    except BaseException:  # noqa: BLE001 - a property of the adapter's; SystemExit must not end the loop
         return ""
     return one_line(form, 200) if isinstance(form, str) else ""
 

@@ -14,6 +14,7 @@ from greenroom import footprints as footprints_module
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.footprints import Footprints
 from greenroom.memory import MIB, Usage, resident_bytes, trim
+from greenroom.stated import form_of
 
 
 def known(specs: list[ModelSpec], path: Path) -> Footprints:
@@ -321,3 +322,15 @@ def test_records_that_cannot_be_read_are_as_good_as_none(
 ) -> None:
     (tmp_path / "f.json").write_text(content)
     assert expected(known([spec], tmp_path / "f.json"), spec) == 3_000
+
+
+@pytest.mark.parametrize("raised", [OSError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_adapter_that_raises_anything_when_asked_for_its_form_has_one(
+    raised: type[BaseException],
+) -> None:
+    class Broken(ToneTTSAdapter):
+        @property
+        def form(self) -> str:
+            raise raised
+
+    assert form_of(Broken(ModelSpec("a", Broken))) == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
@@ -318,3 +319,25 @@ async def test_a_source_of_text_that_never_ends_holds_no_model(
     assert "a source of text is left behind" in caplog.text
     source.free.set()
     await clock.settle()
+
+
+async def test_what_a_thread_that_was_written_off_raises_in_the_end_is_nobodys_surprise(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    unseen: list[dict[str, Any]] = []
+    clock.set_exception_handler(lambda _, context: unseen.append(context))
+    async with ModelManager(catalog=stage.catalog, default_model_id="a") as manager:
+        stage["a"].synthesize.hold()
+        adapter = await manager.load("a")
+        speaking = asyncio.ensure_future(anext(adapter.synthesize_stream("Hello.")))
+        await clock.advance(61)
+        with pytest.raises(SynthesisError, match="made no audio within"):
+            await speaking
+        stage["a"].synthesize.error = RuntimeError("too late")
+        stage["a"].synthesize.open()
+        await clock.settle()
+        assert streams(manager) == 0
+        await manager.release("a")
+        del adapter, speaking
+        gc.collect()
+    assert not unseen
