@@ -31,6 +31,9 @@ ANSWER_S = 8.0
 """Nobody waits longer than this: the limits of a load, of its clean-up, and a busy machine."""
 
 MANNERS = ("plain", "plain", "cancel", "drop", "stop", "leave", "unload", "drain", "reload")
+_FINDING = {"discover", "check_options", "check_spec", "next_form"}
+"""The steps that a search for models takes."""
+
 OWNERS = ("None", "text", "unhashable", "touchy", "surrogate", "text that lies", "nan")
 
 
@@ -72,7 +75,7 @@ class AdapterDoor:
 
     def attempt(self, given: Plan) -> list[str]:
         """Find, load, speak, unload and shut down; return what was broken."""
-        faults = _discovering(given) if "discover" in dict(given) else []
+        faults = _discovering(given) if _FINDING.intersection(dict(given)) else []
         living: weakref.WeakSet[TTSAdapter] = weakref.WeakSet()
         visit = Visit(given, living)
         with _unseen(faults):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +83,9 @@ def check_options(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> str 
         adapter.check_options(options)
     except InvalidInputError as error:
         return shown(error).removesuffix(".")
-    except Exception as error:  # noqa: BLE001 - an adapter is anybody's code; it ends this model only
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; it ends this model only
         return f"its options cannot be checked: {reason_of(error)}"
     return None
 
@@ -97,18 +99,17 @@ def _available(problems: list[str]) -> Iterator[type[TTSAdapter]]:
             problems.append(str(error))
 
 
-def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
-    """Yield what `discover` returns, up to where it fails, and then that it did."""
-    told: Iterable[object]
+def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> list[object]:
+    """Return what `discover` returns, up to where it fails, and then that it did."""
+    told: list[object] = []
     try:
-        told = adapter.discover(directories)
-        yield from itertools.islice(told, MOST_MODELS)
+        for each in itertools.islice(adapter.discover(directories), MOST_MODELS):
+            told.append(each)  # noqa: PERF402 - `extend` makes no promise where it fails
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # an adapter is anybody's code; it may even raise SystemExit
-        if isinstance(error, GeneratorExit):
-            raise
-        yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(error))
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code, SystemExit included
+        told.append(LeftOut(f"what adapter {adapter.__name__} finds", reason_of(error)))
+    return told
 
 
 def _unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:

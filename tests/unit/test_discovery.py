@@ -338,6 +338,7 @@ ERRORS = [
     UnsayableError(),
     MemoryError(),
     StopIteration(),
+    GeneratorExit(),
 ]
 
 
@@ -543,3 +544,18 @@ def test_a_variant_costs_no_new_index_of_the_catalog(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Catalog, "__init__", counted)
     assert "v49" in Catalog.from_config(config)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("raised", [SystemExit, GeneratorExit])
+def test_a_check_of_options_that_would_end_the_process_ends_its_model_only(
+    beside_tone: Callable[[Any], Catalog],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: type[BaseException],
+) -> None:
+    def check(options: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(Odd, "check_options", check)
+    catalog = beside_tone(lambda: [ModelSpec("odd-one", "odd")])
+    assert "odd-one" not in catalog
+    assert "tone-440" in catalog

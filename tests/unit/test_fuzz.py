@@ -83,7 +83,8 @@ def test_a_fault_fails_the_command_and_is_kept(
 
 
 @pytest.mark.parametrize("name", DOORS)
-def test_every_door_can_be_tried(name: str) -> None:
+def test_a_few_inputs_of_every_door_break_no_rule(name: str) -> None:
     door: Door = DOORS[name]()
     outcome = explore(door, seconds=2.0, seed=1, most=5)
     assert outcome.inputs
+    assert not outcome.faults
