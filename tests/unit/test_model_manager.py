@@ -628,7 +628,7 @@ async def test_ttl_zero_unloads_on_the_last_release(stage: Stage, clock: Virtual
 
 
 async def test_a_negative_ttl_never_expires(stage: Stage, clock: VirtualTimeLoop) -> None:
-    async with running(stage, ttl_ms=-1) as manager:
+    async with running(stage, ttl_ms=-1, evict_check_interval_ms=3_600_000) as manager:
         await manager.load("b")
         await manager.release("b")
         await clock.advance(1_000_000)

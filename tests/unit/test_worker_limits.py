@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from greenroom.config import ApiKey, WorkerSettings
 from greenroom.errors import WorkerBusyError
+from greenroom.worker.access import Keys
 from greenroom.worker.limits import Allowance
 
 
@@ -73,3 +77,38 @@ def test_without_limits_everything_is_allowed() -> None:
     for _ in range(1_000):
         allowance.count_request()
         allowance.stream().__enter__()
+
+
+def _fairly(*keys: dict[str, Any]) -> Keys:
+    settings = WorkerSettings(
+        max_streams=8,
+        max_sessions=6,
+        api_keys=[ApiKey(key=SecretStr(f"secret-{n}"), **key) for n, key in enumerate(keys)],
+    )
+    return Keys(settings, lambda _: None)
+
+
+def test_of_several_keys_none_takes_the_last_quarter_of_the_streams() -> None:
+    keys = _fairly({}, {})
+    greedy, other = (keys.recognise([f"Bearer secret-{n}"]).allowance for n in (0, 1))
+    with contextlib.ExitStack() as running:
+        for _ in range(6):
+            running.enter_context(greedy.stream())
+        with pytest.raises(WorkerBusyError, match="6 streams"), greedy.stream():
+            pass
+        with other.stream(), other.stream():
+            pass
+
+
+def test_of_several_keys_none_takes_the_last_quarter_of_the_sessions() -> None:
+    assert _fairly({}, {}).recognise(["Bearer secret-1"]).allowance.max_sessions == 5
+
+
+def test_a_key_that_is_alone_or_has_limits_of_its_own_is_left_no_less() -> None:
+    alone = _fairly({}).recognise(["Bearer secret-0"]).allowance
+    own = _fairly({"max_streams": 8, "max_sessions": 6}, {}).recognise(["Bearer secret-0"])
+    for allowance in (alone, own.allowance):
+        assert allowance.max_sessions == 6
+        with contextlib.ExitStack() as running:
+            for _ in range(8):
+                running.enter_context(allowance.stream())

@@ -61,7 +61,7 @@ class Keys:
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
         """`refused` is told what for a key was refused (`Allowance`)."""
         self._keys = [
-            (_digest(key.key.get_secret_value()), _caller(key, refused))
+            (_digest(key.key.get_secret_value()), _caller(key, settings, refused))
             for key in settings.api_keys
         ]
         self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Allowance())
@@ -114,15 +114,20 @@ def _bearer(authorization: str) -> str:
     return key.strip() if scheme.lower() == "bearer" else ""
 
 
-def _caller(key: ApiKey, refused: Callable[[str], None]) -> Caller:
+def _caller(key: ApiKey, settings: WorkerSettings, refused: Callable[[str], None]) -> Caller:
     allowance = Allowance(
-        key.max_streams,
+        key.max_streams or _share(settings.max_streams, settings),
         key.requests_per_minute,
-        max_sessions=key.max_sessions,
+        max_sessions=key.max_sessions or _share(settings.max_sessions, settings),
         max_text_chars=key.max_text_chars,
         refused=refused,
     )
     return Caller(key.name, Role[key.role.upper()], allowance)
+
+
+def _share(total: int, settings: WorkerSettings) -> int:
+    """Return what a key without a limit of its own may have: a quarter is left for other keys."""
+    return total - total // 4 if len(settings.api_keys) > 1 else total
 
 
 def _digest(key: str) -> bytes:
