@@ -191,7 +191,7 @@ class ModelManager:
         `ModelLoadError` (and its kinds), `CapacityError`, `ManagerClosedError`, or
         `InvalidInputError` for an owner that is not hashable.
         """
-        holder = holder_of(owner)
+        holder = owner if owner is None or type(owner) is str else holder_of(owner)
         resident = self._ledger.hit(model_id, holder, self._shell.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
@@ -211,7 +211,7 @@ class ModelManager:
         Raises `LeaseReleasedError` when `owner` holds none and `ModelNotResidentError` when the
         model is not in memory; both change nothing.
         """
-        holder = holder_of(owner)
+        holder = owner if owner is None or type(owner) is str else holder_of(owner)
         try:
             decisions = self._ledger.release(model_id, holder, self._shell.now())
         except ModelNotResidentError:

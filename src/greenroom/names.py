@@ -70,7 +70,7 @@ class Holder:
 def holder_of(owner: Hashable) -> str | Holder | None:
     """Return the holder that an owner is to the ledger; raises `InvalidInputError` if it is none.
 
-    Strings stand for themselves: a hit costs no more than looking at their type.
+    Strings stand for themselves, and no owner too: a hit asks for their type only, and not here.
     """
     if owner is None or type(owner) is str:
         return owner
