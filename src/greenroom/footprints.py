@@ -16,6 +16,7 @@ import platformdirs
 from pydantic import Field, TypeAdapter, ValidationError
 
 from greenroom import registry
+from greenroom.files import read_bounded
 from greenroom.logs import safe_logger
 from greenroom.memory import MIB, Usage
 from greenroom.speech import ModelSpec
@@ -162,7 +163,8 @@ class Footprints:
 
     def read(self) -> None:
         """Remember what earlier runs measured; a file that cannot be read is as good as none."""
-        self._records = {record.key: record for record in self._kept()}
+        known = {key: self._records[key] for key in self._changed}  # it may have taken long
+        self._records = {record.key: record for record in self._kept()} | known
 
     def write(self) -> None:
         """Keep what this run measured, beside what other processes kept meanwhile."""
@@ -263,9 +265,7 @@ class Footprints:
 
     def _kept(self) -> list[Record]:
         with contextlib.suppress(OSError, ValidationError):
-            with self.path.open("rb") as file:
-                content = file.read(_LARGEST_FILE)
-            return _RECORDS.validate_json(content, strict=True)
+            return _RECORDS.validate_json(read_bounded(self.path, _LARGEST_FILE), strict=True)
         return []
 
     def _replace(self, records: list[Record]) -> bool:

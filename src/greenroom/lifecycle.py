@@ -54,9 +54,7 @@ class Arrival:
     voice: StatedVoice
     taken: Usage | None
     """By how much the process has grown; `None` if something else ran that may have done that."""
-    stated: int | None
-    """Bytes of anonymous memory that the adapter says it takes."""
-    stated_mapped: int | None
+    stated: StatedMemory
 
 
 class Hung(Exception):  # noqa: N818 - not an error of the caller's
@@ -126,7 +124,7 @@ class Attempt:
     def _warm_up(self) -> tuple[Usage | None, StatedMemory]:
         adapter, model_id = self.adapter, self.spec.model_id
         if adapter is None:
-            return None, StatedMemory(None, None)
+            return None, StatedMemory()
         if self._warmup_text:
             rate = voice_of(adapter, model_id).sample_rate
             most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self._warmup_text)
@@ -216,9 +214,7 @@ class Lifecycle:
         adapter, attempt.adapter = attempt.adapter, None
         taken = grown if attempt.watch.undisturbed else None
         life = Life(attempt.watch, attempt.before)
-        return Arrival(
-            adapter, load_s, warmup_s, life, voice, taken, stated.anonymous, stated.mapped
-        )
+        return Arrival(adapter, load_s, warmup_s, life, voice, taken, stated)
 
     async def _step(self, attempt: Attempt, call: Callable[[], T], what: str) -> tuple[float, T]:
         loop = asyncio.get_running_loop()

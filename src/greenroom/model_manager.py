@@ -128,8 +128,8 @@ class ModelManager:
         """
         if self._shell.running or self._ending is not None:
             raise ManagerClosedError("this manager was initialized before; make another.")
-        await self._shell.start()
         try:
+            await self._shell.start()
             await self._load_first()
         except BaseException:
             await self.shutdown(drain_timeout_ms=0)

@@ -65,8 +65,8 @@ class Manager(Protocol):
     def disturb(self, resident: Resident) -> None:
         """Note that what happens now to a model changes the process's memory."""
 
-    def restate(self, resident: Resident, form: str, stated: Usage) -> int:
-        """Remember what a form of a model takes; return what to book."""
+    def restate(self, resident: Resident, stated: Usage) -> int:
+        """Remember what the form takes that is in memory; return what to book."""
 
     async def until(self, condition: Callable[[], bool], limit: float) -> bool:
         """Wait until `condition` holds; whether it came in time."""
@@ -105,9 +105,9 @@ class Preparations:
 
     def consider(self, resident: Resident) -> None:
         """Have a model that was just loaded prepared, if it can be and is not."""
-        adapter = type(resident.instance)
-        if getattr(adapter, "is_prepared", None) in (None, TTSAdapter.is_prepared):
-            return
+        asked = type(resident.instance).is_prepared
+        if getattr(asked, "__func__", None) is TTSAdapter.is_prepared.__func__:  # type: ignore[attr-defined]
+            return  # it has no other form
         if self._closed or len(self._queue) >= _MOST:
             return
         self._queue[resident.number] = resident
@@ -265,14 +265,14 @@ class Preparations:
         moved = await self._lane.run(move, limit=_UPGRADE_LIMIT_S)
         if moved is None:
             return None
-        form, stated = moved
+        resident.form, stated = moved
         footprint = None
         booked = ""
         if stated is not None:
-            footprint = self._manager.restate(resident, form, stated)
+            footprint = self._manager.restate(resident, stated)
             before = f"{resident.footprint / MIB:.0f} MB"
             booked = f"; {footprint / MIB:.0f} MB are booked in the place of {before}"
-        self._manager.note(Kind.UPGRADED, resident.model_id, f"to its {form} form{booked}")
+        self._manager.note(Kind.UPGRADED, resident.model_id, f"to its {resident.form} form{booked}")
         return footprint
 
 
@@ -293,4 +293,4 @@ def _upgraded(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
     memory.together.trim()
     stated = memory_of(adapter, adapter.spec.model_id)
     usage = None if stated.anonymous is None else Usage(stated.anonymous, stated.mapped or 0)
-    return form_of(adapter), usage
+    return stated.form, usage

@@ -113,6 +113,8 @@ class Resident:
     warmup_s: float = 0.0
     upgrading: bool = False
     """Whether its form is being replaced: it stays until that is done."""
+    form: str = ""
+    """Which form of the model is in memory, for one that has several."""
     mapped: int = 0
     """Bytes of mapped files, which no budget counts: only shown."""
     watched: bool = False

@@ -48,14 +48,16 @@ from greenroom.residents import (
 )
 from greenroom.settings import policy_for
 from greenroom.speech import ModelSpec
-from greenroom.stated import form_of
 from greenroom.tasks import Tasks
-from greenroom.threads import Lane
+from greenroom.threads import Lane, NoThreadError, OverdueError
 
 logger = safe_logger(__name__)
 
 UNLOAD_LIMIT_S = 10.0
 """An unload that takes longer is overdue: nobody counts on its room until it really ends."""
+
+_READ_LIMIT_S = 5.0
+"""A file system that hangs must not keep a manager from starting."""
 
 _RETRY_S = 1.0
 """How soon an unload that could not even begin is tried again."""
@@ -100,11 +102,23 @@ class Shell:
         return self.now is not not_running
 
     async def start(self) -> None:
-        """Take the time from the running loop, and read what earlier runs measured."""
+        """Take the time from the running loop, and read what earlier runs measured.
+
+        Raises `ModelLoadError` where not even a thread for that can be started.
+        """
         self.now = asyncio.get_running_loop().time
-        await self.looking.run(self.footprints.read)
-        await self._memory.begin()
+        try:
+            await self._read_footprints()
+            await self._memory.begin()
+        except NoThreadError as error:
+            raise ModelLoadError(self.settings.default_model_id, f"{error}.") from None
         self.tasks.begin(self._memory.watch(), "memory")
+
+    async def _read_footprints(self) -> None:
+        try:
+            await self.looking.run(self.footprints.read, limit=_READ_LIMIT_S)
+        except OverdueError:
+            logger.warning("what earlier runs measured is not known: reading it hangs")
 
     def stop(self) -> None:
         """Stop the clock: nothing is due any more, and nobody is let in."""
@@ -244,15 +258,17 @@ class Shell:
             return
         self._arrived[resident.number] = arrival
         self._lives[resident.number] = arrival.life
-        arrival.adapter._host = self.hosts.add(
+        host = self.hosts.add(
             resident.number,
             resident.model_id,
             arrival.voice,
             opened=functools.partial(self._opened, resident, arrival.life.watch),
             closed=functools.partial(self._closed, resident),
         )
+        object.__setattr__(arrival.adapter, "_host", host)  # past what its class does with that
         footprint = self._learn(spec, arrival, alone=alone)
-        resident.mapped = self.footprints.mapped(spec, form_of(arrival.adapter))
+        resident.form = arrival.stated.form
+        resident.mapped = self.footprints.mapped(spec, resident.form)
         took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
         self.note(Kind.READY, resident.model_id, took, took_s=arrival.warmup_s)
         decisions = self.ledger.loaded(
@@ -271,19 +287,17 @@ class Shell:
 
     def _learn(self, spec: ModelSpec, arrival: Arrival, *, alone: bool) -> int | None:
         """Remember what the model takes; return what to book, `None` if nothing is known anew."""
-        taken, stated, form = arrival.taken, arrival.stated, form_of(arrival.adapter)
+        taken, stated, form = arrival.taken, arrival.stated, arrival.stated.form
         self.accounts.took(spec.model_id, None if taken is None else taken.anonymous)
         booked = None
         if taken is not None:
-            mapped = taken.mapped if arrival.stated_mapped is None else arrival.stated_mapped
+            mapped = taken.mapped if stated.mapped is None else stated.mapped
             grown = Usage(taken.anonymous, mapped)
             booked = self.footprints.measured(spec, form, grown, alone=alone)
-        if stated is not None:
+        if stated.anonymous is not None:
             known = self.footprints.mapped(spec, form)
-            said = arrival.stated_mapped
-            booked = self.footprints.stated(
-                spec, form, Usage(stated, known if said is None else said)
-            )
+            said = Usage(stated.anonymous, known if stated.mapped is None else stated.mapped)
+            booked = self.footprints.stated(spec, form, said)
         return booked
 
     def disturb(self, resident: Resident) -> None:
@@ -292,12 +306,12 @@ class Shell:
         if (life := self._lives.get(resident.number)) is not None:
             life.watch.disturb()
 
-    def restate(self, resident: Resident, form: str, stated: Usage) -> int:
-        """Remember what a form of a model takes; return what to book."""
+    def restate(self, resident: Resident, stated: Usage) -> int:
+        """Remember what the form takes that is in memory; return what to book."""
         resident.mapped = stated.mapped
         spec = self.catalog.get(resident.model_id)
         self.footprints.look_again(spec)
-        return self.footprints.stated(spec, form, stated)
+        return self.footprints.stated(spec, resident.form, stated)
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
@@ -326,7 +340,6 @@ class Shell:
     async def _unload(self, resident: Resident) -> str | None:
         self.hosts.retire(resident.number)
         adapter, resident.instance = resident.instance, None
-        form = form_of(adapter)
         life = self._lives.pop(resident.number)
         departure, end = self.lifecycle.take_out(
             adapter, resident.device, life, quiet=self._quiet()
@@ -342,7 +355,7 @@ class Shell:
         if problem is not None:
             self.note(Kind.FAILED, resident.model_id, f"unloading: {problem}")
         self.note(Kind.GONE, resident.model_id, "its memory is given back")
-        self._settle(resident.model_id, form, departure)
+        self._settle(resident.model_id, resident.form, departure)
         return problem
 
     def _settle(self, model_id: str, form: str, departure: Departure) -> None:

@@ -34,8 +34,10 @@ class StatedVoice:
 class StatedMemory:
     """What a loaded model says it takes, in bytes; `None` is what it leaves to be measured."""
 
-    anonymous: int | None
-    mapped: int | None
+    anonymous: int | None = None
+    mapped: int | None = None
+    form: str = ""
+    """Which form of the model is in memory."""
 
 
 def voice_of(adapter: TTSAdapter, model_id: str) -> StatedVoice:
@@ -63,14 +65,18 @@ def memory_of(adapter: TTSAdapter, model_id: str) -> StatedMemory:
     return StatedMemory(
         _size(adapter.footprint_bytes, "footprint_bytes()", model_id),
         _size(adapter.mapped_bytes, "mapped_bytes()", model_id),
+        form_of(adapter),
     )
 
 
 def form_of(adapter: TTSAdapter) -> str:
-    """Return the form of the model that is in memory; an adapter that cannot tell has one form."""
+    """Return the form of the model that is in memory; an adapter that cannot tell has one form.
+
+    The adapter's own code, which may take its time: called in a thread.
+    """
     try:
         form = adapter.form
-    except BaseException:  # noqa: BLE001 - a property of the adapter's; SystemExit must not end the loop
+    except BaseException:  # noqa: BLE001 - a property of the adapter's, which may raise anything
         return ""
     return one_line(form, 200) if isinstance(form, str) else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -334,3 +335,23 @@ def test_an_adapter_that_raises_anything_when_asked_for_its_form_has_one(
             raise raised
 
     assert form_of(Broken(ModelSpec("a", Broken))) == ""
+
+
+def test_a_pipe_in_the_place_of_the_records_is_as_good_as_none(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    path = tmp_path / "f.json"
+    os.mkfifo(path)
+    assert expected(known([spec], path), spec) == 3_000
+
+
+def test_what_is_measured_while_the_records_are_read_is_kept(
+    spec: ModelSpec, tmp_path: Path
+) -> None:
+    path = tmp_path / "f.json"
+    footprints = known([spec], path)
+    load(footprints, spec, 100)
+    footprints.read()
+    assert expected(footprints, spec) == 100 * MIB
+    footprints.write()
+    assert expected(known([spec], path), spec) == 100 * MIB

@@ -14,8 +14,8 @@ import pytest
 
 from greenroom import ModelLoadError, ModelManager, WarmupError
 from greenroom.causes import MOST_LINKS, linked, told, trace, without_tracebacks
-from greenroom.errors import InvalidInputError, LeaseReleasedError
-from greenroom.testing import Stage, VirtualTimeLoop
+from greenroom.errors import InvalidInputError, LeaseReleasedError, ManagerClosedError
+from greenroom.testing import Gate, Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
 
@@ -272,6 +272,36 @@ async def test_properties_that_raise_end_only_their_own_load(
     assert ids(manager) == ["a", "c"]
 
 
+async def test_a_form_is_asked_for_in_a_thread_as_that_may_take_its_time(
+    manager: ModelManager, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[threading.Thread] = []
+
+    def form(self: object) -> str:
+        asked.append(threading.current_thread())
+        return "small"
+
+    monkeypatch.setattr(stage.adapter, "form", property(form))
+    await manager.load("b")
+    await manager.release("b")
+    await manager.unload("b")
+    assert asked
+    assert threading.main_thread() not in asked
+
+
+async def test_an_adapter_that_minds_what_is_set_on_it_speaks_like_others(
+    manager: ModelManager, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mind(self: object, name: str, value: object) -> None:
+        if name == "_host":
+            raise SystemExit
+        object.__setattr__(self, name, value)
+
+    monkeypatch.setattr(stage.adapter, "__setattr__", mind)
+    async with manager.lease("b") as lease:
+        assert [frame async for frame in lease.synthesize_stream("One.")]
+
+
 # Our own surroundings: logs, journal, tasks, threads
 
 
@@ -409,6 +439,36 @@ async def test_a_load_without_a_thread_fails_typed_and_later_loads_work(
     assert ids(manager) == ["a"]
     await clock.advance(2)
     assert await manager.load("b")
+
+
+async def test_a_start_without_a_thread_fails_typed_and_leaves_nothing_running(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, clock: VirtualTimeLoop
+) -> None:
+    made = ModelManager(catalog=stage.catalog, default_model_id="a")
+    with monkeypatch.context() as patch:
+        patch.setattr("greenroom.threads._Worker.start", refuse)
+        starting = asyncio.create_task(made.initialize())
+        await clock.advance(16)
+        with pytest.raises(ModelLoadError, match="no thread can be started"):
+            await starting
+    with pytest.raises(ManagerClosedError):
+        await made.load("a")
+
+
+async def test_a_start_does_not_wait_for_measurements_that_cannot_be_read(
+    stage: Stage, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = ModelManager(catalog=stage.catalog, default_model_id="a")
+    hangs = Gate()
+    hangs.hold()
+    made._shell.footprints.read = hangs.go_through  # type: ignore[method-assign]
+    starting = asyncio.create_task(made.initialize())
+    await clock.advance(6)
+    await starting
+    assert "reading it hangs" in caplog.text
+    assert ids(made) == ["a"]
+    hangs.open()
+    await made.shutdown()
 
 
 async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
