@@ -99,17 +99,23 @@ def _available(problems: list[str]) -> Iterator[type[TTSAdapter]]:
             problems.append(str(error))
 
 
-def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> list[object]:
-    """Return what `discover` returns, up to where it fails, and then that it did."""
+def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
+    """Yield what `discover` returns, up to where it fails or stands still, and then that it did."""
     told: list[object] = []
+
+    def ask() -> None:
+        told.extend(itertools.islice(adapter.discover(directories), MOST_MODELS))
+
+    failure: BaseException | None = None
     try:
-        for each in itertools.islice(adapter.discover(directories), MOST_MODELS):
-            told.append(each)  # noqa: PERF402 - `extend` makes no promise where it fails
+        registry.trusted_or_within(adapter.__module__, ask)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code, SystemExit included
-        told.append(LeftOut(f"what adapter {adapter.__name__} finds", reason_of(error)))
-    return told
+    except BaseException as error:  # noqa: BLE001 - anybody's code, which may even raise SystemExit
+        failure = error
+    yield from tuple(told)
+    if failure is not None:
+        yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(failure))
 
 
 def _unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:

@@ -6,19 +6,28 @@ once: looking a name up costs a load nothing. `refresh` forgets both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, distributions, entry_points
+from typing import TypeVar
 
 from greenroom.adapter import TTSAdapter
 from greenroom.errors import ConfigError
 from greenroom.logs import safe_logger
 from greenroom.printable import reason_of, shown
+from greenroom.time_limit import within
+
+T = TypeVar("T")
 
 logger = safe_logger(__name__)
 
 GROUP = "greenroom.adapters"
 """The entry-point group under which an adapter is registered."""
+
+LIMIT_S = 60.0
+"""Of an import, and of what an adapter does before anything is loaded; engines may take long."""
+
+_BUILT_IN = "greenroom."
 
 _classes: dict[str, type[TTSAdapter]] = {}
 
@@ -75,9 +84,14 @@ def _readable_points() -> list[EntryPoint]:
     return found
 
 
+def trusted_or_within(module: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns; code that is not in `greenroom` has so long and no longer."""
+    return call() if module.startswith(_BUILT_IN) else within(LIMIT_S, call)
+
+
 def _load(point: EntryPoint) -> type[TTSAdapter]:
     try:
-        loaded = point.load()
+        loaded = trusted_or_within(point.value, point.load)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it runs what others wrote, which may even raise SystemExit

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 
 from greenroom import registry
 from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.discovery import discovered
 from greenroom.errors import ConfigError
 from greenroom.lifecycle import Attempt
 from greenroom.speech import ModelSpec
+from greenroom.time_limit import within
 
 TONE = "greenroom.adapters.tone:ToneTTSAdapter"
 
@@ -127,6 +130,51 @@ def test_ctrl_c_during_an_import_is_not_an_import_that_failed(
     install(slow="slow_adapter:Adapter")
     with pytest.raises(KeyboardInterrupt):
         registry.resolve("slow")
+
+
+def test_an_adapter_whose_import_never_ends_is_a_configuration_error_and_hides_no_other(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(sys, "endless_import", end, raising=False)
+    (tmp_path / "endless_adapter.py").write_text("import sys\nsys.endless_import.wait(30)")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "LIMIT_S", 0.05)
+    install(endless="endless_adapter:Adapter", tone=TONE)
+    found = discovered([])
+    end.set()
+    assert [name for name in found.models if name.startswith("tone-")]
+    (problem,) = found.problems
+    assert "'endless' cannot be imported: " in problem
+    assert "did not end within 0.05 s" in problem
+
+
+def test_an_adapter_that_looks_for_models_without_an_end_is_left_out_with_what_it_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    end = threading.Event()
+
+    class Endless(ToneTTSAdapter):
+        @classmethod
+        def discover(cls, directories: Sequence[Path]) -> Iterator[ModelSpec]:
+            yield ModelSpec("first", cls)
+            end.wait(30)
+
+    monkeypatch.setattr(registry, "LIMIT_S", 0.05)
+    found = discovered([], [Endless, ToneTTSAdapter])
+    end.set()
+    assert {"first", "tone-440"} <= set(found.models)
+    (problem,) = found.problems
+    assert "Endless finds is left out: " in problem
+    assert "did not end within 0.05 s" in problem
+
+
+def test_an_adapters_own_time_out_is_told_as_its_own() -> None:
+    def call() -> None:
+        raise TimeoutError("the licence server does not answer")
+
+    with pytest.raises(TimeoutError, match="licence server"):
+        within(30, call)
 
 
 def test_a_package_whose_metadata_cannot_be_read_hides_no_other(
