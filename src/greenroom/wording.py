@@ -55,7 +55,8 @@ def _sentence(place: Place, found: Any, known: Collection[str]) -> str:
 
 def _text(kind: str, message: str, key: str, known: Collection[str]) -> str:
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key[:_LONGEST_KEY], known, n=1)
+        others = [each for each in known if each != key]  # known, but not in this place
+        near = difflib.get_close_matches(key[:_LONGEST_KEY], others, n=1)
         fix = f"did you mean `{near[0]}`?" if near else "remove it"
         return f"is not a key that Greenroom knows; {fix}"
     text = message.removeprefix("Value error, ").replace("Input should", "must", 1)

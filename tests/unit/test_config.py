@@ -324,3 +324,11 @@ def test_http_may_be_off(file: Path) -> None:
     file.write_text("worker: {http_listen: null}")
     assert load_config(file).worker.http_listen is None
     assert "must be HOST:PORT" in refused(file, "worker: {http_listen: '8880'}")
+
+
+def test_a_key_that_belongs_elsewhere_is_not_suggested_in_its_own_place(tmp_path: Path) -> None:
+    file = tmp_path / "worker.yaml"
+    file.write_text("name: kitchen\n")
+    with pytest.raises(ConfigError, match="name: is not a key that Greenroom knows") as refusal:
+        load_config(file)
+    assert "did you mean `name`" not in str(refusal.value)
