@@ -31,7 +31,7 @@ def quoted(value: object, limit: int = LONGEST) -> str:
     """Return `value` as Python writes it, on one line, cut when it is too long; never raises."""
     try:
         return shown(repr(value), limit)
-    except Exception:  # noqa: BLE001 - a number may have too many digits, `__repr__` be anybody's
+    except BaseException:  # noqa: BLE001 - a number may have too many digits, `__repr__` be anybody's
         return f"<{type(value).__name__}>"
 
 
@@ -59,7 +59,7 @@ def kind_of(thing: object, longest: int = 80) -> str:
 def _text_of(value: object) -> str:
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - others wrote `__str__`; it may raise anything
+    except BaseException:  # noqa: BLE001 - others wrote `__str__`; it may raise anything, SystemExit too
         return f"<{type(value).__name__}>"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli import main
 
 
@@ -194,3 +195,17 @@ def test_http_settings_that_cannot_work_are_told(
     assert "allow_unauthenticated" in open_to_all
     assert "worker.aliases.nova" in alias
     assert "did you mean piper-en-us-joe-medium" in alias
+
+
+def test_an_adapter_that_raises_anything_ends_neither_the_check_nor_the_list(
+    capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(spec: object) -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(ToneTTSAdapter, "check_spec", leave)
+    monkeypatch.setattr(ToneTTSAdapter, "is_prepared", leave)
+    problems = checked(capsys, file, "model_manager: {default_model_id: tone-440}")
+    assert "model tone-440: cannot be checked: SystemExit: 7." in problems
+    assert main(["ls", "--config", str(file), "--json"]) == 0
+    assert "tone-440" in capsys.readouterr().out

@@ -35,6 +35,13 @@ class UnsayableError(Exception):
     __repr__ = __str__
 
 
+class LeavingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(7)
+
+    __repr__ = __str__
+
+
 @given(st.text(st.characters(codec=None), max_size=50))
 def test_what_is_shown_is_printable_and_can_be_encoded(text: str) -> None:
     for made in (shown(text), quoted(text), escaped(text).replace("\n", "").replace("\t", "")):
@@ -47,11 +54,14 @@ def test_what_is_printable_stays_as_it_is() -> None:
     assert shown("x" * 1_000, 20) == "x" * 10 + "…" + "x" * 10
 
 
-@pytest.mark.parametrize("thing", [UnsayableError(), 10**5_000], ids=["unsayable", "long"])
+@pytest.mark.parametrize(
+    "thing", [UnsayableError(), LeavingError(), 10**5_000], ids=["unsayable", "leaving", "long"]
+)
 def test_what_cannot_be_said_is_named_by_its_type(thing: Any) -> None:
     assert quoted(thing).startswith("<")
     assert shown(thing)
     assert reason_of(UnsayableError()).startswith("UnsayableError")
+    assert reason_of(LeavingError()).startswith("LeavingError")
 
 
 def shows(kind: str) -> Any:

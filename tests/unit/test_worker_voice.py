@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from greenroom import Catalog, InvalidInputError, ModelNotFoundError, ModelSpec, TTSAdapter
+from greenroom import (
+    Catalog,
+    InvalidInputError,
+    ModelNotFoundError,
+    ModelSpec,
+    SynthesisError,
+    TTSAdapter,
+)
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.testing import Stage
 from greenroom.worker.voice import VoiceChooser
@@ -106,3 +113,16 @@ def test_as_many_and_as_long_options_as_allowed_are_taken() -> None:
     chooser = VoiceChooser(Stage("a").catalog, "a")
     options = {f"o{n:0199}": "x" * 200 for n in range(32)}
     assert chooser.choose("a", options).options == options
+
+
+@pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, GeneratorExit, RuntimeError])
+def test_a_check_of_options_that_raises_anything_fails_that_call_only(
+    chooser: VoiceChooser, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
+    def check(options: object) -> None:
+        raise raised("no licence")
+
+    monkeypatch.setattr(Naming, "check_options", check)
+    for text in ("1.5", "fast"):
+        with pytest.raises(SynthesisError, match=f"{raised.__name__}: no licence"):
+            chooser.choose("a", {"speed": text})

@@ -72,7 +72,9 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
             registry.resolve(spec.adapter).check_spec(spec)
         except ConfigError as error:
             yield f"model {spec.model_id}: {error}"
-        except Exception as error:  # noqa: BLE001 - an adapter is anybody's code
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the check goes on
             yield f"model {spec.model_id}: cannot be checked: {reason_of(error)}."
     yield from _too_much(config, catalog)
 

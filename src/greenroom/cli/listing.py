@@ -138,7 +138,9 @@ def _adapter_of(spec: ModelSpec) -> str:
 def _is_prepared(spec: ModelSpec) -> bool | None:
     try:
         return registry.resolve(spec.adapter).is_prepared(spec)
-    except Exception as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on
         logger.warning("model %s: is_prepared raised: %s", spec.model_id, reason_of(error))
         return None
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from greenroom import registry
 from greenroom.adapter import TTSAdapter
 from greenroom.audio import check_rate
 from greenroom.catalog import Catalog
-from greenroom.errors import InvalidInputError
+from greenroom.causes import told
+from greenroom.errors import InvalidInputError, SynthesisError
 from greenroom.speech import OUTPUT_RATE
 
 Option = str | int | float
@@ -19,6 +21,8 @@ _MAX_OPTIONS = 32
 _LONGEST_OPTION = 200
 _OWN_FIELDS = ("sample_rate", "text", "self")
 """Names that are parameters of `synthesize_stream`; the first two have fields of their own."""
+
+_CHECKS_NOTHING = TTSAdapter.check_options.__func__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,20 @@ def _typed(adapter: type[TTSAdapter], options: Mapping[str, str]) -> dict[str, O
         if key in _OWN_FIELDS:
             raise InvalidInputError(f"{key!r} is not an option; use the field of that name.")
     typed = {key: _number_or_text(adapter, key, text) for key, text in options.items()}
-    adapter.check_options(typed)
+    _check(adapter, typed)
     return typed
+
+
+def _check(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` for options that are none, `SynthesisError` if that fails."""
+    try:
+        adapter.check_options(options)
+        return
+    except InvalidInputError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code, and this the event loop
+        problem = f"the model's options cannot be checked: {told(error)}"
+    raise SynthesisError(problem)
 
 
 def _number_or_text(adapter: type[TTSAdapter], key: str, text: str) -> Option:
@@ -75,10 +91,10 @@ def _number_or_text(adapter: type[TTSAdapter], key: str, text: str) -> Option:
     number = _number(text)
     if number is None:
         return text
-    if adapter.check_options.__func__ is TTSAdapter.check_options.__func__:  # type: ignore[attr-defined]
+    if getattr(adapter.check_options, "__func__", None) is _CHECKS_NOTHING:
         return number
     try:
-        adapter.check_options({key: text})
+        _check(adapter, {key: text})
     except InvalidInputError:
         return number
     return text
