@@ -212,14 +212,14 @@ def test_other_libraries_log_through_the_same_door(capsys: pytest.CaptureFixture
     with safe_streams(to_the_end=False), logging_restored():
         configure_logging(logging.INFO)
         for name in ("asyncio", "grpc._cython.cygrpc", "uvicorn.error"):
-            logging.getLogger(name).warning("of %s", name)
+            logging.getLogger(name).error("of %s", name)
             logging.getLogger(name).info("too much of %s", name)
         logging.getLogger("greenroom.x").info("of greenroom")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(maxsplit=1)[1] for line in lines] == [
-        "WARNING of asyncio",
-        "WARNING of grpc._cython.cygrpc",
-        "WARNING of uvicorn.error",
+        "ERROR of asyncio",
+        "ERROR of grpc._cython.cygrpc",
+        "ERROR of uvicorn.error",
         "INFO of greenroom",
     ]
 

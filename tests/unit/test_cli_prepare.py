@@ -293,12 +293,19 @@ def test_a_voice_whose_prepared_form_is_damaged_is_not_prepared(tmp_path: Path) 
     assert not is_prepared(tmp_path / "nobody")
 
 
-def test_a_voice_that_was_copied_or_touched_is_known_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", ["touched", "copied"])
+def test_a_list_reads_no_voice_and_a_changed_one_is_known_again_by_its_next_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     put(tmp_path / "amy")
-    os.utime(tmp_path / "amy", (1e9, 1e9))
-    assert is_prepared(tmp_path / "amy")
-    (tmp_path / "copy").write_bytes(b"amy")
-    assert is_prepared(tmp_path / "copy")
+    voice = tmp_path / "amy" if change == "touched" else tmp_path / "copy"
+    voice.write_bytes(b"amy")
+    os.utime(voice, (1e9, 1e9))
+    with monkeypatch.context() as patch:
+        patch.setattr("greenroom.prepared.identity.digest_of", lambda path: pytest.fail("read"))
+        assert not is_prepared(voice)
+    assert default_store().find(voice) is not None
+    assert is_prepared(voice)
 
 
 def test_links_to_one_file_are_one_voice(tmp_path: Path) -> None:

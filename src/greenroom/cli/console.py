@@ -127,9 +127,6 @@ def configure_logging(level: int, *, hurries: bool = False) -> None:
     logging.getLogger().addHandler(handler)
     logging.getLogger("greenroom").setLevel(level)
     logging.raiseExceptions = False
-    for name in ("uvicorn", "uvicorn.error"):  # a configuration of its own may have parted it
-        logging.getLogger(name).propagate = True
-        logging.getLogger(name).handlers.clear()
 
 
 def _write_line(line: str) -> None:

@@ -9,7 +9,7 @@ from greenroom.prepared.checking import check_voice
 from greenroom.prepared.identity import FileStat, Sources, resolved
 from greenroom.prepared.index import UnfitError, read_index
 from greenroom.prepared.layout import Layout, default_root
-from greenroom.prepared.runtime import default_store, runtime
+from greenroom.prepared.runtime import runtime
 
 SWITCH = "GREENROOM_PREPARE"
 """`off` in the environment: voices are neither prepared nor looked for in the store."""
@@ -23,19 +23,17 @@ def switched_off() -> bool:
 def is_prepared(source: Path) -> bool:
     """Whether a sound prepared form of the voice in `source` is kept. Never raises.
 
-    Unlike `Store.find` it leaves the order in which voices make room as it is, except for a source
-    that was touched, which is read to be known again.
+    Unlike `Store.find` it leaves the order in which voices make room as it is, and reads no source:
+    one that was copied or touched is known again when it is next loaded or prepared.
     """
     layout = Layout(default_root(), runtime())
     if not os.path.isdir(layout.voices):
         return False  # nothing was ever prepared: a list of 10,000 voices ends here for each
     try:
         source = resolved(source)
-        if not source.is_file():
-            return False  # a pipe, for instance, which would be read to be known
         content = Sources(layout.sources).known(source, FileStat.of(source))
         if content is None:
-            return default_store().find(source) is not None
+            return False
         index = layout.index_of(content)
         check_voice(layout, index, read_index(index))
     except (OSError, ValueError, UnfitError):

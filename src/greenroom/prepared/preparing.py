@@ -229,8 +229,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
     memory.keep_little()
+    store = default_store()
     try:
-        prepare(source, default_store())
+        if store.find(source) is not None:  # a copy, or one that was touched: nothing is missing
+            return 0
+        prepare(source, store)
         memory.trim()
         subprocess.run([sys.executable, "-m", "greenroom.prepared.weighing", source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves

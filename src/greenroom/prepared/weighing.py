@@ -19,7 +19,7 @@ _IDS = 400
 _CALLERS = max(4, os.cpu_count() or 1)
 """Threads that speak at once, as many as a manager has for all its streams."""
 
-_TIMES = 3
+_TIMES = 2
 """Said until the graph has taken all that it takes, with pieces side by side."""
 
 
@@ -32,25 +32,24 @@ def weigh(source: Path) -> None:
     if files is None:
         return
     spoken: list[PreparedVoice] = []
-    first, second = _taken(files, spoken), _taken(files, spoken)
+    first, second = _taken(files, spoken, _TIMES), _taken(files, spoken, 1)
     default_store().remember(source, **{GRAPH_BYTES: max(0, first - second), VOICE_BYTES: second})
 
 
-def _taken(files: PreparedFiles, spoken: list[PreparedVoice]) -> int:
+def _taken(files: PreparedFiles, spoken: list[PreparedVoice], times: int) -> int:
     """Load a voice, let it speak, and return by how much the process grew."""
     before = memory.usage()
     voice = PreparedVoice(files, threads=1)
     spoken.append(voice)
     with ThreadPoolExecutor(_CALLERS) as callers:
-        for _ in callers.map(_speak, [voice] * _CALLERS):
+        for _ in callers.map(_speak, [voice] * _CALLERS * times):
             pass
     return max(0, (memory.usage() - before).anonymous)
 
 
 def _speak(voice: PreparedVoice) -> None:
-    for _ in range(_TIMES):
-        for _piece in voice.speak(sentence(_IDS)):
-            pass
+    for _piece in voice.speak(sentence(_IDS)):
+        pass
 
 
 if __name__ == "__main__":
