@@ -13,7 +13,7 @@ LONGEST = 300
 
 def escaped(text: str) -> str:
     """Return `text` with everything escaped that is not printable, except ends of line and tabs."""
-    if text.isprintable():
+    if text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(each if each in "\n\t" else _visible(each) for each in text)
 

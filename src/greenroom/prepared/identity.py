@@ -162,6 +162,12 @@ class Sources:
                 freed += remove(path)
         return freed
 
+    @classmethod
+    def is_known(cls, folder: str, source: str) -> bool:
+        """Whether there may be a record of `source`, resolved, in `folder`: cheap, for lists."""
+        seen = bool(_learned) and Path(source) in _learned
+        return seen or os.path.exists(f"{folder}/{name_of(source)}.json")
+
     def _place(self, source: Path) -> Path:
         return self._folder / f"{name_of(str(source))}.json"
 

@@ -25,6 +25,9 @@ from greenroom.prepared.index import Index, Tensor
 _LAYOUT = "2"
 """Part of every key; goes up when what is in the files changes its meaning."""
 
+SOURCES = "sources"
+"""The folder of what is known of sources."""
+
 
 def default_root() -> Path:
     """Return where prepared voices are kept: `$GREENROOM_CACHE_DIR` or the user's cache."""
@@ -82,7 +85,7 @@ class Layout:
     @property
     def sources(self) -> Path:
         """The folder of what is known of sources."""
-        return self.root / "sources"
+        return self.root / SOURCES
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from greenroom.prepared.checking import check_voice
 from greenroom.prepared.identity import FileStat, Sources, resolved
 from greenroom.prepared.index import UnfitError, read_index
-from greenroom.prepared.layout import Layout, default_root
+from greenroom.prepared.layout import SOURCES, Layout, default_root
 from greenroom.prepared.runtime import runtime
 
 SWITCH = "GREENROOM_PREPARE"
@@ -26,10 +26,10 @@ def is_prepared(source: Path) -> bool:
     Unlike `Store.find` it leaves the order in which voices make room as it is, and reads no source:
     one that was copied or touched is known again when it is next loaded or prepared.
     """
-    layout = Layout(default_root(), runtime())
-    if not os.path.isdir(layout.voices):
-        return False  # nothing was ever prepared: a list of 10,000 voices ends here for each
     try:
+        if not Sources.is_known(f"{default_root()}/{SOURCES}", os.path.realpath(source)):
+            return False  # a list of 10,000 voices ends here for nearly all
+        layout = Layout(default_root(), runtime())
         source = resolved(source)
         content = Sources(layout.sources).known(source, FileStat.of(source))
         if content is None:
