@@ -52,7 +52,7 @@ def _lines(
 
 
 def _width(cell: str) -> int:
-    return max(map(cell_len, cell.split("\n")))
+    return max(map(_cells, cell.split("\n")))
 
 
 def _fitted(natural: list[int], flexible: list[int], width: int) -> list[int] | None:
@@ -71,11 +71,16 @@ def _row(cells: Sequence[str], widths: list[int], numbers: list[bool]) -> Iterat
     for line in itertools.zip_longest(*parts, fillvalue=""):
         aligned = []
         for text, width, number in zip(line, widths, numbers, strict=True):
-            space = " " * (width - cell_len(text))
+            space = " " * (width - _cells(text))
             aligned.append(space + text if number else text + space)
         yield _GAP.join(aligned).rstrip()
 
 
 def _wrapped(cell: str, width: int) -> Iterator[str]:
     for line in cell.split("\n"):
-        yield from [line] if cell_len(line) <= width else textwrap.wrap(line, width)
+        yield from [line] if _cells(line) <= width else textwrap.wrap(line, width)
+
+
+def _cells(text: str) -> int:
+    """Return how wide a line of printable text is; for long lists of plain names, quickly."""
+    return len(text) if text.isascii() else cell_len(text)
