@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -251,7 +252,10 @@ async def test_a_stream_that_was_made_in_a_thread_counts_until_it_is_dropped(
     assert streams(manager) == 1
     if used:
         assert len([frame async for frame in stream]) == 5
+    dropped = threading.Event()  # the thread that made it may hold it a moment longer
+    weakref.finalize(stream, dropped.set)
     del stream
+    assert await asyncio.to_thread(dropped.wait, 10)
     await clock.settle()
     assert streams(manager) == 0
 
