@@ -79,8 +79,7 @@ class MemoryWatch:
         decisions = self._ledger.observed(taken, self._time())
         for device in sorted(before.symmetric_difference(room.overdrawn)):
             self._note_overdraft(device)
-        if decisions:
-            self._carry_out(decisions)
+        self._carry_out(decisions)  # also without one: who waits for memory looks again
 
     def _note_overdraft(self, device: str) -> None:
         room = self._ledger.room

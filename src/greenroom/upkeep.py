@@ -69,7 +69,7 @@ class Upkeep(Books, ABC):
         """
         if self._closed or self.waiting.count or self.room.reserved or self.room.loading:
             return False
-        if self.room.free_bytes(RESERVED_ON) < size:
+        if self.room.free_bytes(RESERVED_ON) < size or self.room.is_overdrawn(RESERVED_ON):
             return False
         self.room.reserved = size
         return True
@@ -85,9 +85,10 @@ class Upkeep(Books, ABC):
 
     @property
     def in_the_way(self) -> bool:
-        """Whether a caller waits that the reserved room is missing for."""
-        return bool(self.room.reserved) and any(
-            self.room.needs_reserved(head.demand)
-            for line in self.waiting.lines()
-            if (head := line.head()) is not None
+        """Whether a caller waits for memory that the reserved work has, or takes beyond it."""
+        if not self.room.reserved:
+            return False
+        heads = [head.demand for line in self.waiting.lines() if (head := line.head())]
+        return any(map(self.room.needs_reserved, heads)) or (
+            self.room.is_overdrawn(RESERVED_ON) and any(d.device == RESERVED_ON for d in heads)
         )

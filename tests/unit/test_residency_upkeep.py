@@ -6,6 +6,7 @@ import pytest
 from desk import Desk
 
 from greenroom.residents import State
+from greenroom.room import NOISE
 
 # Upgrades
 
@@ -167,6 +168,26 @@ def test_a_load_waits_for_reserved_room_evicts_nobody_for_it_and_is_told_to_be_i
     assert desk.ledger.in_the_way
     assert desk._told(desk.ledger.unreserve(0.0)) == ["load kim"]
     assert not desk.ledger.in_the_way
+
+
+def test_nothing_is_reserved_while_the_process_takes_more_than_the_budget() -> None:
+    desk = Desk(budgets={"cpu": 10}, ttl=-1.0)
+    desk.look(cpu=NOISE + 11)
+    assert not desk.ledger.reserve(1)
+    desk.look(cpu=10)
+    assert desk.ledger.reserve(1)
+
+
+def test_reserved_work_gives_way_to_a_caller_whom_an_overdraft_keeps_out() -> None:
+    desk = Desk(budgets={"cpu": 10, "cuda:0": 10}, ttl=-1.0, resident_cap=9)
+    desk.hold("amy", footprint=1)
+    assert desk.ledger.reserve(4)
+    desk.look(cpu=NOISE + 11)
+    assert not desk.ledger.in_the_way
+    assert desk.ask("joe", footprint=1, device="cuda:0") == ["load joe"]
+    assert not desk.ledger.in_the_way
+    assert desk.ask("kim", footprint=1) == ["wait for kim until 30"]
+    assert desk.ledger.in_the_way
 
 
 @pytest.mark.parametrize("cap_policy", ["soft", "hard"])
