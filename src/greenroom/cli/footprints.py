@@ -54,7 +54,9 @@ def footprints(
     elif records:
         _print(records)
     else:
-        note("nothing was measured yet; a model is measured when it is loaded.")
+        note(
+            "nothing was measured yet; a model is when it is loaded, and a worker keeps that at its end."
+        )
 
 
 def _forget(known: Footprints, models: list[str] | None, *, as_json: bool) -> None:
