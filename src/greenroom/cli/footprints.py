@@ -54,9 +54,7 @@ def footprints(
     elif records:
         _print(records)
     else:
-        note(
-            "nothing was measured yet; a model is when it is loaded, and a worker keeps that at its end."
-        )
+        note("nothing was measured yet; loads are, and a worker writes that down at its end.")
 
 
 def _forget(known: Footprints, models: list[str] | None, *, as_json: bool) -> None:
