@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from started import Started, started
-from table import Table
+
+from conformance.started import Started, started
+from conformance.table import Table
 
 os.environ["no_proxy"] = "127.0.0.1"  # clients of these tests talk to this machine only
 

@@ -9,12 +9,12 @@ import schemathesis
 _NAMES = {"model": "tone-220", "voice": "tone-220", "name": "tone-220"}
 
 
-@schemathesis.hook
+@schemathesis.hook  # type: ignore[untyped-decorator]
 def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     return _known(path_parameters)
 
 
-@schemathesis.hook
+@schemathesis.hook  # type: ignore[untyped-decorator]
 def map_body(context: Any, body: Any) -> Any:
     return _known(body)
 

@@ -11,7 +11,8 @@ import pytest
 from livekit import rtc
 from livekit.agents import APIConnectOptions, APIStatusError, tokenize, tts
 from livekit.plugins import openai
-from started import PARAGRAPH, TEXT, Started
+
+from conformance.started import PARAGRAPH, TEXT, Started
 
 pytestmark = pytest.mark.client("livekit-plugins-openai", "livekit-agents")
 
@@ -38,7 +39,7 @@ def seconds_of(frame: rtc.AudioFrame) -> float:
     assert (frame.sample_rate, frame.num_channels) == (24_000, 1)
     samples = np.frombuffer(frame.data, np.int16).astype(float)
     assert np.sqrt((samples**2).mean()) > 500
-    return frame.samples_per_channel / frame.sample_rate
+    return float(frame.samples_per_channel / frame.sample_rate)
 
 
 async def test_default_arguments_speak(made: openai.TTS) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ollama
 import pytest
-from started import Started
+
+from conformance.started import Started
 
 pytestmark = pytest.mark.client("ollama")
 

@@ -11,7 +11,8 @@ from typing import Any
 import openai
 import pytest
 from audio_files import heard
-from started import PARAGRAPH, TEXT, Started, started
+
+from conformance.started import PARAGRAPH, TEXT, Started, started
 
 pytestmark = pytest.mark.client("openai")
 

@@ -13,7 +13,8 @@ from pipecat.pipeline.worker import PipelineParams
 from pipecat.services.openai.tts import OpenAITTSService
 from pipecat.services.piper.tts import PiperHttpTTSService
 from pipecat.tests.utils import SleepFrame, run_test
-from started import PARAGRAPH, TEXT, Started
+
+from conformance.started import PARAGRAPH, TEXT, Started
 
 pytestmark = pytest.mark.client("pipecat-ai")
 

@@ -12,7 +12,8 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from started import Started
+
+from conformance.started import Started
 
 pytestmark = pytest.mark.client("grpcio-health-checking", "grpcio-reflection")
 

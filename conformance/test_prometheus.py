@@ -12,7 +12,8 @@ from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from started import TEXT, Started
+
+from conformance.started import TEXT, Started
 
 pytestmark = pytest.mark.client("prometheus-client")
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from started import HERE, started
+
+from conformance.started import HERE, started
 
 pytestmark = pytest.mark.client("schemathesis")
 

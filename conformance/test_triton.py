@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
-from started import Started
 from tritonclient.utils import InferenceServerException
+
+from conformance.started import Started
 
 pytestmark = pytest.mark.client("tritonclient")
 
