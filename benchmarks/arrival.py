@@ -19,7 +19,7 @@ from benchmarks.figures import Effort, Figure
 from benchmarks.rounds import interleaved
 from benchmarks.voice_files import prepared_crowd, prepared_files
 from benchmarks.voices import LONG_SENTENCE
-from greenroom.config import DEFAULT_WARMUP_TEXT
+from greenroom.config.schema import DEFAULT_WARMUP_TEXT
 
 Took = dict[str, float]
 """Seconds by what was done."""

@@ -15,8 +15,8 @@ from benchmarks.rounds import Stopwatch, interleaved
 from benchmarks.ticker import PERIOD, percentile
 from benchmarks.voices import piper_voices
 from greenroom import Catalog, ModelManager
+from greenroom.adapter import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.speech import ModelSpec
 from greenroom.testing import Gate, Stage
 
 _WAITS = 2_000

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.processes import free_port, memory_mb, until_it_answers, worker_command
 from greenroom.errors import ModelManagerError
-from greenroom.memory import DEFAULT_SHARE, MIB
+from greenroom.memory.usage import DEFAULT_SHARE, MIB
 from greenroom.worker.client import Client
 
 LIMIT_MB = 1_000

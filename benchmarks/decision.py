@@ -17,8 +17,8 @@ from benchmarks.figures import Effort, Figure
 from benchmarks.rounds import Stopwatch
 from greenroom import Catalog, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.residency import Residency
-from greenroom.residents import Decision, Demand, Load, Policy, Unload
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import Decision, Demand, Load, Policy, Unload
 
 _CATALOGS = (10, 10_000)
 _RESIDENTS = (10, 100, 1_000)

@@ -13,7 +13,7 @@ from benchmarks.figures import Effort, Figure
 from benchmarks.voices import SENTENCE, piper_voices, stock_piper
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 
 _LIVES = 50
 _SETTLED = 5

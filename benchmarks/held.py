@@ -18,7 +18,7 @@ from benchmarks.apart import apart
 from benchmarks.figures import Effort, Figure
 from benchmarks.voice_files import own_files, prepared_crowd, prepared_files
 from benchmarks.voices import SENTENCE
-from greenroom.memory import MIB, usage
+from greenroom.memory.usage import MIB, usage
 
 _VOICES = 4
 _CROWD = 50

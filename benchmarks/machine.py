@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from greenroom.memory import MIB, limit_bytes
+from greenroom.memory.usage import MIB, limit_bytes
 
 _PACKAGES = (
     "greenroom",

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 
 _START_S = 60.0
 

@@ -27,8 +27,8 @@ from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli.console import configure_logging
 from greenroom.cli.streams import safe_streams
-from greenroom.config import Config
-from greenroom.threads import Lane
+from greenroom.concurrency.threads import Lane
+from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 
 JOE = "piper-en-us-joe-medium"

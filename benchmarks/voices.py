@@ -7,7 +7,7 @@ from typing import Any
 
 from greenroom import Catalog, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.config import DEFAULT_MODEL_ID
+from greenroom.config.schema import DEFAULT_MODEL_ID
 
 SENTENCE = "The green room is where a voice waits until it is called."
 

@@ -18,7 +18,7 @@ from fuzz.engine import CHUNK_JUNK, FOUND_JUNK, STEPS, Plan, Tame, TameFinder, w
 from fuzz.junk import ERRORS, VALUES
 from fuzz.watchdog import Watchdog
 from greenroom import AudioFrame, Catalog, ModelManager, ModelManagerError, ModelSpec, TTSAdapter
-from greenroom.threads import calls_inside
+from greenroom.concurrency.threads import calls_inside
 
 TEXT = "One sentence. And one more."
 WHOLE = 2 * engine.CHUNKS * 5

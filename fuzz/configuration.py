@@ -20,7 +20,7 @@ from fuzz.watchdog import Watchdog
 from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.cli.check import problems
 from greenroom.cli.settings import overrides_of
-from greenroom.config import Config, load_config
+from greenroom.config.schema import Config, load_config
 from greenroom.worker.checking import worker_problems
 
 SAMPLE = Path(__file__).parent.parent / "configs" / "worker.yaml"

@@ -17,8 +17,9 @@ from fuzz.documents import hostile_json, hostile_yaml
 from fuzz.memory import growth
 from fuzz.shorter import one_left_out, parts_left_out
 from fuzz.watchdog import Watchdog
-from greenroom import Catalog, ConfigError, ModelManagerError, ModelSpec, registry
-from greenroom.config import Config
+from greenroom import Catalog, ConfigError, ModelManagerError, ModelSpec
+from greenroom.catalog import registry
+from greenroom.config.schema import Config
 
 _METADATA = """\
 options: {speed: 1.0}

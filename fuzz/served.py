@@ -12,7 +12,7 @@ from typing import Any
 from fuzz.shorter import one_left_out
 from fuzz.watchdog import Watchdog
 from greenroom import Catalog, ModelManager
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 
 ANSWER_S = 10.0

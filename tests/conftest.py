@@ -43,8 +43,8 @@ def _no_blocking_calls() -> Iterator[BlockBuster]:
     """
     with blockbuster_ctx("greenroom") as blockbuster:
         for function in blockbuster.functions.values():
-            function.can_block_in("greenroom/memory.py", "limit_bytes")
-            function.can_block_in("greenroom/discovery.py", "discovered")
+            function.can_block_in("greenroom/memory/usage.py", "limit_bytes")
+            function.can_block_in("greenroom/catalog/discovery.py", "discovered")
         yield blockbuster
 
 

@@ -10,8 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from greenroom.adapter import TTSAdapter
-    from greenroom.catalog import Catalog
+    from greenroom.adapter import ModelSpec, TTSAdapter
+    from greenroom.audio.frames import AudioChunk, AudioFrame
+    from greenroom.catalog.catalog import Catalog
     from greenroom.errors import (
         CapacityError,
         ConfigError,
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
         WarmupError,
     )
     from greenroom.lease import Lease
+    from greenroom.ledger.state import State
     from greenroom.model_manager import ModelManager
-    from greenroom.residents import State
-    from greenroom.speech import AudioChunk, AudioFrame, ModelSpec
+    from greenroom.speech.stream import SpeechStream
     from greenroom.statistics import Explanation, ManagerStatistics, ResidentStatistics
-    from greenroom.stream import SpeechStream
 
 __all__ = [
     "AudioChunk",
@@ -67,8 +67,8 @@ __all__ = [
 _PLACES = {
     name: module
     for module, names in {
-        "greenroom.adapter": ("TTSAdapter",),
-        "greenroom.catalog": ("Catalog",),
+        "greenroom.adapter": ("ModelSpec", "TTSAdapter"),
+        "greenroom.catalog.catalog": ("Catalog",),
         "greenroom.errors": (
             "CapacityError",
             "ConfigError",
@@ -87,18 +87,17 @@ _PLACES = {
         ),
         "greenroom.lease": ("Lease",),
         "greenroom.model_manager": ("ModelManager",),
-        "greenroom.residents": ("State",),
-        "greenroom.speech": (
+        "greenroom.ledger.state": ("State",),
+        "greenroom.audio.frames": (
             "AudioChunk",
             "AudioFrame",
-            "ModelSpec",
         ),
         "greenroom.statistics": (
             "Explanation",
             "ManagerStatistics",
             "ResidentStatistics",
         ),
-        "greenroom.stream": ("SpeechStream",),
+        "greenroom.speech.stream": ("SpeechStream",),
     }.items()
     for name in names
 }

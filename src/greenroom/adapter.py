@@ -5,15 +5,48 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from greenroom.audio import check_rate
-from greenroom.speech import OUTPUT_RATE, AudioChunk, LeftOut, ModelSpec
-from greenroom.stream import Host, Speaker, SpeechStream
-from greenroom.text import check_source
+from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
+from greenroom.speech.stream import Host, Speaker, SpeechStream
+from greenroom.speech.text import check_source
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model that could be loaded: an entry of the catalog."""
+
+    model_id: str
+    adapter: type[TTSAdapter] | str
+    """An adapter class, or the name under which one is registered."""
+    path: Path | str | None = None
+    """The engine's main file, or `None` for an engine that needs none."""
+    device: str = "cpu"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults for every synthesis; a caller's options override them."""
+    languages: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    footprint_mb: float | None = None
+    """Memory to book before it was ever measured; `None` estimates from the file size."""
+    ttl_ms: int | None = None
+    """Idle time of this model alone; `None` takes the manager's."""
+    aliases: tuple[str, ...] = ()
+    """Other names that find this model."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What an adapter found and cannot serve; it is named to users, and the others are served."""
+
+    name: str
+    """The file or folder."""
+    reason: str
+    """One clause, with the fix; the line first where the reason is in one."""
 
 
 class TTSAdapter(ABC):

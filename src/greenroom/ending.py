@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from greenroom.causes import trace
-from greenroom.logs import safe_logger
-from greenroom.residents import State
-from greenroom.shell import Shell
+from greenroom.effects import Shell
+from greenroom.ledger.state import State
+from greenroom.untrusted.exceptions import trace
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

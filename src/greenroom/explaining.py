@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from greenroom.accounts import Accounts
-from greenroom.footprints import Footprints
 from greenroom.journal import Event
-from greenroom.names import name_of
-from greenroom.residency import Residency
-from greenroom.residents import Resident, State
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import Resident, State
+from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.leaks import Accounts
 from greenroom.statistics import Explanation, memory_account, picture
+from greenroom.untrusted.owners import name_of
 
 
 def explain(

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from greenroom.causes import told
-from greenroom.logs import safe_logger
-from greenroom.names import name_of
+from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.logs import safe_logger
+from greenroom.untrusted.owners import name_of
 
 logger = safe_logger(__name__)
 

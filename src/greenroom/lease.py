@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from greenroom.errors import LeaseReleasedError, ManagerClosedError, ModelNotResidentError
-from greenroom.names import Holder
+from greenroom.untrusted.owners import Holder
 
 if TYPE_CHECKING:
     import asyncio
 
     from greenroom.adapter import TTSAdapter
-    from greenroom.stream import SpeechStream
+    from greenroom.speech.stream import SpeechStream
 
 
 class Lender(Protocol):

@@ -16,9 +16,9 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from greenroom.journal import Kind, Subscription
-from greenroom.memory import MIB
+from greenroom.ledger.state import Reason, State
+from greenroom.memory.usage import MIB
 from greenroom.model_manager import ModelManager
-from greenroom.residents import Reason, State
 from greenroom.statistics import ManagerStatistics, ResidentStatistics
 
 LOAD_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)

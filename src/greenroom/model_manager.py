@@ -9,12 +9,14 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from greenroom.adapter import TTSAdapter
-from greenroom.arguments import finite
-from greenroom.catalog import Catalog
-from greenroom.config import DEFAULT_WARMUP_TEXT, ManagerSettings
+from pydantic import ValidationError
+
+from greenroom.adapter import ModelSpec, TTSAdapter
+from greenroom.catalog.catalog import Catalog, check_ids
+from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
+from greenroom.effects import UNLOAD_LIMIT_S, Shell
 from greenroom.ending import shut_down
 from greenroom.errors import (
     ConfigError,
@@ -28,17 +30,7 @@ from greenroom.errors import (
 from greenroom.explaining import explain
 from greenroom.journal import Journal, Kind, Subscription
 from greenroom.lease import Lease
-from greenroom.logs import safe_logger
-from greenroom.names import holder_of
-from greenroom.residents import (
-    Resident,
-    State,
-    Unload,
-    owners_of,
-)
-from greenroom.settings import checked_settings
-from greenroom.shell import UNLOAD_LIMIT_S, Shell
-from greenroom.speech import ModelSpec
+from greenroom.ledger.state import Resident, State, Unload, owners_of
 from greenroom.statistics import (
     Explanation,
     ManagerStatistics,
@@ -46,6 +38,9 @@ from greenroom.statistics import (
     picture,
     totals,
 )
+from greenroom.untrusted.arguments import finite
+from greenroom.untrusted.logs import safe_logger
+from greenroom.untrusted.owners import holder_of
 
 logger = safe_logger(__name__)
 
@@ -366,3 +361,13 @@ class ModelManager:
 
 def _has_arrived(resident: Resident) -> bool:
     return resident.state not in (State.LOADING, State.WARMING)
+
+
+def checked_settings(catalog: Catalog, **given: Any) -> ManagerSettings:
+    """Return the settings, or raise `ConfigError` for what cannot work with this catalog."""
+    try:
+        settings = ManagerSettings(**given)
+    except ValidationError as error:
+        raise ConfigError(first_problem(error)) from None
+    check_ids(settings, catalog)
+    return settings

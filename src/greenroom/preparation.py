@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from greenroom import memory
 from greenroom.adapter import TTSAdapter
-from greenroom.causes import told
-from greenroom.child import Child
+from greenroom.adapters.stated import form_of, memory_of
+from greenroom.concurrency.child_process import Child
+from greenroom.concurrency.tasks import Tasks
+from greenroom.concurrency.threads import Lane, OverdueError
 from greenroom.journal import Kind
-from greenroom.logs import safe_logger
-from greenroom.memory import MIB, Usage
-from greenroom.residency import Residency
-from greenroom.residents import Decision, Resident
-from greenroom.stated import form_of, memory_of
-from greenroom.tasks import Tasks
-from greenroom.threads import Lane, OverdueError
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import Decision, Resident
+from greenroom.memory import usage
+from greenroom.memory.usage import MIB, Usage
+from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 
@@ -290,7 +290,7 @@ def _upgraded(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
     """Move over; return the form and what is stated of it, `None` if nothing was to be done."""
     if not adapter.upgrade():
         return None
-    memory.together.trim()
+    usage.together.trim()
     stated = memory_of(adapter, adapter.spec.model_id)
-    usage = None if stated.anonymous is None else Usage(stated.anonymous, stated.mapped or 0)
-    return stated.form, usage
+    taken = None if stated.anonymous is None else Usage(stated.anonymous, stated.mapped or 0)
+    return stated.form, taken

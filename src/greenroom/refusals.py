@@ -10,7 +10,7 @@ from greenroom.errors import (
     ModelManagerError,
     WarmupError,
 )
-from greenroom.residents import Reason, Refused
+from greenroom.ledger.state import Reason, Refused
 
 _KINDS = (WarmupError, LoadTimeoutError)
 

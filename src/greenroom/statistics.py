@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from greenroom.accounts import Account, Accounts
 from greenroom.journal import Event
-from greenroom.memory import MIB
-from greenroom.residency import Residency
-from greenroom.residents import Reason, Resident, State, owners_of
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import Reason, Resident, State, owners_of
+from greenroom.memory.leaks import Account, Accounts
+from greenroom.memory.usage import MIB
 
 
 @dataclass(frozen=True, slots=True)

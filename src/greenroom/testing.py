@@ -22,11 +22,11 @@ from typing import Any, ClassVar, TypeVarTuple
 
 import numpy as np
 
-from greenroom.adapter import TTSAdapter
-from greenroom.catalog import Catalog
-from greenroom.memory import MIB
-from greenroom.speech import AudioChunk, ModelSpec
-from greenroom.threads import calls_inside
+from greenroom.adapter import ModelSpec, TTSAdapter
+from greenroom.audio.frames import AudioChunk
+from greenroom.catalog.catalog import Catalog
+from greenroom.concurrency.threads import calls_inside
+from greenroom.memory.usage import MIB
 
 Ts = TypeVarTuple("Ts")
 

@@ -15,7 +15,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 

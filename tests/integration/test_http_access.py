@@ -13,7 +13,7 @@ from serving import LIMIT_S, Meter, serving, until
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ConfigError, ModelManager
-from greenroom.config import Config, WorkerSettings
+from greenroom.config.schema import Config, WorkerSettings
 from greenroom.testing import Stage
 from greenroom.worker.app import Worker
 

@@ -13,7 +13,7 @@ from serving import until
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ModelManager
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
 
 KEYS = [

@@ -15,7 +15,7 @@ from serving import Meter, until
 from web import Web, web_serving
 
 from greenroom import Catalog, ModelManager
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 
 FORMATS: list[Any] = ["mp3", "opus", "aac", "flac", "wav", "pcm"]

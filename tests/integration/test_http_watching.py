@@ -11,7 +11,7 @@ from serving import Served, connected, metered, until
 from web import Web, connected_web, web_serving
 
 from greenroom import Catalog, ModelLoadError, ModelManager
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.testing import Stage
 from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from serving import LIMIT_S, Served, connected, refused, until
 
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
@@ -302,7 +302,7 @@ async def test_reload_reads_the_voice_again() -> None:
 async def test_sigterm_lets_the_real_voice_finish_its_sentence() -> None:
     script = (
         "import asyncio, json, sys\n"
-        "from greenroom.config import load_config\n"
+        "from greenroom.config.schema import load_config\n"
         "from greenroom.worker.app import serve\n"
         "asyncio.run(serve(load_config(None, json.loads(sys.argv[1])),"
         " lambda worker: print(worker.address, flush=True)))\n"

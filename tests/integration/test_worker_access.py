@@ -17,7 +17,7 @@ from serving import LIMIT_S, Meter, Served, connected, refused, serving, until
 from web import connected_web
 
 from greenroom import Catalog, ConfigError, InvalidInputError, ModelManager
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker

@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving import LIMIT_S, Served, connected, until
 
 from greenroom import Catalog, ModelLoadError, ModelManager, SynthesisError
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
 from greenroom.worker.app import Worker

@@ -21,7 +21,7 @@ import pytest
 from serving import LIMIT_S, connected, until
 
 from greenroom import Catalog, ConfigError, ModelLoadError, ModelManager
-from greenroom.config import Config
+from greenroom.config.schema import Config
 from greenroom.errors import WorkerError
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
@@ -30,7 +30,7 @@ from greenroom.worker.client import Client
 
 SCRIPT = """
 import asyncio, json, logging, sys
-from greenroom.config import load_config
+from greenroom.config.schema import load_config
 from greenroom.worker.app import serve
 logging.basicConfig(level=logging.INFO)
 def tell(worker):

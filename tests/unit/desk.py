@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenroom.residency import Residency
-from greenroom.residents import (
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import (
     Decision,
     Demand,
     Granted,

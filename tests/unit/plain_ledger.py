@@ -6,13 +6,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from greenroom.residents import (
-    Demand,
-    Policy,
-    Reason,
-    State,
-)
-from greenroom.room import NOISE
+from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.state import Demand, Policy, Reason, State
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greenroom.accounts import LEAKING_BYTES, LEAKING_LIVES, MAX_ACCOUNTS, Account, Accounts
+from greenroom.memory.leaks import LEAKING_BYTES, LEAKING_LIVES, MAX_ACCOUNTS, Account, Accounts
 
 MIB = 1024 * 1024
 

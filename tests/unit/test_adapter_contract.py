@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from greenroom import AudioChunk, Catalog, InvalidInputError, ModelManager, ModelSpec, registry
+from greenroom import AudioChunk, Catalog, InvalidInputError, ModelManager, ModelSpec
+from greenroom.catalog import registry
+from greenroom.catalog.registry import GROUP
 from greenroom.prepared import Store
 from greenroom.prepared.preparing import prepare
 from greenroom.prepared.runtime import runtime
 from greenroom.prepared.voice import PreparedVoice
-from greenroom.registry import GROUP
 from greenroom.testing import Stage
 
 TEXT = "The quick brown fox jumps over the lazy dog."

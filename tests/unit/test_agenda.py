@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from greenroom.agenda import Agenda
-from greenroom.residents import Demand, Resident, State
+from greenroom.ledger.lazy_heap import Agenda
+from greenroom.ledger.state import Demand, Resident, State
 
 
 def resident(number: int, idle_since: float = 0.0) -> Resident:

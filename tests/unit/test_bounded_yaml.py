@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom import bounded_yaml
-from greenroom.bounded_yaml import DEPTH, Limits, YamlProblem, parse
+from greenroom.untrusted import bounded_yaml
+from greenroom.untrusted.bounded_yaml import DEPTH, Limits, YamlProblem, parse
 
 LIMITS = Limits(size=64 * 1024, values=1_000)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from greenroom import registry
+from greenroom.adapter import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.catalog import Catalog
-from greenroom.config import load_config
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
+from greenroom.config.schema import load_config
 from greenroom.errors import ConfigError, ModelNotFoundError
-from greenroom.speech import ModelSpec
 
 
 def put_voice(place: Path, name: str, *, settings: bool = True) -> Path:

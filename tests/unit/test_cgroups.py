@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from greenroom import cgroups
-from greenroom.cgroups import Mount, groups_in, mounts_in, places
-from greenroom.memory import limit_bytes
+from greenroom.memory import cgroups
+from greenroom.memory.cgroups import Mount, groups_in, mounts_in, places
+from greenroom.memory.usage import limit_bytes
 
 MB = 1024 * 1024
 
@@ -205,7 +205,7 @@ def real_group() -> Iterator[Path]:
 def test_a_process_in_a_nested_group_sees_that_groups_limit() -> None:
     script = (
         "import os, sys; open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
-        "from greenroom.memory import limit_bytes; print(limit_bytes())"
+        "from greenroom.memory.usage import limit_bytes; print(limit_bytes())"
     )
     with real_group() as place:
         done = subprocess.run(

@@ -13,7 +13,7 @@ from pathlib import Path
 import piper_shaped
 import pytest
 
-from greenroom.child import Child
+from greenroom.concurrency.child_process import Child
 from greenroom.prepared.command import command
 from greenroom.prepared.runtime import default_store
 
@@ -117,7 +117,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
         ]
     )
     starter = python(
-        "from greenroom.child import Child\n"
+        "from greenroom.concurrency.child_process import Child\n"
         f"Child([sys.executable, '-c', {slow!r}, 'first', {slow!r}]).wait(1000, patience=1)"
     )
     parent = subprocess.Popen(starter)

@@ -146,8 +146,8 @@ def test_warnings_are_told_and_decisions_only_when_asked_for(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def log(*_: object) -> None:
-        logging.getLogger("greenroom.catalog").warning("left [bold]out[/bold]")
-        logging.getLogger("greenroom.catalog").info("found")
+        logging.getLogger("greenroom.catalog.catalog").warning("left [bold]out[/bold]")
+        logging.getLogger("greenroom.catalog.catalog").info("found")
         raise CommandError("enough")
 
     monkeypatch.setattr("greenroom.cli.listing.configuration", log)

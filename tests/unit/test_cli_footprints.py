@@ -10,8 +10,8 @@ import pytest
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli import main
-from greenroom.footprints import Footprints
-from greenroom.memory import MIB, Usage
+from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.usage import MIB, Usage
 
 
 @pytest.fixture

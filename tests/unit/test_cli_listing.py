@@ -11,7 +11,7 @@ from rich.console import Console
 
 from greenroom.cli import console, listing, main
 from greenroom.cli.listing import print_residents, resident_of
-from greenroom.residents import State
+from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from greenroom.audio.frames import AudioFrame
 from greenroom.cli import metering
 from greenroom.cli.console import CommandError
 from greenroom.cli.metering import Meter
 from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
 from greenroom.cli.reading import pieces
 from greenroom.errors import InvalidInputError
-from greenroom.speech import AudioFrame
 
 RATE = 16_000
 PCM = bytes(range(256)) * 10

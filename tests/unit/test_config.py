@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.config import (
+from greenroom.config.schema import (
     Config,
     ManagerSettings,
     VoiceSettings,

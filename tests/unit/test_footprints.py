@@ -11,11 +11,11 @@ from typing import ClassVar
 import pytest
 
 from greenroom import ModelSpec
-from greenroom import footprints as footprints_module
+from greenroom.adapters.stated import form_of
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.footprints import Footprints
-from greenroom.memory import MIB, Usage, resident_bytes, trim
-from greenroom.stated import form_of
+from greenroom.memory import footprint_store as footprints_module
+from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.usage import MIB, Usage, resident_bytes, trim
 
 
 def known(specs: list[ModelSpec], path: Path) -> Footprints:

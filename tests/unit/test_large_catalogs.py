@@ -11,7 +11,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.config import Config, WorkerSettings
+from greenroom.config.schema import Config, WorkerSettings
 from greenroom.worker.app import Worker
 from greenroom.worker.http.lists import CatalogList
 from greenroom.worker.messages import models_message

@@ -12,7 +12,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec, SynthesisError
 from greenroom.adapter import TTSAdapter
-from greenroom.speech import AudioChunk
+from greenroom.audio.frames import AudioChunk
 
 RATE = 16_000
 TEXT = "One is here. Two is there. Three is nowhere."

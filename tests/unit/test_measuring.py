@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greenroom.measuring import Measuring
+from greenroom.memory.measurement import Measuring
 
 
 def test_what_has_the_process_to_itself_is_undisturbed() -> None:

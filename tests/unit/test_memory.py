@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from greenroom import memory
-from greenroom.memory import MIB, Trimming, Usage
+from greenroom.memory import usage
+from greenroom.memory.usage import MIB, Trimming, Usage
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 FREE_IN_A_THREAD = """
 import ctypes, threading
-from greenroom import memory
+from greenroom.memory import usage
 
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -29,20 +29,20 @@ def fill(count, size):
     return blocks
 
 def work():
-    for block in fill(1, 24 * memory.MIB) + fill(400, 64 * 1024):
+    for block in fill(1, 24 * usage.MIB) + fill(400, 64 * 1024):
         libc.free(block)
     freed.set()
     rest.wait()
 
 if {early}:
-    memory.keep_little()
+    usage.keep_little()
 freed, rest = threading.Event(), threading.Event()
-before = memory.resident_bytes()
+before = usage.resident_bytes()
 thread = threading.Thread(target=work)
 thread.start()
 freed.wait()
-memory.trim()
-print(memory.resident_bytes() - before)
+usage.trim()
+print(usage.resident_bytes() - before)
 rest.set()
 """
 
@@ -67,27 +67,27 @@ def test_usage_is_a_difference_too() -> None:
 def test_anonymous_and_mapped_memory_are_told_apart(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     file.write_bytes(b"x" * 32 * MIB)
-    before = memory.usage()
+    before = usage.usage()
     with file.open("rb") as opened:
         pages = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
     assert sum(pages[at] for at in range(0, len(pages), 4096))
-    grown = memory.usage() - before
+    grown = usage.usage() - before
     assert 28 * MIB < grown.mapped < 40 * MIB
     assert grown.anonymous < 4 * MIB
     block = bytearray(b"x" * 32 * MIB)
-    assert 28 * MIB < memory.anonymous_bytes() - before.anonymous < 40 * MIB
+    assert 28 * MIB < usage.anonymous_bytes() - before.anonymous < 40 * MIB
     pages.close()
     del block
-    assert memory.mapped_bytes() - before.mapped < 4 * MIB
+    assert usage.mapped_bytes() - before.mapped < 4 * MIB
 
 
 def test_where_the_kernel_does_not_tell_all_that_is_ours_alone_is_anonymous(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "_STATUS", "/no/such/file")
-    found = memory.usage()
-    assert MIB < found.anonymous < 2 * memory.resident_bytes()
-    assert (found.mapped, memory.mapped_bytes()) == (0, 0)
+    monkeypatch.setattr(usage, "_STATUS", "/no/such/file")
+    found = usage.usage()
+    assert MIB < found.anonymous < 2 * usage.resident_bytes()
+    assert (found.mapped, usage.mapped_bytes()) == (0, 0)
 
 
 class Trims:
@@ -96,7 +96,7 @@ class Trims:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
         self.began, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
-        monkeypatch.setattr(memory, "trim", self)
+        monkeypatch.setattr(usage, "trim", self)
 
     def __call__(self) -> None:
         self.begun += 1

@@ -18,10 +18,10 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families
 
 from greenroom import CapacityError, ModelLoadError, ModelManager, SynthesisError
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import WorkerBusyError
 from greenroom.journal import Kind
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker import metrics as worker_metrics
 from greenroom.worker.speaking import Speech

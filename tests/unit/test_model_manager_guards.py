@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from greenroom import ModelLoadError, ModelManager, WarmupError
-from greenroom.causes import MOST_LINKS, linked, told, trace, without_tracebacks
 from greenroom.errors import InvalidInputError, LeaseReleasedError, ManagerClosedError
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
+from greenroom.untrusted.exceptions import MOST_LINKS, linked, told, trace, without_tracebacks
 
 pytestmark = pytest.mark.virtual_time
 
@@ -433,7 +433,7 @@ async def test_a_load_without_a_thread_fails_typed_and_later_loads_work(
 ) -> None:
     manager._shell.lifecycle._in._resting.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("greenroom.threads._Worker.start", refuse)
+        patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         with pytest.raises(ModelLoadError, match="no thread can be started"):
             await manager.load("b")
     assert ids(manager) == ["a"]
@@ -446,7 +446,7 @@ async def test_a_start_without_a_thread_fails_typed_and_leaves_nothing_running(
 ) -> None:
     made = ModelManager(catalog=stage.catalog, default_model_id="a")
     with monkeypatch.context() as patch:
-        patch.setattr("greenroom.threads._Worker.start", refuse)
+        patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         starting = asyncio.create_task(made.initialize())
         await clock.advance(16)
         with pytest.raises(ModelLoadError, match="no thread can be started"):
@@ -478,7 +478,7 @@ async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
     await manager.release("b")
     manager._shell.lifecycle._out._resting.clear()
     with monkeypatch.context() as patch:
-        patch.setattr("greenroom.threads._Worker.start", refuse)
+        patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         waiting = asyncio.create_task(manager.load("c"))
         await clock.advance(3)
         assert not waiting.done()

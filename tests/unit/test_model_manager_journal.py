@@ -18,7 +18,7 @@ from greenroom import (
     ModelNotResidentError,
     UnloadError,
 )
-from greenroom.config import ManagerSettings
+from greenroom.config.schema import ManagerSettings
 from greenroom.errors import first_few
 from greenroom.testing import Stage, VirtualTimeLoop
 
@@ -309,7 +309,7 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
 async def test_without_a_budget_models_may_take_four_fifths_of_the_memory(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("greenroom.memory.limit_bytes", lambda: 1_000)
+    monkeypatch.setattr("greenroom.memory.usage.limit_bytes", lambda: 1_000)
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
     assert manager._ledger.policy.budgets == {"cpu": 800}
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from greenroom import CapacityError, ModelManager, ModelSpec, UnloadError
-from greenroom.accounts import LEAKING_LIVES
-from greenroom.footprints import Footprints
-from greenroom.memory import MIB, Usage
-from greenroom.process_memory import ProcessMemory
-from greenroom.residents import State
+from greenroom.ledger.state import State
+from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.leaks import LEAKING_LIVES
+from greenroom.memory.process_memory import ProcessMemory
+from greenroom.memory.usage import MIB, Usage
 from greenroom.statistics import MemoryAccount, ResidentStatistics
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
 
@@ -52,7 +52,7 @@ class Growing(Gate):
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch) -> Meter:
     made = Meter()
-    monkeypatch.setattr("greenroom.memory.usage", made.usage)
+    monkeypatch.setattr("greenroom.memory.usage.usage", made.usage)
     return made
 
 
@@ -324,7 +324,7 @@ async def test_a_failed_load_gives_freed_memory_back_too(
 ) -> None:
     trims: list[str] = []
     async with running(stage) as manager:
-        monkeypatch.setattr("greenroom.memory.trim", lambda: trims.append("trim"))
+        monkeypatch.setattr("greenroom.memory.usage.trim", lambda: trims.append("trim"))
         stage["b"].load.error = RuntimeError("broken")
         with pytest.raises(Exception, match="broken"):
             await manager.load("b")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter, preparation
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""

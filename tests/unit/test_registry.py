@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from greenroom import registry
+from greenroom.adapter import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.discovery import discovered
+from greenroom.catalog import registry
+from greenroom.catalog.discovery import discovered
+from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
-from greenroom.lifecycle import Attempt
-from greenroom.speech import ModelSpec
-from greenroom.time_limit import within
+from greenroom.loader import Attempt
 
 TONE = "greenroom.adapters.tone:ToneTTSAdapter"
 

@@ -8,7 +8,7 @@ import pytest
 from desk import Desk
 
 from greenroom.errors import LeaseReleasedError, ModelNotResidentError
-from greenroom.residents import Demand, Granted, Load, Reason, State, owners_of
+from greenroom.ledger.state import Demand, Granted, Load, Reason, State, owners_of
 
 # Loading and sharing
 

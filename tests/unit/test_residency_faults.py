@@ -8,7 +8,7 @@ import pytest
 from desk import Desk
 
 from greenroom.errors import ModelNotResidentError
-from greenroom.residents import Reason, Refused
+from greenroom.ledger.state import Reason, Refused
 
 # Failing
 

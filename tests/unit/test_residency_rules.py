@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from plain_ledger import Plain, refusal
 
-from greenroom.residency import Residency
-from greenroom.residents import (
+from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import (
     Decision,
     Demand,
     Granted,
@@ -35,7 +36,6 @@ from greenroom.residents import (
     Unload,
     Wait,
 )
-from greenroom.room import NOISE
 
 PROFILES = {
     "thorough": settings(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from desk import Desk
 
-from greenroom.room import NOISE
+from greenroom.ledger.capacity import NOISE
 
 OVER = NOISE + 11
 """Bytes clearly over a budget of 10."""

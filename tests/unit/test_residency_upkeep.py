@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from desk import Desk
 
-from greenroom.residents import State
-from greenroom.room import NOISE
+from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.state import State
 
 # Upgrades
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 import pytest
 
 from greenroom.errors import ModelInUseError, ModelNotResidentError
-from greenroom.residency import Residency
-from greenroom.residents import (
+from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import (
     Decision,
     Demand,
     Granted,
@@ -25,7 +26,6 @@ from greenroom.residents import (
     Ticket,
     Unload,
 )
-from greenroom.room import NOISE
 
 STEPS = 120
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from greenroom import InvalidInputError, ManagerClosedError, ModelLoadError, ModelManager
+from greenroom.concurrency.threads import calls_inside
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
-from greenroom.threads import calls_inside
 
 pytestmark = pytest.mark.virtual_time
 

@@ -12,9 +12,9 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec, SynthesisError
 from greenroom.adapter import TTSAdapter
-from greenroom.speech import AudioChunk
+from greenroom.audio.frames import AudioChunk
+from greenroom.speech.turns import Turns
 from greenroom.testing import Stage, VirtualTimeLoop
-from greenroom.turns import Turns
 
 pytestmark = pytest.mark.virtual_time
 

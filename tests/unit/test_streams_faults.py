@@ -14,8 +14,8 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec, SynthesisError
 from greenroom.adapter import TTSAdapter
+from greenroom.audio.frames import AudioChunk
 from greenroom.errors import InvalidInputError, WarmupError
-from greenroom.speech import AudioChunk
 from greenroom.testing import Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -160,12 +160,12 @@ async def test_an_error_that_cannot_be_told_ends_only_its_stream(manager: ModelM
 async def test_a_sentence_without_end_is_ended(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("greenroom.sentence._MOST_EMPTY", 20)
+    monkeypatch.setattr("greenroom.speech.sentence._MOST_EMPTY", 20)
     adapter = await manager.load("a")
     Playing.script = [AudioChunk(np.zeros(0, np.float32), RATE)] * 30
     with pytest.raises(SynthesisError, match="does not come to the end"):
         await anext(adapter.synthesize_stream("Hello there."))
-    monkeypatch.setattr("greenroom.sentence._MOST_SECONDS", 1)
+    monkeypatch.setattr("greenroom.speech.sentence._MOST_SECONDS", 1)
     Playing.script = [GOOD] * 20
     with pytest.raises(SynthesisError, match="does not come to the end"):
         async for _ in adapter.synthesize_stream("Hello there."):
@@ -222,7 +222,7 @@ async def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr("greenroom.threads._Worker.start", refuse)
+    monkeypatch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
 
 
 async def test_a_stream_without_a_thread_ends_typed_and_gives_everything_back(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import InvalidInputError
-from greenroom.text import LONGEST_SENTENCE, check_source, check_text, sentences
+from greenroom.speech.text import LONGEST_SENTENCE, check_source, check_text, sentences
 
 STORY = (
     "Dr. Ada Lovelace met Mr. Babbage at 3.14 p.m. on Monday. It was fun! Was it not? 你好。再见。"

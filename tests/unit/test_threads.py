@@ -9,8 +9,8 @@ import weakref
 
 import pytest
 
+from greenroom.concurrency.threads import Lane, OverdueError
 from greenroom.testing import Gate, VirtualTimeLoop
-from greenroom.threads import Lane, OverdueError
 
 pytestmark = pytest.mark.virtual_time
 

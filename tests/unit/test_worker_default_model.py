@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from greenroom import ModelInUseError, ModelLoadError, ModelManager, ModelNotResidentError
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker.synthesis import Command, Synthesis
 

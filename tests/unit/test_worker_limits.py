@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from greenroom.config import ApiKey, WorkerSettings
+from greenroom.config.schema import ApiKey, WorkerSettings
 from greenroom.errors import WorkerBusyError
 from greenroom.worker.access import Keys
 from greenroom.worker.limits import Allowance

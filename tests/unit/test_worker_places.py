@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
 from greenroom.testing import VirtualTimeLoop
 from greenroom.worker.access import Keys

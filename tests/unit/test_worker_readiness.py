@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from greenroom import ModelLoadError, ModelManager, SynthesisError
-from greenroom.memory import MIB, Usage
+from greenroom.memory.usage import MIB, Usage
 from greenroom.statistics import ManagerStatistics
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker.readiness import Readiness
@@ -227,7 +227,7 @@ async def test_a_worker_that_takes_more_than_its_budget_says_so_and_serves_on(
 ) -> None:
     manager, readiness = await managing(stage, memory_budget_mb=700)
     taken = 500 * MIB
-    monkeypatch.setattr("greenroom.memory.usage", lambda: Usage(taken))
+    monkeypatch.setattr("greenroom.memory.usage.usage", lambda: Usage(taken))
     await manager.initialize()
     readiness.open()
     async with manager.lease("a") as lease:

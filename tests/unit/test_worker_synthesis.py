@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from greenroom import ManagerClosedError, ModelInUseError, ModelManager
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import SessionNotFoundError, StalledError, WorkerBusyError
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker.synthesis import Command, Synthesis

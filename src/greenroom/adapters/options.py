@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.errors import InvalidInputError
-from greenroom.printable import quoted
+from greenroom.untrusted.printable import quoted
 
 
 @dataclass(frozen=True, slots=True)

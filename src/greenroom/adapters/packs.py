@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from greenroom.bounded_yaml import Limits
-from greenroom.config import ModelTraits, problems_of
+from greenroom.adapter import LeftOut, ModelSpec
+from greenroom.config.schema import ModelTraits, problems_of
+from greenroom.config.sources import mapping_in
 from greenroom.errors import ConfigError
-from greenroom.files import reason_for
-from greenroom.overlay import mapping_in
-from greenroom.printable import shown
-from greenroom.speech import LeftOut, ModelSpec
+from greenroom.untrusted.bounded_files import reason_for
+from greenroom.untrusted.bounded_yaml import Limits
+from greenroom.untrusted.printable import shown
 
 METADATA = "metadata.yaml"
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from greenroom.adapter import TTSAdapter
+from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.adapters.options import Number, check
-from greenroom.memory import MIB
-from greenroom.speech import AudioChunk, ModelSpec
+from greenroom.audio.frames import AudioChunk
+from greenroom.memory.usage import MIB
 
 _OPTIONS = {
     "frequency": Number(20.0, 8_000.0),

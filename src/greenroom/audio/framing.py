@@ -6,8 +6,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame
 from greenroom.errors import InvalidInputError, SynthesisError
-from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
 
 _FULL_SCALE = 32767.0
 

@@ -10,16 +10,17 @@ from typing import Annotated
 
 import typer
 
-from greenroom import memory, registry
-from greenroom.catalog import Catalog
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import print_json, print_table, say_error, tell
 from greenroom.cli.settings import AsJson, Settings, about, configuration, name_of
-from greenroom.config import Config, voice_directories
+from greenroom.config.schema import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
-from greenroom.footprints import Footprints
-from greenroom.printable import reason_of
-from greenroom.settings import budgets_for
+from greenroom.memory import usage
+from greenroom.memory.budget import budgets_for
+from greenroom.memory.footprint_store import Footprints
+from greenroom.untrusted.printable import reason_of
 
 
 def check(
@@ -116,7 +117,7 @@ def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
         need[spec.device] += (expected.least or 0) if expected.measured else expected.footprint
     for device, budget in budgets_for(settings, need).items():
         if need[device] > budget:
-            fixed = memory.share_on(device) is not None
+            fixed = usage.share_on(device) is not None
             yield (
                 f"model_manager.{'preload_model_ids' if fixed else 'memory_budget_mb'}: "
                 f"{_megabytes(budget)} are too little for the default and preload_model_ids, which "
@@ -131,7 +132,7 @@ def _budgets(config: Config, catalog: Catalog) -> list[tuple[str, int]]:
 
 
 def _megabytes(size: float) -> str:
-    return f"{size / memory.MIB:,.0f} MB"
+    return f"{size / usage.MIB:,.0f} MB"
 
 
 def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from greenroom.cli.log_writer import LineWriter, LogHandler
 from greenroom.cli.streams import StandardStream
 from greenroom.cli.tables import table_lines
-from greenroom.printable import escaped
+from greenroom.untrusted.printable import escaped
 
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)

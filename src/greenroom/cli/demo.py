@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.catalog import Catalog
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import CommandError, reader_is_gone, tell
 from greenroom.cli.demo_steps import STEPS
 from greenroom.cli.touring import Tour
-from greenroom.config import DEFAULT_MODEL_ID, Config, load_config
-from greenroom.memory import resident_bytes
+from greenroom.config.schema import DEFAULT_MODEL_ID, Config, load_config
+from greenroom.memory.usage import resident_bytes
 from greenroom.model_manager import ModelManager
 
 SETTINGS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from greenroom.cli.touring import Tour, megabytes
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
 from greenroom.lease import Lease
-from greenroom.residents import Reason
+from greenroom.ledger.state import Reason
 
 DEFAULT = "piper-en-us-joe-medium"
 CALM, FAST, SLOW, LIVELY = (f"piper-demo-{name}" for name in ("calm", "fast", "slow", "lively"))

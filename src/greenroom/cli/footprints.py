@@ -8,8 +8,8 @@ import typer
 
 from greenroom.cli.console import CommandError, note, print_json, print_table, tell
 from greenroom.cli.settings import AsJson
-from greenroom.footprints import Footprints, Record
-from greenroom.memory import MIB
+from greenroom.memory.footprint_store import Footprints, Record
+from greenroom.memory.usage import MIB
 
 
 def footprints(

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from greenroom import registry
-from greenroom.catalog import Catalog
+from greenroom.adapter import ModelSpec
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import note, print_json, print_table
 from greenroom.cli.settings import (
     DEFAULT_SERVER,
@@ -22,11 +23,10 @@ from greenroom.cli.settings import (
     configuration,
     described,
 )
-from greenroom.memory import MIB
-from greenroom.printable import reason_of
-from greenroom.residents import State
-from greenroom.speech import ModelSpec
+from greenroom.ledger.state import State
+from greenroom.memory.usage import MIB
 from greenroom.statistics import ResidentStatistics
+from greenroom.untrusted.printable import reason_of
 
 logger = logging.getLogger(__name__)
 

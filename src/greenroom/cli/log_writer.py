@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from greenroom.printable import escaped
+from greenroom.untrusted.printable import escaped
 
 MOST_LINES = 4_096
 """Lines that may wait; of more the oldest are lost, and counted."""

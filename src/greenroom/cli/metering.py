@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from greenroom.speech import AudioFrame
+from greenroom.audio.frames import AudioFrame
 
 _FREE = 0.1
 """The part of the time that others may take before a real-time factor would be about them."""

@@ -15,7 +15,7 @@ from greenroom.audio.wav import streaming_header
 from greenroom.cli.console import CommandError
 from greenroom.cli.playing import Loudspeaker
 from greenroom.cli.streams import write_some
-from greenroom.threads import Lane
+from greenroom.concurrency.threads import Lane
 
 
 class ClosedPipeError(Exception):

@@ -9,18 +9,18 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
-from greenroom import registry
-from greenroom.catalog import Catalog
-from greenroom.child import Child
+from greenroom.adapter import ModelSpec
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import CommandError, err, note, print_json, tell, working
 from greenroom.cli.settings import AsJson, ConfigFile, Settings, about, configuration, described
+from greenroom.concurrency.child_process import Child
 from greenroom.errors import ConfigError
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 from greenroom.preparation import LIMIT_S
 from greenroom.prepared.identity import StoreError
 from greenroom.prepared.looking import SWITCH, switched_off
 from greenroom.prepared.runtime import default_store
-from greenroom.speech import ModelSpec
 
 _END_S = 10.0
 """What has been asked to end may clean up for this long."""

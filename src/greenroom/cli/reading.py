@@ -7,8 +7,8 @@ import os
 from collections.abc import AsyncIterator
 from functools import partial
 
+from greenroom.concurrency.threads import Lane
 from greenroom.errors import InvalidInputError
-from greenroom.threads import Lane
 
 _AT_MOST = 4096
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from greenroom.audio import check_rate
+from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.console import note, working
 from greenroom.cli.metering import Meter
 from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
@@ -24,8 +25,7 @@ from greenroom.cli.settings import (
     options_of,
 )
 from greenroom.cli.speaking import Request, Source, here, there
-from greenroom.speech import OUTPUT_RATE
-from greenroom.text import check_source
+from greenroom.speech.text import check_source
 
 
 def say(

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greenroom.catalog import Catalog
+from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.cli.console import FLUSH_S, tell
 from greenroom.cli.interrupts import end_at_once
 from greenroom.cli.log_writer import LineWriter
 from greenroom.cli.settings import ConfigFile, Settings, about, configuration
 from greenroom.errors import first_few
-from greenroom.settings import check_ids
 
 if TYPE_CHECKING:
     from greenroom.worker.app import Worker

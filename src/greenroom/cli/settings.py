@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.config import DEFAULT_LISTEN, Config, is_sendable, load_config
+from greenroom.config.schema import DEFAULT_LISTEN, Config, is_sendable, load_config
+from greenroom.config.sources import assigned
 from greenroom.errors import ConfigError
-from greenroom.overlay import assigned
 
 DEFAULT_SERVER = DEFAULT_LISTEN
 

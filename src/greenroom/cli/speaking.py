@@ -8,11 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from greenroom import registry
-from greenroom.catalog import Catalog
-from greenroom.config import Config
+from greenroom.adapter import ModelSpec
+from greenroom.audio.frames import AudioFrame
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
+from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
-from greenroom.speech import AudioFrame, ModelSpec
 from greenroom.worker.voice import Voice, VoiceChooser
 
 Progress = Callable[[str], None]

@@ -12,7 +12,7 @@ import typer
 from greenroom.cli.console import KEY_FIX, CommandError, tell
 from greenroom.cli.residents import Models
 from greenroom.cli.settings import Key
-from greenroom.config import DEFAULT_HTTP_LISTEN
+from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
 

@@ -13,14 +13,14 @@ import numpy as np
 from rich.text import Text
 
 from greenroom.audio import write_wav
+from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.console import out, tell
 from greenroom.cli.listing import print_residents
 from greenroom.cli.metering import Meter
 from greenroom.journal import Kind
 from greenroom.lease import Lease
-from greenroom.memory import MIB, resident_bytes
+from greenroom.memory.usage import MIB, resident_bytes
 from greenroom.model_manager import ModelManager
-from greenroom.speech import OUTPUT_RATE
 
 _AUDIBLE = 0.01
 _WIDTH = 72

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 
 _PYTHON = 80 * MIB
 _FILE_FACTOR = 4.6

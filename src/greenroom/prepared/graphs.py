@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greenroom.logs import safe_logger
 from greenroom.prepared.recipe import BLOB, Recipe
 from greenroom.prepared.resting import Resting
 from greenroom.prepared.timer import TIMER, Due
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from greenroom import memory
+from greenroom.memory import usage
 from greenroom.prepared import cutting
 from greenroom.prepared.graphs import session
 from greenroom.prepared.lifeline import end_with_parent
@@ -64,7 +64,7 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     seen = store.see(source)
     try:
         expected = list(_expected(source))
-        memory.trim()
+        usage.trim()
         model = _simplified(source, store)
     except EngineErrors as error:
         raise CannotPrepareError(f"the engine cannot run it: {error}") from error
@@ -104,7 +104,7 @@ def _built(
     weights: Weights = {}
     recipes = []
     for stage in stages:
-        memory.trim()
+        usage.trim()
         best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         optimised = _optimised(_serialised(model, stage), best, store)
         bare, own = separated(optimised, names, f"{stage.name}.")
@@ -157,7 +157,7 @@ def _optimised(
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         del model
-        memory.trim()
+        usage.trim()
         if state_kinds:
             onnx.shape_inference.infer_shapes_path(str(path))
         return onnx.load(path)
@@ -228,13 +228,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m greenroom.prepared.preparing")
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
-    memory.keep_little()
+    usage.keep_little()
     store = default_store()
     try:
         if store.find(source) is not None:  # a copy, or one that was touched: nothing is missing
             return 0
         prepare(source, store)
-        memory.trim()
+        usage.trim()
         subprocess.run([sys.executable, "-m", "greenroom.prepared.weighing", source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)

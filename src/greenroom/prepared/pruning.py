@@ -8,11 +8,11 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenroom.logs import safe_logger
 from greenroom.prepared.identity import StoreError
 from greenroom.prepared.index import Index, UnfitError, read_index
 from greenroom.prepared.layout import Layout
 from greenroom.prepared.writing import listed, remove
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from greenroom.logs import safe_logger
 from greenroom.prepared.timer import TIMER
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from greenroom.logs import safe_logger
 from greenroom.prepared.checking import check_graph, check_voice
 from greenroom.prepared.identity import (
     FileStat,
@@ -46,6 +45,7 @@ from greenroom.prepared.writing import (
     temporary_name,
     write_folder,
 )
+from greenroom.untrusted.logs import safe_logger
 
 __all__ = ["Entry", "PreparedFiles", "Store", "default_root"]
 

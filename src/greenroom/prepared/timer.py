@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

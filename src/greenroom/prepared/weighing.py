@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from greenroom import memory
+from greenroom.memory import usage
 from greenroom.prepared.lifeline import end_with_parent
 from greenroom.prepared.runtime import default_store
 from greenroom.prepared.store import PreparedFiles
@@ -38,13 +38,13 @@ def weigh(source: Path) -> None:
 
 def _taken(files: PreparedFiles, spoken: list[PreparedVoice], times: int) -> int:
     """Load a voice, let it speak, and return by how much the process grew."""
-    before = memory.usage()
+    before = usage.usage()
     voice = PreparedVoice(files, threads=1)
     spoken.append(voice)
     with ThreadPoolExecutor(_CALLERS) as callers:
         for _ in callers.map(_speak, [voice] * _CALLERS * times):
             pass
-    return max(0, (memory.usage() - before).anonymous)
+    return max(0, (usage.usage() - before).anonymous)
 
 
 def _speak(voice: PreparedVoice) -> None:

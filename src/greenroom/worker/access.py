@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from enum import IntEnum
 
-from greenroom.config import ApiKey, WorkerSettings
+from greenroom.config.schema import ApiKey, WorkerSettings
 from greenroom.errors import ForbiddenError, UnauthenticatedError
 from greenroom.worker.limits import Allowance
 

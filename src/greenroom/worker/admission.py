@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import unquote
 
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import WorkerBusyError
 from greenroom.worker.access import Caller, Role
 

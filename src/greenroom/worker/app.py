@@ -16,13 +16,13 @@ import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
-from greenroom.catalog import Catalog
-from greenroom.config import Config
+from greenroom.catalog.catalog import Catalog
+from greenroom.config.messages import summary
+from greenroom.config.schema import Config
 from greenroom.errors import ConfigError
-from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
+from greenroom.untrusted.logs import safe_logger
 from greenroom.v1 import tts_pb2_grpc
-from greenroom.wording import summary
 from greenroom.worker.access import Keys
 from greenroom.worker.address import Address, bind
 from greenroom.worker.admission import Admission

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from greenroom.catalog import Catalog
-from greenroom.config import WorkerSettings
+from greenroom.catalog.catalog import Catalog
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelNotFoundError
 from greenroom.worker.address import Address
 

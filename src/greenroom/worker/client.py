@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import grpc
 
-from greenroom.config import is_sendable
+from greenroom.audio.frames import AudioFrame
+from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
-from greenroom.speech import AudioFrame
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.ending import Ending
 from greenroom.worker.errors import worker_error

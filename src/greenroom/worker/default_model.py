@@ -14,9 +14,9 @@ from typing import Any
 
 from greenroom.errors import ManagerClosedError, ModelManagerError, ModelNotResidentError
 from greenroom.journal import Kind, Subscription
-from greenroom.logs import safe_logger
+from greenroom.ledger.state import State
 from greenroom.model_manager import ModelManager
-from greenroom.residents import State
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from grpc_status import rpc_status
 
 from greenroom import errors
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 
 Servicer = TypeVar("Servicer")
 Request = TypeVar("Request")

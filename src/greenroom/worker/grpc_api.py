@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 
 import grpc
 
+from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame
 from greenroom.errors import (
     InvalidInputError,
     SessionMismatchError,
     StalledError,
     SynthesisError,
 )
-from greenroom.residents import State
-from greenroom.speech import FRAME_MS, OUTPUT_RATE, AudioFrame
-from greenroom.text import check_text
+from greenroom.ledger.state import State
+from greenroom.speech.text import check_text
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.access import CALLER, Role, owner_of
 from greenroom.worker.errors import answered

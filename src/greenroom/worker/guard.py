@@ -11,7 +11,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelManagerError
 from greenroom.worker.access import CALLER, Keys, Role
 from greenroom.worker.admission import Admission

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from greenroom.errors import StalledError
-from greenroom.text import check_source, check_text, check_total
+from greenroom.speech.text import check_source, check_text, check_total
 
 Text = str | AsyncIterator[str]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from greenroom.adapter import ModelSpec
+from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.model_manager import ModelManager
-from greenroom.speech import FRAME_MS, AudioFrame, ModelSpec
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
 from greenroom.worker.steps import in_steps

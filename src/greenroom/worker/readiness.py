@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenroom.ledger.state import State
 from greenroom.model_manager import ModelManager
-from greenroom.residents import State
 from greenroom.statistics import ManagerStatistics
 
 _SLACK_S = 5.0

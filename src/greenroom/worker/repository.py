@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from greenroom.adapter import ModelSpec
 from greenroom.errors import InvalidInputError, ModelNotResidentError
-from greenroom.residents import State
-from greenroom.speech import ModelSpec
+from greenroom.ledger.state import State
 from greenroom.worker.steps import in_steps
 from greenroom.worker.synthesis import Synthesis
 

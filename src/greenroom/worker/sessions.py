@@ -21,8 +21,8 @@ from greenroom.errors import (
     WorkerBusyError,
 )
 from greenroom.lease import Lease
-from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
+from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.speaking import Speech
 from greenroom.worker.voice import Voice
 

@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Self
 
+from greenroom.audio.frames import AudioFrame
 from greenroom.errors import ModelManagerError, StalledError
 from greenroom.lease import Lease
-from greenroom.speech import AudioFrame
-from greenroom.stream import SpeechStream
+from greenroom.speech.stream import SpeechStream
 from greenroom.worker.intake import Text
 from greenroom.worker.timing import Timing
 from greenroom.worker.voice import Voice

@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
 from importlib.metadata import version
 
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import (
     ManagerClosedError,
     ModelManagerError,
     SessionNotFoundError,
     WorkerBusyError,
 )
-from greenroom.logs import safe_logger
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
+from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.intake import Text, checked
 from greenroom.worker.limits import STREAM_RETRY_S

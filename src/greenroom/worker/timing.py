@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from greenroom.speech import AudioFrame
+from greenroom.audio.frames import AudioFrame
 
 
 class Timing:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom import registry
 from greenroom.adapter import TTSAdapter
 from greenroom.audio import check_rate
-from greenroom.catalog import Catalog
-from greenroom.causes import told
+from greenroom.audio.frames import OUTPUT_RATE
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError, SynthesisError
-from greenroom.speech import OUTPUT_RATE
+from greenroom.untrusted.exceptions import told
 
 Option = str | int | float
 

@@ -13,7 +13,7 @@ from browsing import Page, opened
 from web import Web, web_serving
 
 from greenroom import ModelLoadError, ModelManager
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

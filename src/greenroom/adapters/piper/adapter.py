@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from greenroom.adapter import TTSAdapter
+from greenroom.adapter import LeftOut, ModelSpec, TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.packs import find_voices
 from greenroom.adapters.piper.cuda import check_gpu
@@ -27,14 +27,14 @@ from greenroom.adapters.piper.engines import (
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.seat import Seat
 from greenroom.adapters.piper.settings import feeds, length_of, read_settings
+from greenroom.audio.frames import AudioChunk
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
-from greenroom.logs import safe_logger
 from greenroom.prepared.command import bytes_taken, command
 from greenroom.prepared.identity import resolved
 from greenroom.prepared.looking import is_prepared
 from greenroom.prepared.voice import PreparedVoice
-from greenroom.speech import AudioChunk, LeftOut, ModelSpec
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from greenroom import nvml
 from greenroom.devices import gpu_of
 from greenroom.errors import ConfigError
+from greenroom.memory import nvml
 
 _PROVIDER = "CUDAExecutionProvider"
 _ELSE = "or use device: cpu."

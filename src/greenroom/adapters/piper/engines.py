@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.cutting import LONGEST_IDS
 from greenroom.devices import gpu_of
-from greenroom.logs import safe_logger
-from greenroom.memory import MIB
+from greenroom.memory.usage import MIB
 from greenroom.prepared.crew import cores
 from greenroom.prepared.graphs import session
 from greenroom.prepared.looking import switched_off
@@ -22,6 +21,7 @@ from greenroom.prepared.runtime import default_store
 from greenroom.prepared.stage import shrinking
 from greenroom.prepared.turns import Turns
 from greenroom.prepared.voice import PreparedVoice, sentence
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -7,8 +7,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from greenroom import memory
 from greenroom.adapters.piper.engines import Engine
+from greenroom.memory import usage
 
 
 class Seat:
@@ -56,4 +56,4 @@ class Seat:
 
 def _close(engine: Engine) -> None:
     engine.close()
-    memory.together.trim()
+    usage.together.trim()

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.errors import InvalidInputError
-from greenroom.files import read_bounded, reason_for
-from greenroom.printable import quoted, shown
+from greenroom.untrusted.bounded_files import read_bounded, reason_for
+from greenroom.untrusted.printable import quoted, shown
 
 _MOST_BYTES = 4 * 1024**2
 """Of the JSON; one with 904 speakers has 30 KB."""

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from greenroom.config import WorkerSettings
+from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ForbiddenError
 from greenroom.worker.access import Keys, Role
 

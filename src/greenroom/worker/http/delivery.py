@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.access import Caller, owner_of
 from greenroom.worker.http.leaving import left
 from greenroom.worker.http.packets import Bytes, Events

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from greenroom import errors
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 

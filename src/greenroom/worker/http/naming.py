@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from greenroom.catalog import Catalog
+from greenroom.catalog.catalog import Catalog
 from greenroom.errors import ModelNotFoundError
 from greenroom.worker.http.errors import FieldError
 

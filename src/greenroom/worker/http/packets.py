@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from greenroom.audio.frames import FRAME_MS
 from greenroom.errors import ModelManagerError
-from greenroom.speech import FRAME_MS
 from greenroom.worker.http.errors import body_of
 from greenroom.worker.http.schemas import SpeechPlan
 

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from greenroom.adapter import ModelSpec
 from greenroom.devices import CPU
 from greenroom.journal import Event
-from greenroom.memory import MIB
-from greenroom.speech import ModelSpec
+from greenroom.memory.usage import MIB
 from greenroom.statistics import Explanation, ResidentStatistics
 from greenroom.worker.synthesis import Synthesis
 

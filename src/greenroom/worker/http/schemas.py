@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS, Format
-from greenroom.catalog import Catalog
+from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError
-from greenroom.text import check_source
+from greenroom.speech.text import check_source
 from greenroom.worker.http.body import parsed
 from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError

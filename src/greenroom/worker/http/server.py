@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from greenroom.logs import safe_logger
+from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.address import Address
 from greenroom.worker.admission import peer_of
 from greenroom.worker.descriptors import connection_limit

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from greenroom.speech import ModelSpec
+from greenroom.adapter import ModelSpec
 from greenroom.worker.http.lists import CatalogList
 from greenroom.worker.http.naming import Names
 from greenroom.worker.synthesis import Synthesis

@@ -1,0 +1,1 @@
+"""What could be loaded: the catalog, the adapters by name, and what they find on disk."""

@@ -1,0 +1,236 @@
+"""Every model that could be loaded, found by its id or an alias and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rapidfuzz import fuzz, process
+
+from greenroom.adapter import ModelSpec
+from greenroom.catalog import discovery, registry
+from greenroom.config import messages
+from greenroom.config.schema import Config, ManagerSettings, ModelSettings, voice_directories
+from greenroom.devices import canonical
+from greenroom.errors import ConfigError, ModelNotFoundError
+from greenroom.untrusted.logs import safe_logger
+
+if TYPE_CHECKING:
+    from greenroom.adapter import TTSAdapter
+
+logger = safe_logger(__name__)
+
+_LONGEST_ID = 200
+_NEAR = 55.0  # of 100, by rapidfuzz's normalized similarity
+
+_LINES = 20
+"""What is left out of a catalog is logged in so many lines; the rest is counted."""
+
+
+class Catalog:
+    """An immutable collection of `ModelSpec`, in the order given."""
+
+    def __init__(self, specs: Iterable[ModelSpec] = (), *, problems: Iterable[str] = ()) -> None:
+        """`problems` are what was left out. Raises `ConfigError` for a name of two models."""
+        self.problems = tuple(problems)
+        """What was found and left out, and why; a sentence each."""
+        self._specs: dict[str, ModelSpec] = {}
+        for spec in specs:
+            if spec.model_id in self._specs:
+                raise ConfigError(f"two models have the id {spec.model_id!r}; rename one.")
+            device = canonical(spec.device)
+            named = spec if device == spec.device else replace(spec, device=device)
+            self._specs[spec.model_id] = named
+        self._ids: dict[str, str] = {}
+        for spec in self._specs.values():
+            for alias in spec.aliases:
+                self._add_alias(alias, spec.model_id)
+
+    def _add_alias(self, alias: str, model_id: str) -> None:
+        taken = self._ids.get(alias, alias if alias in self._specs else model_id)
+        if taken != model_id:
+            raise ConfigError(
+                f"alias {alias!r} of {model_id!r} already means {taken!r}; choose another alias."
+            )
+        self._ids[alias] = model_id
+
+    @classmethod
+    def discover(
+        cls, *directories: Path | str, adapters: Sequence[type[TTSAdapter] | str] | None = None
+    ) -> Catalog:
+        """Return what the adapters (all registered ones) find in `directories`.
+
+        Without directories these are the ones of `voice_directories()`. Of two models with one
+        id, the one found first counts.
+        """
+        places = [Path(place) for place in directories] or voice_directories()
+        found = discovery.discovered(places, adapters)
+        _log(found.problems)
+        return cls(found.models.values(), problems=found.problems)
+
+    @classmethod
+    def from_config(cls, config: Config, *, warn: bool = True) -> Catalog:
+        """Return what is discovered, then what `models` adds or puts in its place.
+
+        A name of `models` is taken away from whatever was discovered under it. What is left out is
+        logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all that is
+        wrong.
+        """
+        found = discovery.discovered(voice_directories(config.voices))
+        if warn:
+            _log(found.problems)
+        known = _Known(found.models)
+        wrong = []
+        seen: dict[str, None] = {}
+        for entry in config.models:
+            try:
+                if entry.model_id in seen:
+                    raise ConfigError(f"models.{entry.model_id}: is there twice; rename one.")
+                seen[entry.model_id] = None
+                known.put(_configured(entry, known))
+            except ConfigError as error:
+                wrong.append(str(error))
+        wrong += _clashes(known.models, seen)
+        if wrong:
+            raise ConfigError(messages.summary(wrong), problems=[*wrong, *found.problems])
+        models = discovery.without_clashes(known.models, first=seen)
+        return cls(models.values(), problems=found.problems)
+
+    def get(self, model_id: str) -> ModelSpec:
+        """Return the model of that id or alias; raises `ModelNotFoundError` naming near ones."""
+        spec = self._specs.get(model_id)
+        if spec is None:
+            known = self._ids.get(model_id)
+            if known is None:
+                raise ModelNotFoundError(str(model_id), self.near(model_id))
+            spec = self._specs[known]
+        return spec
+
+    def near(self, model_id: str) -> tuple[str, ...]:
+        """Return up to three ids or aliases that look like `model_id`."""
+        if not isinstance(model_id, str) or not 0 < len(model_id) <= _LONGEST_ID:
+            return ()
+        found = process.extract(
+            model_id.lower(), self._lowered, scorer=fuzz.ratio, limit=6, score_cutoff=_NEAR
+        )
+        return tuple(dict.fromkeys(self._ids.get(name, name) for _, _, name in found))[:3]
+
+    @cached_property
+    def _lowered(self) -> dict[str, str]:
+        """Every id and alias in lower case, by itself: made once, not for each unknown id."""
+        return {name: name.lower() for name in (*self._specs, *self._ids)}
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that a model of the catalog speaks, in order."""
+        return tuple(sorted({name for spec in self for name in spec.languages}))
+
+    def __iter__(self) -> Iterator[ModelSpec]:
+        return iter(self._specs.values())
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __contains__(self, model_id: object) -> bool:
+        return model_id in self._specs or model_id in self._ids
+
+    def __repr__(self) -> str:
+        return f"<Catalog of {len(self._specs)} models>"
+
+
+def _log(problems: Sequence[str]) -> None:
+    """Name what is left out, in a bounded number of lines."""
+    for problem in problems[:_LINES]:
+        logger.warning("%s", problem)
+    if len(problems) > _LINES:
+        more = len(problems) - _LINES
+        logger.warning("%d more are left out; `greenroom config check` names them.", more)
+
+
+def _clashes(models: Mapping[str, ModelSpec], configured: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each alias of `configured` that already means another model."""
+    means = {name: name for name in models}
+    for name in configured:
+        for alias in models[name].aliases if name in models else ():
+            if means.setdefault(alias, name) != name:
+                yield (
+                    f"models.{name}.aliases: alias {alias!r} of {name!r} already means "
+                    f"{means[alias]!r}; choose another alias."
+                )
+
+
+class _Known:
+    """The models so far, by id and alias, for the variants that come after them."""
+
+    def __init__(self, models: dict[str, ModelSpec]) -> None:
+        self.models = models
+        self._aliases = {alias: spec for spec in models.values() for alias in spec.aliases}
+
+    def put(self, spec: ModelSpec) -> None:
+        self.models[spec.model_id] = spec
+        self._aliases.update(dict.fromkeys(spec.aliases, spec))
+
+    def get(self, name: str) -> ModelSpec:
+        """Raises `ModelNotFoundError` naming near ones."""
+        found = self.models.get(name) or self._aliases.get(name)
+        if found is None:
+            raise ModelNotFoundError(name, self._found.near(name))
+        return found
+
+    @cached_property
+    def _found(self) -> Catalog:
+        """The models to suggest: made once, however many entries are wrong."""
+        return Catalog(discovery.without_clashes(self.models).values())
+
+
+def _configured(entry: ModelSettings, known: _Known) -> ModelSpec:
+    """Return the model of one entry of `models`, checked as far as its adapter can."""
+    original = _basis(entry, known)
+    own = {
+        "device": entry.device,
+        "languages": entry.languages,
+        "tags": entry.tags,
+        "footprint_mb": entry.footprint_mb,
+        "ttl_ms": entry.ttl_ms,
+        "aliases": entry.aliases,
+    }
+    given = {key: value for key, value in own.items() if value not in (None, ())}
+    options = {**original.options, **entry.options}
+    spec = replace(original, options=options, **given)  # type: ignore[arg-type]
+    try:
+        problem = discovery.check_options(registry.resolve(spec.adapter), spec.options)
+    except ConfigError as error:
+        raise ConfigError(f"models.{entry.model_id}.adapter: {error}") from None
+    if problem is not None:
+        raise ConfigError(f"models.{entry.model_id}.options: {problem}.")
+    return spec
+
+
+def _basis(entry: ModelSettings, known: _Known) -> ModelSpec:
+    """Return the model that an entry is a variant of under its new name, or a bare one."""
+    if entry.variant_of is None:
+        return ModelSpec(entry.model_id, str(entry.adapter), entry.path)
+    try:
+        original = known.get(entry.variant_of)
+    except ModelNotFoundError as error:
+        raise ConfigError(
+            f"models.{entry.model_id}.variant_of: {error} "
+            "A variant comes after the model it is a variant of."
+        ) from None
+    if original.model_id == entry.model_id:
+        return original
+    return replace(original, model_id=entry.model_id, aliases=())
+
+
+def check_ids(settings: ManagerSettings, catalog: Catalog) -> None:
+    """Raise `ConfigError` for a default or preload id that is not in the catalog."""
+    for key in ("default_model_id", "preload_model_ids"):
+        value = getattr(settings, key)
+        for model_id in [value] if isinstance(value, str) else value:
+            try:
+                catalog.get(model_id)
+            except ModelNotFoundError as error:
+                raise ConfigError(f"{key}: {error}") from None

@@ -1,0 +1,220 @@
+"""Ask the adapters what they find, and leave out what cannot be served.
+
+Adapters and the files they look at are written by others: whatever one raises or returns ends only
+what it concerns, and is named.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from greenroom.adapter import LeftOut, ModelSpec
+from greenroom.catalog import registry
+from greenroom.config.schema import LONGEST_MS, LONGEST_NAME
+from greenroom.errors import ConfigError, InvalidInputError
+from greenroom.untrusted.printable import quoted, reason_of, shown
+
+if TYPE_CHECKING:
+    from greenroom.adapter import TTSAdapter
+
+MOST_MODELS = 200_000
+"""From one adapter: one that never ends would keep a worker from starting."""
+
+_LARGEST_MB = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What all adapters found."""
+
+    models: dict[str, ModelSpec] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """What was left out, and why; a sentence each."""
+
+
+def discovered(
+    directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str] | None = None
+) -> Found:
+    """Return what the adapters (all registered ones) find; of two models of one id the first.
+
+    Raises `ConfigError` for one of `adapters` that is not there; registered ones are left out.
+    """
+    found = Found()
+    if adapters is None:
+        asked = list(_available(found.problems))
+    else:
+        asked = list(map(registry.resolve, adapters))
+    for adapter in asked:
+        for each in _told_by(adapter, directories):
+            left_out = each if isinstance(each, LeftOut) else _unfit(each, adapter)
+            if left_out is None and isinstance(each, ModelSpec):
+                found.models.setdefault(each.model_id, _as_tuples(each))
+            elif left_out is not None:
+                found.problems.append(_sentence(left_out))
+    return Found(without_clashes(found.models), found.problems)
+
+
+def without_clashes(
+    found: dict[str, ModelSpec], first: Collection[str] = ()
+) -> dict[str, ModelSpec]:
+    """Return the models without the aliases that are another model's id or earlier alias.
+
+    The models in `first` keep theirs, so that a clash between two of them is still seen.
+    """
+    taken = {*found, *(alias for name in first for alias in found[name].aliases)}
+    kept = {}
+    for name, spec in found.items():
+        if spec.aliases and name not in first:
+            fresh = tuple(alias for alias in dict.fromkeys(spec.aliases) if alias not in taken)
+            taken.update(fresh)
+            spec = spec if fresh == spec.aliases else replace(spec, aliases=fresh)
+        kept[name] = spec
+    return kept
+
+
+def check_options(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> str | None:
+    """Return what an adapter has against `options`, whatever it raises to say so."""
+    try:
+        adapter.check_options(options)
+    except InvalidInputError as error:
+        return shown(error).removesuffix(".")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; it ends this model only
+        return f"its options cannot be checked: {reason_of(error)}"
+    return None
+
+
+def _available(problems: list[str]) -> Iterator[type[TTSAdapter]]:
+    """Yield the registered adapters that can be imported, and note those that cannot."""
+    for name in registry.names():
+        try:
+            yield registry.resolve(name)
+        except ConfigError as error:
+            problems.append(str(error))
+
+
+def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
+    """Yield what `discover` returns, up to where it fails or stands still, and then that it did."""
+    told: list[object] = []
+
+    def ask() -> None:
+        told.extend(itertools.islice(adapter.discover(directories), MOST_MODELS))
+
+    failure: BaseException | None = None
+    try:
+        registry.trusted_or_within(adapter.__module__, ask)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - anybody's code, which may even raise SystemExit
+        failure = error
+    yield from tuple(told)
+    if failure is not None:
+        yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(failure))
+
+
+def _unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
+    """Return why what an adapter returned is no model that can be served, if it is none."""
+    if not isinstance(spec, ModelSpec):
+        return LeftOut(
+            f"what adapter {adapter.__name__} returned", f"{quoted(spec)} is no ModelSpec"
+        )
+    problem = problem_of(spec)
+    if problem is None:
+        problem = _adapters_problem(spec, adapter)
+    if problem is None:
+        return None
+    return LeftOut(shown(spec.path if spec.path is not None else spec.model_id), problem)
+
+
+def _adapters_problem(spec: ModelSpec, adapter: type[TTSAdapter]) -> str | None:
+    try:
+        registry.resolve(spec.adapter)
+    except ConfigError as error:
+        return str(error).removesuffix(".")
+    return check_options(adapter, spec.options)
+
+
+def problem_of(spec: ModelSpec) -> str | None:
+    """Return what is wrong with the values of `spec`, each of which may be anything."""
+    if problem := _name_problem(spec.model_id):
+        return f"its id {problem}"
+    if not isinstance(spec.adapter, str | type):
+        return "its adapter is neither a class nor a name"
+    if spec.path is not None and (problem := _path_problem(spec.path)):
+        return f"its path {problem}"
+    if problem := _name_problem(spec.device):
+        return f"its device {problem}"
+    for what, texts in (
+        ("languages", spec.languages),
+        ("tags", spec.tags),
+        ("aliases", spec.aliases),
+    ):
+        if not isinstance(texts, tuple | list):
+            return f"its {what} are no tuple of texts"
+        for text in texts:
+            if problem := _name_problem(text):
+                return f"one of its {what} {problem}"
+    if not isinstance(spec.options, Mapping) or not all(isinstance(k, str) for k in spec.options):
+        return "its options are no mapping with keys of text"
+    return _number_problem(spec)
+
+
+def _number_problem(spec: ModelSpec) -> str | None:
+    size, ttl = spec.footprint_mb, spec.ttl_ms
+    if size is not None and not (_is_number(size) and 0 <= size <= _LARGEST_MB):
+        return f"its footprint_mb must be a number of megabytes, not {quoted(size)}"
+    if ttl is not None and not (_is_number(ttl) and abs(ttl) <= LONGEST_MS):
+        return f"its ttl_ms must be a number of milliseconds, not {quoted(ttl)}"
+    return None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+
+
+def _name_problem(name: object) -> str | None:
+    """Return what is wrong with a name that is shown in lists, logs and terminals."""
+    if not isinstance(name, str):
+        return f"is no text: {quoted(name)}"
+    if name.isprintable() and 0 < len(name) <= LONGEST_NAME:
+        return None
+    if not name:
+        return "is empty"
+    if len(name) > LONGEST_NAME:
+        return f"is longer than {LONGEST_NAME} characters; rename it"
+    if _is_utf8(name):
+        return f"has characters that cannot be shown ({shown(name)}); rename it"
+    return f"is no UTF-8 ({shown(name)}); rename it"
+
+
+def _path_problem(path: object) -> str | None:
+    if not isinstance(path, str | os.PathLike):
+        return f"is no path: {quoted(path)}"
+    name = os.fspath(path)
+    if not isinstance(name, str) or "\0" in name:
+        return f"is no path: {quoted(path)}"
+    return None if _is_utf8(name) else "is no UTF-8; rename the file or the folder"
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_tuples(spec: ModelSpec) -> ModelSpec:
+    texts = {"languages": spec.languages, "tags": spec.tags, "aliases": spec.aliases}
+    changed = {name: tuple(each) for name, each in texts.items() if not isinstance(each, tuple)}
+    return replace(spec, **changed) if changed else spec  # type: ignore[arg-type]
+
+
+def _sentence(left_out: LeftOut) -> str:
+    return f"{left_out.name} is left out: {left_out.reason}."

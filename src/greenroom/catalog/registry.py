@@ -1,0 +1,107 @@
+"""Names of adapters to their classes, and nothing else; built-in ones use the same door.
+
+The metadata of installed packages is read once in the life of the process, and a class is imported
+once: looking a name up costs a load nothing. `refresh` forgets both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, distributions, entry_points
+from typing import TypeVar
+
+from greenroom.adapter import TTSAdapter
+from greenroom.concurrency.time_limit import within
+from greenroom.errors import ConfigError
+from greenroom.untrusted.logs import safe_logger
+from greenroom.untrusted.printable import reason_of, shown
+
+T = TypeVar("T")
+
+logger = safe_logger(__name__)
+
+GROUP = "greenroom.adapters"
+"""The entry-point group under which an adapter is registered."""
+
+LIMIT_S = 60.0
+"""Of an import, and of what an adapter does before anything is loaded; engines may take long."""
+
+_BUILT_IN = "greenroom."
+
+_classes: dict[str, type[TTSAdapter]] = {}
+
+
+def names() -> tuple[str, ...]:
+    """Return the registered names, without importing any adapter."""
+    return tuple(sorted(_points()))
+
+
+def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
+    """Return the adapter class; a name is looked up and only then imported.
+
+    Raises `ConfigError` for a name that nobody registered, or whose module does not import.
+    """
+    if not isinstance(adapter, str):
+        return adapter
+    known = _classes.get(adapter)
+    if known is not None:
+        return known
+    point = _points().get(adapter)
+    if point is None:
+        there = ", ".join(names()) or "none"
+        raise ConfigError(f"no adapter is registered as {shown(adapter)!r}; there are: {there}.")
+    loaded = _classes[adapter] = _load(point)
+    return loaded
+
+
+def refresh() -> None:
+    """Look again at what is installed, at the next question."""
+    _points.cache_clear()
+    _classes.clear()
+
+
+@cache
+def _points() -> Mapping[str, EntryPoint]:
+    """Return the registered names; of two packages with one name the first found counts."""
+    try:
+        found = list(entry_points(group=GROUP))
+    except Exception:  # noqa: BLE001 - any installed package may have metadata that cannot be read
+        found = _readable_points()
+    return {point.name: point for point in reversed(found)}
+
+
+def _readable_points() -> list[EntryPoint]:
+    """Return what the packages register whose metadata can be read, and name the others."""
+    found: list[EntryPoint] = []
+    for package in distributions():
+        name = "an installed package"
+        try:
+            name = shown(package.name)
+            found += package.entry_points.select(group=GROUP)
+        except Exception as error:  # noqa: BLE001 - see `_points`
+            logger.warning("the metadata of %s cannot be read: %s", name, reason_of(error))
+    return found
+
+
+def trusted_or_within(module: str, call: Callable[[], T]) -> T:
+    """Return what `call` returns; code that is not in `greenroom` has so long and no longer."""
+    return call() if module.startswith(_BUILT_IN) else within(LIMIT_S, call)
+
+
+def _load(point: EntryPoint) -> type[TTSAdapter]:
+    try:
+        loaded = trusted_or_within(point.value, point.load)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # it runs what others wrote, which may even raise SystemExit
+        raise ConfigError(
+            f"adapter {point.name!r} cannot be imported: {reason_of(error)}; "
+            f"install it with `pip install 'greenroom[{point.name}]'`, or remove its package."
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, TTSAdapter)):
+        raise ConfigError(
+            f"adapter {point.name!r} is no subclass of TTSAdapter; correct {point.value!r} in the "
+            "metadata of its package."
+        )
+    return loaded

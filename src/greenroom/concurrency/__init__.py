@@ -1,0 +1,1 @@
+"""Threads, tasks, timers and child processes, each owned, limited and ended."""

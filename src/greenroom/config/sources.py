@@ -1,0 +1,108 @@
+"""Where settings come from: a YAML file, the environment, flags; each laid over the one before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from greenroom.errors import ConfigError
+from greenroom.untrusted.bounded_files import read_bounded, reason_for
+from greenroom.untrusted.bounded_yaml import Document, Limits, YamlProblem, parse
+from greenroom.untrusted.printable import shown
+
+PREFIX = "GREENROOM_"
+"""What the name of an environment variable begins with."""
+
+_NEST = "__"
+
+CONFIGURATION = Limits(size=2 * 1024**2, values=30_000)
+"""What a configuration may have: some 3,000 models, read in a quarter of a second."""
+
+_MOST_KEYS = 20
+"""Keys inside each other in one setting."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a file; raises `ConfigError` for anything else, naming the line."""
+    return mapping_in(path, CONFIGURATION, any_kind=True).content  # type: ignore[no-any-return]
+
+
+def mapping_in(path: Path, limits: Limits, *, any_kind: bool = False) -> Document:
+    """Return the document in a file, whose content is a mapping; an empty one if there is nothing.
+
+    Raises `ConfigError` with the file, and the line where there is one. `any_kind` of file is read
+    that the user names, a pipe for instance; of other files only regular ones.
+    """
+    name = shown(path)
+    try:
+        text = read_bounded(path, limits.size, any_kind=any_kind).decode("utf-8-sig")
+        document = parse(text, limits)
+    except UnicodeDecodeError:
+        raise ConfigError(f"{name}: is not text in UTF-8; save it as UTF-8.") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}: {reason_for(error)}.") from None
+    except YamlProblem as problem:
+        raise ConfigError(f"{name}: {problem}.") from None
+    if document.content is None:
+        return Document({}, {})
+    if not isinstance(document.content, dict):
+        raise ConfigError(f"{name}: must be a mapping, with lines such as `key: value`.")
+    return document
+
+
+def from_environment(sections: Iterable[str]) -> dict[str, Any]:
+    """Return what `GREENROOM_SECTION__KEY` says, nested like the file.
+
+    A variable counts if it names one of the `sections`, or has `__` in it; so a misspelt section
+    is found and refused, and `GREENROOM_CONFIG` is none.
+    """
+    known = set(sections)
+    pairs = []
+    for name in sorted(os.environ):
+        keys = name.removeprefix(PREFIX).lower().split(_NEST)
+        if name.startswith(PREFIX) and (len(keys) > 1 or keys[0] in known):
+            pairs.append((keys, os.environ[name]))
+    return assigned(pairs)
+
+
+def variable(keys: Sequence[str]) -> str:
+    """Return the name of the environment variable that sets `keys`."""
+    return PREFIX + _NEST.join(keys).upper()
+
+
+def assigned(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
+    """Return a mapping, nested like the file, in which each path of keys has its value.
+
+    Text stays text (and becomes a number where one is wanted), except that lists, mappings,
+    quoted text and `null` are read as YAML. Raises `ConfigError` for a path that is no key.
+    """
+    made: dict[str, Any] = {}
+    for keys, text in pairs:
+        if len(keys) > _MOST_KEYS:
+            raise ConfigError(f"{shown('.'.join(keys))}: no key is that deep; correct it.")
+        value = _value(text)
+        for key in reversed(keys):
+            value = {key: value}
+        made = laid_over(made, value)
+    return made
+
+
+def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `under` with everything that `over` says; mappings are merged, lists are replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        known = merged.get(key)
+        nested = isinstance(value, Mapping) and isinstance(known, Mapping)
+        merged[key] = laid_over(known, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _value(text: str) -> Any:
+    if text.strip() not in ("null", "~") and not text.lstrip().startswith(("[", "{", '"', "'")):
+        return text
+    try:
+        return parse(text, CONFIGURATION).content
+    except YamlProblem:
+        return text

@@ -1,0 +1,59 @@
+"""Residents ordered by a moment that only moves later.
+
+A binary heap whose keys are lower bounds: a use moves a resident's moment without touching the
+heap, and the key is repaired when it comes to the top. A hit therefore costs nothing here, and
+every other step is logarithmic, amortized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from greenroom.ledger.state import Resident
+
+_SLACK = 64
+"""Dead entries that may lie in the heap beyond its members before it is rebuilt."""
+
+
+class Agenda:
+    """A priority queue of residents by `key`, earliest first, ties in order of booking."""
+
+    def __init__(self, key: Callable[[Resident], float]) -> None:
+        self._key = key
+        self._heap: list[tuple[float, int, Resident]] = []
+        self._members: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, resident: Resident) -> None:
+        """Put `resident` in, unless it is in already."""
+        if resident.number not in self._members:
+            self._members.add(resident.number)
+            heappush(self._heap, (self._key(resident), resident.number, resident))
+
+    def discard(self, resident: Resident) -> None:
+        """Take `resident` out, if it is in."""
+        self._members.discard(resident.number)
+        if len(self._heap) > 2 * len(self._members) + _SLACK:
+            self._heap = [entry for entry in self._heap if entry[1] in self._members]
+            heapify(self._heap)
+
+    def bound(self) -> float:
+        """Return a moment before which nothing here is due; infinite when empty."""
+        while self._heap and self._heap[0][1] not in self._members:
+            heappop(self._heap)
+        return self._heap[0][0] if self._heap else float("inf")
+
+    def pop(self, latest: float = float("inf")) -> Resident | None:
+        """Take out the first resident whose moment is at most `latest`."""
+        while self.bound() <= latest and self._heap:
+            known, number, resident = heappop(self._heap)
+            moment = self._key(resident)
+            if moment > known:
+                heappush(self._heap, (moment, number, resident))
+                continue
+            self._members.discard(number)
+            return resident
+        return None

@@ -1,0 +1,256 @@
+"""What the ledger keeps (residents, tickets) and what it answers (decisions)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from greenroom.errors import LeaseReleasedError
+from greenroom.untrusted.owners import name_of
+
+
+class State(StrEnum):
+    """Where a resident is in its life; absence is not a state."""
+
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    """Its holders finish; nobody new gets it."""
+    UNLOADING = "unloading"
+    """It is leaving; its room stays booked until it is gone."""
+
+
+class Reason(StrEnum):
+    """Why a decision was made, as the journal and `explain` show it."""
+
+    ASKED = "asked for"
+    EXPIRED = "idle longer than its TTL"
+    EVICTED = "least recently used, its room was needed"
+    SURPLUS = "over the cap or the budget"
+    UNLOADED = "unload was asked for"
+    SHUTDOWN = "the manager shuts down"
+    BACKING_OFF = "it failed before and is not tried again yet"
+    LOAD_FAILED = "its load failed"
+    TOO_BIG = "it is larger than the memory budget"
+    NO_ROOM = "every resident is pinned, in use, leaving, or within its min residency"
+    LINE_FULL = "too many callers are waiting already"
+    TIMED_OUT = "no room came free in time"
+    OVERDRAWN = "the process takes more memory than the budget allows"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that decide; times in seconds, sizes in bytes."""
+
+    resident_cap: int = 3
+    cap_policy: Literal["soft", "hard"] = "soft"
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    """Bytes that all models of a device may take; a device that is absent has no limit."""
+    ttl: float = 600.0
+    min_residency: float = 120.0
+    max_parallel_loads: int = 1
+    acquire_timeout: float = 30.0
+    max_waiting: int = 1024
+    """Callers waiting for room at once; one more is refused."""
+    first_retry: float = 1.0
+    longest_retry: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the ledger must know of a model to make room for it."""
+
+    model_id: str
+    device: str = "cpu"
+    footprint: int = 0
+    """Bytes it is expected to take."""
+    ttl: float | None = None
+    """Seconds; `None` takes the policy's, negative never expires."""
+    least: int | None = None
+    """Bytes it is certain to take; `None` when all of `footprint` is. An expectation above the
+    budget does not refuse a model: it is tried when nothing else is in memory that may leave."""
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One caller's request that could not be granted at once."""
+
+    model_id: str
+    owner: Hashable
+    since: float
+    deadline: float
+    granted: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """One model in memory, or on its way in or out."""
+
+    demand: Demand
+    state: State
+    number: int
+    """The order of booking: breaks ties, and tells one life of a model from the next."""
+    footprint: int
+    """Bytes booked against the budget: anonymous memory, or what is expected of it."""
+    booked_at: float
+    ttl: float
+    holders: dict[Hashable, list[float]] = field(default_factory=dict)
+    """Per owner, when each of its references was taken. All of them are the refcount."""
+    streams: int = 0
+    aboard: dict[Ticket, None] = field(default_factory=dict)
+    """Callers that wait for the present load."""
+    pinned: bool = False
+    instance: Any = None
+    """Opaque to the ledger: what callers get."""
+    ready_at: float = 0.0
+    idle_since: float = 0.0
+    keep_until: float = 0.0
+    """End of min residency."""
+    load_s: float = 0.0
+    warmup_s: float = 0.0
+    upgrading: bool = False
+    """Whether its form is being replaced: it stays until that is done."""
+    form: str = ""
+    """Which form of the model is in memory, for one that has several."""
+    mapped: int = 0
+    """Bytes of mapped files, which no budget counts: only shown."""
+    watched: bool = False
+    """Whether the indexes know it; one that was found in use is put back when it is next idle."""
+    kept: bool = False
+    """Whether it is ready, unpinned and within its min residency."""
+    promised: bool = False
+    """Whether room is planned on its leaving; not so once its unload is overdue."""
+
+    @property
+    def model_id(self) -> str:
+        """The id of the model."""
+        return self.demand.model_id
+
+    @property
+    def device(self) -> str:
+        """Where its weights are."""
+        return self.demand.device
+
+    @property
+    def refcount(self) -> int:
+        """The number of references held."""
+        return sum(map(len, self.holders.values()))
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody holds it or it is speaking."""
+        return bool(self.holders) or self.streams > 0
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a thread is inside of it, or may be at any moment: it speaks or is upgraded."""
+        return self.streams > 0 or self.upgrading
+
+    @property
+    def loading(self) -> bool:
+        """Whether it is on its way in."""
+        return self.state in (State.LOADING, State.WARMING)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether nobody new gets it, and it goes as soon as nobody uses it."""
+        return self.state in (State.DRAINING, State.UNLOADING)
+
+    @property
+    def hanging(self) -> bool:
+        """Whether its load or its unload was written off and has not ended."""
+        return self.state is State.UNLOADING and not self.promised
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether an index that meets it may choose it: ready, and nobody uses it."""
+        if self.holders or self.occupied:
+            return False
+        return self.state is State.READY
+
+    @property
+    def expires_at(self) -> float:
+        """When it expires if nobody comes; infinite with a negative TTL."""
+        if self.ttl < 0:
+            return float("inf")
+        return max(self.idle_since + self.ttl, self.keep_until)
+
+    def give_back(self, owner: Hashable) -> None:
+        """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
+        held = self.holders.get(owner)
+        if held is None:
+            who = "this caller" if owner is None else f"owner {name_of(owner)!r}"
+            raise LeaseReleasedError(
+                f"{who} holds no reference to model {self.model_id!r}; release once for every load."
+            )
+        if len(held) > 1:
+            held.pop()
+        else:
+            del self.holders[owner]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Begin to load; its room is booked."""
+
+    resident: Resident
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Begin to unload; its room stays booked until `gone`."""
+
+    resident: Resident
+    reason: Reason
+    makes_room_for: str | None = None
+    """The model that its room is needed for, where it is evicted for one."""
+
+    @property
+    def why(self) -> str:
+        """The reason in words, with the model that needs the room."""
+        wanted = self.makes_room_for
+        return str(self.reason) if wanted is None else f"{self.reason} for {wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The ticket's caller holds a reference now."""
+
+    ticket: Ticket
+    resident: Resident
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The ticket's caller shares a load that is under way."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The ticket's caller waits for room, at most `until`."""
+
+    ticket: Ticket
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The ticket's caller gets an error; `retry_after` seconds from now it may work."""
+
+    ticket: Ticket
+    reason: Reason
+    retry_after: float | None = None
+    problem: str = ""
+
+
+Decision = Load | Unload | Granted | Joined | Wait | Refused
+
+
+def owners_of(resident: Resident) -> tuple[str, ...]:
+    """Return the names of a resident's holders; an owner that gave no name is `-`."""
+    return tuple(map(name_of, resident.holders))

@@ -1,0 +1,1 @@
+"""What models take of the memory: measured, remembered, budgeted and given back."""

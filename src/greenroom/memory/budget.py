@@ -1,0 +1,38 @@
+"""From settings, as users write them, to the policy the ledger decides by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from greenroom.catalog.catalog import Catalog
+from greenroom.config.schema import ManagerSettings
+from greenroom.devices import CPU
+from greenroom.ledger.state import Policy
+from greenroom.memory import usage
+
+
+def budgets_for(settings: ManagerSettings, devices: Iterable[str]) -> dict[str, int]:
+    """Return the bytes that models may take of each device.
+
+    `memory_budget_mb` is of the machine's memory; of a GPU's it is always the default share.
+    """
+    given = settings.memory_budget_mb
+    if given is None:
+        budget = int(usage.limit_bytes() * usage.DEFAULT_SHARE)
+    else:
+        budget = int(given * usage.MIB)
+    shares = {device: usage.share_on(device) for device in devices}
+    return {device: budget if share is None else share for device, share in shares.items()}
+
+
+def policy_for(settings: ManagerSettings, catalog: Catalog) -> Policy:
+    """Return the ledger's policy: seconds and bytes, a budget for every device of the catalog."""
+    return Policy(
+        resident_cap=settings.resident_cap,
+        cap_policy=settings.cap_policy,
+        budgets=budgets_for(settings, {spec.device for spec in catalog} | {CPU}),
+        ttl=settings.ttl_ms / 1000,
+        min_residency=settings.min_residency_ms / 1000,
+        max_parallel_loads=settings.max_parallel_loads,
+        acquire_timeout=settings.acquire_timeout_ms / 1000,
+    )

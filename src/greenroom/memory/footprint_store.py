@@ -1,0 +1,308 @@
+"""What each model took when it was loaded, remembered for the next start."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field, TypeAdapter, ValidationError
+
+from greenroom.adapter import ModelSpec
+from greenroom.catalog import registry
+from greenroom.memory.usage import MIB, Usage
+from greenroom.untrusted.bounded_files import read_bounded
+from greenroom.untrusted.logs import safe_logger
+
+logger = safe_logger(__name__)
+
+FILE_SIZE_FACTOR = 3.0
+"""A resident voice takes 2.3 to 5 times its file (measured on Piper and Kokoro)."""
+
+SMALLEST_MEASURE = MIB
+"""A growth of the process below this cannot be told from noise, and counts as this much."""
+
+REMEMBERED = 3
+"""So many measurements count, the latest, and of them the middle one: one that reused freed memory
+is too small, and one during which the program around the manager grew is too large. Of two the
+smaller counts: what is booked too low shows in what the process takes, too high shows nowhere."""
+
+PROOFS = 2
+"""So many loads with nothing else in memory prove what a model takes at least."""
+
+_LARGEST_FILE = 16 * MIB
+_MOST_RECORDS = 20_000
+
+_Size = Annotated[int, Field(ge=0)]
+
+FILES_LOOKED_AT = 10_000
+"""In the folder of one model: `path` may be any folder, also the root of the file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """By how much the process grew during one load; bytes."""
+
+    anonymous: _Size
+    mapped: _Size = 0
+    alone: bool = False
+    """Whether nothing but pinned models was in memory beside it."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of one form of one model; bytes."""
+
+    model_id: str
+    file: str
+    """A digest of what the model's file and settings looked like."""
+    form: str = ""
+    """Which form of the model (`TTSAdapter.form`); each has a record of its own."""
+    stated: Measurement | None = None
+    """What the loaded model itself said, which comes before what was measured."""
+    measured: list[Measurement] = field(default_factory=list)
+    """The latest `REMEMBERED`, oldest first."""
+
+    @property
+    def anonymous(self) -> int | None:
+        """The bytes to book; `None` when nothing is known."""
+        if self.stated is not None:
+            return self.stated.anonymous
+        sizes = sorted(each.anonymous for each in self.measured)
+        return sizes[(len(sizes) - 1) // 2] if sizes else None
+
+    @property
+    def mapped(self) -> int:
+        """Bytes of mapped files; 0 when nothing is known."""
+        if self.stated is not None:
+            return self.stated.mapped
+        return max((each.mapped for each in self.measured), default=0)
+
+    @property
+    def least(self) -> int:
+        """The bytes that it was proved to take; 0 while it was not tried alone often enough."""
+        alone = [each.anonymous for each in self.measured if each.alone]
+        return min(alone) if len(alone) >= PROOFS else 0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells records apart."""
+        return self.model_id, self.file, self.form
+
+    def __str__(self) -> str:
+        form = f" as {self.form}" if self.form else ""
+        if self.stated is not None:
+            return f"{self.stated.anonymous / MIB:.1f} MB{form}, as the model itself says"
+        sizes = ", ".join(f"{each.anonymous / MIB:.1f}" for each in self.measured)
+        return f"{(self.anonymous or 0) / MIB:.1f} MB{form}, the middle of what loads took: {sizes}"
+
+
+_RECORDS = TypeAdapter(list[Record])
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a load is expected to take; bytes."""
+
+    footprint: int
+    least: int | None
+    """What it is certain to take; `None` when the catalog says it, whose word is final."""
+    source: str
+    """Where the figure comes from, for people."""
+    measured: bool = False
+    """Whether it comes from earlier loads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What a model's file looked like."""
+
+    size: int
+    file: str
+    form: str
+
+
+_UNSEEN = _Looks(0, "", "")
+
+
+def default_path() -> Path:
+    """Return where measurements are kept: `$GREENROOM_CACHE_DIR` or the user's cache."""
+    chosen = os.environ.get("GREENROOM_CACHE_DIR")
+    place = Path(chosen) if chosen else platformdirs.user_cache_path("greenroom")
+    return place / "footprints.json"
+
+
+class Footprints:
+    """Measured footprints, by model, by what its file looked like, and by form.
+
+    A footprint is of *anonymous* memory, and that alone is booked against the budget: pages of
+    mapped files are shared with every process that maps them, and the system takes them back by
+    itself when memory gets short. They are remembered beside it, to be shown.
+
+    Only loads are measured. What speaking adds is not part of what a model needs to be loaded, so
+    an unload that gives back more than its load took changes nothing; one that gives back less
+    shows that something else grew beside that load, and corrects it.
+
+    `read`, `look_at` and `write` block: call them off the loop, `look_at` before a model is asked
+    about. Of one that could not be looked at in time nothing is expected.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or default_path()
+        self._records: dict[tuple[str, str, str], Record] = {}
+        self._changed: dict[tuple[str, str, str], None] = {}
+        self._looks: dict[str, _Looks] = {}
+        self._stale: set[str] = set()
+
+    def read(self) -> None:
+        """Remember what earlier runs measured; a file that cannot be read is as good as none."""
+        known = {key: self._records[key] for key in self._changed}  # it may have taken long
+        self._records = {record.key: record for record in self._kept()} | known
+
+    def write(self) -> None:
+        """Keep what this run measured, beside what other processes kept meanwhile."""
+        if not self._changed:
+            return
+        kept = {record.key: record for record in self._kept()}
+        for key in self._changed:
+            kept.pop(key, None)
+            kept[key] = self._records[key]
+        if self._replace(list(kept.values())[-_MOST_RECORDS:]):
+            self._changed.clear()
+
+    def records(self, model_id: str | None = None) -> Sequence[Record]:
+        """Return what is known, of one model or of all: a record for each form of each file."""
+        return [
+            record
+            for record in self._records.values()
+            if record.anonymous is not None and model_id in (None, record.model_id)
+        ]
+
+    def forget(self, model_ids: Iterable[str] | None = None) -> int:
+        """Drop the records of some models, or all, from the file; return how many that were.
+
+        Raises `OSError` when the file cannot be written.
+        """
+        gone = None if model_ids is None else set(model_ids)
+        kept = self._kept()
+        left = [] if gone is None else [record for record in kept if record.model_id not in gone]
+        if len(left) < len(kept):
+            self._rename(left)
+        self.read()
+        return len(kept) - len(left)
+
+    def look_at(self, spec: ModelSpec) -> None:
+        """Look at the model's file, and at which form of it the next load takes."""
+        size = _file_size(spec)
+        shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
+        digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
+        self._looks[spec.model_id] = _Looks(size, digest, _next_form(spec))
+        self._stale.discard(spec.model_id)
+
+    def knows(self, spec: ModelSpec) -> bool:
+        """Whether the model was looked at, and need not be again."""
+        return spec.model_id in self._looks and spec.model_id not in self._stale
+
+    def look_again(self, spec: ModelSpec) -> None:
+        """Have the model looked at anew before it is next asked about: it may have changed."""
+        self._stale.add(spec.model_id)
+
+    def expected(self, spec: ModelSpec) -> Expectation:
+        """Return what to book: measured before, else the catalog's, else by file size."""
+        looks = self._looks.get(spec.model_id, _UNSEEN)
+        record = self._records.get((spec.model_id, looks.file, looks.form))
+        if record is not None and record.anonymous is not None:
+            return Expectation(record.anonymous, record.least, str(record), True)
+        if spec.footprint_mb is not None:
+            return Expectation(int(spec.footprint_mb * MIB), None, "as the catalog says")
+        size = int(looks.size * FILE_SIZE_FACTOR)
+        return Expectation(size, 0, f"estimated as {FILE_SIZE_FACTOR:g} times its file")
+
+    def mapped(self, spec: ModelSpec, form: str) -> int:
+        """Return the bytes of mapped files, as measured before; 0 if never."""
+        record = self._records.get(
+            (spec.model_id, self._looks.get(spec.model_id, _UNSEEN).file, form)
+        )
+        return 0 if record is None else record.mapped
+
+    def measured(self, spec: ModelSpec, form: str, taken: Usage, *, alone: bool) -> int:
+        """Remember by how much the process grew during a load; return what to book now."""
+        record = self._record(spec, form)
+        anonymous, mapped = max(SMALLEST_MEASURE, taken.anonymous), max(0, taken.mapped)
+        record.measured.append(Measurement(anonymous, mapped, alone))
+        del record.measured[:-REMEMBERED]
+        self._changed[record.key] = None
+        return record.anonymous or 0
+
+    def stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
+        """Remember what the loaded model says it takes; return what to book now."""
+        record = self._record(spec, form)
+        said = Measurement(stated.anonymous, stated.mapped)
+        if record.stated != said:
+            record.stated = said
+            self._changed[record.key] = None
+        return stated.anonymous
+
+    def returned(self, spec: ModelSpec, form: str, returned: int) -> None:
+        """Correct the latest measurement where the unload after it gave back less."""
+        record = self._record(spec, form)
+        if record.measured and returned < record.measured[-1].anonymous:
+            last = record.measured[-1]
+            size = max(SMALLEST_MEASURE, returned)
+            record.measured[-1] = Measurement(size, last.mapped, last.alone)
+            self._changed[record.key] = None
+
+    def _record(self, spec: ModelSpec, form: str) -> Record:
+        key = (spec.model_id, self._looks.get(spec.model_id, _UNSEEN).file, form)
+        return self._records.setdefault(key, Record(*key))
+
+    def _kept(self) -> list[Record]:
+        with contextlib.suppress(OSError, ValidationError):
+            return _RECORDS.validate_json(read_bounded(self.path, _LARGEST_FILE), strict=True)
+        return []
+
+    def _replace(self, records: list[Record]) -> bool:
+        try:
+            self._rename(records)
+        except OSError as error:
+            logger.warning("footprints are not remembered: %s", error)
+            return False
+        return True
+
+    def _rename(self, records: list[Record]) -> None:
+        """Write beside, then rename: readers see the old file or the new one, whole."""
+        beside = self.path.with_suffix(f".{os.getpid()}.tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(_RECORDS.dump_json(records, indent=1))
+        beside.replace(self.path)
+
+
+def _next_form(spec: ModelSpec) -> str:
+    """Return which form of the model would be loaded; an adapter that cannot say has one only."""
+    try:
+        return str(registry.resolve(spec.adapter).next_form(spec))
+    except Exception:  # noqa: BLE001 - an adapter may raise anything; its load will say what is wrong
+        return ""
+
+
+def _file_size(spec: ModelSpec) -> int:
+    """Return the size of the model's file, or of the files in its folder; 0 if there is none."""
+    if spec.path is None:
+        return 0
+    with contextlib.suppress(OSError, ValueError):
+        seen = os.stat(spec.path)
+        return _size_below(spec.path) if stat.S_ISDIR(seen.st_mode) else seen.st_size
+    return 0
+
+
+def _size_below(folder: Path | str) -> int:
+    """Return the size of the files in a folder, as far as can be seen in bounded time."""
+    files = itertools.islice(Path(folder).rglob("*"), FILES_LOOKED_AT)
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,92 @@
+"""What the process really takes, compared with the budget as long as that may change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from greenroom.concurrency.threads import Lane
+from greenroom.journal import Kind
+from greenroom.ledger.residency import Residency
+from greenroom.ledger.state import Decision
+from greenroom.memory.process_memory import ProcessMemory
+from greenroom.memory.usage import MIB
+from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.logs import safe_logger
+
+logger = safe_logger(__name__)
+
+_LOOK_PERIOD_S = 1.0
+"""How often the memory of the process is looked at while it may change."""
+
+
+class Note(Protocol):
+    """Writes down what has happened."""
+
+    def __call__(self, kind: Kind, model_id: str, reason: str, /) -> None:
+        """Write it down."""
+
+
+class MemoryWatch:
+    """Tells the ledger of one manager what the process takes, and writes down an overdraft."""
+
+    def __init__(
+        self,
+        ledger: Residency,
+        lane: Lane,
+        note: Note,
+        carry_out: Callable[[Iterable[Decision]], None],
+        time: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._lane = lane
+        self._note = note
+        self._carry_out = carry_out
+        self._time = time
+        self._process = ProcessMemory(ledger.policy.budgets)
+        self._stirred = asyncio.Event()
+
+    @property
+    def children(self) -> set[int]:
+        """Ids of processes whose memory counts as this process's own; to be changed."""
+        return self._process.children
+
+    def stir(self) -> None:
+        """Have the memory looked at: something was loaded, unloaded or spoke."""
+        self._stirred.set()
+
+    async def begin(self) -> None:
+        """Remember what the process takes before any model is loaded."""
+        await self._lane.run(self._process.begin)
+
+    async def watch(self) -> None:
+        """Compare what the process takes with the budget, until it is cancelled."""
+        while True:
+            self._stirred.clear()
+            try:
+                self._observe(await self._lane.submit_surely(self._process.read))
+            except Exception as error:  # noqa: BLE001 - one look that failed ends no watch
+                logger.error("the memory of the process cannot be read: %s", told(error))
+            await asyncio.sleep(_LOOK_PERIOD_S)
+            ledger = self._ledger
+            if not (ledger.room.overdrawn or any(r.streams for r in ledger.residents)):
+                await self._stirred.wait()
+
+    def _observe(self, taken: dict[str, int]) -> None:
+        room = self._ledger.room
+        before = set(room.overdrawn)
+        decisions = self._ledger.observed(taken, self._time())
+        for device in sorted(before.symmetric_difference(room.overdrawn)):
+            self._note_overdraft(device)
+        self._carry_out(decisions)  # also without one: who waits for memory looks again
+
+    def _note_overdraft(self, device: str) -> None:
+        room = self._ledger.room
+        taken, budget = room.taken[device] / MIB, self._ledger.policy.budgets[device] / MIB
+        figures = f"{taken:,.0f} MB of {device} for its models, {budget:,.0f} MB are allowed"
+        if room.is_overdrawn(device):
+            said = f"the process takes {figures}; no load begins until it takes less"
+            self._note(Kind.OVERDRAWN, "", said)
+        else:
+            self._note(Kind.RECOVERED, "", f"the process takes {figures}; loads begin again")

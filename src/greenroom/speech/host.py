@@ -1,0 +1,251 @@
+"""Where resident models speak: every running stream is counted, threaded and limited here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from greenroom.concurrency.threads import Lane, LaneBusyError, NoThreadError, OverdueError
+from greenroom.errors import ModelNotResidentError, SynthesisError
+from greenroom.speech.stream import Speaker
+from greenroom.speech.turns import Turns
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StatedVoice:
+    """What is known of how a loaded model speaks."""
+
+    sample_rate: int
+    """Hz of its chunks."""
+    concurrency: int | None
+    """Sentences that may be spoken at once; `None` when any number may."""
+
+
+class ModelHost:
+    """The `Host` of one resident.
+
+    `opened` and `closed` are called once for each stream; `closed` only when no thread of the
+    stream is inside the model, however its caller has gone.
+    """
+
+    def __init__(
+        self,
+        model_id: str,
+        *,
+        lane: Lane,
+        voice: StatedVoice,
+        limit: float,
+        opened: Callable[[], None],
+        closed: Callable[[], None],
+    ) -> None:
+        self.model_id = model_id
+        self.lane = lane
+        self.limit = limit
+        self.loop = asyncio.get_running_loop()
+        self.sample_rate = voice.sample_rate
+        self.turns = Turns(voice.concurrency, self._hurry)
+        self.given_up: asyncio.Future[None] = self.loop.create_future()
+        """Done when nobody waits any more for threads that hang in the model."""
+        self.closed = closed
+        self.speakers: set[Speaker] = set()
+        self.hanging = 0
+        """Calls that were written off and have a thread inside the model still."""
+        self._opened: Callable[[], None] | None = opened
+
+    def open(self, speaker: Speaker) -> ModelUse:
+        """Count one more stream; raises `ModelNotResidentError` when the model has left."""
+        if self._opened is None:
+            raise ModelNotResidentError(self.model_id)
+        self._opened()
+        self.speakers.add(speaker)
+        return ModelUse(self, speaker)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether no new stream may begin."""
+        return self._opened is None
+
+    def retire(self) -> None:
+        """Let no new stream begin: the model is leaving."""
+        self._opened = None
+
+    def give_up(self) -> None:
+        """Wait no longer for threads that hang in the model: the manager ends."""
+        if not self.given_up.done():
+            self.given_up.set_result(None)
+
+    def _hurry(self) -> None:
+        for speaker in list(self.speakers):
+            speaker.hurry()
+
+    def written_off(self, call: asyncio.Future[object]) -> None:
+        """Count a call as hanging until it ends."""
+        self.hanging += 1
+
+        def ended(_: asyncio.Future[object]) -> None:
+            self.hanging -= 1
+            if not call.cancelled():
+                call.exception()  # its caller has had an error long since; nobody will ask for this
+
+        call.add_done_callback(ended)
+
+    def stop_all(self) -> None:
+        """Stop every stream."""
+        for speaker in list(self.speakers):
+            speaker.stop()
+
+
+class Hosts:
+    """The hosts of one manager, by the number of the resident."""
+
+    def __init__(self, lane: Lane, limit: float) -> None:
+        self._lane = lane
+        self._limit = limit
+        self._hosts: dict[int, ModelHost] = {}
+
+    def add(
+        self,
+        number: int,
+        model_id: str,
+        voice: StatedVoice,
+        *,
+        opened: Callable[[], None],
+        closed: Callable[[], None],
+    ) -> ModelHost:
+        """Return the host of a model that was loaded."""
+        host = self._hosts[number] = ModelHost(
+            model_id,
+            lane=self._lane,
+            voice=voice,
+            limit=self._limit,
+            opened=opened,
+            closed=closed,
+        )
+        return host
+
+    def retire(self, number: int) -> None:
+        """Forget the host of a model that leaves."""
+        host = self._hosts.pop(number, None)
+        if host is not None:
+            host.retire()
+
+    def hanging(self, number: int) -> bool:
+        """Whether a thread is inside the model that was written off."""
+        host = self._hosts.get(number)
+        return host is not None and host.hanging > 0
+
+    def stop_all(self) -> None:
+        """Let no stream begin, and stop all that run."""
+        for host in self._hosts.values():
+            host.retire()
+            host.stop_all()
+
+    def give_up(self) -> None:
+        """Wait no longer for threads that hang in a model."""
+        for host in self._hosts.values():
+            host.give_up()
+
+
+class ModelUse:
+    """The `Use` of one stream."""
+
+    def __init__(self, host: ModelHost, speaker: Speaker) -> None:
+        self._host = host
+        self._speaker: Speaker | None = speaker
+        self._overdue: list[asyncio.Future[object]] = []
+
+    @property
+    def hurried(self) -> bool:
+        """Whether another stream waits for the turn that this one may hold."""
+        return self._host.turns.awaited
+
+    async def enter(self) -> ModelTurn:
+        """Wait for a turn in the model; see `stream.Use`."""
+        host = self._host
+        try:
+            await host.turns.take(host.limit)
+        except TimeoutError:
+            raise _not_free(host) from None
+        return ModelTurn(self, host.turns)
+
+    def enter_now(self) -> ModelTurn | None:
+        """Return a turn that is free and that nobody waits for."""
+        turns = self._host.turns
+        return ModelTurn(self, turns) if turns.take_now() else None
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run `step` in a thread, when one is free; see `stream.Use`."""
+        host = self._host
+        try:
+            return await host.lane.run(
+                step, limit=host.limit, surely=surely, given_up=host.given_up
+            )
+        except OverdueError as late:
+            self._overdue.append(late.call)
+            host.written_off(late.call)
+            raise SynthesisError(
+                f"model {host.model_id!r} made no audio within {host.limit:g} s."
+            ) from None
+        except LaneBusyError:
+            raise _not_free(host) from None
+        except NoThreadError as error:
+            raise SynthesisError(f"model {host.model_id!r} cannot speak: {error}.") from None
+
+    @property
+    def inside(self) -> list[asyncio.Future[object]]:
+        """The calls of it that were written off and have a thread inside the model still."""
+        return [call for call in self._overdue if not call.done()]
+
+    def close(self) -> None:
+        """Count one stream fewer, now or when its overdue threads have left the model.
+
+        A second time does nothing.
+        """
+        speaker, self._speaker = self._speaker, None  # no cycle keeps an unloaded model alive
+        if speaker is None:
+            return
+        self._host.speakers.discard(speaker)
+        when_done(self.inside, self._host.closed)
+
+
+class ModelTurn:
+    """The `Turn` of one sentence."""
+
+    def __init__(self, use: ModelUse, turns: Turns) -> None:
+        self._use = use
+        self._turns: Turns | None = turns
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run a step of the sentence; see `stream.Use`."""
+        return await self._use.run(step, surely=surely)
+
+    def leave(self) -> None:
+        """Give the turn back, now or when the overdue threads have left; once."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            when_done(self._use.inside, turns.give_back)
+
+
+def when_done(calls: list[asyncio.Future[object]], then: Callable[[], None]) -> None:
+    """Call `then` when all of `calls` are done: at once if they are."""
+    left = list(calls)
+    if not left:
+        then()
+
+    def one_is(call: asyncio.Future[object]) -> None:
+        left.remove(call)
+        if not left:
+            then()
+
+    for call in calls:
+        call.add_done_callback(one_is)
+
+
+def _not_free(host: ModelHost) -> SynthesisError:
+    return SynthesisError(
+        f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
+    )

@@ -1,0 +1,223 @@
+"""One sentence on its way through the engine, and the one after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greenroom import errors
+from greenroom.audio import Framer
+from greenroom.audio.chunks import samples_of
+from greenroom.audio.frames import AudioChunk, AudioFrame
+from greenroom.errors import ModelManagerError, SynthesisError
+from greenroom.speech.source import Source
+from greenroom.untrusted.exceptions import linked, told
+
+T = TypeVar("T")
+
+_MOST_SECONDS = 1_200
+"""Audio of one sentence: more than a text of the greatest length makes."""
+
+_MOST_EMPTY = 10_000
+"""Chunks without samples that one sentence may have."""
+
+_END: Any = object()
+
+
+class Turn(Protocol):
+    """A sentence's right to the engine, from its first step to its end."""
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run a step in a thread, to its end even when cancelled; see `stream.Use`."""
+
+    def leave(self) -> None:
+        """Give the right back, once no thread of it is inside the engine."""
+
+
+class Voice(Protocol):
+    """What a stream needs of an adapter."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the chunks."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a sentence may begin, now, while the one before it is spoken."""
+
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        """Speak one sentence."""
+
+
+class Sentence:
+    """One sentence's chunks; `begin`, `next_frames` and `close` run in a thread, one at a time.
+
+    Whatever the engine raises comes out as a `SynthesisError`, told in the engine's own thread.
+    """
+
+    def __init__(
+        self, voice: Voice, sentence: str, options: Mapping[str, Any], framer: Framer
+    ) -> None:
+        self._voice = voice
+        self._sentence = sentence
+        self._options = options
+        self._framer = framer
+        self._iterator: Iterator[AudioChunk] | None = None
+        self._begun: NDArray[np.float32] | None = None
+        self._empty = 0
+        self.turn: Turn | None = None
+        """Held from the sentence's first step to its end."""
+        self.samples = 0
+        """How many the engine has made."""
+        self.looks_ahead = False
+        """Whether the next sentence may begin, as the engine said after its last chunk."""
+        self.open = False
+        """Whether the engine's generator has begun and not ended."""
+        self.inside = False
+        """Whether a thread is in the engine now, perhaps one that was written off."""
+        self.engine_s = 0.0
+        """Seconds that threads were in the engine."""
+
+    def begin(self) -> None:
+        """Have the engine make the first chunk, and keep it."""
+        self._begun = self._typed(self._next_samples)
+
+    def next_frames(self) -> list[AudioFrame] | None:
+        """Return the frames of the next chunk, or `None` at the end of the sentence."""
+        return self._typed(self._next_frames)
+
+    def close(self) -> None:
+        """Let the engine's generator run its `finally`."""
+        self._typed(self._close)
+
+    def _typed(self, step: Callable[[], T]) -> T:
+        try:
+            return step()
+        except BaseException as error:  # noqa: BLE001 - an engine may raise anything
+            problem = synthesis_error(error)
+        try:
+            raise problem
+        finally:
+            del problem  # else its traceback and this frame keep each other alive
+
+    def _next_frames(self) -> list[AudioFrame] | None:
+        samples, self._begun = self._begun, None
+        if samples is None:
+            samples = self._next_samples()
+        if samples is None:
+            return None
+        self.looks_ahead = bool(self._voice.looks_ahead)
+        return self._framer.feed(samples)
+
+    def _next_samples(self) -> NDArray[np.float32] | None:
+        self.inside = True
+        began = time.perf_counter()
+        try:
+            if self._iterator is None:
+                self.open = True
+                self._iterator = iter(self._voice.synthesize(self._sentence, self._options))
+            chunk = next(self._iterator, _END)
+        finally:
+            self.engine_s += time.perf_counter() - began
+            self.inside = False
+        if chunk is _END:
+            self.open = False
+            return None
+        return self._counted(samples_of(chunk, self._framer.source_rate))
+
+    def _counted(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.samples += samples.size
+        self._empty += not samples.size
+        if self._empty > _MOST_EMPTY or self.samples > _MOST_SECONDS * self._framer.source_rate:
+            raise SynthesisError("the engine does not come to the end of a sentence.")
+        return samples
+
+    def _close(self) -> None:
+        self.open = False
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
+
+    async def leave(self) -> None:
+        """End the engine's generator, unless a thread hangs inside, and give the turn back."""
+        turn, self.turn = self.turn, None
+        if turn is None:
+            return
+        try:
+            if self.open and not self.inside:
+                await turn.run(self.close, surely=True)
+        finally:
+            turn.leave()
+
+
+def synthesis_error(error: BaseException) -> ModelManagerError:
+    """Return what a stream ends with; an error that is none of ours is its cause, if it is small.
+
+    Of a kind derived from ours nobody knows how it tells itself: it becomes a cause as well.
+    """
+    if isinstance(error, ModelManagerError) and type(error).__module__ == errors.__name__:
+        return error
+    problem = SynthesisError(f"the stream failed: {told(error)}")
+    if linked(error)[1]:
+        problem.__cause__ = error
+    return problem
+
+
+class Ahead:
+    """The sentence after the present one, begun where cores would idle otherwise."""
+
+    def __init__(
+        self,
+        source: Source,
+        sentence: Callable[[str], Sentence],
+        enter_now: Callable[[], Turn | None],
+    ) -> None:
+        """`enter_now` gives a turn if one is free that nobody waits for."""
+        self._source = source
+        self._sentence = sentence
+        self._enter_now = enter_now
+        self._next: Sentence | None = None
+        self._beginning: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Have the engine make the next sentence's first chunk, if it does not already."""
+        if self._beginning is None:
+            self._beginning = asyncio.create_task(self._begin(), name="greenroom-ahead")
+
+    async def _begin(self) -> None:
+        text = await self._source.next()
+        if text is None:
+            return
+        self._next = self._sentence(text)
+        turn = self._next.turn = self._enter_now()
+        if turn is not None:
+            await turn.run(self._next.begin)
+
+    async def take(self) -> Sentence | None:
+        """Return the next sentence, begun or not; `None` after the last.
+
+        Raises what the text or the engine raised.
+        """
+        if self._beginning is None:
+            text = await self._source.next()
+            return None if text is None else self._sentence(text)
+        await self._beginning
+        self._beginning, sentence, self._next = None, self._next, None
+        return sentence
+
+    async def close(self) -> None:
+        """Give up what was begun; returns when no thread is in the engine for it."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+            await asyncio.wait([self._beginning])
+            if not self._beginning.cancelled():
+                self._beginning.exception()  # nobody will hear it
+            self._beginning = None
+        sentence, self._next = self._next, None
+        if sentence is not None:
+            await sentence.leave()

@@ -1,0 +1,100 @@
+"""The text of a stream: its sentences in order, from a string or from a caller's source of pieces.
+
+A source is the caller's own code. It may never end, hang when it is closed, or take no notice of
+being cancelled, so it is read by a task of its own, which is left behind when it does not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
+
+from greenroom.errors import SynthesisError
+from greenroom.speech import text as texts
+from greenroom.untrusted.logs import safe_logger
+
+logger = safe_logger(__name__)
+
+CLOSE_LIMIT_S = 2.0
+"""How long the end of a stream waits for its source of text to close."""
+
+
+class Source:
+    """Gives the sentences of a text one at a time."""
+
+    def __init__(self, text: str | AsyncIterable[str]) -> None:
+        self.is_whole = isinstance(text, str)
+        """Whether the text is all there, so that the next sentence need not be waited for."""
+        self._text = text
+        self._found = texts.sentences(text)
+        self._asked: asyncio.Queue[asyncio.Future[str | None]] = asyncio.Queue(1)
+        self._reader: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def next(self) -> str | None:
+        """Return the next sentence, `None` after the last; raises what the text raises."""
+        if self.is_whole:
+            return await anext(self._found, None)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read(), name="greenroom-text")
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait(answer)
+        either: list[asyncio.Future[Any]] = [answer, self._reader]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise SynthesisError("the source of text broke off.")
+            return answer.result()
+        finally:
+            del answer, either  # with its error it would keep this frame, and the model, alive
+
+    async def _read(self) -> None:
+        """Read the source, all of it in one task, as some sources need."""
+        try:
+            while not self._closed:  # a source may take no notice of being cancelled
+                answer = await self._asked.get()
+                try:
+                    sentence = await anext(self._found, None)
+                    if not answer.done():
+                        answer.set_result(sentence)
+                except Exception as error:  # noqa: BLE001 - a source may raise anything; the stream gets it
+                    answer.set_exception(error)
+                    answer.exception()  # nobody may be there any more to hear it
+                    return
+                finally:
+                    del answer
+        finally:
+            await _close(self._found)
+            if isinstance(self._text, AsyncIterable):
+                await _close(self._text)
+
+    async def close(self) -> None:
+        """End the reading; returns after `CLOSE_LIMIT_S` though the source goes on."""
+        self._closed = True
+        if self.is_whole:
+            await _close(self._found)
+            return
+        reader = self._reader
+        if reader is None:  # it closes what it never read
+            reader = asyncio.create_task(self._read(), name="greenroom-text")
+        else:
+            reader.cancel()
+        done, _ = await asyncio.wait([reader], timeout=CLOSE_LIMIT_S)
+        if not done:
+            logger.error("a source of text is left behind: it does not close")
+            reader.add_done_callback(_forget)
+            return
+        _forget(reader)
+
+
+def _forget(reader: asyncio.Task[None]) -> None:
+    """Take note of how it ended: the stream has told what there was to tell."""
+    if not reader.cancelled():
+        reader.exception()
+
+
+async def _close(iterator: AsyncIterator[str] | AsyncIterable[str]) -> None:
+    close = getattr(iterator, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,1 @@
+"""What comes from outside, checked, bounded and converted once: values, files, errors, names."""

@@ -1,0 +1,83 @@
+"""Errors that others raised, told and walked safely.
+
+An engine may raise anything: an error whose `str()` raises, whose causes form a circle, or that
+links to a million others. Nothing here raises, and every walk has a bound. `str()` of an error is
+the engine's own code, which may take its time: call `told` and `trace` in the engine's thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+
+from greenroom.untrusted.printable import kind_of, one_line
+
+MOST_LINKS = 1_000
+"""So many errors that are linked to one are looked at."""
+
+_LONGEST = 2_000
+"""Characters of an error's text that are told."""
+
+_TRACED_ERRORS = 10
+_TRACED_FRAMES = 20
+
+
+def told(error: BaseException) -> str:
+    """Return the kind of an error and its text, on one line, whatever its `str()` does."""
+    try:
+        text = one_line(str(error), _LONGEST)
+    except BaseException:  # noqa: BLE001 - `str()` of an engine's error may raise anything
+        return f"{kind_of(error)}: its text cannot be told"
+    return f"{kind_of(error)}: {text or 'no reason given'}"
+
+
+def linked(error: BaseException) -> tuple[list[BaseException], bool]:
+    """Return the error and all that are linked to it, each once, and whether that is all.
+
+    Linked are the cause, the context and the members of a group, and theirs in turn, up to
+    `MOST_LINKS` errors. Read past the error's own class, which may have properties of these names.
+    """
+    found: dict[int, BaseException] = {}
+    ahead = [error]
+    while ahead and len(found) < MOST_LINKS:
+        each = ahead.pop()
+        if id(each) not in found:
+            found[id(each)] = each
+            ahead += _links(each)
+    return list(found.values()), all(id(each) in found for each in ahead)
+
+
+def _links(error: BaseException) -> list[BaseException]:
+    fields = BaseException.__dict__
+    links = [fields[name].__get__(error) for name in ("__context__", "__cause__")]
+    if issubclass(type(error), BaseExceptionGroup):
+        members = BaseExceptionGroup.__dict__["exceptions"].__get__(error)
+        links += reversed(members[: MOST_LINKS + 1])
+    return [link for link in links if link is not None]
+
+
+def without_tracebacks(error: BaseException) -> BaseException | None:
+    """Drop the tracebacks of the error and of all linked to it: their frames keep objects alive.
+
+    Returns the error; `None` if there are more links than can be walked, so that some tracebacks
+    are still there and the error must not be kept.
+    """
+    found, whole = linked(error)
+    for each in found:
+        BaseException.with_traceback(each, None)
+    return error if whole else None
+
+
+def trace(error: BaseException) -> str:
+    """Return what `traceback` would say of the error and those linked to it, within bounds."""
+    found, _ = linked(error)
+    return "\n".join(map(_trace, itertools.islice(found, _TRACED_ERRORS)))
+
+
+def _trace(error: BaseException) -> str:
+    frames = BaseException.__dict__["__traceback__"].__get__(error)
+    try:
+        lines = traceback.format_tb(frames, limit=-_TRACED_FRAMES)
+    except Exception:  # noqa: BLE001 - source lines may come from an importer of anybody's
+        lines = ["  (its frames cannot be told)\n"]
+    return "".join(lines) + told(error)

@@ -1,0 +1,79 @@
+"""Names of things that are others': told on one line, whatever they are.
+
+Pure, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from greenroom.errors import InvalidInputError
+from greenroom.untrusted.printable import kind_of, one_line
+
+LONGEST_NAME = 200
+"""Characters of an owner's name that are shown."""
+
+
+def name_of(owner: object) -> str:
+    """Return the name of an owner; `-` for one that gave none."""
+    if owner is None:
+        return "-"
+    try:
+        return one_line(str(owner), LONGEST_NAME)
+    except BaseException:  # noqa: BLE001 - an owner is the caller's object, whose `str()` may raise
+        return f"an owner of type {kind_of(owner)}"
+
+
+class Holder:
+    """Who holds references, as the ledger keeps it: named once, compared without surprises.
+
+    Two holders of equal owners are equal; owners that cannot be compared are not.
+    """
+
+    __slots__ = ("_hash", "_owner", "name")
+
+    def __init__(self, owner: Hashable) -> None:
+        """Raise `InvalidInputError` for an owner that is not hashable."""
+        try:
+            self._hash = hash(owner)
+        except Exception as error:
+            raise InvalidInputError(
+                f"owner must be hashable, such as a string, not of type {kind_of(owner)}."
+            ) from error
+        self._owner = owner
+        self.name = name_of(owner)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Holder):
+            return NotImplemented
+        if self._owner is other._owner:
+            return True
+        try:
+            return self._hash == other._hash and bool(self._owner == other._owner)
+        except Exception:  # noqa: BLE001 - an owner is the caller's object, whose `==` may raise
+            return False
+
+    @classmethod
+    def unlike_any(cls, name: object) -> Holder:
+        """Return a holder that equals no other, so that nobody else can give back what it holds."""
+        made = cls(object())
+        made.name = name_of(name)
+        return made
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def holder_of(owner: Hashable) -> str | Holder | None:
+    """Return the holder that an owner is to the ledger; raises `InvalidInputError` if it is none.
+
+    Strings stand for themselves, and no owner too: a hit asks for their type only, and not here.
+    """
+    if owner is None or type(owner) is str:
+        return owner
+    if isinstance(owner, Holder):
+        return owner
+    return str.__str__(owner) if isinstance(owner, str) else Holder(owner)
