@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Literal
 
-from greenroom.prepared.resting import REST_S
+from greenroom.adapters.piper.prepared.run.arena import REST_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from benchmarks.rounds import Stopwatch
 from benchmarks.voice_files import models, weights_of
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
+from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.prepared.crew import cores
-from greenroom.prepared.graphs import GRAPHS, Graph
-from greenroom.prepared.runtime import default_store
 
 _runner = asyncio.Runner()
 _managers: list[ModelManager] = []

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from benchmarks.voices import piper_voices
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.prepared.command import command
-from greenroom.prepared.crew import cores
-from greenroom.prepared.runtime import default_store
+from greenroom.adapters.piper.prepared.build.command_line import command
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.run.thread_pool import cores
 
 _CHANGE = 1e-3
 """By how much of itself a weight is changed, as a standard deviation: the voice still speaks."""

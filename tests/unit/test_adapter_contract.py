@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, InvalidInputError, ModelManager, ModelSpec
+from greenroom.adapters.piper.prepared import Store
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.fingerprint import runtime
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.catalog import registry
 from greenroom.catalog.registry import GROUP
-from greenroom.prepared import Store
-from greenroom.prepared.preparing import prepare
-from greenroom.prepared.runtime import runtime
-from greenroom.prepared.voice import PreparedVoice
 from greenroom.testing import Stage
 
 TEXT = "The quick brown fox jumps over the lazy dog."

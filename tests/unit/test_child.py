@@ -13,9 +13,9 @@ from pathlib import Path
 import piper_shaped
 import pytest
 
+from greenroom.adapters.piper.prepared.build.command_line import command
+from greenroom.adapters.piper.prepared.fingerprint import default_store
 from greenroom.concurrency.child_process import Child
-from greenroom.prepared.command import command
-from greenroom.prepared.runtime import default_store
 
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
@@ -108,7 +108,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
     slow = "\n".join(
         [
             "import os, subprocess, sys, time, threading",
-            "from greenroom.prepared.lifeline import end_with_parent",
+            "from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent",
             "end_with_parent()",
             f"open({str(pids)!r}, 'a').write(str(os.getpid()) + ' ')",
             "if sys.argv[1] == 'first':",
@@ -149,7 +149,7 @@ def test_preparing_that_is_ended_leaves_no_files_and_what_was_killed_is_swept_by
         "import onnx, runpy\n"
         "onnx.load = lambda path: time.sleep(1000)\n"
         f"sys.argv[1:] = [{str(model)!r}]\n"
-        "runpy.run_module('greenroom.prepared.preparing', run_name='__main__')"
+        "runpy.run_module('greenroom.adapters.piper.prepared.build.pipeline', run_name='__main__')"
     )
     for signals, left in ((signal.SIGTERM, 0), (signal.SIGKILL, 1)):
         child = Child(python(stuck))

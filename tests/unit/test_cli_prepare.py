@@ -17,11 +17,11 @@ import pytest
 
 from greenroom import Catalog, ConfigError, ModelSpec, TTSAdapter
 from greenroom.adapters.piper import PiperTTSAdapter
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.store.lookup import is_prepared
+from greenroom.adapters.piper.prepared.store.store import default_root
 from greenroom.cli import main
 from greenroom.cli import prepare as commands
-from greenroom.prepared.looking import is_prepared
-from greenroom.prepared.runtime import default_store
-from greenroom.prepared.store import default_root
 
 Run = Callable[[str], tuple[int, str, str]]
 
@@ -302,7 +302,10 @@ def test_a_list_reads_no_voice_and_a_changed_one_is_known_again_by_its_next_load
     voice.write_bytes(b"amy")
     os.utime(voice, (1e9, 1e9))
     with monkeypatch.context() as patch:
-        patch.setattr("greenroom.prepared.identity.digest_of", lambda path: pytest.fail("read"))
+        patch.setattr(
+            "greenroom.adapters.piper.prepared.store.identity.digest_of",
+            lambda path: pytest.fail("read"),
+        )
         assert not is_prepared(voice)
     assert default_store().find(voice) is not None
     assert is_prepared(voice)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from greenroom.adapter import LeftOut, ModelSpec
-from greenroom.adapters import packs
+from greenroom.adapters import voice_files
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import catalog as catalog_module
@@ -192,7 +192,7 @@ def test_a_file_that_became_a_pipe_while_it_was_opened_is_not_waited_for(
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", lambda path: regular)
         with pytest.raises(discovery.ConfigError, match="is no regular file"):
-            mapping_in(file, packs._LIMITS)
+            mapping_in(file, voice_files._LIMITS)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(
@@ -259,7 +259,7 @@ def test_the_metadata_of_a_pack_is_read_once_for_all_its_files(
         read.append(path)
         return mapping_in(path, limits)
 
-    monkeypatch.setattr(packs, "mapping_in", counted)
+    monkeypatch.setattr(voice_files, "mapping_in", counted)
     assert found(tmp_path) == (["piper-many"], ())
     assert read == [pack / "metadata.yaml"]
 

@@ -14,9 +14,9 @@ import pytest
 
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.adapters.piper.cutting import LONGEST_IDS, pieces
-from greenroom.prepared import resting
-from greenroom.prepared.turns import Turns
+from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS, pieces
+from greenroom.adapters.piper.prepared.run import arena
+from greenroom.adapters.piper.prepared.run.fifo_lock import Turns
 
 STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
 
@@ -174,7 +174,7 @@ def test_a_turn_that_ends_with_an_error_is_passed_on() -> None:
 def test_a_voice_on_its_own_file_gives_the_memory_of_its_runs_back_when_it_rests(
     adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resting, "REST_S", 0.01)
+    monkeypatch.setattr(arena, "REST_S", 0.01)
     given_back = threading.Event()
     session = adapter._engine._session
 

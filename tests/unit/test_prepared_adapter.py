@@ -14,14 +14,14 @@ import piper_shaped
 import pytest
 
 from greenroom import ModelSpec
-from greenroom.adapters.piper import PiperTTSAdapter, engines
-from greenroom.adapters.piper.engines import OwnSession
+from greenroom.adapters.piper import PiperTTSAdapter, session
 from greenroom.adapters.piper.loudness import TARGET, gain_of
-from greenroom.prepared.graphs import GRAPHS
-from greenroom.prepared.index import _INDEX, write_index
-from greenroom.prepared.preparing import prepare
-from greenroom.prepared.runtime import default_store
-from greenroom.prepared.voice import PreparedVoice
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS
+from greenroom.adapters.piper.prepared.store.index import _INDEX, write_index
+from greenroom.adapters.piper.session import OwnSession
 
 TEXT = "the quick brown fox jumps over the lazy dog"
 STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
@@ -249,7 +249,7 @@ def test_a_prepared_form_that_the_engine_refuses_is_one_line_and_the_file_serves
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("not a graph of mine")
 
-    monkeypatch.setattr(engines, "PreparedVoice", refuse)
+    monkeypatch.setattr(session, "PreparedVoice", refuse)
     with caplog.at_level(logging.WARNING):
         adapter = loaded(model)
     assert [record.getMessage() for record in caplog.records] == [
@@ -327,7 +327,7 @@ def test_an_upgrade_that_comes_after_the_unload_leaves_nothing_open(
     seat = adapter._seat
     assert seat is not None
     adapter.unload()
-    late = engines.open_prepared(model, "cpu", {})
+    late = session.open_prepared(model, "cpu", {})
     assert late is not None
     seat.replace(late)  # GRAPHS is empty at the end
 

@@ -17,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from greenroom.prepared import Store, cutting, preparing
-from greenroom.prepared.pieces import FIRST, LARGEST, windows
-from greenroom.prepared.preparing import CannotPrepareError, prepare
-from greenroom.prepared.reach import Reach, reach_of
-from greenroom.prepared.recipe import BLOB, Recipe
-from greenroom.prepared.separating import separated
+from greenroom.adapters.piper.prepared import Store
+from greenroom.adapters.piper.prepared.build import partition, pipeline
+from greenroom.adapters.piper.prepared.build.pipeline import CannotPrepareError, prepare
+from greenroom.adapters.piper.prepared.build.receptive_field import Reach, reach_of
+from greenroom.adapters.piper.prepared.build.weights import separated
+from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe
+from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, windows
 
 SHAPES: dict[str, dict[str, Any]] = {
     "single": {},
@@ -83,18 +84,18 @@ def test_a_graph_that_cannot_be_cut_is_one_stage(tmp_path: Path, says: dict[str,
 def test_stages_that_turn_out_wrong_or_do_not_run_are_given_up_for_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true_cut = cutting.cut
+    true_cut = partition.cut
 
-    def too_short(model: onnx.ModelProto) -> tuple[cutting.Stage, ...]:
+    def too_short(model: onnx.ModelProto) -> tuple[partition.Stage, ...]:
         *others, last = true_cut(model)
         return *others, replace(last, reach=Reach(last.reach.rate, 0, 0))
 
-    def not_running(model: onnx.ModelProto) -> tuple[cutting.Stage, ...]:
+    def not_running(model: onnx.ModelProto) -> tuple[partition.Stage, ...]:
         *others, last = true_cut(model)
         return *others, replace(last, nodes=last.nodes[1:])
 
     for number, wrong in enumerate((too_short, not_running)):
-        monkeypatch.setattr(cutting, "cut", wrong)
+        monkeypatch.setattr(partition, "cut", wrong)
         folder = tmp_path / str(number)
         folder.mkdir()
         assert [stage.name for stage in prepared(folder).stages] == ["whole"]
@@ -134,7 +135,7 @@ def test_preparing_as_a_command_says_in_one_line_why_it_cannot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = piper_shaped.write_voice(tmp_path, branches=True)
-    assert preparing.main([str(model)]) == 1
+    assert pipeline.main([str(model)]) == 1
     assert capsys.readouterr().err == "its graph has branches\n"
 
 
@@ -214,7 +215,7 @@ def test_a_window_with_reach_is_the_whole_and_one_frame_less_is_not(speakers: in
     model = onnx.shape_inference.infer_shapes(
         piper_shaped.graph_of(piper_shaped.Kind(speakers=speakers))
     )
-    _, *stages = cutting.cut(model)
+    _, *stages = partition.cut(model)
     assert len(stages) > 1
     edges = _edges(model, [name for stage in stages for name in stage.enter])
     for stage in stages:
@@ -225,10 +226,10 @@ def test_a_window_with_reach_is_the_whole_and_one_frame_less_is_not(speakers: in
 
 
 def _difference(
-    model: onnx.ModelProto, stage: cutting.Stage, edges: dict[str, Any], before: int, after: int
+    model: onnx.ModelProto, stage: partition.Stage, edges: dict[str, Any], before: int, after: int
 ) -> float:
     """Return by how much a window that reaches so far differs from the whole."""
-    session, rate = _session(cutting.extracted(model, stage)), stage.reach.rate
+    session, rate = _session(partition.extracted(model, stage)), stage.reach.rate
     given = {name: edges[name] for name in stage.enter}
     part = {name: edges[name][..., 60 - before : 90 + after] for name in stage.timed}
     (whole,) = session.run(stage.leave, given)

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from greenroom.prepared.planar import planar
+from greenroom.adapters.piper.prepared.build.conv2d import planar
 
 CHANNELS = 16
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from greenroom.prepared import resting
+from greenroom.adapters.piper.prepared.run import arena
 
 
 @pytest.fixture(autouse=True)
 def _rest_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resting, "REST_S", 0.01)
+    monkeypatch.setattr(arena, "REST_S", 0.01)
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -25,7 +25,7 @@ def eventually(true: Callable[[], bool]) -> None:
 
 def test_memory_is_given_back_once_nobody_has_spoken_for_a_while() -> None:
     given_back = threading.Event()
-    quiet = resting.Resting()
+    quiet = arena.Resting()
     quiet.join(given_back.set)
     with quiet.speaking(given_back.set):
         with quiet.speaking(given_back.set):
@@ -46,7 +46,7 @@ def test_memory_is_given_back_by_another_when_the_one_who_spoke_has_gone() -> No
         calls.append("second")
         heard.set()
 
-    quiet = resting.Resting()
+    quiet = arena.Resting()
     quiet.join(second)
     quiet.join(first)
     with quiet.speaking(first):
@@ -64,7 +64,7 @@ def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_senten
         calls.append(1)
         raise MemoryError("none left")
 
-    quiet = resting.Resting()
+    quiet = arena.Resting()
     quiet.join(fail)
     with caplog.at_level(logging.WARNING):
         for count in (1, 2):
@@ -77,7 +77,7 @@ def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_senten
 
 def test_forgetting_waits_until_it_is_not_being_called() -> None:
     begun, may_end, forgotten = (threading.Event() for _ in range(3))
-    quiet = resting.Resting()
+    quiet = arena.Resting()
 
     def slow() -> None:
         begun.set()

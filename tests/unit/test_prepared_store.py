@@ -20,16 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from greenroom.prepared import (
+from greenroom.adapters.piper.prepared import (
     PreparedFiles,
     SourceChangedError,
     Store,
     StoreError,
-    checking,
     default_root,
-    identity,
-    writing,
 )
+from greenroom.adapters.piper.prepared.store import atomic_files, identity, verify
 
 GRAPH = {"text.ort": b"text" * 100, "flow.ort": b"flow" * 100, "recipe.json": b"{}"}
 
@@ -148,7 +146,7 @@ def other(tmp_path: Path) -> Path:
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start as a new process does, which knows only what is on the disk."""
     monkeypatch.setattr(identity, "_learned", {})
-    monkeypatch.setattr(checking, "_proven", {})
+    monkeypatch.setattr(verify, "_proven", {})
 
 
 @pytest.fixture
@@ -215,7 +213,7 @@ def test_a_hit_reads_no_large_file(
     made = put(store, source)
     monkeypatch.setattr(identity, "_learned", {})
     monkeypatch.setattr(identity, "digest_of", None)
-    monkeypatch.setattr(checking, "digest_of", None)
+    monkeypatch.setattr(verify, "digest_of", None)
     assert store.find(source) == made
 
 
@@ -224,7 +222,7 @@ def test_a_graph_is_verified_once_a_process(
 ) -> None:
     put(store, source)
     assert store.find(source)
-    monkeypatch.setattr(checking, "graph_id_of", None)
+    monkeypatch.setattr(verify, "graph_id_of", None)
     assert Store(root, "runtime").find(source)
 
 
@@ -392,8 +390,8 @@ def test_touched_weights_are_verified_once_and_then_believed(
     made = put(store, source)
     touch(made.weights)
     assert store.find(source) == made
-    monkeypatch.setattr(checking, "_proven", {})
-    monkeypatch.setattr(checking, "digest_of", None)
+    monkeypatch.setattr(verify, "_proven", {})
+    monkeypatch.setattr(verify, "digest_of", None)
     assert store.find(source) == made
 
 
@@ -727,7 +725,7 @@ def test_a_voice_pruned_as_it_is_looked_for_is_not_found_in_silence(
         store.prune(everything=True)
         raise FileNotFoundError
 
-    monkeypatch.setattr(checking, "check_graph", pruned)
+    monkeypatch.setattr(verify, "check_graph", pruned)
     assert store.find(source) is None
     assert warnings == []
 
@@ -738,7 +736,7 @@ def test_finding_does_not_wait_for_who_holds_the_lock(
     made = put(store, source)
     touch(source)
     touch(made.weights)
-    with writing.locked(root):
+    with atomic_files.locked(root):
         assert store.find(source) == made
 
 

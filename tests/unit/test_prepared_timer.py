@@ -16,10 +16,10 @@ from types import MappingProxyType
 
 import pytest
 
-from greenroom.prepared import graphs, resting
-from greenroom.prepared.graphs import Graph, Graphs
-from greenroom.prepared.recipe import Recipe
-from greenroom.prepared.timer import Timer
+from greenroom.adapters.piper.prepared.manifest import Recipe
+from greenroom.adapters.piper.prepared.run import arena, shared_graphs
+from greenroom.adapters.piper.prepared.run.shared_graphs import Graph, Graphs
+from greenroom.adapters.piper.prepared.run.timer import Timer
 
 LIMIT_S = 30.0
 
@@ -149,7 +149,7 @@ def test_a_call_whose_thread_could_not_be_had_is_made_with_the_next(
 
 FORKED = """
 import os, threading
-from greenroom.prepared.timer import TIMER
+from greenroom.adapters.piper.prepared.run.timer import TIMER
 first = threading.Event()
 TIMER.call_later(0, first.set)
 assert first.wait(30)
@@ -183,17 +183,17 @@ def a_graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
 def test_graphs_that_linger_after_any_number_of_unloads_need_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    graph, held, before = a_graph(monkeypatch), Graphs(), len(graphs.TIMER)
+    graph, held, before = a_graph(monkeypatch), Graphs(), len(shared_graphs.TIMER)
     threads = timer_threads()
     for _ in range(50):
         held.take("graph", Path(), 1)
         held.give_back(graph, 1, linger=3_600)
     assert len(timer_threads() - threads) <= 1
-    assert len(graphs.TIMER) == before + 1
+    assert len(shared_graphs.TIMER) == before + 1
     slot = held._slots["graph", 1]
     assert slot.users == 1
     assert slot.lingering is not None
-    assert graphs.TIMER.cancel(slot.lingering)
+    assert shared_graphs.TIMER.cancel(slot.lingering)
 
 
 def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
@@ -210,7 +210,7 @@ def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
     assert slot.lingering is longest
     assert slot.users == 1
     assert longest is not None
-    assert graphs.TIMER.cancel(longest)
+    assert shared_graphs.TIMER.cancel(longest)
     longest.call()
     assert "graph" not in held
 
@@ -226,9 +226,9 @@ def test_a_graph_leaves_once_when_its_voice_comes_and_goes_while_it_lingers(
 
 
 def test_any_number_of_graphs_that_rest_need_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resting, "REST_S", 0.02)
+    monkeypatch.setattr(arena, "REST_S", 0.02)
     threads = timer_threads()
-    quiet = [resting.Resting() for _ in range(50)]
+    quiet = [arena.Resting() for _ in range(50)]
     given_back = [threading.Event() for _ in quiet]
     for each, event in zip(quiet, given_back, strict=True):
         each.join(event.set)

@@ -16,11 +16,12 @@ import piper_shaped
 import pytest
 from piper_shaped import sentence, spoken_by_itself
 
-from greenroom.prepared import PreparedFiles, Store, decoding, graphs
-from greenroom.prepared.crew import CREW, Crew
-from greenroom.prepared.graphs import GRAPHS, Graph
-from greenroom.prepared.preparing import prepare
-from greenroom.prepared.voice import PreparedVoice
+from greenroom.adapters.piper.prepared import PreparedFiles, Store
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.run import decoder, shared_graphs
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
+from greenroom.adapters.piper.prepared.run.thread_pool import CREW, Crew
 
 CLOSE = 1e-4
 LENGTHS = (1, 2, 7, 40, 150, 400)
@@ -75,7 +76,7 @@ def assert_equal(one: np.ndarray, other: np.ndarray) -> None:
 
 def crew_of(cores: int, monkeypatch: pytest.MonkeyPatch) -> Crew:
     crew = Crew(cores)
-    monkeypatch.setattr(decoding, "CREW", crew)
+    monkeypatch.setattr(decoder, "CREW", crew)
     return crew
 
 
@@ -189,9 +190,9 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
     crew = crew_of(cores, monkeypatch)
-    inside, true_decode = [], decoding.Decoding._decode
+    inside, true_decode = [], decoder.Decoding._decode
 
-    def decode(self: decoding.Decoding, window: Any) -> Any:
+    def decode(self: decoder.Decoding, window: Any) -> Any:
         inside.append(1)
         try:
             if threading.current_thread() is not threading.main_thread():
@@ -200,7 +201,7 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
         finally:
             inside.pop()
 
-    monkeypatch.setattr(decoding.Decoding, "_decode", decode)
+    monkeypatch.setattr(decoder.Decoding, "_decode", decode)
     ours, feeds = voice(), sentence(400)
     expected = spoken(ours, feeds)
     for heard in (0, 1, 2, 5):
@@ -220,14 +221,14 @@ def test_a_piece_that_fails_ends_the_sentence_and_harms_no_later_one(
     ours, feeds = voice(), sentence(400)
     expected = spoken(ours, feeds)
     with monkeypatch.context() as patch:
-        true_decode, count = decoding.Decoding._decode, iter(range(100))
+        true_decode, count = decoder.Decoding._decode, iter(range(100))
 
-        def decode(self: decoding.Decoding, window: Any) -> Any:
+        def decode(self: decoder.Decoding, window: Any) -> Any:
             if next(count) == 3:
                 raise MemoryError("no room")
             return true_decode(self, window)
 
-        patch.setattr(decoding.Decoding, "_decode", decode)
+        patch.setattr(decoder.Decoding, "_decode", decode)
         with pytest.raises(MemoryError):
             spoken(ours, feeds)
     assert crew._speakers == 0
@@ -239,7 +240,7 @@ def test_a_sentence_of_no_frames_has_no_pieces(voice: Callable[..., PreparedVoic
     nothing = np.empty((1, piper_shaped.CHANNELS, 0), np.float32)
     edges = dict.fromkeys((*flow.recipe.timed, *decoders[0].recipe.timed), nothing)
     for first in (None, flow):
-        assert not list(decoding.Decoding(first, decoders, edges).pieces())
+        assert not list(decoder.Decoding(first, decoders, edges).pieces())
 
 
 def test_a_graph_leaves_with_its_last_voice(prepared: Prepare) -> None:
@@ -303,7 +304,7 @@ def test_a_graph_that_cannot_be_read_leaves_no_trace_and_the_next_try_works(
 ) -> None:
     _, files = prepared()
     with monkeypatch.context() as patch:
-        patch.setattr(graphs, "session", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+        patch.setattr(shared_graphs, "session", lambda *_: (_ for _ in ()).throw(OSError("gone")))
         with ThreadPoolExecutor(3) as pool:
             loads = [pool.submit(PreparedVoice, files, threads=1) for _ in range(3)]
         assert [str(load.exception()) for load in loads] == ["gone"] * 3

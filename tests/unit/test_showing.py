@@ -16,13 +16,13 @@ from rich.console import Console
 from greenroom.adapter import ModelSpec
 from greenroom.adapters.options import Number
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.adapters.piper.settings import read_settings
+from greenroom.adapters.piper.prepared.store.lookup import is_prepared
+from greenroom.adapters.piper.voice_json import read_settings
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import registry
 from greenroom.cli import console, main
 from greenroom.config.schema import LONGEST_MS, load_config
 from greenroom.errors import ConfigError
-from greenroom.prepared.looking import is_prepared
 from greenroom.untrusted.printable import escaped, quoted, reason_of, shown
 
 EVIL = "a\x1b[2J\x9b31m\u202eb\udc80\x07\rc\x00"

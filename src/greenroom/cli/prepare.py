@@ -10,6 +10,9 @@ import typer
 from rich.markup import escape
 
 from greenroom.adapter import ModelSpec
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.store.identity import StoreError
+from greenroom.adapters.piper.prepared.store.lookup import SWITCH, switched_off
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import CommandError, err, note, print_json, tell, working
@@ -18,9 +21,6 @@ from greenroom.concurrency.child_process import Child
 from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB
 from greenroom.preparation import LIMIT_S
-from greenroom.prepared.identity import StoreError
-from greenroom.prepared.looking import SWITCH, switched_off
-from greenroom.prepared.runtime import default_store
 
 _END_S = 10.0
 """What has been asked to end may clean up for this long."""

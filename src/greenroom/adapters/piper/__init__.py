@@ -1,5 +1,5 @@
 """Piper voices, through the real `piper-tts`: the extra `piper`, as that is GPL-3.0-or-later."""
 
-from greenroom.adapters.piper.adapter import PiperTTSAdapter
+from greenroom.adapters.piper.piper_adapter import PiperTTSAdapter
 
 __all__ = ["PiperTTSAdapter"]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from greenroom.prepared.timer import TIMER
+from greenroom.adapters.piper.prepared.run.timer import TIMER
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)

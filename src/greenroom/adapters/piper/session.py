@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.adapters.piper import cuda
-from greenroom.adapters.piper.cutting import LONGEST_IDS
+from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.run.arena import Resting
+from greenroom.adapters.piper.prepared.run.fifo_lock import Turns
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice, sentence
+from greenroom.adapters.piper.prepared.run.shared_graphs import session
+from greenroom.adapters.piper.prepared.run.stage import shrinking
+from greenroom.adapters.piper.prepared.run.thread_pool import cores
+from greenroom.adapters.piper.prepared.store.lookup import switched_off
 from greenroom.devices import gpu_of
 from greenroom.memory.usage import MIB
-from greenroom.prepared.crew import cores
-from greenroom.prepared.graphs import session
-from greenroom.prepared.looking import switched_off
-from greenroom.prepared.resting import Resting
-from greenroom.prepared.runtime import default_store
-from greenroom.prepared.stage import shrinking
-from greenroom.prepared.turns import Turns
-from greenroom.prepared.voice import PreparedVoice, sentence
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)

@@ -5,9 +5,13 @@ import os
 # onnxruntime reports home from the moment it is imported; what is spoken here is nobody's business.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-from greenroom.prepared.identity import SourceChangedError, SourceSeen, StoreError
-from greenroom.prepared.index import Tensor
-from greenroom.prepared.store import Entry, PreparedFiles, Store, default_root
+from greenroom.adapters.piper.prepared.store.identity import (
+    SourceChangedError,
+    SourceSeen,
+    StoreError,
+)
+from greenroom.adapters.piper.prepared.store.index import Tensor
+from greenroom.adapters.piper.prepared.store.store import Entry, PreparedFiles, Store, default_root
 
 __all__ = [
     "Entry",

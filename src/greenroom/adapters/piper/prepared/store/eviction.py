@@ -8,10 +8,10 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenroom.prepared.identity import StoreError
-from greenroom.prepared.index import Index, UnfitError, read_index
-from greenroom.prepared.layout import Layout
-from greenroom.prepared.writing import listed, remove
+from greenroom.adapters.piper.prepared.store.atomic_files import listed, remove
+from greenroom.adapters.piper.prepared.store.identity import StoreError
+from greenroom.adapters.piper.prepared.store.index import Index, UnfitError, read_index
+from greenroom.adapters.piper.prepared.store.paths import Layout
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.prepared.recipe import StageRecipe
+from greenroom.adapters.piper.prepared.manifest import StageRecipe
 
 Feeds = Mapping[str, NDArray[Any]]
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.prepared.crew import CREW
-from greenroom.prepared.frames import Frames, GivenFrames
-from greenroom.prepared.pieces import Window, windows
-from greenroom.prepared.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.flow import Frames, GivenFrames
+from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.thread_pool import CREW
+from greenroom.adapters.piper.prepared.windows import Window, windows
 
 Samples = NDArray[np.float32]
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import platformdirs
 
-from greenroom.prepared.identity import name_of
-from greenroom.prepared.index import Index, Tensor
+from greenroom.adapters.piper.prepared.store.identity import name_of
+from greenroom.adapters.piper.prepared.store.index import Index, Tensor
 
 _LAYOUT = "2"
 """Part of every key; goes up when what is in the files changes its meaning."""

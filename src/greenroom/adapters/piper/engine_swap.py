@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
-from greenroom.adapters.piper.engines import Engine
+from greenroom.adapters.piper.session import Engine
 from greenroom.memory import usage
 
 

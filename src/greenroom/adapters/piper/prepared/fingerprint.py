@@ -9,7 +9,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from greenroom.prepared.store import Store, default_root
+from greenroom.adapters.piper.prepared.store.store import Store, default_root
 
 _FORMAT = 2
 """Of what this package writes; raised when an older one can no longer be read."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from greenroom.prepared.identity import FileStat, digest_of, graph_id_of
-from greenroom.prepared.index import Index, UnfitError
-from greenroom.prepared.layout import Layout
+from greenroom.adapters.piper.prepared.store.identity import FileStat, digest_of, graph_id_of
+from greenroom.adapters.piper.prepared.store.index import Index, UnfitError
+from greenroom.adapters.piper.prepared.store.paths import Layout
 
 _proven: dict[Path, FileStat | dict[str, FileStat]] = {}
 """What weights and graphs looked like when this process found their content to be right."""

@@ -17,7 +17,7 @@ def command(source: Path) -> list[str]:
 
     If its standard input is a pipe, it ends when that is closed: with whoever started it.
     """
-    return [sys.executable, "-m", "greenroom.prepared.preparing", str(source)]
+    return [sys.executable, "-m", "greenroom.adapters.piper.prepared.build.pipeline", str(source)]
 
 
 def bytes_taken(source: Path) -> int:

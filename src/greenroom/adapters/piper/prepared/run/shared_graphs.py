@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greenroom.prepared.recipe import BLOB, Recipe
-from greenroom.prepared.resting import Resting
-from greenroom.prepared.timer import TIMER, Due
+from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe
+from greenroom.adapters.piper.prepared.run.arena import Resting
+from greenroom.adapters.piper.prepared.run.timer import TIMER, Due
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.prepared.stage import BoundStage
+from greenroom.adapters.piper.prepared.run.stage import BoundStage
 
 _SMALLEST, _LARGEST = 256, 512
 """Frames of a block: with fewer, most of the work is overlap; with more, the next piece waits."""

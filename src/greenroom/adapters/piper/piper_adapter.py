@@ -11,10 +11,15 @@ import numpy as np
 
 from greenroom.adapter import LeftOut, ModelSpec, TTSAdapter
 from greenroom.adapters.options import Name, Number, check
-from greenroom.adapters.packs import find_voices
 from greenroom.adapters.piper.cuda import check_gpu
-from greenroom.adapters.piper.cutting import pieces
-from greenroom.adapters.piper.engines import (
+from greenroom.adapters.piper.engine_swap import Seat
+from greenroom.adapters.piper.loudness import gain_of
+from greenroom.adapters.piper.phoneme_runs import pieces
+from greenroom.adapters.piper.prepared.build.command_line import bytes_taken, command
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.store.identity import resolved
+from greenroom.adapters.piper.prepared.store.lookup import is_prepared
+from greenroom.adapters.piper.session import (
     OWN_FILE,
     PREPARED,
     Engine,
@@ -24,16 +29,11 @@ from greenroom.adapters.piper.engines import (
     open_own_file,
     open_prepared,
 )
-from greenroom.adapters.piper.loudness import gain_of
-from greenroom.adapters.piper.seat import Seat
-from greenroom.adapters.piper.settings import feeds, length_of, read_settings
+from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings
+from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
-from greenroom.prepared.command import bytes_taken, command
-from greenroom.prepared.identity import resolved
-from greenroom.prepared.looking import is_prepared
-from greenroom.prepared.voice import PreparedVoice
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)

@@ -1,6 +1,6 @@
 """Prepare a voice: cut its graph, optimise the stages, take the weights out, prove it equal.
 
-Runs in a process of its own (`python -m greenroom.prepared.preparing SOURCE`), because parsing
+Runs in a process of its own (`python -m greenroom.adapters.piper.prepared.build.pipeline SOURCE`), because parsing
 and rewriting a graph takes seconds of CPU and several times the voice's size in memory.
 """
 
@@ -23,15 +23,15 @@ from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from greenroom.memory import usage
-from greenroom.prepared import cutting
-from greenroom.prepared.graphs import session
-from greenroom.prepared.lifeline import end_with_parent
-from greenroom.prepared.pieces import windows
-from greenroom.prepared.planar import planar
-from greenroom.prepared.recipe import BLOB, Recipe, StageRecipe
-from greenroom.prepared.runtime import default_store
-from greenroom.prepared.separating import Weights, has_branches, separated
-from greenroom.prepared.store import PreparedFiles, Store
+from greenroom.adapters.piper.prepared.build import partition
+from greenroom.adapters.piper.prepared.run.shared_graphs import session
+from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
+from greenroom.adapters.piper.prepared.windows import windows
+from greenroom.adapters.piper.prepared.build.conv2d import planar
+from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.build.weights import Weights, has_branches, separated
+from greenroom.adapters.piper.prepared.store.store import PreparedFiles, Store
 
 CLOSE = 1e-4
 """Samples of the prepared voice may differ from the engine's own by this."""
@@ -82,16 +82,16 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     raise CannotPrepareError(problem)
 
 
-def _attempts(model: ModelProto) -> Iterator[tuple[cutting.Stage, ...]]:
+def _attempts(model: ModelProto) -> Iterator[tuple[partition.Stage, ...]]:
     """Yield the graph in stages, then whole."""
-    stages = cutting.cut(model)
+    stages = partition.cut(model)
     yield stages
     if len(stages) > 1:
-        yield cutting.whole(model)
+        yield partition.whole(model)
 
 
 def _built(
-    model: ModelProto, stages: Sequence[cutting.Stage], store: Store
+    model: ModelProto, stages: Sequence[partition.Stage], store: Store
 ) -> tuple[dict[str, bytes], Weights]:
     """Return the files of the graph, and the weights of all stages."""
     names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
@@ -125,9 +125,9 @@ def _built(
     return graph, weights
 
 
-def _serialised(model: ModelProto, stage: cutting.Stage) -> bytes:
+def _serialised(model: ModelProto, stage: partition.Stage) -> bytes:
     """Return the graph of one stage."""
-    part = cutting.extracted(model, stage)
+    part = partition.extracted(model, stage)
     if stage.timed:  # the text stage gains little, and would have more nodes to build
         part = planar(part)
     return part.SerializeToString()
@@ -181,7 +181,7 @@ def _sentence(own: Any, length: int, speaker: int) -> dict[str, NDArray[Any]]:
         "input": ids.astype(np.int64),
         "input_lengths": np.array([length], np.int64),
         "scales": np.array([0.0, 1.0, 0.0], np.float32),
-        cutting.SPEAKER: np.array([speaker], np.int64),
+        partition.SPEAKER: np.array([speaker], np.int64),
     }
     wanted = [value.name for value in own.get_inputs()]
     if not {"input", "input_lengths", "scales"} <= set(wanted) <= known.keys():
@@ -225,7 +225,7 @@ def _difference(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the named voice; print one line and return 1 when that is not possible."""
-    parser = argparse.ArgumentParser(prog="python -m greenroom.prepared.preparing")
+    parser = argparse.ArgumentParser(prog="python -m greenroom.adapters.piper.prepared.build.pipeline")
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
     usage.keep_little()
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         prepare(source, store)
         usage.trim()
-        subprocess.run([sys.executable, "-m", "greenroom.prepared.weighing", source], check=False)
+        subprocess.run([sys.executable, "-m", "greenroom.adapters.piper.prepared.build.footprint", source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
         return 1

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from greenroom.prepared.crew import CREW
-from greenroom.prepared.decoding import Decoding, Samples
-from greenroom.prepared.graphs import GRAPHS, Graph
-from greenroom.prepared.recipe import FLOW
-from greenroom.prepared.stage import BoundStage, Feeds
-from greenroom.prepared.store import PreparedFiles
+from greenroom.adapters.piper.prepared.manifest import FLOW
+from greenroom.adapters.piper.prepared.run.decoder import Decoding, Samples
+from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
+from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.thread_pool import CREW
+from greenroom.adapters.piper.prepared.store.store import PreparedFiles
 
 GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
 """Facts of a prepared voice: anonymous bytes of its graph while it speaks, and of itself."""

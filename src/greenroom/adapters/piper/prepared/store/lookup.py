@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from greenroom.prepared.checking import check_voice
-from greenroom.prepared.identity import FileStat, Sources, resolved
-from greenroom.prepared.index import UnfitError, read_index
-from greenroom.prepared.layout import SOURCES, Layout, default_root
-from greenroom.prepared.runtime import runtime
+from greenroom.adapters.piper.prepared.fingerprint import runtime
+from greenroom.adapters.piper.prepared.store.identity import FileStat, Sources, resolved
+from greenroom.adapters.piper.prepared.store.index import UnfitError, read_index
+from greenroom.adapters.piper.prepared.store.paths import SOURCES, Layout, default_root
+from greenroom.adapters.piper.prepared.store.verify import check_voice
 
 SWITCH = "GREENROOM_PREPARE"
 """`off` in the environment: voices are neither prepared nor looked for in the store."""

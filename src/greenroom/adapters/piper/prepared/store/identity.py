@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from greenroom.prepared.writing import listed, remove, write_beside
+from greenroom.adapters.piper.prepared.store.atomic_files import listed, remove, write_beside
 
 STEP = 1024 * 1024
 """Bytes read at a time."""

@@ -17,26 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from greenroom.prepared.checking import check_graph, check_voice
-from greenroom.prepared.identity import (
-    FileStat,
-    Sources,
-    SourceSeen,
-    StoreError,
-    graph_id_of,
-    resolved,
-    shown,
-)
-from greenroom.prepared.index import (
-    Index,
-    UnfitError,
-    WeightsDraft,
-    read_index,
-    write_index,
-)
-from greenroom.prepared.layout import Layout, PreparedFiles, default_root
-from greenroom.prepared.pruning import Entry, kept, make_room, remove_stale, remove_unused
-from greenroom.prepared.writing import (
+from greenroom.adapters.piper.prepared.store.atomic_files import (
     discard,
     listed,
     locked,
@@ -45,6 +26,31 @@ from greenroom.prepared.writing import (
     temporary_name,
     write_folder,
 )
+from greenroom.adapters.piper.prepared.store.eviction import (
+    Entry,
+    kept,
+    make_room,
+    remove_stale,
+    remove_unused,
+)
+from greenroom.adapters.piper.prepared.store.identity import (
+    FileStat,
+    Sources,
+    SourceSeen,
+    StoreError,
+    graph_id_of,
+    resolved,
+    shown,
+)
+from greenroom.adapters.piper.prepared.store.index import (
+    Index,
+    UnfitError,
+    WeightsDraft,
+    read_index,
+    write_index,
+)
+from greenroom.adapters.piper.prepared.store.paths import Layout, PreparedFiles, default_root
+from greenroom.adapters.piper.prepared.store.verify import check_graph, check_voice
 from greenroom.untrusted.logs import safe_logger
 
 __all__ = ["Entry", "PreparedFiles", "Store", "default_root"]

@@ -14,8 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, TypeAdapter, ValidationError
 
-from greenroom.prepared.identity import FileStat
-from greenroom.prepared.writing import discard, temporary_name, write_beside
+from greenroom.adapters.piper.prepared.store.atomic_files import (
+    discard,
+    temporary_name,
+    write_beside,
+)
+from greenroom.adapters.piper.prepared.store.identity import FileStat
 
 ALIGNMENT = 64
 """Bytes: a cache line, and what vector instructions like best."""

@@ -1,0 +1,1 @@
+"""What lies on disk: prepared voices by content, bounded, and nothing believed unchecked."""
