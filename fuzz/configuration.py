@@ -19,9 +19,9 @@ from fuzz.shorter import one_left_out, parts_left_out
 from fuzz.watchdog import Watchdog
 from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.cli.check import problems
-from greenroom.cli.settings import overrides_of
+from greenroom.cli.shared_options import overrides_of
 from greenroom.config.schema import Config, load_config
-from greenroom.worker.checking import worker_problems
+from greenroom.worker.settings_check import worker_problems
 
 SAMPLE = Path(__file__).parent.parent / "configs" / "worker.yaml"
 

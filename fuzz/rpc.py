@@ -19,8 +19,8 @@ from fuzz.documents import spoiled
 from fuzz.served import ANSWER_S, LONGEST_TEXT, MODELS, ServedDoor, silence_or_end
 from fuzz.shorter import one_left_out, parts_left_out
 from greenroom.v1 import tts_pb2
-from greenroom.worker.triton_api import CALLS
-from greenroom.worker.triton_messages import SERVICE, message
+from greenroom.worker.grpc.triton_messages import SERVICE, message
+from greenroom.worker.grpc.triton_service import CALLS
 
 _TTS = "greenroom.v1.TTSService"
 METHODS: dict[str, type[Message]] = {

@@ -16,9 +16,9 @@ from web import Web, web_serving
 
 from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
-from greenroom.worker import app, descriptors
-from greenroom.worker.http import accepting
-from greenroom.worker.http.accepting import Acceptor, Connections
+from greenroom.worker import app, file_descriptors
+from greenroom.worker.http import connections
+from greenroom.worker.http.connections import Acceptor, Connections
 
 
 class Link:
@@ -151,7 +151,7 @@ async def test_a_request_for_a_websocket_is_answered_as_any_other_without_a_line
 async def test_a_worker_without_descriptors_says_so_once_and_goes_on_when_there_are_some(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accepting, "_PAUSE_S", 0.001)
+    monkeypatch.setattr(connections, "_PAUSE_S", 0.001)
     attempts, short = 0, True
 
     class Listener(socket.socket):
@@ -188,17 +188,19 @@ async def test_a_worker_without_descriptors_says_so_once_and_goes_on_when_there_
 def test_connections_are_bounded_below_the_limit_of_open_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for files, connections in ((1_024, 256), (1_000_000, 4_096), (2, 1), (-1, 4_096)):
+    for files, expected in ((1_024, 256), (1_000_000, 4_096), (2, 1), (-1, 4_096)):
         limits = (files, files)
-        monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _, found=limits: found)
-        assert descriptors.connection_limit() == connections
+        monkeypatch.setattr(file_descriptors.resource, "getrlimit", lambda _, found=limits: found)
+        assert file_descriptors.connection_limit() == expected
 
 
 def test_a_worker_takes_as_many_open_files_as_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
-    monkeypatch.setattr(descriptors.resource, "getrlimit", lambda _: (1_024, 4_096))
-    monkeypatch.setattr(descriptors.resource, "setrlimit", lambda _, limits: taken.append(limits))
-    descriptors.raise_limit()
+    monkeypatch.setattr(file_descriptors.resource, "getrlimit", lambda _: (1_024, 4_096))
+    monkeypatch.setattr(
+        file_descriptors.resource, "setrlimit", lambda _, limits: taken.append(limits)
+    )
+    file_descriptors.raise_limit()
     assert taken == [(4_096, 4_096)]
 
 

@@ -22,7 +22,7 @@ from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
-from greenroom.worker.triton_messages import SERVICE, message
+from greenroom.worker.grpc.triton_messages import SERVICE, message
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [

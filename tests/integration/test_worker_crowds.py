@@ -16,8 +16,8 @@ from web import Web, connected_web
 
 from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
-from greenroom.worker import health
 from greenroom.worker.admission import Shares
+from greenroom.worker.grpc import health
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [

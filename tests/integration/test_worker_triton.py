@@ -8,7 +8,7 @@ import grpc
 import pytest
 from serving import LIMIT_S, Served, refused, until
 
-from greenroom.worker.triton_messages import SERVICE, message
+from greenroom.worker.grpc.triton_messages import SERVICE, message
 
 
 async def call(served: Served, name: str, /, **fields: Any) -> Any:

@@ -105,7 +105,7 @@ def test_an_unexpected_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise ZeroDivisionError("what\nnow")
 
-    monkeypatch.setattr("greenroom.cli.listing.configuration", fail)
+    monkeypatch.setattr("greenroom.cli.ls.configuration", fail)
     code, _, err = run("ls")
     assert code == 1
     assert err == ("error: ZeroDivisionError: what now (a fault of greenroom's; see --debug)\n")
@@ -118,7 +118,7 @@ def test_only_debug_shows_a_traceback(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("greenroom.cli.listing.configuration", fail)
+    monkeypatch.setattr("greenroom.cli.ls.configuration", fail)
     for flags, shown in (("", False), ("-v", False), ("--debug", True)):
         code, _, err = run(f"{flags} ls")
         assert code == 1
@@ -131,7 +131,7 @@ def test_an_interruption_is_exit_code_130_without_a_word(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("greenroom.cli.listing.configuration", interrupt)
+    monkeypatch.setattr("greenroom.cli.ls.configuration", interrupt)
     assert run("ls") == (130, "", "")
 
 
@@ -150,7 +150,7 @@ def test_warnings_are_told_and_decisions_only_when_asked_for(
         logging.getLogger("greenroom.catalog.catalog").info("found")
         raise CommandError("enough")
 
-    monkeypatch.setattr("greenroom.cli.listing.configuration", log)
+    monkeypatch.setattr("greenroom.cli.ls.configuration", log)
     assert run("ls")[2] == "left [bold]out[/bold]\nerror: enough\n"
     assert " INFO found\n" in run("-v ls")[2]
 

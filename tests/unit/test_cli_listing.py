@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from greenroom.cli import console, listing, main
-from greenroom.cli.listing import print_residents, resident_of
+from greenroom.cli import console, ls, main
+from greenroom.cli.ls import print_residents, resident_of
 from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
@@ -177,4 +177,4 @@ def test_a_name_in_the_catalog_is_no_markup(
     ],
 )
 def test_times_are_for_people(seconds: float, text: str) -> None:
-    assert listing._seconds(seconds) == text
+    assert ls._seconds(seconds) == text

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from greenroom.audio.frames import AudioFrame
-from greenroom.cli import metering
+from greenroom.cli import stopwatch
 from greenroom.cli.console import CommandError
-from greenroom.cli.metering import Meter
 from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
-from greenroom.cli.reading import pieces
+from greenroom.cli.stdin import pieces
+from greenroom.cli.stopwatch import Meter
 from greenroom.errors import InvalidInputError
 
 RATE = 16_000
@@ -259,7 +259,7 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr(metering, "time", watch)
+    monkeypatch.setattr(stopwatch, "time", watch)
     return watch
 
 

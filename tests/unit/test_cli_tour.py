@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.cli import demo, main
-from greenroom.cli.demo_steps import STEPS
-from greenroom.cli.touring import Tour
+from greenroom.cli import main
+from greenroom.cli.demo import command
+from greenroom.cli.demo.steps import STEPS
+from greenroom.cli.demo.tour import Tour
 
 
 async def honest(tour: Tour) -> None:
@@ -27,7 +28,7 @@ def toured(
     folder: Path,
     *steps: object,
 ) -> tuple[int, str]:
-    monkeypatch.setattr(demo, "STEPS", steps)
+    monkeypatch.setattr(command, "STEPS", steps)
     code = main(["demo", "--out", str(folder)])
     captured = capsys.readouterr()
     assert captured.err == ""

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel
 
 from greenroom.catalog.catalog import Catalog
-from greenroom.cli.demo import SETTINGS
+from greenroom.cli.demo.command import SETTINGS
 from greenroom.config.schema import Config, ModelSettings, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -23,8 +23,8 @@ from greenroom.errors import WorkerBusyError
 from greenroom.journal import Kind
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage, VirtualTimeLoop
-from greenroom.worker import metrics as worker_metrics
-from greenroom.worker.speaking import Speech
+from greenroom.worker import prometheus as worker_metrics
+from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
 
 pytestmark = pytest.mark.virtual_time

@@ -35,7 +35,7 @@ WRITER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from greenroom.prepared import Store
+from greenroom.adapters.piper.prepared import Store
 
 store, source = Store(Path(sys.argv[1]), "runtime"), Path(sys.argv[2])
 graph = {"text.ort": b"text" * 100, "flow.ort": b"flow" * 100, "recipe.json": b"{}"}
@@ -160,9 +160,9 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
                 said.append(record.getMessage())
 
     listener = Listener()
-    logging.getLogger("greenroom.prepared").addHandler(listener)
+    logging.getLogger("greenroom.adapters.piper.prepared").addHandler(listener)
     yield said
-    logging.getLogger("greenroom.prepared").removeHandler(listener)
+    logging.getLogger("greenroom.adapters.piper.prepared").removeHandler(listener)
 
 
 # Put and found
@@ -684,7 +684,7 @@ def test_a_process_killed_while_it_names_its_files_leaves_nothing_that_is_found(
 ) -> None:
     dies = f"""
 import os, signal
-from greenroom.prepared import index, store as stores
+from greenroom.adapters.piper.prepared.store import index, store as stores
 target = index.WeightsDraft if {step!r} == "place" else stores
 whole = getattr(target, {step!r})
 def die(*arguments):

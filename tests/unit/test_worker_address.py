@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from greenroom.errors import ConfigError
-from greenroom.worker.address import Address
+from greenroom.worker.listen import Address
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from greenroom.config.schema import ApiKey, WorkerSettings
 from greenroom.errors import WorkerBusyError
-from greenroom.worker.access import Keys
-from greenroom.worker.limits import Allowance
+from greenroom.worker.auth import Keys
+from greenroom.worker.quotas import Allowance
 
 
 class Clock:

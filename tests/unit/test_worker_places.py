@@ -11,9 +11,9 @@ import pytest
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
 from greenroom.testing import VirtualTimeLoop
-from greenroom.worker.access import Keys
 from greenroom.worker.admission import Admission, Place, Places, Shares, host_of, peer_of
-from greenroom.worker.grpc_calls import SilentCalls
+from greenroom.worker.auth import Keys
+from greenroom.worker.grpc.calls import SilentCalls
 
 SPEAK, ADMIN = "Bearer speak-secret-1", "Bearer admin-secret-1"
 KEYS = ({"key": SPEAK[7:], "name": "kitchen"}, {"key": ADMIN[7:], "name": "boss", "role": "admin"})

@@ -17,7 +17,7 @@ from greenroom import (
 )
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.testing import Stage
-from greenroom.worker.voice import VoiceChooser
+from greenroom.voice import VoiceChooser
 
 
 class Naming(TTSAdapter):

@@ -22,13 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     128 and the number of the signal.
     """
     if arguments is not None:
-        from greenroom.cli.running import run
+        from greenroom.cli.runner import run
 
         return run(arguments)
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from greenroom.cli.interrupts import INTERRUPTED, Interrupts
-    from greenroom.cli.running import run
+    from greenroom.cli.runner import run
 
     interrupts = Interrupts()
     try:

@@ -11,14 +11,14 @@ from typer.main import get_command
 
 from greenroom.cli.check import check
 from greenroom.cli.console import configure_logging, tell
-from greenroom.cli.demo import demo
+from greenroom.cli.demo.command import demo
 from greenroom.cli.footprints import footprints
-from greenroom.cli.listing import ls, ps
+from greenroom.cli.ls import ls, ps
+from greenroom.cli.models import explain, load, unload
+from greenroom.cli.pin import pin, unpin
 from greenroom.cli.prepare import prepare
-from greenroom.cli.residents import explain, load, unload
 from greenroom.cli.say import say
 from greenroom.cli.serve import serve
-from greenroom.cli.steering import pin, unpin
 from greenroom.cli.top import top
 
 app = typer.Typer(

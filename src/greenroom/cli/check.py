@@ -13,7 +13,7 @@ import typer
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import print_json, print_table, say_error, tell
-from greenroom.cli.settings import AsJson, Settings, about, configuration, name_of
+from greenroom.cli.shared_options import AsJson, Settings, about, configuration, name_of
 from greenroom.config.schema import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
@@ -62,7 +62,7 @@ def check(
 
 def problems(config: Config, catalog: Catalog) -> Iterator[str]:
     """Yield, for a configuration that could be read, what would fail later; a sentence each."""
-    from greenroom.worker.checking import worker_problems
+    from greenroom.worker.settings_check import worker_problems
 
     yield from _bad_places(config)
     yield from catalog.problems

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.cli.console import CommandError, note, print_json, print_table, tell
-from greenroom.cli.settings import AsJson
+from greenroom.cli.shared_options import AsJson
 from greenroom.memory.footprint_store import Footprints, Record
 from greenroom.memory.usage import MIB
 

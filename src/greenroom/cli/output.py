@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 from greenroom.audio.wav import streaming_header
 from greenroom.cli.console import CommandError
-from greenroom.cli.playing import Loudspeaker
+from greenroom.cli.player import Loudspeaker
 from greenroom.cli.streams import write_some
 from greenroom.concurrency.threads import Lane
 

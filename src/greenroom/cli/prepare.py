@@ -16,7 +16,14 @@ from greenroom.adapters.piper.prepared.store.lookup import SWITCH, switched_off
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import CommandError, err, note, print_json, tell, working
-from greenroom.cli.settings import AsJson, ConfigFile, Settings, about, configuration, described
+from greenroom.cli.shared_options import (
+    AsJson,
+    ConfigFile,
+    Settings,
+    about,
+    configuration,
+    described,
+)
 from greenroom.concurrency.child_process import Child
 from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB

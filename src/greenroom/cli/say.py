@@ -13,10 +13,8 @@ import typer
 from greenroom.audio import check_rate
 from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.console import note, working
-from greenroom.cli.metering import Meter
 from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
-from greenroom.cli.reading import pieces
-from greenroom.cli.settings import (
+from greenroom.cli.shared_options import (
     ConfigFile,
     Key,
     MaybeServer,
@@ -24,7 +22,9 @@ from greenroom.cli.settings import (
     configuration,
     options_of,
 )
-from greenroom.cli.speaking import Request, Source, here, there
+from greenroom.cli.speaker import Request, Source, here, there
+from greenroom.cli.stdin import pieces
+from greenroom.cli.stopwatch import Meter
 from greenroom.speech.text import check_source
 
 

@@ -13,7 +13,7 @@ from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.cli.console import FLUSH_S, tell
 from greenroom.cli.interrupts import end_at_once
 from greenroom.cli.log_writer import LineWriter
-from greenroom.cli.settings import ConfigFile, Settings, about, configuration
+from greenroom.cli.shared_options import ConfigFile, Settings, about, configuration
 from greenroom.errors import first_few
 
 if TYPE_CHECKING:

@@ -10,15 +10,8 @@ from rich.live import Live
 from rich.text import Text
 
 from greenroom.cli.console import out, reader_is_gone
-from greenroom.cli.listing import (
-    HEADINGS,
-    SHAPE,
-    ps,
-    resident_of,
-    resident_rows,
-    summary,
-)
-from greenroom.cli.settings import DEFAULT_SERVER, Key, Server
+from greenroom.cli.ls import HEADINGS, SHAPE, ps, resident_of, resident_rows, summary
+from greenroom.cli.shared_options import DEFAULT_SERVER, Key, Server
 from greenroom.cli.tables import table_lines
 
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import WorkerBusyError
-from greenroom.worker.access import Caller, Role
+from greenroom.worker.auth import Caller, Role
 
 SPARE_CALLS = 1_024
 """Calls at once besides what all sessions and streams need: looking, controlling."""
@@ -132,7 +132,7 @@ class Admission:
     """
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
-        """`refused` is told what was refused, as `greenroom.worker.metrics.LIMITS` names it."""
+        """`refused` is told what was refused, as `greenroom.worker.prometheus.LIMITS` names it."""
         speaking = settings.max_sessions + settings.max_streams
         has_keys = bool(settings.api_keys)
 

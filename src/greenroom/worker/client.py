@@ -14,8 +14,8 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
-from greenroom.worker.ending import Ending
 from greenroom.worker.errors import worker_error
+from greenroom.worker.grpc.call_status import Ending
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says

@@ -23,8 +23,8 @@ from greenroom.errors import (
 from greenroom.lease import Lease
 from greenroom.model_manager import ModelManager
 from greenroom.untrusted.logs import safe_logger
-from greenroom.worker.speaking import Speech
-from greenroom.worker.voice import Voice
+from greenroom.voice import Voice
+from greenroom.worker.speech import Speech
 
 logger = safe_logger(__name__)
 

@@ -22,14 +22,14 @@ from greenroom.errors import (
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.untrusted.logs import safe_logger
+from greenroom.voice import Voice, VoiceChooser
 from greenroom.worker.default_model import DefaultModel
-from greenroom.worker.intake import Text, checked
-from greenroom.worker.limits import STREAM_RETRY_S
-from greenroom.worker.metrics import WorkerMetrics
+from greenroom.worker.prometheus import WorkerMetrics
+from greenroom.worker.quotas import STREAM_RETRY_S
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
-from greenroom.worker.speaking import Speech
-from greenroom.worker.voice import Voice, VoiceChooser
+from greenroom.worker.speech import Speech
+from greenroom.worker.text_input import Text, checked
 
 logger = safe_logger(__name__)
 

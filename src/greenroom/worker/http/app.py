@@ -3,7 +3,7 @@
 To add routes, write `router(synthesis: Synthesis) -> APIRouter` in a module of its own, include it
 in `create_app`, and say who may call it by one of the lists of `Access`::
 
-    app.include_router(lifecycle.router(synthesis), dependencies=access.administering)
+    app.include_router(ollama.router(synthesis), dependencies=access.administering)
 
 `access.looking` is for discovery, `access.speaking` for a key with the role `speak`, and no list at
 all for what anybody may ask, such as health. Inside a route `request.state.caller.name` is who
@@ -17,19 +17,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from greenroom.worker.access import Keys
 from greenroom.worker.admission import Admission
-from greenroom.worker.http import events, health, lifecycle, piper, repository, speech, voices
-from greenroom.worker.http.access import Access
+from greenroom.worker.auth import Keys
+from greenroom.worker.http import events, health, ollama, openai, piper, triton, voices
+from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
-from greenroom.worker.http.crowding import BoundedCrowd
-from greenroom.worker.http.document import REFUSALS, describe
+from greenroom.worker.http.concurrency_limit import BoundedCrowd
 from greenroom.worker.http.errors import add_error_handlers
-from greenroom.worker.http.naming import Names
+from greenroom.worker.http.openapi import REFUSALS, describe
 from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
 from greenroom.worker.http.request_id import RequestIds
 from greenroom.worker.http.schemas import SpeechRequest
+from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -54,14 +54,14 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     app.add_middleware(BoundedCrowd, keys=keys, admission=admission)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
-    app.include_router(speech.router(synthesis, names), dependencies=access.speaking)
+    app.include_router(openai.router(synthesis, names), dependencies=access.speaking)
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(voices.router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access, admission)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
-        [SpeechRequest, PiperRequest, *lifecycle.BODIES],
+        [SpeechRequest, PiperRequest, *ollama.BODIES],
         has_keys=bool(keys),
         public_tags=public,
     )
@@ -80,7 +80,7 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access, admission:
 
     looking, reading, changing = access.looking, access.speaking, access.administering
     app.include_router(health.router(synthesis, access.may_look, reading=reading))
-    for routes in (lifecycle.router, repository.router):
+    for routes in (ollama.router, triton.router):
         made = routes(synthesis, looking=looking, reading=reading, changing=changing)
         app.include_router(made)
     app.include_router(events.router(synthesis, admission.followers, reading=reading))

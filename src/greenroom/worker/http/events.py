@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 
 from greenroom.journal import Event, Subscription
 from greenroom.worker.admission import Shared
-from greenroom.worker.http import pictures
-from greenroom.worker.http.crowding import peer_in, uses_of
+from greenroom.worker.http import serializers
+from greenroom.worker.http.concurrency_limit import peer_in, uses_of
 from greenroom.worker.synthesis import Synthesis
 
 _SOON_S = 0.2
@@ -46,7 +46,7 @@ def router(synthesis: Synthesis, followers: Shared, *, reading: Sequence[Any] = 
     @routes.get("/explain/{model:path}")
     async def explain(model: str) -> dict[str, Any]:
         """Answer why a model is or is not in memory, who holds it, what happened to it."""
-        return pictures.explanation(manager.explain(model))
+        return serializers.explanation(manager.explain(model))
 
     @routes.get("/journal")
     async def journal(
@@ -55,7 +55,7 @@ def router(synthesis: Synthesis, followers: Shared, *, reading: Sequence[Any] = 
         """Answer the latest events, oldest first, of one model or of all."""
         model_id = None if model is None else manager.catalog.get(model).model_id
         found = manager.journal.events(model_id)[-limit:]
-        return {"events": [pictures.event(each) for each in found]}
+        return {"events": [serializers.event(each) for each in found]}
 
     @routes.get("/events", response_class=EventStream, status_code=200)
     async def events(
@@ -93,7 +93,7 @@ async def _follow(synthesis: Synthesis, history: int) -> AsyncGenerator[bytes, N
     past = journal.events()[-history:] if history else ()
     try:
         for each in past:
-            yield _message("journal", pictures.event(each))
+            yield _message("journal", serializers.event(each))
         async for piece in _Feed(synthesis, events):
             yield piece
     finally:
@@ -133,7 +133,7 @@ class _Feed:
 
     def _event(self, found: Event) -> list[bytes]:
         self._news = True
-        pieces = [_message("journal", pictures.event(found))]
+        pieces = [_message("journal", serializers.event(found))]
         if self._events.lost != self._lost:
             pieces.append(_message("lost", {"count": self._events.lost - self._lost}))
             self._lost = self._events.lost
@@ -144,8 +144,8 @@ class _Feed:
         if not now and self._clock() - self._looked_at < _SOON_S:
             return []
         self._looked_at, self._news = self._clock(), False
-        picture = pictures.state(self._synthesis)
-        still = pictures.unchanging(picture)
+        picture = serializers.state(self._synthesis)
+        still = serializers.unchanging(picture)
         if still == self._told:
             return []
         self._told = still

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.http.body import read
-from greenroom.worker.http.delivery import Delivery
-from greenroom.worker.http.document import reads
-from greenroom.worker.http.naming import Names
+from greenroom.worker.http.openapi import reads
 from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text
+from greenroom.worker.http.streaming_response import Delivery
+from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
 _ANSWER: dict[int | str, dict[str, Any]] = {

@@ -15,13 +15,13 @@ from greenroom.audio.encoding import FORMATS, Format
 from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError
 from greenroom.speech.text import check_source
+from greenroom.voice import Voice
 from greenroom.worker.http.body import parsed
-from greenroom.worker.http.durations import KeepAlive, seconds_of
 from greenroom.worker.http.errors import FieldError
-from greenroom.worker.http.naming import Names
-from greenroom.worker.limits import Allowance
+from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
+from greenroom.worker.http.voice_names import Names
+from greenroom.worker.quotas import Allowance
 from greenroom.worker.synthesis import Synthesis
-from greenroom.worker.voice import Voice
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 

@@ -15,11 +15,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from greenroom.untrusted.logs import safe_logger
-from greenroom.worker.address import Address
 from greenroom.worker.admission import peer_of
-from greenroom.worker.descriptors import connection_limit
-from greenroom.worker.http.accepting import Acceptor, Connections
-from greenroom.worker.http.listening import bound
+from greenroom.worker.file_descriptors import connection_limit
+from greenroom.worker.http.connections import Acceptor, Connections
+from greenroom.worker.http.sockets import bound
+from greenroom.worker.listen import Address
 
 logger = safe_logger(__name__)
 

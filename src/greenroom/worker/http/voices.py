@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from greenroom.adapter import ModelSpec
-from greenroom.worker.http.lists import CatalogList
-from greenroom.worker.http.naming import Names
+from greenroom.worker.http.json_lists import CatalogList
+from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
 _OWNER = "greenroom"

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from greenroom.cli.console import working
-from greenroom.cli.metering import Meter
-from greenroom.cli.touring import Tour, megabytes
+from greenroom.cli.demo.tour import Tour, megabytes
+from greenroom.cli.stopwatch import Meter
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
 from greenroom.lease import Lease

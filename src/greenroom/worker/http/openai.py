@@ -7,12 +7,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from greenroom.audio.encoding import FORMATS
-from greenroom.worker.access import Caller
+from greenroom.worker.auth import Caller
 from greenroom.worker.http.body import read_body
-from greenroom.worker.http.delivery import Delivery
-from greenroom.worker.http.document import EVENTS, reads
-from greenroom.worker.http.naming import Names
+from greenroom.worker.http.openapi import EVENTS, reads
 from greenroom.worker.http.schemas import SpeechPlanner, SpeechRequest
+from greenroom.worker.http.streaming_response import Delivery
+from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
 _AUDIO = {"schema": {"type": "string", "format": "binary"}}

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from greenroom.errors import ModelManagerError, WorkerBusyError
 from greenroom.metrics import ManagerMetrics, RecentModels, Snapshot
 from greenroom.model_manager import ModelManager
-from greenroom.worker.speaking import Speech
+from greenroom.worker.speech import Speech
 
 _WAITS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _FIRST = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)

@@ -14,7 +14,7 @@ from enum import IntEnum
 
 from greenroom.config.schema import ApiKey, WorkerSettings
 from greenroom.errors import ForbiddenError, UnauthenticatedError
-from greenroom.worker.limits import Allowance
+from greenroom.worker.quotas import Allowance
 
 
 class Role(IntEnum):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from greenroom.catalog.catalog import Catalog
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelNotFoundError
-from greenroom.worker.address import Address
+from greenroom.worker.listen import Address
 
 
 def worker_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]:

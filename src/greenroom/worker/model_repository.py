@@ -8,7 +8,7 @@ from typing import Any
 from greenroom.adapter import ModelSpec
 from greenroom.errors import InvalidInputError, ModelNotResidentError
 from greenroom.ledger.state import State
-from greenroom.worker.steps import in_steps
+from greenroom.worker.catalog_walk import in_steps
 from greenroom.worker.synthesis import Synthesis
 
 VERSION = "1"

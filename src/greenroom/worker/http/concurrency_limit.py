@@ -13,8 +13,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.errors import WorkerBusyError
-from greenroom.worker.access import Keys
 from greenroom.worker.admission import Admission, peer_of
+from greenroom.worker.auth import Keys
 from greenroom.worker.http.errors import response_to
 
 _PROBES = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})

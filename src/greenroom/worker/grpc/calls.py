@@ -17,8 +17,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
-from greenroom.worker.access import Caller
 from greenroom.worker.admission import Shared, host_of
+from greenroom.worker.auth import Caller
 from greenroom.worker.errors import answered
 
 MAX_SILENT = 1_024

@@ -12,7 +12,7 @@ from greenroom.adapter import ModelSpec
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.console import note, print_json, print_table
-from greenroom.cli.settings import (
+from greenroom.cli.shared_options import (
     DEFAULT_SERVER,
     AsJson,
     ConfigFile,

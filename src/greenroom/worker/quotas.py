@@ -20,7 +20,7 @@ class Allowance:
     """Counts what is used; everything is allowed where there is no limit.
 
     Requests refill evenly, and may come in a burst of a minute's worth.
-    `refused` is told what was refused, as `greenroom.worker.metrics.LIMITS` names it.
+    `refused` is told what was refused, as `greenroom.worker.prometheus.LIMITS` names it.
     """
 
     def __init__(

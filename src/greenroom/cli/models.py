@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.cli.console import print_json, tell, working
-from greenroom.cli.listing import resident_of
-from greenroom.cli.settings import DEFAULT_SERVER, AsJson, Key, Server, described
+from greenroom.cli.ls import resident_of
+from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Server, described
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]

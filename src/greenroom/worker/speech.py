@@ -11,9 +11,9 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.errors import ModelManagerError, StalledError
 from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
-from greenroom.worker.intake import Text
+from greenroom.voice import Voice
+from greenroom.worker.text_input import Text
 from greenroom.worker.timing import Timing
-from greenroom.worker.voice import Voice
 
 
 class Speech:

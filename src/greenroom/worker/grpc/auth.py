@@ -13,12 +13,12 @@ from grpc_status import rpc_status
 
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelManagerError
-from greenroom.worker.access import CALLER, Keys, Role
 from greenroom.worker.admission import Admission
+from greenroom.worker.auth import CALLER, Keys, Role
 from greenroom.worker.errors import status_of
-from greenroom.worker.grpc_api import SERVICE_NAME
-from greenroom.worker.grpc_calls import AdmittedCalls
-from greenroom.worker.triton_messages import SERVICE
+from greenroom.worker.grpc.calls import AdmittedCalls
+from greenroom.worker.grpc.triton_messages import SERVICE
+from greenroom.worker.grpc.tts_service import SERVICE_NAME
 
 _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 

@@ -16,8 +16,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from greenroom.journal import Subscription
 from greenroom.ledger.state import State
 from greenroom.model_manager import ModelManager
-from greenroom.worker.access import CALLER, Role
-from greenroom.worker.grpc_calls import write
+from greenroom.worker.auth import CALLER, Role
+from greenroom.worker.grpc.calls import write
 from greenroom.worker.readiness import Readiness
 
 LIVE = "live"

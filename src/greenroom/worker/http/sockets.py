@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from greenroom.errors import ConfigError
-from greenroom.worker.address import Address, answers
+from greenroom.worker.listen import Address, answers
 
 
 async def bound(address: Address) -> tuple[list[socket.socket], Address]:

@@ -14,7 +14,7 @@ from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
-from greenroom.worker.voice import Voice, VoiceChooser
+from greenroom.voice import Voice, VoiceChooser
 
 Progress = Callable[[str], None]
 

@@ -19,12 +19,12 @@ from starlette.types import Message, Receive, Scope, Send
 from greenroom.audio.encoding import encoder_for
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
 from greenroom.untrusted.logs import safe_logger
-from greenroom.worker.access import Caller, owner_of
-from greenroom.worker.http.leaving import left
-from greenroom.worker.http.packets import Bytes, Events
+from greenroom.worker.auth import Caller, owner_of
+from greenroom.worker.http.disconnect import left
 from greenroom.worker.http.schemas import SpeechPlan
 from greenroom.worker.http.server import CONNECTION, PATIENCE
-from greenroom.worker.speaking import Speech
+from greenroom.worker.http.sse import Bytes, Events
+from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
 
 T = TypeVar("T")

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.errors import ModelNotResidentError
-from greenroom.worker.access import owner_of
-from greenroom.worker.http import pictures
+from greenroom.worker.auth import owner_of
+from greenroom.worker.http import serializers
 from greenroom.worker.http.body import read
-from greenroom.worker.http.document import reads
-from greenroom.worker.http.durations import KeepAlive, seconds_of
+from greenroom.worker.http.disconnect import unless_left
 from greenroom.worker.http.errors import FieldError
-from greenroom.worker.http.leaving import unless_left
-from greenroom.worker.http.lists import CatalogList
+from greenroom.worker.http.json_lists import CatalogList
+from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
+from greenroom.worker.http.openapi import reads
 from greenroom.worker.synthesis import Synthesis
 
 ModelName = Annotated[str, Field(min_length=1, max_length=512)]
@@ -88,12 +88,14 @@ def _add_looking(
     @routes.get("/ps", dependencies=reading)
     async def ps() -> dict[str, Any]:
         """Answer every model that is loading, in memory or leaving, and the limits."""
-        return pictures.state(synthesis)
+        return serializers.state(synthesis)
 
     default = synthesis.voices.default_model_id
     known = CatalogList(
         "models",
-        lambda: (pictures.catalog_entry(s, default=s.model_id == default) for s in manager.catalog),
+        lambda: (
+            serializers.catalog_entry(s, default=s.model_id == default) for s in manager.catalog
+        ),
     )
 
     @routes.get("/tags", dependencies=reading, response_model=dict[str, Any])
@@ -130,7 +132,7 @@ def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) ->
             await _unload(synthesis, body.model, drain=True)
         else:
             await _load(synthesis, body, request)
-        return pictures.generated(body.model, "unload" if leave else "load")
+        return serializers.generated(body.model, "unload" if leave else "load")
 
 
 def _add_keeping(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
@@ -176,7 +178,7 @@ def _now(synthesis: Synthesis, model: str) -> dict[str, Any]:
     """Return the model as it is now; the state is `null` when it is not in memory."""
     model_id = synthesis.manager.catalog.get(model).model_id
     residents = synthesis.manager.list_resident()
-    found = next((pictures.resident(r) for r in residents if r.model_id == model_id), None)
+    found = next((serializers.resident(r) for r in residents if r.model_id == model_id), None)
     return found or {"name": model_id, "model": model_id, "state": None}
 
 

@@ -15,11 +15,11 @@ from fastapi.routing import APIRoute
 
 from greenroom.errors import ModelManagerError
 from greenroom.worker.http.body import read_body
-from greenroom.worker.http.document import PLAIN_REFUSALS
+from greenroom.worker.http.disconnect import unless_left
 from greenroom.worker.http.errors import FieldError, response_to
-from greenroom.worker.http.leaving import unless_left
-from greenroom.worker.http.lifecycle import asker
-from greenroom.worker.repository import READY, VERSION, Repository
+from greenroom.worker.http.ollama import asker
+from greenroom.worker.http.openapi import PLAIN_REFUSALS
+from greenroom.worker.model_repository import READY, VERSION, Repository
 from greenroom.worker.synthesis import Synthesis
 
 _NOT_READY: dict[int | str, dict[str, Any]] = {

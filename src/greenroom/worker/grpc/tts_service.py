@@ -18,12 +18,12 @@ from greenroom.errors import (
 from greenroom.ledger.state import State
 from greenroom.speech.text import check_text
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
-from greenroom.worker.access import CALLER, Role, owner_of
+from greenroom.worker.auth import CALLER, Role, owner_of
 from greenroom.worker.errors import answered
-from greenroom.worker.intake import Text
-from greenroom.worker.messages import frame_message, models_message
-from greenroom.worker.speaking import Speech
+from greenroom.worker.grpc.conversions import frame_message, models_message
+from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Command, Synthesis
+from greenroom.worker.text_input import Text
 
 SERVICE_NAME: str = tts_pb2.DESCRIPTOR.services_by_name["TTSService"].full_name
 

@@ -15,8 +15,8 @@ from rich.text import Text
 from greenroom.audio import write_wav
 from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.console import out, tell
-from greenroom.cli.listing import print_residents
-from greenroom.cli.metering import Meter
+from greenroom.cli.ls import print_residents
+from greenroom.cli.stopwatch import Meter
 from greenroom.journal import Kind
 from greenroom.lease import Lease
 from greenroom.memory.usage import MIB, resident_bytes

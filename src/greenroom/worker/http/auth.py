@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ForbiddenError
-from greenroom.worker.access import Keys, Role
+from greenroom.worker.auth import Keys, Role
 
 _bearer = HTTPBearer(auto_error=False, description="One of the worker's `api_keys`.")
 _Described = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]

@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 
-from greenroom.worker.access import CALLER, owner_of
+from greenroom.worker.auth import CALLER, owner_of
 from greenroom.worker.errors import answered
-from greenroom.worker.repository import READY, Repository
+from greenroom.worker.grpc.triton_messages import SERVICE, message
+from greenroom.worker.model_repository import READY, Repository
 from greenroom.worker.synthesis import Synthesis
-from greenroom.worker.triton_messages import SERVICE, message
 
 CALLS = (
     "ServerLive",

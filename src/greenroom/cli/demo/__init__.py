@@ -1,0 +1,1 @@
+"""`greenroom demo`: a tour that measures as it goes."""
