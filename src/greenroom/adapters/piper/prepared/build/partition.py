@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
-from greenroom.adapters.piper.prepared.windows import LARGEST
 from greenroom.adapters.piper.prepared.build.receptive_field import Reach, reach_of, work_of
+from greenroom.adapters.piper.prepared.windows import LARGEST
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Exp", "Log", "Sin", "Cos")
 _ACTIVATIONS = ("Tanh", "Sigmoid", "Softplus", "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Gelu")

@@ -1,7 +1,8 @@
 """Prepare a voice: cut its graph, optimise the stages, take the weights out, prove it equal.
 
-Runs in a process of its own (`python -m greenroom.adapters.piper.prepared.build.pipeline SOURCE`), because parsing
-and rewriting a graph takes seconds of CPU and several times the voice's size in memory.
+Runs in a process of its own (`python -m greenroom.adapters.piper.prepared.build.pipeline SOURCE`),
+because parsing and rewriting a graph takes seconds of CPU and several times the voice's size in
+memory.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from greenroom.memory import usage
 from greenroom.adapters.piper.prepared.build import partition
-from greenroom.adapters.piper.prepared.run.shared_graphs import session
-from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
-from greenroom.adapters.piper.prepared.windows import windows
 from greenroom.adapters.piper.prepared.build.conv2d import planar
-from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
-from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
 from greenroom.adapters.piper.prepared.build.weights import Weights, has_branches, separated
+from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
+from greenroom.adapters.piper.prepared.run.shared_graphs import session
 from greenroom.adapters.piper.prepared.store.store import PreparedFiles, Store
+from greenroom.adapters.piper.prepared.windows import windows
+from greenroom.memory import usage
 
 CLOSE = 1e-4
 """Samples of the prepared voice may differ from the engine's own by this."""
@@ -225,7 +226,9 @@ def _difference(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare the named voice; print one line and return 1 when that is not possible."""
-    parser = argparse.ArgumentParser(prog="python -m greenroom.adapters.piper.prepared.build.pipeline")
+    parser = argparse.ArgumentParser(
+        prog="python -m greenroom.adapters.piper.prepared.build.pipeline"
+    )
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
     usage.keep_little()
@@ -235,7 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         prepare(source, store)
         usage.trim()
-        subprocess.run([sys.executable, "-m", "greenroom.adapters.piper.prepared.build.footprint", source], check=False)
+        measure = "greenroom.adapters.piper.prepared.build.footprint"
+        subprocess.run([sys.executable, "-m", measure, source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
         return 1
