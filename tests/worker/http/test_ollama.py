@@ -1,0 +1,295 @@
+"""Models over HTTP, as Ollama's, Triton's and Greenroom's own clients bring them in and out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import ollama
+import pytest
+
+from greenroom import Catalog, ModelManager
+from greenroom.memory.usage import MIB
+from greenroom.testing import Stage
+from tests.worker.http.web import Web, connected_web, web_serving
+from tests.worker.serving import until
+
+KEYS = [
+    {"name": "app", "key": "speak-key", "role": "speak"},
+    {"name": "ops", "key": "admin-key", "role": "admin"},
+]
+
+
+@pytest.fixture
+async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+    manager = ModelManager(
+        catalog=tone_catalog, default_model_id="tone-440", resident_cap=8, min_residency_ms=0
+    )
+    async with web_serving(manager) as made:
+        yield made
+
+
+async def shown(web: Web, model: str) -> dict[str, Any] | None:
+    models = (await web.get("/api/ps"))["models"]
+    return next((each for each in models if each["model"] == model), None)
+
+
+# What is in memory
+
+
+async def test_ps_shows_size_references_owners_pin_and_expiry(web: Web) -> None:
+    await web.done("/api/load", {"model": "tone-220"})
+    await web.manager.load("tone-247", owner="me")
+    pinned, idle, held = (await web.get("/api/ps"))["models"]
+    assert (pinned["model"], pinned["pinned"], pinned["expires_at"]) == ("tone-440", True, None)
+    assert (idle["model"], idle["state"], idle["references"]) == ("tone-220", "ready", 0)
+    assert 0 < idle["expires_in_s"] <= 600
+    assert datetime.fromisoformat(idle["expires_at"]).tzinfo is not None
+    assert (held["references"], held["owners"], held["expires_at"]) == (1, ["me"], None)
+    assert held["size"] == held["footprint"] + held["mapped"]
+
+
+async def test_ps_shows_what_is_booked_beside_the_budget(stage: Stage) -> None:
+    stage["a"].footprint = 3 * MIB
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", memory_budget_mb=50)
+    async with web_serving(manager) as web:
+        found = await web.get("/api/ps")
+    assert found["footprint"] == {"cpu": 3 * MIB}
+    assert found["budget"] == {"cpu": 50 * MIB}
+    assert (found["resident_cap"], found["waiting"], found["ready"]) == (3, 0, True)
+
+
+async def test_tags_list_the_catalog_and_the_default(web: Web) -> None:
+    models = (await web.get("/api/tags"))["models"]
+    assert [each["model"] for each in models] == [s.model_id for s in web.manager.list_catalog()]
+    assert [each["model"] for each in models if each["default"]] == ["tone-440"]
+
+
+# Coming and going
+
+
+async def test_loading_keeps_no_reference_and_unloading_is_told_at_once(web: Web) -> None:
+    loaded = await web.done("/api/load", {"model": "tone-220"})
+    assert (loaded["state"], loaded["references"]) == ("ready", 0)
+    gone = await web.done("/api/unload", {"model": "tone-220"})
+    assert gone["state"] is None
+    assert await shown(web, "tone-220") is None
+    again = await web.done("/api/unload", {"model": "tone-220"})
+    assert again["state"] is None
+
+
+async def test_unloading_waits_for_holders_unless_told_not_to(web: Web) -> None:
+    await web.manager.load("tone-220", owner="me")
+    refused = await web.post("/api/unload", {"model": "tone-220", "drain": False})
+    assert refused.status_code == 409
+    assert "held by me" in refused.json()["error"]["message"]
+    assert refused.headers["x-should-retry"] == "false"
+    leaving = asyncio.create_task(web.done("/api/unload", {"model": "tone-220"}))
+    await until(lambda: web.served.states["tone-220"] == "draining")
+    await web.manager.release("tone-220", owner="me")
+    assert (await leaving)["state"] is None
+
+
+async def test_a_pin_exempts_a_model_and_unpinning_ends_that(web: Web) -> None:
+    early = await web.done("/api/pin", {"model": "tone-220"})
+    assert early["state"] is None  # it will be pinned whenever it is loaded
+    loaded = await web.done("/api/load", {"model": "tone-220"})
+    assert (loaded["pinned"], loaded["expires_in_s"]) == (True, None)
+    free = await web.done("/api/unpin", {"model": "tone-220"})
+    assert not free["pinned"]
+    assert free["expires_in_s"] > 0
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"),
+    [("10m", 600), ("1h30m", 5400), (90, 90), ("90", 90), (-1, None), ("-1m", None)],
+)
+async def test_keep_alive_says_how_long_a_model_stays(
+    web: Web, keep_alive: Any, seconds: float | None
+) -> None:
+    loaded = await web.done("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
+    if seconds is None:
+        assert loaded["expires_in_s"] is None
+    else:
+        assert seconds - 30 < loaded["expires_in_s"] <= seconds
+    other = await web.done("/api/keep-alive", {"model": "tone-440", "keep_alive": keep_alive})
+    assert other["pinned"]
+
+
+async def test_keep_alive_zero_lets_an_idle_model_go(web: Web) -> None:
+    await web.done("/api/load", {"model": "tone-220"})
+    await web.done("/api/keep-alive", {"model": "tone-220", "keep_alive": 0})
+    await until(lambda: "tone-220" not in web.served.states)
+
+
+async def test_a_model_that_is_not_in_memory_cannot_be_kept(web: Web) -> None:
+    refused = await web.post("/api/keep-alive", {"model": "tone-220", "keep_alive": "5m"})
+    assert refused.status_code == 409
+    assert "load it first" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("keep_alive", ["soon", "5x", "", "--1", "1e999", "nan", "m", "5 m"])
+async def test_what_is_no_duration_is_refused_before_anything_is_loaded(
+    web: Web, keep_alive: str
+) -> None:
+    refused = await web.post("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "keep_alive"
+    assert "tone-220" not in web.served.states
+
+
+@pytest.mark.parametrize("path", ["load", "unload", "pin", "unpin", "keep-alive", "generate"])
+async def test_an_unknown_model_is_answered_with_names_that_look_like_it(
+    web: Web, path: str
+) -> None:
+    refused = await web.post(f"/api/{path}", {"model": "tone-221", "keep_alive": "1m"})
+    assert refused.status_code == 404
+    assert "tone-220" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [None, {}, {"model": ""}, {"model": 5}, [], {"model": "x" * 999}])
+async def test_a_body_that_cannot_be_is_refused(web: Web, body: Any) -> None:
+    assert (await web.post("/api/load", body)).status_code == 400
+
+
+async def test_a_load_that_fails_says_when_to_try_again() -> None:
+    stage = Stage("a", "b")
+    stage["b"].load.error = ValueError("a broken file")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with web_serving(manager) as web:
+        refused = await web.post("/api/load", {"model": "b"})
+        assert refused.status_code == 503
+        assert "a broken file" in refused.json()["error"]["message"]
+        assert int(refused.headers["retry-after"]) >= 1
+
+
+# Clients nobody here wrote
+
+
+async def test_ollamas_own_client_lists_loads_and_unloads(web: Web) -> None:
+    async with ollama.AsyncClient(web.url, trust_env=False) as client:
+        assert "tone-220" in [model.model for model in (await client.list()).models]
+        answer = await client.generate("tone-220", keep_alive="10m")
+        assert (answer.done, answer.done_reason, answer.response) == (True, "load", "")
+        (found,) = [m for m in (await client.ps()).models if m.model == "tone-220"]
+        assert found.expires_at is not None
+        assert found.size is not None
+        answer = await client.generate("tone-220", keep_alive=0)
+        assert answer.done_reason == "unload"
+        assert "tone-220" not in web.served.states
+        with pytest.raises(ollama.ResponseError) as caught:
+            await client.generate("tone-440", "write a poem")
+        assert caught.value.status_code == 400
+
+
+# The repository of Triton and KServe
+
+
+async def test_the_repository_index_tells_every_models_state_and_why(web: Web) -> None:
+    index = {each["name"]: each for each in await web.done("/v2/repository/index")}
+    assert len(index) == 8
+    assert index["tone-440"]["state"] == "READY"
+    assert index["tone-220"]["state"] == "UNAVAILABLE"
+    assert index["tone-220"]["reason"] == "not in memory; nobody asked for it"
+    ready = await web.done("/v2/repository/index", {"ready": True})
+    assert [each["name"] for each in ready] == ["tone-440"]
+
+
+async def test_the_repository_loads_unloads_and_knows_what_is_ready(web: Web) -> None:
+    for path in ("/v2/models/tone-220/ready", "/v2/models/tone-220/versions/1/ready"):
+        assert (await web.client.get(path)).status_code == 400
+        await web.done("/v2/repository/models/tone-220/load")
+        assert (await web.client.get(path)).status_code == 200
+        await web.done("/v2/repository/models/tone-220/unload", {"parameters": {}})
+    await web.done("/v2/repository/models/tone-220/unload")
+    assert "tone-220" not in web.served.states
+
+
+async def test_the_repositorys_errors_are_one_sentence_as_tritons_clients_expect(
+    web: Web,
+) -> None:
+    unknown = await web.post("/v2/repository/models/tone-221/load")
+    assert unknown.status_code == 404
+    assert "tone-220" in unknown.json()["error"]
+    body = {"parameters": {"config": "{}"}}
+    changed = await web.post("/v2/repository/models/tone-220/load", body)
+    assert changed.status_code == 400
+    assert "without parameters" in changed.json()["error"]
+    broken = await web.client.post("/v2/repository/index", content=b"{")
+    assert broken.status_code == 400
+    version = await web.client.get("/v2/models/tone-220/versions/7")
+    assert "version 1 only" in version.json()["error"]
+
+
+async def test_metadata_of_server_and_model_are_told(web: Web) -> None:
+    server = await web.get("/v2")
+    assert (server["name"], server["extensions"]) == ("greenroom", ["model_repository"])
+    assert (await web.get("/v2/models/tone-220"))["platform"] == "tone"
+
+
+# Access
+
+
+async def test_changes_need_an_admins_key_and_a_look_needs_any(tone_catalog: Catalog) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
+    looks = ("/api/ps", "/api/tags", "/api/journal", "/api/explain/tone-440", "/metrics")
+    changes = ("/api/load", "/api/pin", "/v2/repository/models/tone-220/load")
+    async with (
+        web_serving(manager, api_keys=KEYS) as nobody,
+        connected_web(nobody.served, "speak-key") as app,
+        connected_web(nobody.served, "admin-key") as ops,
+    ):
+        for path in looks:
+            assert (await nobody.client.get(path)).status_code == 401, path
+            assert (await app.client.get(path)).status_code == 200, path
+        for path in changes:
+            assert (await nobody.post(path, {"model": "tone-220"})).status_code == 401, path
+            assert (await app.post(path, {"model": "tone-220"})).status_code == 403, path
+        await ops.done("/api/load", {"model": "tone-220"})
+        for path in ("/health", "/v2/health/live", "/v2/health/ready", "/v2"):
+            assert (await nobody.client.get(path)).status_code == 200, path
+
+
+async def test_a_load_with_keep_alive_outlasts_a_ttl_of_zero(tone_catalog: Catalog) -> None:
+    manager = ModelManager(
+        catalog=tone_catalog, default_model_id="tone-440", ttl_ms=0, min_residency_ms=0
+    )
+    async with web_serving(manager) as web:
+        found = await web.done("/api/load", {"model": "tone-220", "keep_alive": "5m"})
+        assert 290 < found["expires_in_s"] <= 300
+        assert (await web.done("/api/load", {"model": "tone-247"}))["state"] in (None, "unloading")
+
+
+@pytest.mark.parametrize("path", ["/api/load", "/v2/repository/models/tone-247/load"])
+async def test_a_caller_that_left_does_not_wait_for_room_any_more(
+    tone_catalog: Catalog, path: str
+) -> None:
+    manager = ModelManager(
+        catalog=tone_catalog,
+        default_model_id="tone-440",
+        resident_cap=1,
+        cap_policy="hard",
+        pin_default=False,
+        min_residency_ms=0,
+    )
+    async with web_serving(manager) as web:
+        await manager.load("tone-440", owner="me")
+        waiting = asyncio.create_task(web.post(path, {"model": "tone-247"}))
+        await until(lambda: web.manager.statistics().waiting == 1)
+        waiting.cancel()
+        await until(lambda: web.manager.statistics().waiting == 0)
+        await manager.release("tone-440", owner="me")
+
+
+async def test_a_model_with_a_slash_in_its_name_is_found_under_every_route() -> None:
+    stage = Stage("a", "org/voice")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with web_serving(manager) as web:
+        for name in ("org/voice", "org%2Fvoice"):
+            await web.done(f"/v2/repository/models/{name}/load")
+            for path in ("", "/ready", "/versions/1", "/versions/1/ready"):
+                assert (await web.get(f"/v2/models/{name}{path}"))["name"] == "org/voice"
+            await web.get(f"/api/explain/{name}")
+            await web.done(f"/v2/repository/models/{name}/unload")

@@ -1,0 +1,69 @@
+"""`/openapi.json` says what the worker does: bodies, errors, and who needs a key."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from greenroom import Catalog, ModelManager
+from tests.worker.http.web import web_serving
+
+KEYS = [{"key": "admin-key", "role": "admin"}]
+
+
+async def document_of(catalog: Catalog, **settings: Any) -> Any:
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440")
+    async with web_serving(manager, **settings) as web:
+        return await web.get("/openapi.json", headers={"Authorization": "Bearer admin-key"})
+
+
+async def test_bodies_are_described_and_every_reference_leads_somewhere(
+    tone_catalog: Catalog,
+) -> None:
+    document = await document_of(tone_catalog)
+    schemas = document["components"]["schemas"]
+    for path, fields in (
+        ("/v1/audio/speech", {"model", "input", "voice"}),
+        ("/synthesize", {"text"}),
+    ):
+        (content,) = document["paths"][path]["post"]["requestBody"]["content"].values()
+        asked = schemas[content["schema"]["$ref"].rpartition("/")[2]]
+        assert fields == set(asked["required"])
+    references = set(re.findall(r'"#/([^"]*)"', json.dumps(document)))
+    assert references
+    for reference in references:
+        place = document
+        for step in reference.split("/"):
+            place = place[step]
+
+
+async def test_what_is_answered_is_described(tone_catalog: Catalog) -> None:
+    document = await document_of(tone_catalog)
+    answers = document["paths"]["/v1/audio/speech"]["post"]["responses"]
+    assert {"audio/mpeg", "audio/pcm", "text/event-stream"} <= set(answers["200"]["content"])
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert {"4XX", "5XX"} <= set(operation["responses"])
+            assert "422" not in operation["responses"]
+
+
+@pytest.mark.parametrize("public", [True, False])
+async def test_keys_are_asked_for_where_they_are_needed(
+    tone_catalog: Catalog, public: bool
+) -> None:
+    document = await document_of(tone_catalog, api_keys=KEYS, public_discovery=public)
+    (scheme,) = document["components"]["securitySchemes"]
+    needed = [{scheme: []}]
+    paths = document["paths"]
+    assert paths["/v1/audio/speech"]["post"]["security"] == needed
+    assert paths["/v1/models"]["get"]["security"] == ([{}, *needed] if public else needed)
+    assert "security" not in paths["/health"]["get"]
+
+
+async def test_without_keys_none_is_asked_for(tone_catalog: Catalog) -> None:
+    document = await document_of(tone_catalog)
+    assert "securitySchemes" not in document["components"]
+    assert "security" not in document["paths"]["/v1/audio/speech"]["post"]
