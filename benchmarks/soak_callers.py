@@ -54,7 +54,7 @@ class Callers:
             base_url=http, timeout=ANSWER_S, trust_env=False, limits=limits, verify=False
         )
         self.channel = grpc.aio.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-        self.stub: Any = tts_pb2_grpc.TTSServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.stub: Any = tts_pb2_grpc.TTSServiceStub(self.channel)
         self.score = score
         self.dice = dice
         self.whole: dict[tuple[str, str, str], int] = {}

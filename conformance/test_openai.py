@@ -10,9 +10,9 @@ from typing import Any
 
 import openai
 import pytest
-from audio_files import heard
 
 from conformance.started import PARAGRAPH, TEXT, Started, started
+from tests.audio_files import heard
 
 pytestmark = pytest.mark.client("openai")
 

@@ -37,7 +37,7 @@ def heard(file: bytes, name: str) -> Sound:
     """Decode a file of one of OpenAI's formats; `pcm` is 24 kHz."""
     if name == "pcm":
         return Sound(np.frombuffer(file, "<i2") / 32_768, 24_000, 1)
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("flt")
         parts = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,7 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from greenroom import AudioChunk, Catalog, InvalidInputError, ModelManager, ModelSpec
+from greenroom import (
+    AudioChunk,
+    Catalog,
+    InvalidInputError,
+    Lease,
+    ModelManager,
+    ModelSpec,
+    TTSAdapter,
+)
 from greenroom.adapters.piper.prepared import Store
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.fingerprint import runtime
@@ -48,7 +57,7 @@ def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
 
 
 @pytest.fixture
-def adapter(spec: ModelSpec):
+def adapter(spec: ModelSpec) -> Iterator[TTSAdapter]:
     made = registry.resolve(spec.adapter)(spec)
     made.load()
     for _ in made.synthesize("Warm up.", dict(spec.options)):
@@ -61,12 +70,16 @@ def test_every_built_in_adapter_is_under_this_contract() -> None:
     assert set(entry_points(group=GROUP).names) == {"tone", "piper"} == set(registry.names())
 
 
-def test_the_prepared_form_is_under_it_too(adapter, request: pytest.FixtureRequest) -> None:
+def test_the_prepared_form_is_under_it_too(
+    adapter: TTSAdapter, request: pytest.FixtureRequest
+) -> None:
     prepared = isinstance(getattr(adapter, "_engine", None), PreparedVoice)
     assert prepared == ("prepared piper" in request.node.name)
 
 
-def test_chunks_are_float32_mono_in_range_at_the_stated_rate(adapter) -> None:
+def test_chunks_are_float32_mono_in_range_at_the_stated_rate(
+    adapter: TTSAdapter,
+) -> None:
     chunks = list(adapter.synthesize(TEXT, dict(adapter.spec.options)))
     assert chunks
     for chunk in chunks:
@@ -111,7 +124,7 @@ def test_nothing_keeps_it_alive_after_unloading(spec: ModelSpec) -> None:
     assert dead() is None
 
 
-def test_it_speaks_from_any_thread_and_from_several_at_once(adapter) -> None:
+def test_it_speaks_from_any_thread_and_from_several_at_once(adapter: TTSAdapter) -> None:
     options = {**adapter.spec.options}
     if adapter.spec.adapter == "piper":
         options |= {"noise_scale": 0.0, "noise_w_scale": 0.0}
@@ -129,9 +142,10 @@ def test_it_speaks_from_any_thread_and_from_several_at_once(adapter) -> None:
         assert np.abs(one - other).max() < 1e-4
 
 
-def test_a_generator_that_is_closed_early_leaves_the_model_fit(adapter) -> None:
+def test_a_generator_that_is_closed_early_leaves_the_model_fit(adapter: TTSAdapter) -> None:
     options = dict(adapter.spec.options)
     chunks = adapter.synthesize(TEXT, options)
+    assert isinstance(chunks, Generator)
     next(chunks)
     chunks.close()
     assert list(adapter.synthesize(TEXT, options))
@@ -154,5 +168,5 @@ async def test_it_lives_in_a_manager(spec: ModelSpec) -> None:
         assert all(abs(n - len(frames)) < 0.3 * len(frames) for n in both)
 
 
-async def count(lease) -> int:
+async def count(lease: Lease) -> int:
     return len([frame async for frame in lease.synthesize_stream(TEXT)])

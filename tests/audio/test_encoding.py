@@ -36,7 +36,7 @@ def written(encoder: Encoder, pieces: list[bytes]) -> list[bytes]:
 
 def decoded(file: bytes) -> tuple[np.ndarray, int, int]:
     """Return samples as float, their rate in Hz and the number of channels."""
-    with av.open(io.BytesIO(file)) as container:
+    with av.open(io.BytesIO(file), "r") as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("flt")
         parts = [

@@ -256,7 +256,7 @@ def test_an_adapter_that_cannot_be_imported_does_not_hide_the_others(
         EntryPoint("tone", "greenroom.adapters.tone:ToneTTSAdapter", registry.GROUP),
     ]
 
-    def found(**given: str) -> EntryPoints:
+    def found(**given: Any) -> EntryPoints:
         return EntryPoints(points).select(**given)
 
     monkeypatch.setattr(registry, "entry_points", found)

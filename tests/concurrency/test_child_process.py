@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,10 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def ended(pid: int) -> bool:
+    return not alive(pid)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     for pid in map(int, pids.read_text().split()):
-        eventually(lambda pid=pid: not alive(pid), limit=10)
+        eventually(partial(ended, pid), limit=10)
 
 
 def test_preparing_without_a_pipe_on_standard_input_is_nobodys_child(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from functools import partial
 
 import pytest
 
@@ -38,7 +39,7 @@ async def test_at_most_size_calls_run_and_the_rest_come_in_order(clock: VirtualT
         begun.append(number)
         gate.go_through()
 
-    tasks = [asyncio.create_task(lane.run(lambda n=n: call(n))) for n in range(5)]
+    tasks = [asyncio.create_task(lane.run(partial(call, n))) for n in range(5)]
     await clock.settle()
     assert gate.waiting == 2
     assert sorted(begun) == [0, 1]

@@ -18,8 +18,8 @@ def test_a_model_nobody_has_is_loaded_and_its_caller_gets_it() -> None:
     assert desk.ask("amy") == ["load amy"]
     assert desk["amy"].state is State.LOADING
     assert desk.land("amy") == ["grant amy to ann"]
-    assert desk["amy"].state is State.READY
-    assert desk["amy"].refcount == 1
+    amy = desk["amy"]
+    assert (amy.state, amy.refcount) == (State.READY, 1)
 
 
 def test_concurrent_requests_share_one_load_and_get_a_reference_each() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
@@ -115,7 +115,7 @@ class Shell(RuleBasedStateMachine):
         self.closed = False
         self.callers: dict[Ticket, int] = {}
         self.open_tickets: list[Ticket] = []
-        self.leases: list[tuple[Resident, str]] = []
+        self.leases: list[tuple[Resident, Hashable]] = []
         self.streams: list[Resident] = []
         self.promised: set[Resident] = set()
         self.ready_at: dict[Resident, float] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
-async def manager(stage: Stage):
+async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
     made = ModelManager(catalog=stage.catalog, default_model_id="a", min_residency_ms=0)
     await made.initialize()
     yield made

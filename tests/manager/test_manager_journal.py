@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
-async def manager(stage: Stage):
+async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
     made = ModelManager(
         catalog=stage.catalog,
         default_model_id="a",
@@ -326,7 +327,7 @@ async def test_each_event_is_one_log_line_and_a_hit_is_none(
         "b warming: loaded in 0.000 s",
         "b ready: loaded in 0.000 s, warmed up in 0.000 s",
     ]
-    assert {r.greenroom_model_id for r in caplog.records} == {"b"}
+    assert {vars(r)["greenroom_model_id"] for r in caplog.records} == {"b"}
 
 
 async def test_a_ttl_given_in_memory_is_written_down_once(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import exposition, generate_latest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics,
 )
@@ -255,8 +255,9 @@ async def test_both_text_formats_are_read_by_the_official_parsers(house: House) 
         "application/openmetrics-text; version=1.0.0"
     )
     assert kind.startswith("application/openmetrics-text")
-    assert {family.name for family in open_metrics(text.decode())} <= names | {"process"}
-    for family in open_metrics(text.decode()):
+    families = list(open_metrics(text.decode()))
+    assert {family.name for family in families} <= names | {"process"}
+    for family in families:
         assert family.documentation, family.name
 
 
@@ -294,7 +295,7 @@ async def test_encoding_is_done_in_a_thread_one_scrape_at_a_time_and_shared(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loops_thread, threads, inside = threading.get_ident(), [], []
-    real = worker_metrics.choose_encoder
+    real = exposition.choose_encoder
 
     def choose_encoder(accept: str) -> Any:
         encode, kind = real(accept)

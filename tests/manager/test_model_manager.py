@@ -270,7 +270,7 @@ async def test_a_hit_does_not_wait_for_loads_unloads_or_warmups_that_hang(
         stage["b"].load.hold()
         stage["c"].warm_up.hold()
         stage["d"].unload.hold()
-        others = [asyncio.create_task(manager.load(name)) for name in "bc"]
+        others: list[asyncio.Task[Any]] = [asyncio.create_task(manager.load(n)) for n in "bc"]
         others.append(asyncio.create_task(manager.unload("d")))
         await clock.settle()
         assert [stage["b"].load.waiting, stage["c"].warm_up.waiting] == [1, 1]

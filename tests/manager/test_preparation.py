@@ -202,7 +202,7 @@ async def test_models_of_one_voice_are_prepared_once_and_all_move_over(
     log = tmp_path / "log"
     cast["amy"].lines += f"; open({str(log)!r}, 'a').write('x')"
     like = ModelSpec("lou", cast.adapter, options={"like": "amy"})
-    cast.adapter.check_options = classmethod(lambda cls, options: None)  # type: ignore[method-assign]
+    cast.adapter.check_options = classmethod(lambda cls, options: None)  # type: ignore[assignment, method-assign]
     cast.catalog = Catalog([*cast.catalog, like])
     async with running(cast, preload_model_ids=["lou"]) as manager:
         await come(lambda: form(manager) == form(manager, "lou") == "prepared")

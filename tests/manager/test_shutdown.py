@@ -16,7 +16,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
-async def manager(stage: Stage):
+async def manager(stage: Stage) -> ModelManager:
     made = ModelManager(
         catalog=stage.catalog, default_model_id="a", min_residency_ms=60_000, max_parallel_loads=2
     )

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -64,13 +65,16 @@ def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_senten
         calls.append(1)
         raise MemoryError("none left")
 
+    def logged(count: int) -> bool:
+        return len(caplog.records) == count
+
     quiet = arena.Resting()
     quiet.join(fail)
     with caplog.at_level(logging.WARNING):
         for count in (1, 2):
             with quiet.speaking(fail):
                 pass
-            eventually(lambda count=count: len(caplog.records) == count)
+            eventually(partial(logged, count))
     assert len(calls) == 2
     assert "keeps the memory" in caplog.text
 
@@ -83,10 +87,14 @@ def test_forgetting_waits_until_it_is_not_being_called() -> None:
         begun.set()
         assert may_end.wait(30)
 
+    def forget_slow() -> None:
+        quiet.forget(slow)
+        forgotten.set()
+
     quiet.join(slow)
     quiet._spoken = 1
     look = threading.Thread(target=quiet._look, args=(1,))
-    forget = threading.Thread(target=lambda: (quiet.forget(slow), forgotten.set()))
+    forget = threading.Thread(target=forget_slow)
     look.start()
     assert begun.wait(30)
     forget.start()

@@ -187,7 +187,7 @@ def _stack(
             kernel, dilation = 2 * first - 1, second
             spread = (kernel - 1) * dilation
             left = max(spread // 2 - third, 0)
-            says = {"dilations": [dilation], "pads": [left, spread - left]}
+            says: dict[str, Any] = {"dilations": [dilation], "pads": [left, spread - left]}
         else:
             stride, more = first, second
             kernel = stride + 2 * more

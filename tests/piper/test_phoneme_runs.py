@@ -41,7 +41,12 @@ def runs_of(adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch) -> list[A
     engine = adapter._engine
     assert engine is not None
     speak = engine.speak
-    monkeypatch.setattr(engine, "speak", lambda feeds: runs.append(feeds) or speak(feeds))
+
+    def noted(feeds: Any) -> Any:
+        runs.append(feeds)
+        return speak(feeds)
+
+    monkeypatch.setattr(engine, "speak", noted)
     return runs
 
 
@@ -110,7 +115,8 @@ def test_callers_of_voices_on_their_own_files_take_turns(
 ) -> None:
     inside: list[int] = []
     most: list[int] = []
-    session = adapter._engine._session
+    engine: Any = adapter._engine
+    session = engine._session
 
     class Counted:
         def run(self, *given: Any) -> Any:
@@ -176,7 +182,8 @@ def test_a_voice_on_its_own_file_gives_the_memory_of_its_runs_back_when_it_rests
 ) -> None:
     monkeypatch.setattr(arena, "REST_S", 0.01)
     given_back = threading.Event()
-    session = adapter._engine._session
+    engine: Any = adapter._engine
+    session = engine._session
 
     class Watched:
         get_inputs = session.get_inputs

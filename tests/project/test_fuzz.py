@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fuzz import __main__ as command
-from fuzz.door import Door, explore, kind_of, tried
+from fuzz.door import Door, Fault, explore, kind_of, tried
 from fuzz.doors import DOORS
 from fuzz.shorter import parts_left_out
 from fuzz.watchdog import Watchdog
@@ -47,7 +47,7 @@ class Letters:
 
 
 def test_a_fault_is_told_once_with_its_shortest_input() -> None:
-    told = []
+    told: list[Fault] = []
     outcome = explore(Letters(), seconds=20.0, seed=1, most=50, tell=told.append)
     assert [fault.shortest for fault in told] == ["x"]
     assert outcome.inputs == 50

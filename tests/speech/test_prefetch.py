@@ -57,7 +57,7 @@ class Reader(TTSAdapter):
 async def reader() -> AsyncIterator[Reader]:
     Reader.happened = []
     Reader.second = threading.Event()
-    Reader.failing, Reader.looks_ahead = "", True  # type: ignore[method-assign, assignment]
+    Reader.failing, Reader.looks_ahead = "", True
     catalog = Catalog([ModelSpec("reader", Reader)])
     async with ModelManager(catalog=catalog, default_model_id="reader", warmup_text="") as manager:
         async with manager.lease("reader") as lease:
@@ -94,7 +94,7 @@ async def test_the_next_sentence_begins_while_one_is_spoken(reader: Reader) -> N
 async def test_it_sounds_as_if_one_followed_the_other(reader: Reader) -> None:
     Reader.second.set()
     ahead = await samples(reader.synthesize_stream(TEXT))
-    Reader.looks_ahead = False  # type: ignore[method-assign, assignment]
+    Reader.looks_ahead = False
     Reader.happened.clear()
     assert await samples(reader.synthesize_stream(TEXT)) == ahead
     assert Reader.happened.index("One left") < Reader.happened.index("Two 0")

@@ -72,13 +72,13 @@ NO_AUDIO = [
     (None, "NoneType"),
     (FLOATS, "ndarray"),
     (b"pcm", "bytes"),
-    (AudioChunk(np.full(1_600, 20_000, np.int16), RATE), "int16"),  # type: ignore[arg-type]
-    (AudioChunk(np.full(1_600, True), RATE), "bool"),  # type: ignore[arg-type]
+    (AudioChunk(np.full(1_600, 20_000, np.int16), RATE), "int16"),
+    (AudioChunk(np.full(1_600, True), RATE), "bool"),
     (AudioChunk([0.5] * 1_600, RATE), "list"),  # type: ignore[arg-type]
     (AudioChunk(np.full((2, 800), 0.5, np.float32), RATE), "shape"),
     (AudioChunk(np.full((800, 1), 0.5, np.float32), RATE), "shape"),
     (AudioChunk(np.full(1_600, np.nan, np.float32), RATE), "not numbers"),
-    (AudioChunk(np.full(1_600, 1e300, np.float64), RATE), "not numbers"),  # type: ignore[arg-type]
+    (AudioChunk(np.full(1_600, 1e300, np.float64), RATE), "not numbers"),
 ]
 
 

@@ -24,7 +24,7 @@ TWO = "One sentence here. Another one there."
 
 
 @pytest.fixture
-async def manager(stage: Stage):
+async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
     made = ModelManager(
         catalog=stage.catalog, default_model_id="a", min_residency_ms=0, load_timeout_ms=5_000
     )

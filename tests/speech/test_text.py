@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -57,6 +57,7 @@ async def test_a_sentence_is_yielded_before_the_next_has_ended() -> None:
     found = sentences(source())
     assert await anext(found) == "First one."
     assert len(asked) == 1
+    assert isinstance(found, AsyncGenerator)
     await found.aclose()
 
 

@@ -89,7 +89,8 @@ def test_who_has_given_everything_back_is_forgotten() -> None:
 
 def test_administrators_have_places_of_their_own() -> None:
     settings = WorkerSettings.model_validate({"api_keys": KEYS})
-    keys, refused = Keys(settings, lambda _: None), []
+    refused: list[str] = []
+    keys = Keys(settings, lambda _: None)
     admission = Admission(settings, refused.append)
     speaker, boss = keys.recognise([SPEAK]), keys.recognise([ADMIN])
     for kind in (admission.calls, admission.watches, admission.followers):
@@ -156,7 +157,7 @@ class Silence:
         self.send = self._sent.put_nowait
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self  # type: ignore[return-value]
+        return self
 
     async def __anext__(self) -> bytes:
         return await self._sent.get()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 
@@ -61,6 +61,7 @@ async def test_leaving_the_iteration_cancels_the_call(
     async with Client(str(metered_worker.worker.address)) as client:
         speech = client.speak("Hello.", "b")
         await anext(speech)
+        assert isinstance(speech, AsyncGenerator)
         await speech.aclose()
         meters["b"].allow(1)
         meters["b"].free.set()

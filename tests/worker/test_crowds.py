@@ -52,7 +52,7 @@ async def lists(served: Served, key: str) -> None:
 
 def silent_calls(served: Served, count: int, method: str = "/grpc.health.v1.Health/Check") -> Any:
     """Open calls whose message never comes."""
-    call = served.channel.stream_unary(method)
+    call: Any = served.channel.stream_unary(method)
     return [call(timeout=3 * LIMIT_S) for _ in range(count)]
 
 
@@ -207,9 +207,11 @@ async def test_a_message_that_cannot_be_read_is_an_invalid_argument(
 ) -> None:
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "cannot be read"):
         if streams:
-            await open_worker.channel.unary_stream(method)(b"\xff\xff\xff").read()
+            streaming: Any = open_worker.channel.unary_stream(method)
+            await streaming(b"\xff\xff\xff").read()
         else:
-            await open_worker.channel.unary_unary(method)(b"\xff\xff\xff")
+            unary: Any = open_worker.channel.unary_unary(method)
+            await unary(b"\xff\xff\xff")
 
 
 async def test_a_watcher_that_does_not_read_holds_up_no_news_of_others(
@@ -251,7 +253,7 @@ async def test_models_are_named_to_callers_without_a_key_only_where_discovery_is
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
         assert (await stub.Check(hidden, metadata=keyed(SPEAKER))).status == SERVING
         assert await probe(served) == SERVING
-        metadata = served.channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
+        metadata: Any = served.channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
         with refused(grpc.StatusCode.UNAUTHENTICATED):
             await metadata(b"")
         await metadata(b"", metadata=keyed(SPEAKER))

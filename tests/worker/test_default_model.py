@@ -20,7 +20,7 @@ class House:
     """A worker's synthesis whose default model is followed."""
 
     def __init__(self, stage: Stage, **settings: Any) -> None:
-        settings = {"default_model_id": "a", "min_residency_ms": 0} | settings
+        settings = {"default_model_id": "a", "min_residency_ms": 0, **settings}
         self.manager = ModelManager(catalog=stage.catalog, **settings)
         self.synthesis = Synthesis(self.manager, WorkerSettings())
         self.readiness = self.synthesis.readiness

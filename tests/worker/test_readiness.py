@@ -18,7 +18,7 @@ pytestmark = pytest.mark.virtual_time
 
 
 async def managing(stage: Stage, **settings: Any) -> tuple[ModelManager, Readiness]:
-    settings = {"default_model_id": "a", "min_residency_ms": 0} | settings
+    settings = {"default_model_id": "a", "min_residency_ms": 0, **settings}
     manager = await asyncio.to_thread(lambda: ModelManager(catalog=stage.catalog, **settings))
     return manager, Readiness(manager)
 

@@ -120,7 +120,7 @@ class Worker:
             options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())),
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
-        tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)  # type: ignore[no-untyped-call]
+        tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)
         InferenceServicer(self.synthesis).add_to(server)
         self._health.add_to(server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)

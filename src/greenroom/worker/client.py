@@ -45,7 +45,7 @@ class Client:
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
-        self._stub = tts_pb2_grpc.TTSServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._stub = tts_pb2_grpc.TTSServiceStub(self._channel)
         return self
 
     async def __aexit__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -128,7 +129,8 @@ async def test_unknown_sessions_and_commands_are_refused(tones: Served) -> None:
 
 async def test_one_call_cannot_change_its_session_or_model_midway(tones: Served) -> None:
     for field in ("session_id", "model_id"):
-        chunks = tts_pb2.TextChunk(text="Hi. "), tts_pb2.TextChunk(text="Ho.", **{field: "other"})
+        other: dict[str, Any] = {field: "other"}
+        chunks = tts_pb2.TextChunk(text="Hi. "), tts_pb2.TextChunk(text="Ho.", **other)
         with refused(INVALID, "one session"):
             call = tones.pieces(*chunks)
             while await call.read() is not grpc.aio.EOF:

@@ -51,6 +51,7 @@ async def test_what_cannot_be_is_refused_with_a_status(tones: Served) -> None:
         await call(tones, "RepositoryModelLoad", model_name="tone-220", parameters=[b"config"])
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "version 1 only"):
         await call(tones, "ModelReady", name="tone-220", version="2")
+    infer: Any = tones.channel.unary_unary(f"/{SERVICE}/ModelInfer")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await tones.channel.unary_unary(f"/{SERVICE}/ModelInfer")(b"", timeout=LIMIT_S)
+        await infer(b"", timeout=LIMIT_S)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -213,7 +213,7 @@ async def test_an_exceeded_deadline_stops_the_synthesis_and_gives_the_lease_back
     assert meters["b"].made == 1
 
 
-def refused_by_client(code: grpc.StatusCode) -> object:
+def refused_by_client(code: grpc.StatusCode) -> pytest.RaisesExc[grpc.aio.AioRpcError]:
     """Expect a status that the client's own gRPC made, so without details of the worker's."""
     return pytest.raises(grpc.aio.AioRpcError, check=lambda error: error.code() is code)
 

@@ -198,7 +198,7 @@ async def test_a_probe_may_ask_for_the_head_only(web: Web, path: str) -> None:
 @pytest.mark.parametrize("name", ["host", "origin"])
 @pytest.mark.parametrize("value", ["[", "http://[", "http://[::1", "\xff"])
 async def test_a_name_that_is_none_is_a_strangers(web: Web, name: str, value: str) -> None:
-    answer = await web.client.get("/v1/models", headers={name: value.encode("latin-1")})
+    answer = await web.client.get("/v1/models", headers=[(name.encode(), value.encode("latin-1"))])
     assert answer.status_code == 403
 
 

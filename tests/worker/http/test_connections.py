@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -190,16 +191,14 @@ def test_connections_are_bounded_below_the_limit_of_open_files(
 ) -> None:
     for files, expected in ((1_024, 256), (1_000_000, 4_096), (2, 1), (-1, 4_096)):
         limits = (files, files)
-        monkeypatch.setattr(file_descriptors.resource, "getrlimit", lambda _, found=limits: found)
+        monkeypatch.setattr(resource, "getrlimit", lambda _, found=limits: found)
         assert file_descriptors.connection_limit() == expected
 
 
 def test_a_worker_takes_as_many_open_files_as_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
-    monkeypatch.setattr(file_descriptors.resource, "getrlimit", lambda _: (1_024, 4_096))
-    monkeypatch.setattr(
-        file_descriptors.resource, "setrlimit", lambda _, limits: taken.append(limits)
-    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 4_096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
     file_descriptors.raise_limit()
     assert taken == [(4_096, 4_096)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from greenroom.testing import Stage
 from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
-from greenroom.worker.http import server
+from greenroom.worker.http import serializers, server
 from tests.worker.http.web import Web, connected_web, web_serving
 from tests.worker.serving import Served, connected, metered, until
 
@@ -156,14 +157,14 @@ async def test_a_state_in_which_nothing_changes_is_told_once(
     monkeypatch.setattr(following, "_PERIOD_S", 0.01)
     monkeypatch.setattr(following, "_SOON_S", 0.0)
     looks = 0
-    real = following.serializers.unchanging
+    real = serializers.unchanging
 
-    def counted(picture: object) -> object:
+    def counted(picture: dict[str, Any]) -> object:
         nonlocal looks
         looks += 1
-        return real(picture)  # type: ignore[arg-type]
+        return real(picture)
 
-    monkeypatch.setattr(following.serializers, "unchanging", counted)
+    monkeypatch.setattr(serializers, "unchanging", counted)
     async with web.events() as events:
         assert (await anext(events))[0] == "state"
         await until(lambda: looks > 5)

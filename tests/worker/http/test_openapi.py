@@ -56,7 +56,7 @@ async def test_keys_are_asked_for_where_they_are_needed(
 ) -> None:
     document = await document_of(tone_catalog, api_keys=KEYS, public_discovery=public)
     (scheme,) = document["components"]["securitySchemes"]
-    needed = [{scheme: []}]
+    needed: list[dict[str, list[str]]] = [{scheme: []}]
     paths = document["paths"]
     assert paths["/v1/audio/speech"]["post"]["security"] == needed
     assert paths["/v1/models"]["get"]["security"] == ([{}, *needed] if public else needed)
