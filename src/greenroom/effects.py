@@ -39,8 +39,8 @@ from greenroom.ledger.state import (
 from greenroom.loader import Arrival, Departure, Hung, Lifecycle
 from greenroom.memory.budget import policy_for
 from greenroom.memory.file_lookup import Looks
-from greenroom.memory.footprint_store import Footprints
-from greenroom.memory.leaks import LEAKING_LIVES, Accounts
+from greenroom.memory.footprint_store import FootprintStore
+from greenroom.memory.leaks import LEAKING_LIVES, MemoryAccounts
 from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.pressure import MemoryWatch
 from greenroom.memory.usage import MIB, Usage
@@ -74,8 +74,8 @@ class Shell:
         """The unloads under way, by the number of the resident; each returns its problem."""
         self.now: Callable[[], float] = not_running
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
-        self.accounts = Accounts()
-        self.footprints = Footprints()
+        self.accounts = MemoryAccounts()
+        self.footprints = FootprintStore()
         self.lifecycle = Lifecycle(
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
@@ -132,7 +132,7 @@ class Shell:
 
     async def look_at(self, spec: ModelSpec) -> None:
         """Look at the model's file before room is made for it; see `Looks`."""
-        if not self.footprints.knows(spec):
+        if not self.footprints.is_current(spec):
             await self._looks.at(spec)
 
     async def request(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
@@ -287,16 +287,16 @@ class Shell:
     def _learn(self, spec: ModelSpec, arrival: Arrival, *, alone: bool) -> int | None:
         """Remember what the model takes; return what to book, `None` if nothing is known anew."""
         taken, stated, form = arrival.taken, arrival.stated, arrival.stated.form
-        self.accounts.took(spec.model_id, None if taken is None else taken.anonymous)
+        self.accounts.loaded(spec.model_id, None if taken is None else taken.anonymous)
         booked = None
         if taken is not None:
             mapped = taken.mapped if stated.mapped is None else stated.mapped
             grown = Usage(taken.anonymous, mapped)
-            booked = self.footprints.measured(spec, form, grown, alone=alone)
+            booked = self.footprints.add_measurement(spec, form, grown, alone=alone)
         if stated.anonymous is not None:
             known = self.footprints.mapped(spec, form)
             said = Usage(stated.anonymous, known if stated.mapped is None else stated.mapped)
-            booked = self.footprints.stated(spec, form, said)
+            booked = self.footprints.set_stated(spec, form, said)
         return booked
 
     def disturb(self, resident: Resident) -> None:
@@ -309,8 +309,8 @@ class Shell:
         """Remember what the form takes that is in memory; return what to book."""
         resident.mapped = stated.mapped
         spec = self.catalog.get(resident.model_id)
-        self.footprints.look_again(spec)
-        return self.footprints.stated(spec, resident.form, stated)
+        self.footprints.mark_stale(spec)
+        return self.footprints.set_stated(spec, resident.form, stated)
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
@@ -319,7 +319,7 @@ class Shell:
 
     def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
         self.note(Kind.FAILED, resident.model_id, error.problem)
-        self.footprints.look_again(self.catalog.get(resident.model_id))
+        self.footprints.mark_stale(self.catalog.get(resident.model_id))
         self.carry_out(self.ledger.failed(resident, error.problem, self.time(), gone=gone), error)
 
     async def _take_out(self, resident: Resident) -> str | None:
@@ -365,9 +365,9 @@ class Shell:
             departure.remainder,
         )
         if returned is not None and remainder is not None:
-            self.footprints.returned(spec, form, returned)
-        self.footprints.look_again(spec)
-        left = self.accounts.gave_back(model_id, returned, remainder)
+            self.footprints.correct_last(spec, form, returned)
+        self.footprints.mark_stale(spec)
+        left = self.accounts.unloaded(model_id, returned, remainder)
         if left is not None:
             lives = f"{left / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
             self.note(Kind.LEAKING, model_id, f"it leaves memory behind each time: {lives}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from greenroom.journal import Event
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Resident, State
-from greenroom.memory.footprint_store import Footprints
-from greenroom.memory.leaks import Accounts
+from greenroom.memory.footprint_store import FootprintStore
+from greenroom.memory.leaks import MemoryAccounts
 from greenroom.statistics import Explanation, memory_account, picture
 from greenroom.untrusted.owners import name_of
 
@@ -14,8 +14,8 @@ from greenroom.untrusted.owners import name_of
 def explain(
     model_id: str,
     ledger: Residency,
-    accounts: Accounts,
-    footprints: Footprints,
+    accounts: MemoryAccounts,
+    footprints: FootprintStore,
     history: tuple[Event, ...],
     now: float,
 ) -> Explanation:

@@ -21,8 +21,8 @@ from greenroom.audio.frames import AudioChunk
 from greenroom.catalog import registry
 from greenroom.concurrency.threads import Lane, NoThreadError
 from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
-from greenroom.memory import usage
-from greenroom.memory.measurement import Life, Measuring, Watch
+from greenroom.memory import heap, usage
+from greenroom.memory.measurement import ActivityCounter, Life, Watch
 from greenroom.memory.usage import Usage
 from greenroom.speech.host import StatedVoice
 from greenroom.untrusted.exceptions import told, trace, without_tracebacks
@@ -108,7 +108,7 @@ class Attempt:
             del problem  # else its traceback and this frame keep each other alive
 
     def _load(self) -> StatedVoice:
-        usage.keep_little()
+        heap.set_trim_threshold()
         self.before = usage.usage_on(self.spec.device)
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)
@@ -158,7 +158,7 @@ class Attempt:
             except BaseException as error:  # noqa: BLE001 - the engine is being given up; it may even raise SystemExit
                 logger.warning("model %s: clean-up raised %s", self.spec.model_id, told(error))
             del adapter
-            usage.together.trim()
+            heap.trim()
 
     def _undo_if_abandoned(self) -> None:
         if self.abandoned:
@@ -174,7 +174,7 @@ class Lifecycle:
         self._warmup_text = warmup_text
         self._in = Lane("load", 4)
         self._out = Lane("unload", 4)
-        self._measuring = Measuring()
+        self._activity = ActivityCounter()
         self._attempts: set[Attempt] = set()
 
     async def bring_in(
@@ -187,7 +187,7 @@ class Lifecycle:
         """
         attempt = Attempt(spec, self._warmup_text)
         self._attempts.add(attempt)
-        attempt.watch = self._measuring.watch(quiet=quiet)
+        attempt.watch = self._activity.watch(quiet=quiet)
         hung = False
         try:
             return await self._arrive(attempt, warming)
@@ -260,7 +260,7 @@ class Lifecycle:
         system's again. Where no thread can be started, the unload begins as soon as one can.
         """
         own = life.before if life.watch.undisturbed else None
-        watch = self._measuring.watch(quiet=quiet)
+        watch = self._activity.watch(quiet=quiet)
         departure = Departure(adapter, device, watch, own)
         end = self._out.submit_surely(departure.leave)
         end.add_done_callback(lambda _: departure.watch.rest())
@@ -302,7 +302,7 @@ class Departure:
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
             self.problem = told(error)
         del adapter
-        usage.together.trim()
+        heap.trim()
         if self.problem is None:
             self._before, self._after = before, usage.usage_on(self._device)
 

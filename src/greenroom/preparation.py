@@ -22,7 +22,7 @@ from greenroom.concurrency.threads import Lane, OverdueError
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision, Resident
-from greenroom.memory import usage
+from greenroom.memory import heap
 from greenroom.memory.usage import MIB, Usage
 from greenroom.untrusted.exceptions import told
 from greenroom.untrusted.logs import safe_logger
@@ -290,7 +290,7 @@ def _upgraded(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
     """Move over; return the form and what is stated of it, `None` if nothing was to be done."""
     if not adapter.upgrade():
         return None
-    usage.together.trim()
+    heap.trim()
     stated = memory_of(adapter, adapter.spec.model_id)
     taken = None if stated.anonymous is None else Usage(stated.anonymous, stated.mapped or 0)
     return stated.form, taken

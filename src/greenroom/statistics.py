@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from greenroom.journal import Event
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Reason, Resident, State, owners_of
-from greenroom.memory.leaks import Account, Accounts
+from greenroom.memory.leaks import Account, MemoryAccounts
 from greenroom.memory.usage import MIB
 
 
@@ -179,7 +179,7 @@ def memory_account(account: Account) -> MemoryAccount:
 
 
 def totals(
-    ledger: Residency, accounts: Accounts, now: float, hanging: tuple[str, ...] = ()
+    ledger: Residency, accounts: MemoryAccounts, now: float, hanging: tuple[str, ...] = ()
 ) -> ManagerStatistics:
     """Return the totals of `ledger` and `accounts` at `now`."""
     gone = ledger.departures

@@ -10,7 +10,7 @@ import pytest
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli import main
-from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.usage import MIB, Usage
 
 
@@ -18,12 +18,12 @@ from greenroom.memory.usage import MIB, Usage
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache in which much was measured of `amy` and little of `joe`."""
     monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path))
-    known = Footprints()
+    known = FootprintStore()
     for name, size in (("amy", 984), ("joe", 58)):
         spec = ModelSpec(name, ToneTTSAdapter)
-        known.look_at(spec)
-        known.measured(spec, "own file", Usage(size * MIB), alone=True)
-    known.stated(spec, "prepared", Usage(5 * MIB))
+        known.inspect(spec)
+        known.add_measurement(spec, "own file", Usage(size * MIB), alone=True)
+    known.set_stated(spec, "prepared", Usage(5 * MIB))
     known.write()
     return tmp_path / "footprints.json"
 

@@ -13,10 +13,9 @@ import pytest
 
 from greenroom import CapacityError, ModelManager, ModelSpec, UnloadError
 from greenroom.ledger.state import State
-from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import LEAKING_LIVES
-from greenroom.memory.process_memory import ProcessMemory
-from greenroom.memory.usage import MIB, Usage
+from greenroom.memory.usage import MIB, ProcessMemory, Usage
 from greenroom.statistics import MemoryAccount, ResidentStatistics
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
 
@@ -324,7 +323,7 @@ async def test_a_failed_load_gives_freed_memory_back_too(
 ) -> None:
     trims: list[str] = []
     async with running(stage) as manager:
-        monkeypatch.setattr("greenroom.memory.usage.trim", lambda: trims.append("trim"))
+        monkeypatch.setattr("greenroom.memory.heap.malloc_trim", lambda: trims.append("trim"))
         stage["b"].load.error = RuntimeError("broken")
         with pytest.raises(Exception, match="broken"):
             await manager.load("b")
@@ -442,13 +441,13 @@ async def test_only_models_that_are_asked_for_are_looked_at(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[str] = []
-    look_at = Footprints.look_at
+    inspect = FootprintStore.inspect
 
-    def noted(self: Footprints, spec: ModelSpec) -> None:
+    def noted(self: FootprintStore, spec: ModelSpec) -> None:
         looked.append(spec.model_id)
-        look_at(self, spec)
+        inspect(self, spec)
 
-    monkeypatch.setattr(Footprints, "look_at", noted)
+    monkeypatch.setattr(FootprintStore, "inspect", noted)
     async with running(stage) as manager:
         await asyncio.gather(*(bring(manager, "b") for _ in range(9)))
         assert looked == ["a", "b"]

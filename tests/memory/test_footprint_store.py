@@ -1,4 +1,4 @@
-"""Footprints: measured is better than stated, stated better than guessed."""
+"""FootprintStore: measured is better than stated, stated better than guessed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from greenroom import ModelSpec
 from greenroom.adapters.stated import form_of
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.memory import footprint_store as footprints_module
-from greenroom.memory.footprint_store import Footprints
-from greenroom.memory.usage import MIB, Usage, resident_bytes, trim
+from greenroom.memory.footprint_store import FootprintStore
+from greenroom.memory.heap import malloc_trim
+from greenroom.memory.usage import MIB, Usage, resident_bytes
 
 
-def known(specs: list[ModelSpec], path: Path) -> Footprints:
-    footprints = Footprints(path)
+def known(specs: list[ModelSpec], path: Path) -> FootprintStore:
+    footprints = FootprintStore(path)
     footprints.read()
     for spec in specs:
-        footprints.look_at(spec)
+        footprints.inspect(spec)
     return footprints
 
 
-def expected(footprints: Footprints, spec: ModelSpec) -> int:
+def expected(footprints: FootprintStore, spec: ModelSpec) -> int:
     return footprints.expected(spec).footprint
 
 
 def load(
-    footprints: Footprints,
+    footprints: FootprintStore,
     spec: ModelSpec,
     megabytes: float,
     *,
     form: str = "",
     alone: bool = False,
 ) -> int:
-    return footprints.measured(spec, form, Usage(int(megabytes * MIB)), alone=alone)
+    return footprints.add_measurement(spec, form, Usage(int(megabytes * MIB)), alone=alone)
 
 
 @pytest.fixture
@@ -91,8 +92,8 @@ def test_mapped_memory_is_remembered_apart_and_never_booked(
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
     assert footprints.mapped(spec, "") == 0
-    footprints.measured(spec, "", Usage(9 * MIB, 60 * MIB), alone=False)
-    footprints.measured(spec, "", Usage(9 * MIB, -1), alone=False)
+    footprints.add_measurement(spec, "", Usage(9 * MIB, 60 * MIB), alone=False)
+    footprints.add_measurement(spec, "", Usage(9 * MIB, -1), alone=False)
     footprints.write()
     again = known([spec], tmp_path / "f.json")
     assert (expected(again, spec), again.mapped(spec, "")) == (9 * MIB, 60 * MIB)
@@ -103,7 +104,7 @@ def test_a_measurement_within_the_noise_counts_as_the_noise(
     spec: ModelSpec, tmp_path: Path, noise: int
 ) -> None:
     footprints = known([replace(spec, footprint_mb=180)], tmp_path / "f.json")
-    assert footprints.measured(spec, "", Usage(noise), alone=False) == MIB
+    assert footprints.add_measurement(spec, "", Usage(noise), alone=False) == MIB
     assert expected(footprints, spec) == MIB
 
 
@@ -111,8 +112,8 @@ def test_what_a_model_states_comes_before_what_was_measured(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.measured(spec, "", Usage(180 * MIB, 5), alone=False)
-    assert footprints.stated(spec, "", Usage(1_000, 2_000)) == 1_000
+    footprints.add_measurement(spec, "", Usage(180 * MIB, 5), alone=False)
+    assert footprints.set_stated(spec, "", Usage(1_000, 2_000)) == 1_000
     footprints.write()
     again = known([spec], tmp_path / "f.json")
     assert (expected(again, spec), again.mapped(spec, "")) == (1_000, 2_000)
@@ -122,11 +123,11 @@ def test_an_unload_that_gives_back_less_corrects_the_latest_measurement(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.returned(spec, "", 200 * MIB)
+    footprints.correct_last(spec, "", 200 * MIB)
     assert expected(footprints, spec) == 3_000
     load(footprints, spec, 900)
     footprints.write()
-    footprints.returned(spec, "", 100 * MIB)
+    footprints.correct_last(spec, "", 100 * MIB)
     assert expected(footprints, spec) == 100 * MIB
     footprints.write()
     assert expected(known([spec], tmp_path / "f.json"), spec) == 100 * MIB
@@ -137,7 +138,7 @@ def test_what_speaking_added_is_not_taken_for_what_a_load_needs(
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
     load(footprints, spec, 100)
-    footprints.returned(spec, "", 984 * MIB)
+    footprints.correct_last(spec, "", 984 * MIB)
     assert expected(footprints, spec) == 100 * MIB
 
 
@@ -154,7 +155,7 @@ def test_each_form_of_a_model_has_a_record_of_its_own(tmp_path: Path) -> None:
     load(footprints, spec, 984, form="own file")
     assert expected(footprints, spec) == 984 * MIB
     Twofold.now = "prepared"
-    footprints.look_at(spec)
+    footprints.inspect(spec)
     assert expected(footprints, spec) == 7 * MIB
     load(footprints, spec, 58, form="prepared")
     footprints.write()
@@ -179,17 +180,17 @@ def test_only_the_catalogs_word_and_loads_with_nothing_else_in_memory_are_certai
     for size, alone, least in ((900, False, 0), (800, True, 0), (850, True, 800 * MIB)):
         load(footprints, spec, size, alone=alone)
         assert footprints.expected(spec).least == least
-    footprints.stated(spec, "", Usage(1_000))
+    footprints.set_stated(spec, "", Usage(1_000))
     assert footprints.expected(spec).least == 800 * MIB
     stated = replace(spec, model_id="b", footprint_mb=2.5)
-    footprints.look_at(stated)
+    footprints.inspect(stated)
     assert footprints.expected(stated).least is None
 
 
 def test_a_model_that_could_not_be_looked_at_is_expected_to_take_nothing(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
-    footprints = Footprints(tmp_path / "f.json")
+    footprints = FootprintStore(tmp_path / "f.json")
     assert expected(footprints, spec) == 0
     assert load(footprints, spec, 9) == 9 * MIB
 
@@ -198,12 +199,12 @@ def test_a_model_is_looked_at_again_when_it_may_have_changed(
     spec: ModelSpec, tmp_path: Path
 ) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    assert footprints.knows(spec)
-    footprints.look_again(spec)
-    assert not footprints.knows(spec)
+    assert footprints.is_current(spec)
+    footprints.mark_stale(spec)
+    assert not footprints.is_current(spec)
     assert expected(footprints, spec) == 3_000
-    footprints.look_at(spec)
-    assert footprints.knows(spec)
+    footprints.inspect(spec)
+    assert footprints.is_current(spec)
 
 
 def test_what_another_process_measured_meanwhile_is_kept(spec: ModelSpec, tmp_path: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_forgotten_record_stays_forgotten_when_a_process_that_knew_it_ends(
     first.write()
     worker = known([spec, other], tmp_path / "f.json")
     load(worker, other, 5)
-    assert Footprints(tmp_path / "f.json").forget(["a", "nobody"]) == 1
+    assert FootprintStore(tmp_path / "f.json").forget(["a", "nobody"]) == 1
     worker.write()
     again = known([spec, other], tmp_path / "f.json")
     assert (expected(again, spec), expected(again, other)) == (3_000, 5 * MIB)
@@ -237,10 +238,10 @@ def test_a_forgotten_record_stays_forgotten_when_a_process_that_knew_it_ends(
 
 def test_what_is_stated_again_is_not_written_again(spec: ModelSpec, tmp_path: Path) -> None:
     footprints = known([spec], tmp_path / "f.json")
-    footprints.stated(spec, "", Usage(1_000, 2_000))
+    footprints.set_stated(spec, "", Usage(1_000, 2_000))
     footprints.write()
     (tmp_path / "f.json").unlink()
-    footprints.stated(spec, "", Usage(1_000, 2_000))
+    footprints.set_stated(spec, "", Usage(1_000, 2_000))
     footprints.write()
     assert not (tmp_path / "f.json").exists()
 
@@ -303,7 +304,7 @@ def test_trimming_gives_freed_memory_back() -> None:
     blocks = [bytearray(1_000) for _ in range(100_000)]
     full = resident_bytes()
     blocks.clear()
-    trim()
+    malloc_trim()
     assert resident_bytes() < full - 50_000_000
 
 

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
-from greenroom.memory.measurement import Measuring
+from greenroom.memory.measurement import ActivityCounter
 
 
 def test_what_has_the_process_to_itself_is_undisturbed() -> None:
-    watch = Measuring().watch(quiet=True)
+    watch = ActivityCounter().watch(quiet=True)
     assert watch.undisturbed
     watch.rest()
     assert watch.undisturbed
 
 
 def test_a_stream_that_runs_at_the_beginning_disturbs() -> None:
-    assert not Measuring().watch(quiet=False).undisturbed
+    assert not ActivityCounter().watch(quiet=False).undisturbed
 
 
 def test_two_at_once_disturb_each_other() -> None:
-    measuring = Measuring()
-    first, second = measuring.watch(quiet=True), measuring.watch(quiet=True)
+    activity = ActivityCounter()
+    first, second = activity.watch(quiet=True), activity.watch(quiet=True)
     assert not first.undisturbed
     assert not second.undisturbed
     first.rest()
-    third = measuring.watch(quiet=True)
+    third = activity.watch(quiet=True)
     assert not third.undisturbed
     third.rest()
     second.rest()
-    assert measuring.watch(quiet=True).undisturbed
+    assert activity.watch(quiet=True).undisturbed
 
 
 def test_what_begins_later_disturbs_a_life_but_not_what_comes_after_it() -> None:
-    measuring = Measuring()
-    life = measuring.watch(quiet=True)
+    activity = ActivityCounter()
+    life = activity.watch(quiet=True)
     life.rest()
-    other = measuring.watch(quiet=True)
+    other = activity.watch(quiet=True)
     assert other.undisturbed
     assert not life.undisturbed
 
 
 def test_ones_own_streams_disturb_only_others() -> None:
-    measuring = Measuring()
-    mine = measuring.watch(quiet=True)
+    activity = ActivityCounter()
+    mine = activity.watch(quiet=True)
     mine.rest()
-    theirs = measuring.watch(quiet=True)
+    theirs = activity.watch(quiet=True)
     theirs.rest()
     theirs.disturb()
     assert theirs.undisturbed

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.memory import usage
-from greenroom.memory.usage import MIB, Trimming, Usage
+from greenroom.memory import heap, usage
+from greenroom.memory.heap import CoalescedTrims
+from greenroom.memory.usage import MIB, Usage
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 FREE_IN_A_THREAD = """
 import ctypes, threading
-from greenroom.memory import usage
+from greenroom.memory import heap, usage
 
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
@@ -35,13 +36,13 @@ def work():
     rest.wait()
 
 if {early}:
-    usage.keep_little()
+    heap.set_trim_threshold()
 freed, rest = threading.Event(), threading.Event()
 before = usage.resident_bytes()
 thread = threading.Thread(target=work)
 thread.start()
 freed.wait()
-usage.trim()
+heap.malloc_trim()
 print(usage.resident_bytes() - before)
 rest.set()
 """
@@ -91,12 +92,12 @@ def test_where_the_kernel_does_not_tell_all_that_is_ours_alone_is_anonymous(
 
 
 class Trims:
-    """Stands for `trim`: each waits until it is let on."""
+    """Stands for `malloc_trim`: each waits until it is let on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
         self.began, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
-        monkeypatch.setattr(usage, "trim", self)
+        monkeypatch.setattr(heap, "malloc_trim", self)
 
     def __call__(self) -> None:
         self.begun += 1
@@ -105,7 +106,7 @@ class Trims:
 
 
 def test_all_that_ask_during_a_trim_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    trims, trimming = Trims(monkeypatch), Trimming()
+    trims, trimming = Trims(monkeypatch), CoalescedTrims()
     asked = [threading.Thread(target=trimming.trim) for _ in range(20)]
     asked[0].start()
     assert trims.began.acquire(timeout=10)
@@ -124,7 +125,7 @@ def test_all_that_ask_during_a_trim_share_the_next(monkeypatch: pytest.MonkeyPat
 
 
 def test_one_after_another_each_has_its_own_trim(monkeypatch: pytest.MonkeyPatch) -> None:
-    trims, trimming = Trims(monkeypatch), Trimming()
+    trims, trimming = Trims(monkeypatch), CoalescedTrims()
     for _ in range(3):
         trims.go_on.release()
         trimming.trim()

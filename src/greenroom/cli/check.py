@@ -19,7 +19,7 @@ from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for
-from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.footprint_store import FootprintStore
 from greenroom.untrusted.printable import reason_of
 
 
@@ -106,18 +106,18 @@ def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
 def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
     """Compare what is always loaded with the budgets: stated, estimated, or proved by loads."""
     settings = config.model_manager
-    footprints = Footprints()
+    footprints = FootprintStore()
     footprints.read()
     names = {settings.default_model_id, *settings.preload_model_ids}
     ids = {catalog.get(name).model_id for name in names if name in catalog}
     need: Counter[str] = Counter()
     for spec in map(catalog.get, ids):
-        footprints.look_at(spec)
+        footprints.inspect(spec)
         expected = footprints.expected(spec)
         need[spec.device] += (expected.least or 0) if expected.measured else expected.footprint
     for device, budget in budgets_for(settings, need).items():
         if need[device] > budget:
-            fixed = usage.share_on(device) is not None
+            fixed = usage.gpu_budget_bytes(device) is not None
             yield (
                 f"model_manager.{'preload_model_ids' if fixed else 'memory_budget_mb'}: "
                 f"{_megabytes(budget)} are too little for the default and preload_model_ids, which "

@@ -8,7 +8,7 @@ import typer
 
 from greenroom.cli.console import CommandError, note, print_json, print_table, tell
 from greenroom.cli.shared_options import AsJson
-from greenroom.memory.footprint_store import Footprints, Record
+from greenroom.memory.footprint_store import FootprintRecord, FootprintStore
 from greenroom.memory.usage import MIB
 
 
@@ -36,7 +36,7 @@ def footprints(
         raise typer.BadParameter("--all goes with --forget.")
     if forget and bool(models) == everything:
         raise typer.BadParameter("--forget wants the ids of models, or --all.")
-    known = Footprints()
+    known = FootprintStore()
     if forget:
         _forget(known, None if everything else models, as_json=as_json)
         return
@@ -57,7 +57,7 @@ def footprints(
         note("nothing was measured yet; loads are, and a worker writes that down at its end.")
 
 
-def _forget(known: Footprints, models: list[str] | None, *, as_json: bool) -> None:
+def _forget(known: FootprintStore, models: list[str] | None, *, as_json: bool) -> None:
     try:
         count = known.forget(models)
     except OSError as error:
@@ -72,7 +72,7 @@ def _forget(known: Footprints, models: list[str] | None, *, as_json: bool) -> No
     tell(f"{count} {'record' if count == 1 else 'records'} forgotten")
 
 
-def _print(records: list[Record]) -> None:
+def _print(records: list[FootprintRecord]) -> None:
     headings = ("MODEL", "FORM", "BOOKED", "SAYS", "LOADS TOOK", "ALONE")
     rows = [
         (
@@ -92,7 +92,7 @@ def _size(size: int | None) -> str:
     return "-" if size is None else f"{size / MIB:,.0f} MB"
 
 
-def _entry(record: Record) -> dict[str, Any]:
+def _entry(record: FootprintRecord) -> dict[str, Any]:
     return {
         "model_id": record.model_id,
         "form": record.form,

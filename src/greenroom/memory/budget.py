@@ -21,7 +21,7 @@ def budgets_for(settings: ManagerSettings, devices: Iterable[str]) -> dict[str, 
         budget = int(usage.limit_bytes() * usage.DEFAULT_SHARE)
     else:
         budget = int(given * usage.MIB)
-    shares = {device: usage.share_on(device) for device in devices}
+    shares = {device: usage.gpu_budget_bytes(device) for device in devices}
     return {device: budget if share is None else share for device, share in shares.items()}
 
 

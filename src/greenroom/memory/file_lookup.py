@@ -8,7 +8,7 @@ import functools
 from greenroom.adapter import ModelSpec
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import Lane
-from greenroom.memory.footprint_store import Footprints
+from greenroom.memory.footprint_store import FootprintStore
 from greenroom.untrusted.exceptions import told
 from greenroom.untrusted.logs import safe_logger
 
@@ -25,7 +25,7 @@ class Looks:
     that hangs holds them up for a moment only: the load itself has its own limit.
     """
 
-    def __init__(self, footprints: Footprints, lane: Lane, tasks: Tasks) -> None:
+    def __init__(self, footprints: FootprintStore, lane: Lane, tasks: Tasks) -> None:
         self._footprints = footprints
         self._lane = lane
         self._tasks = tasks
@@ -40,7 +40,7 @@ class Looks:
         await asyncio.wait([look])
 
     async def _look(self, spec: ModelSpec) -> None:
-        look = functools.partial(self._footprints.look_at, spec)
+        look = functools.partial(self._footprints.inspect, spec)
         try:
             await self._lane.run(look, limit=_LOOK_LIMIT_S)
         except TimeoutError:

@@ -57,7 +57,7 @@ class Measurement:
 
 
 @dataclass(slots=True)
-class Record:
+class FootprintRecord:
     """What is known of one form of one model; bytes."""
 
     model_id: str
@@ -104,7 +104,7 @@ class Record:
         return f"{(self.anonymous or 0) / MIB:.1f} MB{form}, the middle of what loads took: {sizes}"
 
 
-_RECORDS = TypeAdapter(list[Record])
+_RECORDS = TypeAdapter(list[FootprintRecord])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class _Looks:
+class _FileState:
     """What a model's file looked like."""
 
     size: int
@@ -129,7 +129,7 @@ class _Looks:
     form: str
 
 
-_UNSEEN = _Looks(0, "", "")
+_UNSEEN = _FileState(0, "", "")
 
 
 def default_path() -> Path:
@@ -139,7 +139,7 @@ def default_path() -> Path:
     return place / "footprints.json"
 
 
-class Footprints:
+class FootprintStore:
     """Measured footprints, by model, by what its file looked like, and by form.
 
     A footprint is of *anonymous* memory, and that alone is booked against the budget: pages of
@@ -150,15 +150,15 @@ class Footprints:
     an unload that gives back more than its load took changes nothing; one that gives back less
     shows that something else grew beside that load, and corrects it.
 
-    `read`, `look_at` and `write` block: call them off the loop, `look_at` before a model is asked
+    `read`, `inspect` and `write` block: call them off the loop, `inspect` before a model is asked
     about. Of one that could not be looked at in time nothing is expected.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_path()
-        self._records: dict[tuple[str, str, str], Record] = {}
+        self._records: dict[tuple[str, str, str], FootprintRecord] = {}
         self._changed: dict[tuple[str, str, str], None] = {}
-        self._looks: dict[str, _Looks] = {}
+        self._files: dict[str, _FileState] = {}
         self._stale: set[str] = set()
 
     def read(self) -> None:
@@ -177,7 +177,7 @@ class Footprints:
         if self._replace(list(kept.values())[-_MOST_RECORDS:]):
             self._changed.clear()
 
-    def records(self, model_id: str | None = None) -> Sequence[Record]:
+    def records(self, model_id: str | None = None) -> Sequence[FootprintRecord]:
         """Return what is known, of one model or of all: a record for each form of each file."""
         return [
             record
@@ -198,41 +198,41 @@ class Footprints:
         self.read()
         return len(kept) - len(left)
 
-    def look_at(self, spec: ModelSpec) -> None:
+    def inspect(self, spec: ModelSpec) -> None:
         """Look at the model's file, and at which form of it the next load takes."""
         size = _file_size(spec)
         shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
         digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
-        self._looks[spec.model_id] = _Looks(size, digest, _next_form(spec))
+        self._files[spec.model_id] = _FileState(size, digest, _next_form(spec))
         self._stale.discard(spec.model_id)
 
-    def knows(self, spec: ModelSpec) -> bool:
+    def is_current(self, spec: ModelSpec) -> bool:
         """Whether the model was looked at, and need not be again."""
-        return spec.model_id in self._looks and spec.model_id not in self._stale
+        return spec.model_id in self._files and spec.model_id not in self._stale
 
-    def look_again(self, spec: ModelSpec) -> None:
+    def mark_stale(self, spec: ModelSpec) -> None:
         """Have the model looked at anew before it is next asked about: it may have changed."""
         self._stale.add(spec.model_id)
 
     def expected(self, spec: ModelSpec) -> Expectation:
         """Return what to book: measured before, else the catalog's, else by file size."""
-        looks = self._looks.get(spec.model_id, _UNSEEN)
-        record = self._records.get((spec.model_id, looks.file, looks.form))
+        seen = self._files.get(spec.model_id, _UNSEEN)
+        record = self._records.get((spec.model_id, seen.file, seen.form))
         if record is not None and record.anonymous is not None:
             return Expectation(record.anonymous, record.least, str(record), True)
         if spec.footprint_mb is not None:
             return Expectation(int(spec.footprint_mb * MIB), None, "as the catalog says")
-        size = int(looks.size * FILE_SIZE_FACTOR)
+        size = int(seen.size * FILE_SIZE_FACTOR)
         return Expectation(size, 0, f"estimated as {FILE_SIZE_FACTOR:g} times its file")
 
     def mapped(self, spec: ModelSpec, form: str) -> int:
         """Return the bytes of mapped files, as measured before; 0 if never."""
         record = self._records.get(
-            (spec.model_id, self._looks.get(spec.model_id, _UNSEEN).file, form)
+            (spec.model_id, self._files.get(spec.model_id, _UNSEEN).file, form)
         )
         return 0 if record is None else record.mapped
 
-    def measured(self, spec: ModelSpec, form: str, taken: Usage, *, alone: bool) -> int:
+    def add_measurement(self, spec: ModelSpec, form: str, taken: Usage, *, alone: bool) -> int:
         """Remember by how much the process grew during a load; return what to book now."""
         record = self._record(spec, form)
         anonymous, mapped = max(SMALLEST_MEASURE, taken.anonymous), max(0, taken.mapped)
@@ -241,7 +241,7 @@ class Footprints:
         self._changed[record.key] = None
         return record.anonymous or 0
 
-    def stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
+    def set_stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
         """Remember what the loaded model says it takes; return what to book now."""
         record = self._record(spec, form)
         said = Measurement(stated.anonymous, stated.mapped)
@@ -250,7 +250,7 @@ class Footprints:
             self._changed[record.key] = None
         return stated.anonymous
 
-    def returned(self, spec: ModelSpec, form: str, returned: int) -> None:
+    def correct_last(self, spec: ModelSpec, form: str, returned: int) -> None:
         """Correct the latest measurement where the unload after it gave back less."""
         record = self._record(spec, form)
         if record.measured and returned < record.measured[-1].anonymous:
@@ -259,16 +259,16 @@ class Footprints:
             record.measured[-1] = Measurement(size, last.mapped, last.alone)
             self._changed[record.key] = None
 
-    def _record(self, spec: ModelSpec, form: str) -> Record:
-        key = (spec.model_id, self._looks.get(spec.model_id, _UNSEEN).file, form)
-        return self._records.setdefault(key, Record(*key))
+    def _record(self, spec: ModelSpec, form: str) -> FootprintRecord:
+        key = (spec.model_id, self._files.get(spec.model_id, _UNSEEN).file, form)
+        return self._records.setdefault(key, FootprintRecord(*key))
 
-    def _kept(self) -> list[Record]:
+    def _kept(self) -> list[FootprintRecord]:
         with contextlib.suppress(OSError, ValidationError):
             return _RECORDS.validate_json(read_bounded(self.path, _LARGEST_FILE), strict=True)
         return []
 
-    def _replace(self, records: list[Record]) -> bool:
+    def _replace(self, records: list[FootprintRecord]) -> bool:
         try:
             self._rename(records)
         except OSError as error:
@@ -276,7 +276,7 @@ class Footprints:
             return False
         return True
 
-    def _rename(self, records: list[Record]) -> None:
+    def _rename(self, records: list[FootprintRecord]) -> None:
         """Write beside, then rename: readers see the old file or the new one, whole."""
         beside = self.path.with_suffix(f".{os.getpid()}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)

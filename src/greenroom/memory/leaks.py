@@ -62,7 +62,7 @@ class _Entry:
         return self.leaking and not before
 
 
-class Accounts:
+class MemoryAccounts:
     """The accounts of one manager's models: those in memory, and the last that were.
 
     A model leaks when each of its last `LEAKING_LIVES` lives left more than `LEAKING_BYTES`
@@ -75,13 +75,13 @@ class Accounts:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
-    def took(self, model_id: str, taken: int | None) -> None:
+    def loaded(self, model_id: str, taken: int | None) -> None:
         """Book a load; `None` when something else ran beside it."""
         entry = self._used(model_id)
         entry.alive = True
         entry.taken, entry.returned, entry.not_returned = taken, None, None
 
-    def gave_back(self, model_id: str, returned: int | None, remainder: int | None) -> int | None:
+    def unloaded(self, model_id: str, returned: int | None, remainder: int | None) -> int | None:
         """Book the end of a life; return what its last lives left, if it just began to leak.
 
         `remainder` is the growth of the process from before the load to after the unload, `None`

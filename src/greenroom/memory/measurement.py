@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from greenroom.memory.usage import Usage
 
 
-class Measuring:
+class ActivityCounter:
     """Counts everything that may change the process's memory: loads, unloads and streams."""
 
     def __init__(self) -> None:
@@ -27,26 +27,26 @@ class Watch:
     all others when it begins, and whenever it says so.
     """
 
-    def __init__(self, measuring: Measuring, *, quiet: bool) -> None:
-        self._measuring = measuring
+    def __init__(self, activity: ActivityCounter, *, quiet: bool) -> None:
+        self._activity = activity
         self._quiet = quiet
-        measuring.under_way += 1
-        measuring.disturbances += 1
-        self._seen = measuring.disturbances
+        activity.under_way += 1
+        activity.disturbances += 1
+        self._seen = activity.disturbances
 
     def rest(self) -> None:
         """End the load or unload; the watch goes on. Called once."""
-        self._measuring.under_way -= 1
+        self._activity.under_way -= 1
 
     def disturb(self) -> None:
         """Note that something of what is watched begins: it disturbs the others only."""
-        self._measuring.disturbances += 1
+        self._activity.disturbances += 1
         self._seen += 1
 
     @property
     def undisturbed(self) -> bool:
         """Whether nothing else ran when this began, and nothing else has begun since."""
-        return self._quiet and self._seen == self._measuring.disturbances
+        return self._quiet and self._seen == self._activity.disturbances
 
 
 @dataclass(slots=True)

@@ -10,8 +10,7 @@ from greenroom.concurrency.threads import Lane
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision
-from greenroom.memory.process_memory import ProcessMemory
-from greenroom.memory.usage import MIB
+from greenroom.memory.usage import MIB, ProcessMemory
 from greenroom.untrusted.exceptions import told
 from greenroom.untrusted.logs import safe_logger
 

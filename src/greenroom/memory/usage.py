@@ -1,17 +1,14 @@
-"""How much memory there is, how much this process takes, and how it gives some back."""
+"""How much memory there is, and how much of each device's memory this process takes."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import sys
-import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import psutil
 
-from greenroom.devices import gpu_of
+from greenroom.devices import CPU, gpu_of
 from greenroom.memory import cgroups, nvml
 
 MIB = 1024 * 1024
@@ -35,8 +32,6 @@ class Usage:
 
 
 _STATUS = "/proc/self/status"
-_M_TRIM_THRESHOLD = -1  # from malloc.h
-_TRIM_THRESHOLD = 128 * 1024  # what glibc itself begins with
 
 
 def limit_bytes() -> int:
@@ -99,7 +94,7 @@ def growth_on(device: str, before: Usage | None) -> Usage | None:
     return None if now is None else now - (before or Usage(0))
 
 
-def share_on(device: str) -> int | None:
+def gpu_budget_bytes(device: str) -> int | None:
     """Return the bytes of a GPU that models may take, `None` for any other device."""
     gpu = gpu_of(device)
     total = None if gpu is None else nvml.total_bytes(gpu)
@@ -123,72 +118,37 @@ def mapped_bytes() -> int:
     return usage().mapped
 
 
-@cache
-def _glibc() -> ctypes.CDLL | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    with contextlib.suppress(OSError):
-        libc = ctypes.CDLL("libc.so.6")
-        if hasattr(libc, "malloc_trim") and hasattr(libc, "mallopt"):
-            return libc
-    return None
+class ProcessMemory:
+    """What the process takes of each device's memory beyond what it took before its first model.
 
-
-def trim() -> None:
-    """Give freed heap pages back to the system (glibc keeps them otherwise). Call off the loop."""
-    libc = _glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
-
-
-class Trimming:
-    """Trims together: at most one `trim` at a time, and one for all that ask while it runs.
-
-    Whoever asks waits for a trim that began after it asked, so what it had freed is back when
-    `trim` returns; of a burst of unloads most share theirs.
+    That is what is really taken for the models, whatever was booked for them. The growth of the
+    surrounding program counts as well: it cannot be told apart. `begin` and `read` block: call
+    them off the loop.
     """
 
-    def __init__(self) -> None:
-        self._turn = threading.Condition()
-        self._asked = 0
-        self._served = 0
-        self._running = False
+    def __init__(self, devices: Iterable[str]) -> None:
+        # Devices of other kinds share the machine's memory, or report nothing.
+        self._devices = [name for name in devices if name == CPU or gpu_of(name) is not None]
+        self._before: dict[str, int] = {}
+        self.children: set[int] = set()
+        """Ids of child processes whose memory counts as this process's own."""
 
-    def trim(self) -> None:
-        """Give back what was freed before this call. Blocks: call off the loop."""
-        with self._turn:
-            self._asked += 1
-            mine = self._asked
-            while self._served < mine:
-                if self._running:
-                    self._turn.wait()
-                else:
-                    self._lead()
+    def begin(self) -> None:
+        """Remember what the process takes before any model is loaded."""
+        self._before = self._taken()
 
-    def _lead(self) -> None:
-        """Trim once for all that have asked, holding the lock before and after, not meanwhile."""
-        self._running, covered = True, self._asked
-        self._turn.release()
-        try:
-            trim()
-        finally:
-            self._turn.acquire()
-            self._running, self._served = False, covered
-            self._turn.notify_all()
+    def read(self) -> dict[str, int]:
+        """Return, by device, the bytes taken since `begin`; without devices that report nothing.
 
+        Of the machine's memory that is anonymous memory, which only freeing gives back.
+        """
+        now = self._taken()
+        taken = {device: max(0, size - self._before.get(device, 0)) for device, size in now.items()}
+        if CPU in taken:
+            # A copy: the event loop may add or remove a child while this thread reads.
+            taken[CPU] += sum(map(anonymous_bytes_of, tuple(self.children)))
+        return taken
 
-together = Trimming()
-"""The process has one heap to trim, however many managers it has."""
-
-
-@cache
-def keep_little() -> None:
-    """Have every heap of the process give back what is freed at its top, from now on.
-
-    Each thread may have a heap of its own, and `trim` reaches the top of the main one only. Left
-    alone, glibc lets the others keep the more the larger the blocks were that it saw freed: 8 to
-    30 MB were still there after a voice had left.
-    """
-    libc = _glibc()
-    if libc is not None:
-        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+    def _taken(self) -> dict[str, int]:
+        found = {device: usage_on(device) for device in self._devices}
+        return {device: taken.anonymous for device, taken in found.items() if taken is not None}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from greenroom.adapters.piper.session import Engine
-from greenroom.memory import usage
+from greenroom.memory import heap
 
 
 class Seat:
@@ -56,4 +56,4 @@ class Seat:
 
 def _close(engine: Engine) -> None:
     engine.close()
-    usage.together.trim()
+    heap.trim()

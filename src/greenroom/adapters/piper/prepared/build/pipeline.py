@@ -32,7 +32,7 @@ from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
 from greenroom.adapters.piper.prepared.run.shared_graphs import session
 from greenroom.adapters.piper.prepared.store.store import PreparedFiles, Store
 from greenroom.adapters.piper.prepared.windows import windows
-from greenroom.memory import usage
+from greenroom.memory import heap
 
 CLOSE = 1e-4
 """Samples of the prepared voice may differ from the engine's own by this."""
@@ -65,7 +65,7 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     seen = store.see(source)
     try:
         expected = list(_expected(source))
-        usage.trim()
+        heap.malloc_trim()
         model = _simplified(source, store)
     except EngineErrors as error:
         raise CannotPrepareError(f"the engine cannot run it: {error}") from error
@@ -105,7 +105,7 @@ def _built(
     weights: Weights = {}
     recipes = []
     for stage in stages:
-        usage.trim()
+        heap.malloc_trim()
         best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         optimised = _optimised(_serialised(model, stage), best, store)
         bare, own = separated(optimised, names, f"{stage.name}.")
@@ -158,7 +158,7 @@ def _optimised(
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         del model
-        usage.trim()
+        heap.malloc_trim()
         if state_kinds:
             onnx.shape_inference.infer_shapes_path(str(path))
         return onnx.load(path)
@@ -231,13 +231,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path)
     source = parser.parse_args(arguments).source
-    usage.keep_little()
+    heap.set_trim_threshold()
     store = default_store()
     try:
         if store.find(source) is not None:  # a copy, or one that was touched: nothing is missing
             return 0
         prepare(source, store)
-        usage.trim()
+        heap.malloc_trim()
         measure = "greenroom.adapters.piper.prepared.build.footprint"
         subprocess.run([sys.executable, "-m", measure, source], check=False)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
