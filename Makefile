@@ -52,8 +52,8 @@ bench: install ## measure, as ratios against named peers in the same run; writes
 	  --group bench
 	$(BIN)/python -m benchmarks --write
 
-mutants: install ## how many deliberate faults in the ledger and the manager the tests find
-	$(BIN)/python -m benchmarks.mutants
+mutants: install ## which deliberate faults the tests find, in what changed; or ALL=1, PART=ledger
+	$(BIN)/python -m benchmarks.mutation $(if $(ALL),--all) $(PART)
 
 SECONDS ?= 60
 SEED ?= 1
