@@ -64,12 +64,12 @@ def test_a_fault_is_shown_as_the_line_before_and_after() -> None:
     assert "a.py unused: return 1 → return 2" in changes
 
 
-def judge(tree: Path, *tests: str) -> dict[str, Outcome]:
+def judge(tree: Path) -> dict[str, Outcome]:
     file = "src/numbers_of_ours.py"
     made = faulty(file, SOURCE.replace("numbers.pop()", "numbers.pop(0)"))
     (tree / file).write_text(made.code)
     keys = tuple(fault.key for fault in made.faults)
-    plan = Plan(keys, tests or ("tests/ours",), {}, 2, patience_s=0.5)
+    plan = Plan(keys, PART.selection(), {}, 2, patience_s=0.5)
     outcomes = {o.fault: o for o in command.judged(plan, tree, tree / "log.txt")}
     assert outcomes.keys() == set(keys)
     return {fault.change.partition(": ")[2]: outcomes[fault.key] for fault in made.faults}
