@@ -241,7 +241,7 @@ class Shell:
 
     async def _load(self, resident: Resident) -> None:
         spec = self.catalog.get(resident.model_id)
-        alone = self.ledger.room.is_alone(resident)
+        alone = self.ledger.capacity.is_alone(resident)
         try:
             arrival = await self.lifecycle.bring_in(
                 spec, functools.partial(self._warming, resident), quiet=self._quiet()

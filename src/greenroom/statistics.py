@@ -189,7 +189,7 @@ def totals(
     return ManagerStatistics(
         residents=tuple(picture(resident, now) for resident in ledger.residents),
         resident_cap=ledger.policy.resident_cap,
-        footprint_mb=sum(ledger.room.booked.values()) / MIB,
+        footprint_mb=sum(ledger.capacity.booked.values()) / MIB,
         budget_mb={device: size / MIB for device, size in ledger.policy.budgets.items()},
         waiting=ledger.waiting.count,
         hits=ledger.hits,
@@ -204,8 +204,8 @@ def totals(
         refused=_named(ledger.refusals),
         oldest_wait_s=max((now - ticket.since for ticket in waiters), default=0.0),
         oldest_load_s=max((now - load.booked_at for load in loads), default=0.0),
-        taken_mb={device: size / MIB for device, size in ledger.room.taken.items()},
-        overdrawn=ledger.room.overdrawn,
+        taken_mb={device: size / MIB for device, size in ledger.capacity.taken.items()},
+        overdrawn=ledger.capacity.overdrawn,
         pinned=ledger.pins,
         hanging=hanging,
     )

@@ -129,7 +129,7 @@ def test_the_memory_budget_is_never_exceeded() -> None:
     desk.idle("amy", footprint=5)
     assert desk.ask("joe", footprint=6) == ["unload amy EVICTED", "wait for joe until 30"]
     assert desk.gone("amy") == ["load joe"]
-    assert desk.ledger.room.booked["cpu"] == 6
+    assert desk.ledger.capacity.booked["cpu"] == 6
 
 
 def test_a_model_that_just_fits_the_budget_is_loaded() -> None:
@@ -192,7 +192,7 @@ def test_each_device_has_its_own_budget() -> None:
     desk.hold("joe", footprint=5, device="gpu")
     assert desk.ask("kim", footprint=3, device="gpu") == ["wait for kim until 30"]
     assert desk.ask("lou", footprint=2, device="cpu") == ["load lou"]
-    assert desk.ledger.room.booked == {"cpu": 10, "gpu": 5}
+    assert desk.ledger.capacity.booked == {"cpu": 10, "gpu": 5}
 
 
 def test_a_device_without_a_budget_has_no_limit() -> None:
@@ -260,13 +260,13 @@ def test_a_measured_footprint_replaces_the_estimate() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
     desk.ask("amy", footprint=8)
     desk.land("amy", footprint=3)
-    assert desk.ledger.room.booked["cpu"] == 3
+    assert desk.ledger.capacity.booked["cpu"] == 3
     assert desk.ask("joe", footprint=7) == ["load joe"]
     desk.land("joe", footprint=6)
     desk.give("amy")
     assert desk.unload("amy") == ["unload amy UNLOADED"]
     desk.gone("amy")
-    assert desk.ledger.room.booked["cpu"] == 6
+    assert desk.ledger.capacity.booked["cpu"] == 6
 
 
 def test_a_model_that_grew_over_the_budget_pushes_others_out() -> None:

@@ -25,7 +25,7 @@ def test_a_load_that_fails_leaves_nothing_behind() -> None:
     ]
     assert desk.ledger.get("amy") is None
     assert (amy.aboard, amy.holders, amy.instance) == ({}, {}, None)
-    assert desk.ledger.room.booked["cpu"] == 0
+    assert desk.ledger.capacity.booked["cpu"] == 0
     assert desk.ask("joe", footprint=9) == ["load joe"]
 
 
@@ -79,7 +79,7 @@ def test_a_hung_load_keeps_its_room_booked_until_it_has_ended() -> None:
     desk.warming("amy")
     assert desk.fail("amy", gone=False) == ["refuse amy to ann LOAD_FAILED 1: boom"]
     assert desk.shown() == {"amy": "unloading"}
-    assert desk.ledger.room.booked["cpu"] == 8
+    assert desk.ledger.capacity.booked["cpu"] == 8
     assert desk.ask("joe", footprint=8) == ["wait for joe until 30"]
     assert desk.at(1).ask("amy", footprint=8) == ["wait for amy until 31"]
     assert desk.overdue("amy") == []
@@ -120,11 +120,11 @@ def test_an_overdue_unload_keeps_its_room_but_nobody_counts_on_it() -> None:
     assert desk.ask("kim", footprint=5) == ["unload amy EVICTED", "wait for kim until 31"]
     assert desk.overdue("amy") == ["unload joe EVICTED"]
     assert desk.overdue("amy") == []
-    assert desk.ledger.room.booked["cpu"] == 10
+    assert desk.ledger.capacity.booked["cpu"] == 10
     assert desk.gone("joe") == ["load kim"]
-    assert desk.ledger.room.booked["cpu"] == 10
+    assert desk.ledger.capacity.booked["cpu"] == 10
     assert desk.gone("amy") == []
-    assert desk.ledger.room.booked["cpu"] == 5
+    assert desk.ledger.capacity.booked["cpu"] == 5
 
 
 def test_over_the_soft_cap_an_overdue_unload_holds_up_nobody() -> None:
@@ -211,6 +211,6 @@ def test_expel_lets_a_model_go_whoever_holds_it(draining: bool) -> None:
     assert desk.hush(amy) == []
     assert desk.due() == math.inf
     assert desk.gone("amy") == []
-    assert desk.ledger.room.booked["cpu"] == 0
+    assert desk.ledger.capacity.booked["cpu"] == 0
     with pytest.raises(ModelNotResidentError):
         desk.give("amy")

@@ -37,7 +37,7 @@ def test_a_pinned_model_does_not_keep_an_expectation_from_being_tried() -> None:
     desk.hold("amy", footprint=4)
     assert desk.ask("big", footprint=984, least=0) == ["load big"]
     assert desk["big"].footprint == 6
-    assert desk.ledger.room.booked["cpu"] == 10
+    assert desk.ledger.capacity.booked["cpu"] == 10
 
 
 def test_an_expectation_within_the_budget_is_booked_as_it_is() -> None:
@@ -70,10 +70,10 @@ def test_a_load_is_alone_with_nothing_but_pinned_models_beside_it() -> None:
     desk.pin("amy")
     desk.hold("amy")
     desk.ask("joe")
-    assert desk.ledger.room.is_alone(desk["joe"])
+    assert desk.ledger.capacity.is_alone(desk["joe"])
     desk.ask("kim")
-    assert not desk.ledger.room.is_alone(desk["joe"])
-    assert not desk.ledger.room.is_alone(desk["kim"])
+    assert not desk.ledger.capacity.is_alone(desk["joe"])
+    assert not desk.ledger.capacity.is_alone(desk["kim"])
 
 
 def test_a_load_beside_one_that_leaves_is_not_alone() -> None:
@@ -81,9 +81,9 @@ def test_a_load_beside_one_that_leaves_is_not_alone() -> None:
     desk.idle("amy")
     desk.unload("amy")
     desk.ask("joe")
-    assert not desk.ledger.room.is_alone(desk["joe"])
+    assert not desk.ledger.capacity.is_alone(desk["joe"])
     desk.gone("amy")
-    assert desk.ledger.room.is_alone(desk["joe"])
+    assert desk.ledger.capacity.is_alone(desk["joe"])
 
 
 # What the process takes

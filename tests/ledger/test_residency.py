@@ -95,7 +95,7 @@ def test_a_load_that_measured_nothing_keeps_its_booked_footprint() -> None:
     desk.ask("amy", footprint=10)
     desk.land("amy")
     assert (desk["amy"].footprint, desk["amy"].warmup_s) == (10, 0.0)
-    assert desk.ledger.room.booked["cpu"] == 10
+    assert desk.ledger.capacity.booked["cpu"] == 10
 
 
 def test_every_life_of_a_model_has_its_own_number_in_order_of_booking() -> None:

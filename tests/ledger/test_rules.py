@@ -335,9 +335,9 @@ class Shell(RuleBasedStateMachine):
                 case Load(resident):
                     assert not self.closed
                     if resident.device in self.policy.budgets:
-                        booked = self.ledger.room.booked[resident.device]
+                        booked = self.ledger.capacity.booked[resident.device]
                         assert booked <= self.policy.budgets[resident.device]
-                    if self.ledger.room.is_overdrawn(resident.device):
+                    if self.ledger.capacity.is_overdrawn(resident.device):
                         assert [
                             r for r in self.ledger.residents if r.device == resident.device
                         ] == [resident]
@@ -420,24 +420,24 @@ class Shell(RuleBasedStateMachine):
         assert not any(ticket.granted for ticket in self.open_tickets)
 
     def accounts_equal_what_is_in_memory(self) -> None:
-        room, residents = self.ledger.room, list(self.ledger.residents)
+        capacity, residents = self.ledger.capacity, list(self.ledger.residents)
         staying = [r for r in residents if not r.leaving]
         movable = [r for r in staying if not r.pinned]
         kept = [r for r in movable if r.kept]
-        assert room._count == len(residents)
-        assert room.loading == len(self.arriving())
-        assert room._leaving == len(residents) - len(staying)
-        assert room._promised == len(self.promised)
+        assert capacity._count == len(residents)
+        assert capacity.loading == len(self.arriving())
+        assert capacity._leaving == len(residents) - len(staying)
+        assert capacity._promised == len(self.promised)
         assert {r for r in residents if r.promised} == self.promised
-        assert room._movable == len(movable)
-        assert room._kept == len(kept) == len(room._maturing)
+        assert capacity._movable == len(movable)
+        assert capacity._kept == len(kept) == len(capacity._maturing)
         for device in ("cpu", "gpu"):
             here = [r for r in residents if r.device == device]
-            assert room.booked[device] == sum(r.footprint for r in here)
+            assert capacity.booked[device] == sum(r.footprint for r in here)
             pinned = sum(r.footprint for r in here if r.pinned and not r.leaving)
-            assert room._pinned_bytes[device] == pinned
+            assert capacity._pinned_bytes[device] == pinned
             promised = sum(r.footprint for r in here if r in self.promised)
-            assert room._promised_bytes[device] == promised
+            assert capacity._promised_bytes[device] == promised
         for resident in staying:
             assert resident.pinned == self.ledger.is_pinned(resident.model_id)
             if resident.state is State.READY and not resident.pinned:
@@ -482,12 +482,17 @@ class Shell(RuleBasedStateMachine):
             self.expel(0)
         while self.ledger_in(State.UNLOADING):
             self.go(0, overdue=False)
-        room = self.ledger.room
+        capacity = self.ledger.capacity
         assert not self.ledger.residents
         assert not self.open_tickets
-        assert not +room.booked
-        assert (room._count, room.loading, room._leaving, room._promised) == (0, 0, 0, 0)
-        assert (room._movable, room._kept) == (0, 0)
+        assert not +capacity.booked
+        assert (capacity._count, capacity.loading, capacity._leaving, capacity._promised) == (
+            0,
+            0,
+            0,
+            0,
+        )
+        assert (capacity._movable, capacity._kept) == (0, 0)
         assert self.ledger.next_due() == math.inf
 
     # What is there

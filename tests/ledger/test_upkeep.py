@@ -104,7 +104,7 @@ def test_an_upgrade_that_is_overtaken_by_a_shutdown_books_nothing() -> None:
     assert done(desk, footprint=1) == []
     desk.gone("amy")
     assert desk.ledger.end_upgrade(resident, 0.0, 3) == []
-    assert desk.ledger.room.booked["cpu"] == 0
+    assert desk.ledger.capacity.booked["cpu"] == 0
 
 
 @pytest.mark.parametrize("pinned", [False, True])
@@ -115,14 +115,14 @@ def test_what_a_model_takes_after_an_upgrade_is_booked_and_others_use_the_differ
     desk.hold("amy", footprint=8)
     if pinned:
         desk.pin("amy")
-    assert desk.ledger.room.free_beside_pinned("cpu") == (2 if pinned else 10)
+    assert desk.ledger.capacity.free_beside_pinned("cpu") == (2 if pinned else 10)
     upgrading(desk)
     if not pinned:
         assert desk.ask("joe", footprint=6) == ["wait for joe until 30"]
         assert done(desk, footprint=3) == ["load joe"]
     else:
         assert done(desk, footprint=3) == []
-        assert desk.ledger.room.free_beside_pinned("cpu") == 7
+        assert desk.ledger.capacity.free_beside_pinned("cpu") == 7
         assert desk.ask("joe", footprint=6) == ["load joe"]
 
 

@@ -138,14 +138,14 @@ class Play:
         self.do(self.ledger.tick(self.now))
 
     def check(self) -> None:
-        room, all_here = self.ledger.room, list(self.ledger.residents)
+        capacity, all_here = self.ledger.capacity, list(self.ledger.residents)
         staying = [r for r in all_here if not r.leaving]
-        assert room.booked["cpu"] == sum(r.footprint for r in all_here)
-        assert room._pinned_bytes["cpu"] == sum(r.footprint for r in staying if r.pinned)
-        assert room._promised_bytes["cpu"] == sum(r.footprint for r in all_here if r.promised)
-        assert room._movable == sum(not r.pinned for r in staying)
-        assert room._leaving == len(all_here) - len(staying)
-        assert room.loading == sum(r.loading for r in all_here)
+        assert capacity.booked["cpu"] == sum(r.footprint for r in all_here)
+        assert capacity._pinned_bytes["cpu"] == sum(r.footprint for r in staying if r.pinned)
+        assert capacity._promised_bytes["cpu"] == sum(r.footprint for r in all_here if r.promised)
+        assert capacity._movable == sum(not r.pinned for r in staying)
+        assert capacity._leaving == len(all_here) - len(staying)
+        assert capacity.loading == sum(r.loading for r in all_here)
         for resident in staying:
             if resident.may_leave and not resident.pinned:
                 assert resident.watched  # else it would stay for ever

@@ -242,7 +242,7 @@ async def test_a_preparation_that_fails_says_why_once_and_is_not_tried_again(cas
         await bring(manager, "amy")
         await come(lambda: not manager._shell.preparations._working)
         assert kinds(manager, "amy").count("preparing") == 1
-        assert manager._ledger.room.reserved == 0
+        assert manager._ledger.capacity.reserved == 0
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ async def test_an_adapter_that_cannot_say_how_costs_the_next_one_nothing(
     monkeypatch.setattr(cast.adapter, name, wrong)
     async with running(cast, preload_model_ids=["joe"]) as manager:
         await come(lambda: form(manager, "joe") == "prepared")
-        assert manager._ledger.room.reserved == 0
+        assert manager._ledger.capacity.reserved == 0
 
 
 async def test_an_upgrade_that_fails_leaves_the_model_as_it_was(
@@ -286,7 +286,7 @@ async def test_preparing_is_booked_while_it_runs(cast: Cast) -> None:
     place = endless(cast["amy"])
     async with running(cast) as manager:
         await come(place.exists)
-        assert manager._ledger.room.reserved == 100 * MIB
+        assert manager._ledger.capacity.reserved == 100 * MIB
 
 
 async def test_preparing_waits_until_there_is_room_and_evicts_nobody(cast: Cast) -> None:

@@ -21,7 +21,7 @@ NOISE = 32 * 1024 * 1024
 """Bytes by which a process may grow without its models: buffers, caches, the engine's own code."""
 
 
-class Room:
+class Capacity:
     """The accounts of one manager's memory, and the index of those who may leave it."""
 
     def __init__(self, policy: Policy) -> None:

@@ -79,9 +79,9 @@ class Residency(Upkeep):
     def _refuse_at_once(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
         if self._closed:
             return Refused(ticket, Reason.SHUTDOWN)
-        refusal = self.backoff.refusal(ticket, now) or self.room.refusal(demand, ticket, now)
+        refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(demand, ticket, now)
         if refusal is None and self.waiting.count >= self.policy.max_waiting:
-            return Refused(ticket, Reason.LINE_FULL, self.room.retry_after(demand, now))
+            return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(demand, now))
         return refusal
 
     def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
@@ -131,7 +131,7 @@ class Residency(Upkeep):
         """Exempt a model from eviction and expiry, now and whenever it is loaded again."""
         resident = self._residents.get(model_id)
         if resident is not None and not resident.pinned and not resident.leaving:
-            self.room.pin(resident)
+            self.capacity.pin(resident)
             self._due.discard(resident)
         self._pins.add(model_id)
         return self._advance(now)
@@ -140,7 +140,7 @@ class Residency(Upkeep):
         """End the exemption; the idle time runs from the last use all the same."""
         resident = self._residents.get(model_id)
         if resident is not None and resident.pinned and not resident.leaving:
-            self.room.unpin(resident, now)
+            self.capacity.unpin(resident, now)
             resident.watched = False
             if resident.may_leave:
                 self._watch(resident)
@@ -180,7 +180,7 @@ class Residency(Upkeep):
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
         if resident.in_use or resident.upgrading:
-            self.room.leave(resident, promised=False)
+            self.capacity.leave(resident, promised=False)
             self._due.discard(resident)
             resident.state = State.DRAINING
             resident.watched = False
@@ -196,7 +196,7 @@ class Residency(Upkeep):
             return []
         resident.state = State.READY
         resident.pinned = model_id in self._pins
-        self.room.stay(resident, now)
+        self.capacity.stay(resident, now)
         self._ready[model_id] = resident
         return self._grant(self.waiting.take(model_id), resident, now) + self._advance(now)
 
@@ -245,7 +245,7 @@ class Residency(Upkeep):
         resident.keep_until = now + self.policy.min_residency
         if not self._closed:
             self._ready[resident.model_id] = resident
-        self.room.settle(resident, now, footprint)
+        self.capacity.settle(resident, now, footprint)
         out = self._grant(resident.aboard, resident, now)
         resident.aboard = {}
         if not resident.in_use:
@@ -265,18 +265,18 @@ class Residency(Upkeep):
         for ticket in resident.aboard:
             self._refuse(Refused(ticket, Reason.LOAD_FAILED, wait, problem), out)
         resident.aboard = {}
-        self.room.leave(resident, promised=False)
+        self.capacity.leave(resident, promised=False)
         resident.state = State.UNLOADING
         return out + (self.gone(resident, now) if gone else self._advance(now))
 
     def overdue(self, resident: Resident, now: float) -> list[Decision]:
         """An unload takes longer than it may: others no longer count on its room."""
-        self.room.break_promise(resident)
+        self.capacity.break_promise(resident)
         return self._advance(now)
 
     def gone(self, resident: Resident, now: float) -> list[Decision]:
         """The model has left: its room is free, and whoever wants it may load it afresh."""
-        self.room.free(resident)
+        self.capacity.free(resident)
         del self._residents[resident.model_id]
         resident.instance = None
         self.waiting.unpark(resident.model_id)
@@ -284,7 +284,7 @@ class Residency(Upkeep):
 
     def observed(self, taken: Mapping[str, int], now: float) -> list[Decision]:
         """The process was seen to take so many bytes of each device for its models."""
-        self.room.observe(taken)
+        self.capacity.observe(taken)
         return self._advance(now)
 
     # Time
@@ -300,14 +300,14 @@ class Residency(Upkeep):
         out += self._advance(now)
         for ticket in self.waiting.timed_out(now):
             demand = self.waiting.demand(ticket)
-            overdrawn = self.room.is_overdrawn(demand.device)
+            overdrawn = self.capacity.is_overdrawn(demand.device)
             reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
-            self._refuse(Refused(ticket, reason, self.room.retry_after(demand, now)), out)
+            self._refuse(Refused(ticket, reason, self.capacity.retry_after(demand, now)), out)
         return out + self._advance(now)
 
     def next_due(self) -> float:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
-        maturing = self.room.matures_at() if self._crowded else math.inf
+        maturing = self.capacity.matures_at() if self._crowded else math.inf
         return min(self._due.bound(), self.waiting.next_deadline(), maturing)
 
     # Making room
@@ -316,21 +316,21 @@ class Residency(Upkeep):
         """Start every load that has room, make room for the first that has none."""
         out: list[Decision] = []
         lines = self.waiting.lines()
-        if lines or self.room.crowded():
-            self.room.mature(now)
+        if lines or self.capacity.crowded():
+            self.capacity.mature(now)
             for line in lines:
                 self._serve(line, now, out)
-            while (victim := self.room.surplus()) is not None:
+            while (victim := self.capacity.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
-        self._crowded = bool(self.waiting.lines()) or self.room.crowded()
+        self._crowded = bool(self.waiting.lines()) or self.capacity.crowded()
         return out
 
     def _serve(self, line: Line, now: float, out: list[Decision]) -> None:
         while place := line.head():
-            victims = self.room.victims_for(place.demand) if self.room.may_load() else None
+            victims = self.capacity.victims_for(place.demand) if self.capacity.may_load() else None
             for victim in victims or ():
                 self._leave(victim, Reason.EVICTED, out, makes_room_for=place.demand.model_id)
-            if victims is not None and self.room.fits(place.demand):
+            if victims is not None and self.capacity.fits(place.demand):
                 self._start(place.demand, now, out)
             elif victims is not None or not self._refuse_hopeless(place, now, out):
                 return
@@ -338,7 +338,7 @@ class Residency(Upkeep):
     def _refuse_hopeless(self, place: Place, now: float, out: list[Decision]) -> bool:
         """Refuse those for whom room is sure to come too late; whether that was everybody."""
         for ticket in list(place.tickets):
-            refusal = self.room.refusal(place.demand, ticket, now)
+            refusal = self.capacity.refusal(place.demand, ticket, now)
             if refusal is not None:
                 self._refuse(refusal, out)
         return not place.tickets
@@ -348,12 +348,12 @@ class Residency(Upkeep):
     def _start(self, demand: Demand, now: float, out: list[Decision]) -> None:
         self._number += 1
         ttl = self.policy.ttl if demand.ttl is None else demand.ttl
-        footprint = self.room.need(demand)
+        footprint = self.capacity.need(demand)
         resident = Resident(demand, State.LOADING, self._number, footprint, now, ttl)
         resident.pinned = demand.model_id in self._pins
         resident.aboard = self.waiting.take(demand.model_id)
         self._residents[demand.model_id] = resident
-        self.room.take(resident)
+        self.capacity.take(resident)
         out.append(Load(resident))
 
     def _leave(
@@ -364,7 +364,7 @@ class Residency(Upkeep):
         *,
         makes_room_for: str | None = None,
     ) -> None:
-        self.room.leave(resident, promised=True)
+        self.capacity.leave(resident, promised=True)
         self._due.discard(resident)
         self._ready.pop(resident.model_id, None)
         resident.state = State.UNLOADING
@@ -397,6 +397,6 @@ class Residency(Upkeep):
         """Put an idle model where expiry and eviction will find it."""
         resident.watched = True
         if not resident.pinned:
-            self.room.offer(resident)
+            self.capacity.offer(resident)
             if resident.ttl >= 0:
                 self._due.add(resident)

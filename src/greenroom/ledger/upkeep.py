@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from greenroom.ledger.books import Books
-from greenroom.ledger.capacity import RESERVED_ON, Room
+from greenroom.ledger.capacity import RESERVED_ON, Capacity
 from greenroom.ledger.state import Decision, Policy, Resident, State
 from greenroom.ledger.wait_queue import Waiting
 
@@ -18,7 +18,7 @@ class Upkeep(Books, ABC):
 
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
-        self.room = Room(policy)
+        self.capacity = Capacity(policy)
         self.waiting = Waiting()
         self._closed = False
 
@@ -54,7 +54,7 @@ class Upkeep(Books, ABC):
         if resident.state is State.UNLOADING:  # a shutdown did not wait
             return []
         if footprint is not None:
-            self.room.rebook(resident, footprint)
+            self.capacity.rebook(resident, footprint)
         if resident.in_use:
             return self._advance(now)
         return self._became_idle(resident, now)
@@ -67,28 +67,28 @@ class Upkeep(Books, ABC):
         Nobody leaves for it. One reservation at a time. It keeps a load from beginning, but no
         caller is refused because of it: whoever must wait has it given back (`in_the_way`).
         """
-        if self._closed or self.waiting.count or self.room.reserved or self.room.loading:
+        if self._closed or self.waiting.count or self.capacity.reserved or self.capacity.loading:
             return False
-        if self.room.free_bytes(RESERVED_ON) < size or self.room.is_overdrawn(RESERVED_ON):
+        if self.capacity.free_bytes(RESERVED_ON) < size or self.capacity.is_overdrawn(RESERVED_ON):
             return False
-        self.room.reserved = size
+        self.capacity.reserved = size
         return True
 
     def unreserve(self, now: float) -> list[Decision]:
         """Give the reservation back."""
-        self.room.reserved = 0
+        self.capacity.reserved = 0
         return self._advance(now)
 
     def can_ever_reserve(self, size: int) -> bool:
         """Whether there could be room for it beside the models that are pinned."""
-        return self.room.free_beside_pinned(RESERVED_ON) >= size
+        return self.capacity.free_beside_pinned(RESERVED_ON) >= size
 
     @property
     def in_the_way(self) -> bool:
         """Whether a caller waits for memory that the reserved work has, or takes beyond it."""
-        if not self.room.reserved:
+        if not self.capacity.reserved:
             return False
         heads = [head.demand for line in self.waiting.lines() if (head := line.head())]
-        return any(map(self.room.needs_reserved, heads)) or (
-            self.room.is_overdrawn(RESERVED_ON) and any(d.device == RESERVED_ON for d in heads)
+        return any(map(self.capacity.needs_reserved, heads)) or (
+            self.capacity.is_overdrawn(RESERVED_ON) and any(d.device == RESERVED_ON for d in heads)
         )

@@ -69,22 +69,22 @@ class MemoryWatch:
                 logger.error("the memory of the process cannot be read: %s", told(error))
             await asyncio.sleep(_LOOK_PERIOD_S)
             ledger = self._ledger
-            if not (ledger.room.overdrawn or any(r.streams for r in ledger.residents)):
+            if not (ledger.capacity.overdrawn or any(r.streams for r in ledger.residents)):
                 await self._stirred.wait()
 
     def _observe(self, taken: dict[str, int]) -> None:
-        room = self._ledger.room
-        before = set(room.overdrawn)
+        capacity = self._ledger.capacity
+        before = set(capacity.overdrawn)
         decisions = self._ledger.observed(taken, self._time())
-        for device in sorted(before.symmetric_difference(room.overdrawn)):
+        for device in sorted(before.symmetric_difference(capacity.overdrawn)):
             self._note_overdraft(device)
         self._carry_out(decisions)  # also without one: who waits for memory looks again
 
     def _note_overdraft(self, device: str) -> None:
-        room = self._ledger.room
-        taken, budget = room.taken[device] / MIB, self._ledger.policy.budgets[device] / MIB
+        capacity = self._ledger.capacity
+        taken, budget = capacity.taken[device] / MIB, self._ledger.policy.budgets[device] / MIB
         figures = f"{taken:,.0f} MB of {device} for its models, {budget:,.0f} MB are allowed"
-        if room.is_overdrawn(device):
+        if capacity.is_overdrawn(device):
             said = f"the process takes {figures}; no load begins until it takes less"
             self._note(Kind.OVERDRAWN, "", said)
         else:
