@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 
-from greenroom.ledger.lazy_heap import Agenda
+from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import Demand, Policy, Reason, Refused, Resident, State, Ticket
 
 RESERVED_ON = "cpu"
@@ -38,8 +38,8 @@ class Capacity:
         self._pinned_bytes: Counter[str] = Counter()
         self._movable = 0  # neither pinned nor leaving
         self._kept = 0  # those of them that are ready and within their min residency
-        self._maturing = Agenda(lambda r: r.keep_until)
-        self._idle: dict[str, Agenda] = {}  # per device, by last use
+        self._maturing = LazyHeap(lambda r: r.keep_until)
+        self._idle: dict[str, LazyHeap] = {}  # per device, by last use
         self._on: Counter[str] = Counter()  # per device, all that is booked
         self.taken: dict[str, int] = {}
         """Per device, the bytes that the process was last seen to take for its models."""
@@ -175,18 +175,18 @@ class Capacity:
         return found[0] if found else None
 
     def _pop_idle(self, device: str) -> Resident | None:
-        agenda = self._idle_on(device)
-        while (resident := agenda.pop()) is not None:
+        heap = self._idle_on(device)
+        while (resident := heap.pop()) is not None:
             if resident.may_leave:
                 return resident
             resident.watched = False
         return None
 
-    def _idle_on(self, device: str) -> Agenda:
-        agenda = self._idle.get(device)
-        if agenda is None:
-            agenda = self._idle[device] = Agenda(lambda r: r.idle_since)
-        return agenda
+    def _idle_on(self, device: str) -> LazyHeap:
+        heap = self._idle.get(device)
+        if heap is None:
+            heap = self._idle[device] = LazyHeap(lambda r: r.idle_since)
+        return heap
 
     # What the process really takes
 

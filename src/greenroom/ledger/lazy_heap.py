@@ -16,7 +16,7 @@ _SLACK = 64
 """Dead entries that may lie in the heap beyond its members before it is rebuilt."""
 
 
-class Agenda:
+class LazyHeap:
     """A priority queue of residents by `key`, earliest first, ties in order of booking."""
 
     def __init__(self, key: Callable[[Resident], float]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from greenroom.errors import ModelInUseError, ModelNotResidentError
 from greenroom.ledger.backoff import Backoff
-from greenroom.ledger.lazy_heap import Agenda
+from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import (
     Decision,
     Demand,
@@ -43,7 +43,7 @@ class Residency(Upkeep):
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
-        self._due = Agenda(lambda r: r.expires_at)
+        self._due = LazyHeap(lambda r: r.expires_at)
         self._number = 0
         self._crowded = False  # somebody waits in line, or there are too many
 
