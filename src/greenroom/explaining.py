@@ -52,7 +52,7 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
             "until that thread ends"
         )
     if state is State.UNLOADING:
-        waiting = len(ledger.waiting.tickets(resident.model_id))
+        waiting = len(ledger.queue.tickets(resident.model_id))
         return f"unloading; {waiting} callers wait to load it afresh"
     if resident.in_use:
         speaking = f" and {resident.streams} streams" if resident.streams else ""
@@ -65,7 +65,7 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
 
 
 def _absent(model_id: str, ledger: Residency, history: tuple[Event, ...], now: float) -> str:
-    waiting = ledger.waiting.tickets(model_id)
+    waiting = ledger.queue.tickets(model_id)
     if waiting:
         return f"not in memory; {len(waiting)} callers wait for room"
     failure = ledger.backoff.get(model_id)

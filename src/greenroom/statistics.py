@@ -185,13 +185,13 @@ def totals(
     gone = ledger.departures
     loads = [resident for resident in ledger.residents if resident.loading]
     aboard = [ticket for load in loads for ticket in load.aboard]
-    waiters = [*ledger.waiting.everybody(), *aboard]
+    waiters = [*ledger.queue.all_tickets(), *aboard]
     return ManagerStatistics(
         residents=tuple(picture(resident, now) for resident in ledger.residents),
         resident_cap=ledger.policy.resident_cap,
         footprint_mb=sum(ledger.capacity.booked.values()) / MIB,
         budget_mb={device: size / MIB for device, size in ledger.policy.budgets.items()},
-        waiting=ledger.waiting.count,
+        waiting=ledger.queue.count,
         hits=ledger.hits,
         loads=ledger.loads,
         failed_loads=ledger.failed_loads,

@@ -145,7 +145,7 @@ def test_a_request_that_waited_for_its_own_model_keeps_its_arrival() -> None:
     desk.give("amy")
     assert desk.gone("amy") == ["load amy"]
     desk.land("amy")
-    assert desk.ledger.waiting.count == 1
+    assert desk.ledger.queue.count == 1
 
 
 def test_a_drain_taken_back_serves_whoever_waited_for_it() -> None:
@@ -158,7 +158,7 @@ def test_a_drain_taken_back_serves_whoever_waited_for_it() -> None:
     assert desk.at(9).end_drain("amy") == ["grant amy to bob", "grant amy to cal"]
     assert desk["amy"] is old
     assert old.holders == {"ann": [0.0], "bob": [9.0], "cal": [9.0]}
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0
     assert desk.hit("amy", "dee")
 
 

@@ -158,7 +158,7 @@ def test_close_refuses_everybody_who_waits_and_every_later_request() -> None:
         "refuse joe to ann SHUTDOWN never",
         "refuse joe to bob SHUTDOWN never",
     ]
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0
     assert desk["joe"].aboard == {}
     assert desk.ask("lou") == ["refuse lou to ann SHUTDOWN never"]
     assert desk.close() == []

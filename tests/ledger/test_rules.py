@@ -414,9 +414,9 @@ class Shell(RuleBasedStateMachine):
 
     def every_caller_is_somewhere_until_it_is_answered(self) -> None:
         aboard = [ticket for resident in self.ledger.residents for ticket in resident.aboard]
-        waiting = self.ledger.waiting.everybody()
+        waiting = self.ledger.queue.all_tickets()
         assert Counter(aboard) + Counter(waiting) == Counter(self.open_tickets)
-        assert self.ledger.waiting.count == len(waiting)
+        assert self.ledger.queue.count == len(waiting)
         assert not any(ticket.granted for ticket in self.open_tickets)
 
     def accounts_equal_what_is_in_memory(self) -> None:
@@ -455,7 +455,7 @@ class Shell(RuleBasedStateMachine):
                 victims = self.plain.plan(line[0].demand, self.now)
                 assert not victims
                 assert victims is None or not self.plain.fits(line[0].demand)
-        assert all(ticket.deadline > self.now for ticket in self.ledger.waiting.everybody())
+        assert all(ticket.deadline > self.now for ticket in self.ledger.queue.all_tickets())
 
     def the_plain_ledger_agrees(self) -> None:
         assert {r.model_id: seen(r) for r in self.ledger.residents} == {
@@ -463,7 +463,7 @@ class Shell(RuleBasedStateMachine):
             for model_id, life in self.plain.lives.items()
         }
         queued = {caller for queued in self.plain.queue for caller in queued.callers}
-        assert {self.callers[t] for t in self.ledger.waiting.everybody()} == queued
+        assert {self.callers[t] for t in self.ledger.queue.all_tickets()} == queued
         assert self.now < self.ledger.next_due() <= self.plain.next_due(self.now)
 
     def teardown(self) -> None:

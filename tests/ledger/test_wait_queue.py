@@ -28,7 +28,7 @@ def test_a_small_model_does_not_overtake_a_big_one_on_its_device() -> None:
     desk.hold("amy", footprint=5)
     desk.ask("big", footprint=8)
     assert desk.ask("joe", footprint=1) == ["wait for joe until 30"]
-    assert desk.ledger.waiting.count == 2
+    assert desk.ledger.queue.count == 2
 
 
 def test_a_model_on_another_device_does_not_wait_behind_a_full_one() -> None:
@@ -51,14 +51,14 @@ def test_callers_of_one_model_wait_at_one_place_and_are_served_together() -> Non
     desk.ask("joe", "ann")
     desk.ask("kim", "bob")
     desk.at(1).ask("joe", "cal")
-    assert desk.ledger.waiting.tickets("joe") == (
+    assert desk.ledger.queue.tickets("joe") == (
         desk.tickets["joe", "ann"],
         desk.tickets["joe", "cal"],
     )
-    assert desk.ledger.waiting.tickets("lou") == ()
+    assert desk.ledger.queue.tickets("lou") == ()
     desk.give("amy")
     assert desk.gone("amy") == ["load joe"]
-    assert desk.ledger.waiting.count == 1
+    assert desk.ledger.queue.count == 1
     assert desk.land("joe") == ["grant joe to ann", "grant joe to cal"]
 
 
@@ -80,7 +80,7 @@ def test_a_caller_that_waited_too_long_is_told_when_to_try_again() -> None:
     assert desk.due() == 35
     assert desk.at(34.5).tick() == []
     assert desk.at(35).tick() == ["refuse joe to ann TIMED_OUT 2"]
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0
     assert desk.due() == math.inf
 
 
@@ -141,7 +141,7 @@ def test_somebody_who_gives_up_makes_way_for_the_next() -> None:
     desk.ask("big", footprint=8)
     desk.ask("joe", footprint=5)
     assert desk.cancel("big") == ["load joe"]
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0
 
 
 def test_a_place_stays_while_one_of_its_callers_does() -> None:
@@ -180,7 +180,7 @@ def test_when_everything_is_pinned_a_hard_cap_refuses_at_once() -> None:
     desk.pin("amy")
     desk.idle("amy")
     assert desk.ask("joe") == ["refuse joe to ann NO_ROOM never"]
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0
 
 
 def test_what_pinned_models_leave_of_the_budget_is_all_there_ever_is() -> None:
@@ -286,7 +286,7 @@ def test_only_those_are_refused_for_whom_room_comes_too_late() -> None:
     desk.ask("joe", "ann")
     desk.at(5).ask("joe", "bob")
     assert desk.land("amy") == ["grant amy to ann", "refuse joe to ann NO_ROOM 28"]
-    assert desk.ledger.waiting.count == 1
+    assert desk.ledger.queue.count == 1
     assert desk.due() == 33
 
 
@@ -368,4 +368,4 @@ def test_cancelling_after_a_refusal_changes_nothing() -> None:
     desk.at(1).ask("amy", "bob")
     assert desk.cancel("amy", "ann") == []
     assert desk.land("amy") == ["grant amy to bob"]
-    assert desk.ledger.waiting.count == 0
+    assert desk.ledger.queue.count == 0

@@ -47,7 +47,7 @@ class Capacity:
 
     # The accounts
 
-    def take(self, resident: Resident) -> None:
+    def book(self, resident: Resident) -> None:
         """Book a model that begins to load."""
         self._count += 1
         self._on[resident.device] += 1
@@ -58,7 +58,7 @@ class Capacity:
         else:
             self._movable += 1
 
-    def settle(self, resident: Resident, now: float, footprint: int | None) -> None:
+    def book_ready(self, resident: Resident, now: float, footprint: int | None) -> None:
         """Book a model that became ready, with its measured footprint."""
         self.loading -= 1
         if footprint is not None:
@@ -75,7 +75,7 @@ class Capacity:
         if resident.pinned and not resident.leaving:
             self._pinned_bytes[resident.device] += grown
 
-    def leave(self, resident: Resident, *, promised: bool) -> None:
+    def book_leaving(self, resident: Resident, *, promised: bool) -> None:
         """Book a model that begins to leave; without a promise nobody counts on its room yet.
 
         A model that drains left before, without one.
@@ -89,8 +89,8 @@ class Capacity:
             self._promised += 1
             self._promised_bytes[resident.device] += resident.footprint
 
-    def stay(self, resident: Resident, now: float) -> None:
-        """Undo `leave` for a model that drained."""
+    def book_staying(self, resident: Resident, now: float) -> None:
+        """Undo `book_leaving` for a model that drained."""
         self._leaving -= 1
         if resident.pinned:
             self._pinned_bytes[resident.device] += resident.footprint
@@ -133,7 +133,7 @@ class Capacity:
             self._maturing.add(resident)
 
     def _exempt(self, resident: Resident) -> None:
-        """Undo `take` or `_admit`."""
+        """Undo `book` or `_admit`."""
         if resident.pinned:
             self._pinned_bytes[resident.device] -= resident.footprint
             return

@@ -34,7 +34,7 @@ from greenroom.ledger.state import (
     owners_of,
 )
 from greenroom.ledger.upkeep import Upkeep
-from greenroom.ledger.wait_queue import Line, Place
+from greenroom.ledger.wait_queue import DeviceQueue, QueuedModel
 
 
 class Residency(Upkeep):
@@ -70,9 +70,9 @@ class Residency(Upkeep):
         if refusal is not None:
             self._refuse(refusal, out)
         else:
-            self.waiting.add(demand, ticket, parked=resident is not None)
+            self.queue.add(demand, ticket, parked=resident is not None)
             out = self._advance(now)
-            if ticket in self.waiting:
+            if ticket in self.queue:
                 out.append(Wait(ticket, ticket.deadline))
         return ticket, out
 
@@ -80,7 +80,7 @@ class Residency(Upkeep):
         if self._closed:
             return Refused(ticket, Reason.SHUTDOWN)
         refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(demand, ticket, now)
-        if refusal is None and self.waiting.count >= self.policy.max_waiting:
+        if refusal is None and self.queue.count >= self.policy.max_waiting:
             return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(demand, now))
         return refusal
 
@@ -92,7 +92,7 @@ class Residency(Upkeep):
         if resident is not None and ticket in resident.aboard:
             del resident.aboard[ticket]
             return []
-        self.waiting.remove(ticket)
+        self.queue.remove(ticket)
         return self._advance(now)
 
     def release(self, model_id: str, owner: Hashable, now: float) -> list[Decision] | None:
@@ -180,7 +180,7 @@ class Residency(Upkeep):
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
         if resident.in_use or resident.upgrading:
-            self.capacity.leave(resident, promised=False)
+            self.capacity.book_leaving(resident, promised=False)
             self._due.discard(resident)
             resident.state = State.DRAINING
             resident.watched = False
@@ -196,16 +196,16 @@ class Residency(Upkeep):
             return []
         resident.state = State.READY
         resident.pinned = model_id in self._pins
-        self.capacity.stay(resident, now)
+        self.capacity.book_staying(resident, now)
         self._ready[model_id] = resident
-        return self._grant(self.waiting.take(model_id), resident, now) + self._advance(now)
+        return self._grant(self.queue.pop(model_id), resident, now) + self._advance(now)
 
     def close(self) -> list[Decision]:
         """Refuse everybody who waits, and every later request, hits included."""
         self._closed = True
         self._ready.clear()
         out: list[Decision] = []
-        for ticket in self.waiting.everybody():
+        for ticket in self.queue.all_tickets():
             self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
         for resident in self._residents.values():
             for ticket in resident.aboard:
@@ -245,7 +245,7 @@ class Residency(Upkeep):
         resident.keep_until = now + self.policy.min_residency
         if not self._closed:
             self._ready[resident.model_id] = resident
-        self.capacity.settle(resident, now, footprint)
+        self.capacity.book_ready(resident, now, footprint)
         out = self._grant(resident.aboard, resident, now)
         resident.aboard = {}
         if not resident.in_use:
@@ -265,7 +265,7 @@ class Residency(Upkeep):
         for ticket in resident.aboard:
             self._refuse(Refused(ticket, Reason.LOAD_FAILED, wait, problem), out)
         resident.aboard = {}
-        self.capacity.leave(resident, promised=False)
+        self.capacity.book_leaving(resident, promised=False)
         resident.state = State.UNLOADING
         return out + (self.gone(resident, now) if gone else self._advance(now))
 
@@ -279,7 +279,7 @@ class Residency(Upkeep):
         self.capacity.free(resident)
         del self._residents[resident.model_id]
         resident.instance = None
-        self.waiting.unpark(resident.model_id)
+        self.queue.unpark(resident.model_id)
         return self._advance(now)
 
     def observed(self, taken: Mapping[str, int], now: float) -> list[Decision]:
@@ -298,8 +298,8 @@ class Residency(Upkeep):
             else:
                 resident.watched = False
         out += self._advance(now)
-        for ticket in self.waiting.timed_out(now):
-            demand = self.waiting.demand(ticket)
+        for ticket in self.queue.timed_out(now):
+            demand = self.queue.request_of(ticket)
             overdrawn = self.capacity.is_overdrawn(demand.device)
             reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
             self._refuse(Refused(ticket, reason, self.capacity.retry_after(demand, now)), out)
@@ -308,40 +308,40 @@ class Residency(Upkeep):
     def next_due(self) -> float:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
         maturing = self.capacity.matures_at() if self._crowded else math.inf
-        return min(self._due.bound(), self.waiting.next_deadline(), maturing)
+        return min(self._due.bound(), self.queue.next_deadline(), maturing)
 
     # Making room
 
     def _advance(self, now: float) -> list[Decision]:
         """Start every load that has room, make room for the first that has none."""
         out: list[Decision] = []
-        lines = self.waiting.lines()
-        if lines or self.capacity.crowded():
+        device_queues = self.queue.device_queues()
+        if device_queues or self.capacity.crowded():
             self.capacity.mature(now)
-            for line in lines:
-                self._serve(line, now, out)
+            for device_queue in device_queues:
+                self._serve(device_queue, now, out)
             while (victim := self.capacity.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
-        self._crowded = bool(self.waiting.lines()) or self.capacity.crowded()
+        self._crowded = bool(self.queue.device_queues()) or self.capacity.crowded()
         return out
 
-    def _serve(self, line: Line, now: float, out: list[Decision]) -> None:
-        while place := line.head():
-            victims = self.capacity.victims_for(place.demand) if self.capacity.may_load() else None
+    def _serve(self, device_queue: DeviceQueue, now: float, out: list[Decision]) -> None:
+        while queued := device_queue.head():
+            victims = self.capacity.victims_for(queued.demand) if self.capacity.may_load() else None
             for victim in victims or ():
-                self._leave(victim, Reason.EVICTED, out, makes_room_for=place.demand.model_id)
-            if victims is not None and self.capacity.fits(place.demand):
-                self._start(place.demand, now, out)
-            elif victims is not None or not self._refuse_hopeless(place, now, out):
+                self._leave(victim, Reason.EVICTED, out, makes_room_for=queued.demand.model_id)
+            if victims is not None and self.capacity.fits(queued.demand):
+                self._start(queued.demand, now, out)
+            elif victims is not None or not self._refuse_hopeless(queued, now, out):
                 return
 
-    def _refuse_hopeless(self, place: Place, now: float, out: list[Decision]) -> bool:
+    def _refuse_hopeless(self, queued: QueuedModel, now: float, out: list[Decision]) -> bool:
         """Refuse those for whom room is sure to come too late; whether that was everybody."""
-        for ticket in list(place.tickets):
-            refusal = self.capacity.refusal(place.demand, ticket, now)
+        for ticket in list(queued.tickets):
+            refusal = self.capacity.refusal(queued.demand, ticket, now)
             if refusal is not None:
                 self._refuse(refusal, out)
-        return not place.tickets
+        return not queued.tickets
 
     # Bookkeeping
 
@@ -351,9 +351,9 @@ class Residency(Upkeep):
         footprint = self.capacity.need(demand)
         resident = Resident(demand, State.LOADING, self._number, footprint, now, ttl)
         resident.pinned = demand.model_id in self._pins
-        resident.aboard = self.waiting.take(demand.model_id)
+        resident.aboard = self.queue.pop(demand.model_id)
         self._residents[demand.model_id] = resident
-        self.capacity.take(resident)
+        self.capacity.book(resident)
         out.append(Load(resident))
 
     def _leave(
@@ -364,7 +364,7 @@ class Residency(Upkeep):
         *,
         makes_room_for: str | None = None,
     ) -> None:
-        self.capacity.leave(resident, promised=True)
+        self.capacity.book_leaving(resident, promised=True)
         self._due.discard(resident)
         self._ready.pop(resident.model_id, None)
         resident.state = State.UNLOADING
@@ -380,7 +380,7 @@ class Residency(Upkeep):
         return out
 
     def _refuse(self, refusal: Refused, out: list[Decision]) -> None:
-        self.waiting.remove(refusal.ticket)
+        self.queue.remove(refusal.ticket)
         self.refusals[refusal.reason] += 1
         out.append(refusal)
 

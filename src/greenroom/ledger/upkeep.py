@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from greenroom.ledger.books import Books
 from greenroom.ledger.capacity import RESERVED_ON, Capacity
 from greenroom.ledger.state import Decision, Policy, Resident, State
-from greenroom.ledger.wait_queue import Waiting
+from greenroom.ledger.wait_queue import WaitQueue
 
 
 class Upkeep(Books, ABC):
@@ -19,7 +19,7 @@ class Upkeep(Books, ABC):
     def __init__(self, policy: Policy) -> None:
         super().__init__(policy)
         self.capacity = Capacity(policy)
-        self.waiting = Waiting()
+        self.queue = WaitQueue()
         self._closed = False
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Upkeep(Books, ABC):
         Nobody leaves for it. One reservation at a time. It keeps a load from beginning, but no
         caller is refused because of it: whoever must wait has it given back (`in_the_way`).
         """
-        if self._closed or self.waiting.count or self.capacity.reserved or self.capacity.loading:
+        if self._closed or self.queue.count or self.capacity.reserved or self.capacity.loading:
             return False
         if self.capacity.free_bytes(RESERVED_ON) < size or self.capacity.is_overdrawn(RESERVED_ON):
             return False
@@ -88,7 +88,11 @@ class Upkeep(Books, ABC):
         """Whether a caller waits for memory that the reserved work has, or takes beyond it."""
         if not self.capacity.reserved:
             return False
-        heads = [head.demand for line in self.waiting.lines() if (head := line.head())]
+        heads = [
+            head.demand
+            for device_queue in self.queue.device_queues()
+            if (head := device_queue.head())
+        ]
         return any(map(self.capacity.needs_reserved, heads)) or (
             self.capacity.is_overdrawn(RESERVED_ON) and any(d.device == RESERVED_ON for d in heads)
         )

@@ -15,7 +15,7 @@ from greenroom.ledger.state import Demand, Ticket
 
 
 @dataclass(slots=True, eq=False)
-class Place:
+class QueuedModel:
     """A model that waits for room, and the callers that wait for the model."""
 
     demand: Demand
@@ -24,87 +24,93 @@ class Place:
     tickets: dict[Ticket, None] = field(default_factory=dict)
 
 
-class Line:
+class DeviceQueue:
     """Places of one device in order of arrival; one whose callers have all left is passed over."""
 
     def __init__(self) -> None:
-        self._places: list[tuple[int, Place]] = []
+        self._models: list[tuple[int, QueuedModel]] = []
 
-    def add(self, place: Place) -> None:
+    def add(self, queued: QueuedModel) -> None:
         """Put `place` where its arrival puts it."""
-        heappush(self._places, (place.number, place))
+        heappush(self._models, (queued.number, queued))
 
-    def head(self) -> Place | None:
+    def head(self) -> QueuedModel | None:
         """Return the first place that somebody still waits at."""
-        while self._places and not self._places[0][1].tickets:
-            heappop(self._places)
-        return self._places[0][1] if self._places else None
+        while self._models and not self._models[0][1].tickets:
+            heappop(self._models)
+        return self._models[0][1] if self._models else None
 
 
-class Waiting:
+class WaitQueue:
     """Every caller that waits for room."""
 
     def __init__(self) -> None:
         self.count = 0
         """Callers that wait."""
-        self._places: dict[str, Place] = {}
-        self._lines: dict[str, Line] = {}
+        self._models: dict[str, QueuedModel] = {}
+        self._device_queues: dict[str, DeviceQueue] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._numbers = count()
 
     def add(self, demand: Demand, ticket: Ticket, *, parked: bool) -> None:
         """Put a caller at its model's place; a parked place is in no line until `unpark`."""
-        place = self._places.get(demand.model_id)
-        if place is None:
-            place = self._places[demand.model_id] = Place(demand, next(self._numbers))
+        queued = self._models.get(demand.model_id)
+        if queued is None:
+            queued = self._models[demand.model_id] = QueuedModel(demand, next(self._numbers))
             if not parked:
-                self._line_up(place)
-        place.tickets[ticket] = None
+                self._enqueue(queued)
+        queued.tickets[ticket] = None
         self.count += 1
         heappush(self._deadlines, (ticket.deadline, next(self._numbers), ticket))
 
     def unpark(self, model_id: str) -> None:
         """Line up for room: the model's earlier life has ended."""
-        place = self._places.get(model_id)
-        if place is not None:
-            self._line_up(place)
+        queued = self._models.get(model_id)
+        if queued is not None:
+            self._enqueue(queued)
 
     def remove(self, ticket: Ticket) -> None:
         """Let one caller go, if it waits."""
         if ticket in self:
-            place = self._places[ticket.model_id]
-            del place.tickets[ticket]
+            queued = self._models[ticket.model_id]
+            del queued.tickets[ticket]
             self.count -= 1
-            if not place.tickets:
-                del self._places[ticket.model_id]
+            if not queued.tickets:
+                del self._models[ticket.model_id]
 
-    def take(self, model_id: str) -> dict[Ticket, None]:
+    def pop(self, model_id: str) -> dict[Ticket, None]:
         """Let all callers of a model go, and return them."""
-        place = self._places.pop(model_id, None)
-        if place is None:
+        queued = self._models.pop(model_id, None)
+        if queued is None:
             return {}
-        tickets, place.tickets = place.tickets, {}
+        tickets, queued.tickets = queued.tickets, {}
         self.count -= len(tickets)
         return tickets
 
     def tickets(self, model_id: str) -> tuple[Ticket, ...]:
         """Return the callers that wait for a model."""
-        place = self._places.get(model_id)
-        return tuple(place.tickets) if place is not None else ()
+        queued = self._models.get(model_id)
+        return tuple(queued.tickets) if queued is not None else ()
 
-    def everybody(self) -> list[Ticket]:
+    def all_tickets(self) -> list[Ticket]:
         """Return every caller that waits."""
-        return [ticket for place in self._places.values() for ticket in place.tickets]
+        return [ticket for queued in self._models.values() for ticket in queued.tickets]
 
-    def demand(self, ticket: Ticket) -> Demand:
+    def request_of(self, ticket: Ticket) -> Demand:
         """Return what a waiting caller waits for."""
-        return self._places[ticket.model_id].demand
+        return self._models[ticket.model_id].demand
 
-    def lines(self) -> list[Line]:
+    def device_queues(self) -> list[DeviceQueue]:
         """Return the lines that somebody stands in; the one whose head came first is first."""
-        heads = {name: head for name, line in self._lines.items() if (head := line.head())}
-        self._lines = {name: self._lines[name] for name in heads}
-        return [self._lines[name] for name in sorted(heads, key=lambda name: heads[name].number)]
+        heads = {
+            name: head
+            for name, device_queue in self._device_queues.items()
+            if (head := device_queue.head())
+        }
+        self._device_queues = {name: self._device_queues[name] for name in heads}
+        return [
+            self._device_queues[name] for name in sorted(heads, key=lambda name: heads[name].number)
+        ]
 
     def timed_out(self, now: float) -> Iterator[Ticket]:
         """Yield the callers whose deadline has come, earliest first."""
@@ -118,8 +124,8 @@ class Waiting:
         return self._deadlines[0][0] if self._deadlines else math.inf
 
     def __contains__(self, ticket: Ticket) -> bool:
-        place = self._places.get(ticket.model_id)
-        return place is not None and ticket in place.tickets
+        queued = self._models.get(ticket.model_id)
+        return queued is not None and ticket in queued.tickets
 
-    def _line_up(self, place: Place) -> None:
-        self._lines.setdefault(place.demand.device, Line()).add(place)
+    def _enqueue(self, queued: QueuedModel) -> None:
+        self._device_queues.setdefault(queued.demand.device, DeviceQueue()).add(queued)
