@@ -18,7 +18,7 @@ from benchmarks.rounds import Stopwatch
 from greenroom import Catalog, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.ledger.residency import Residency
-from greenroom.ledger.state import Decision, Demand, Load, Policy, Unload
+from greenroom.ledger.state import Decision, Load, ModelRequest, Policy, Unload
 
 _CATALOGS = (10, 10_000)
 _RESIDENTS = (10, 100, 1_000)
@@ -69,7 +69,7 @@ class Desk:
 
     def _bring_in(self, model_id: str) -> None:
         spec = self.catalog.get(model_id)
-        _, decisions = self.ledger.request(Demand(spec.model_id, spec.device), None, self.now)
+        _, decisions = self.ledger.request(ModelRequest(spec.model_id, spec.device), None, self.now)
         self._carry_out(decisions)
         self._carry_out(self.ledger.release(model_id, None, self.now) or ())
 

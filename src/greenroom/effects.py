@@ -24,10 +24,10 @@ from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
-    Demand,
     Granted,
     Joined,
     Load,
+    ModelRequest,
     Reason,
     Refused,
     Resident,
@@ -138,7 +138,7 @@ class Shell:
     async def request(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
         """Ask the ledger for a model that was no hit, and wait for its answer."""
         waiter: asyncio.Future[TTSAdapter] = asyncio.get_running_loop().create_future()
-        ticket, decisions = self.ledger.request(self._demand(spec), owner, self.now())
+        ticket, decisions = self.ledger.request(self._model_request(spec), owner, self.now())
         self._waiters[ticket] = waiter
         self.carry_out(decisions)
         try:
@@ -392,10 +392,10 @@ class Shell:
             self.carry_out(decisions)
         self._changes.happened()
 
-    def _demand(self, spec: ModelSpec) -> Demand:
+    def _model_request(self, spec: ModelSpec) -> ModelRequest:
         ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
         expected = self.footprints.expected(spec)
-        return Demand(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
+        return ModelRequest(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
 
     async def until(self, condition: Callable[[], bool], limit: float) -> bool:
         """Wait until `condition` holds, looking at every change; whether it came in time."""

@@ -25,7 +25,7 @@ async def shut_down(shell: Shell, drain: float) -> None:
     shell.preparations.close()
     await shell.until(lambda: not any(r.in_use for r in shell.ledger.residents), drain)
     steps: tuple[Callable[[Shell], Awaitable[None]], ...]
-    steps = (_stop_streams, _expel_all, _end_tasks, _remember)
+    steps = (_stop_streams, _unload_all, _end_tasks, _remember)
     for step in steps:
         try:
             await step(shell)
@@ -41,7 +41,7 @@ async def _stop_streams(shell: Shell) -> None:
     shell.hosts.give_up()
 
 
-async def _expel_all(shell: Shell) -> None:
+async def _unload_all(shell: Shell) -> None:
     """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
     ledger = shell.ledger
     shell.lifecycle.close()
@@ -49,7 +49,7 @@ async def _expel_all(shell: Shell) -> None:
         if resident.occupied:
             logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
         elif resident.state in (State.READY, State.DRAINING):
-            shell.carry_out(ledger.expel(resident.model_id))
+            shell.carry_out(ledger.force_unload(resident.model_id))
     await shell.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
     for resident in ledger.residents:
         logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)

@@ -44,7 +44,7 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
     state = resident.state
     if state in (State.LOADING, State.WARMING):
         return (
-            f"{state}, for {len(resident.aboard)} callers, since {now - resident.booked_at:.1f} s"
+            f"{state}, for {len(resident.waiters)} callers, since {now - resident.booked_at:.1f} s"
         )
     if resident.hanging:
         return (

@@ -117,7 +117,7 @@ class Preparations:
 
     def give_way(self) -> None:
         """End what runs if a caller waits for the memory that is booked for it."""
-        if self._giving_way or not self._manager.ledger.in_the_way:
+        if self._giving_way or not self._manager.ledger.reservation_blocks_callers:
             return
         self._giving_way = True
         if self._child is not None:

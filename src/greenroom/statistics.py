@@ -184,8 +184,8 @@ def totals(
     """Return the totals of `ledger` and `accounts` at `now`."""
     gone = ledger.departures
     loads = [resident for resident in ledger.residents if resident.loading]
-    aboard = [ticket for load in loads for ticket in load.aboard]
-    waiters = [*ledger.queue.all_tickets(), *aboard]
+    waiters = [ticket for load in loads for ticket in load.waiters]
+    tickets = [*ledger.queue.all_tickets(), *waiters]
     return ManagerStatistics(
         residents=tuple(picture(resident, now) for resident in ledger.residents),
         resident_cap=ledger.policy.resident_cap,
@@ -202,7 +202,7 @@ def totals(
         memory=tuple(map(memory_account, accounts.all())),
         departures=_named(gone),
         refused=_named(ledger.refusals),
-        oldest_wait_s=max((now - ticket.since for ticket in waiters), default=0.0),
+        oldest_wait_s=max((now - ticket.since for ticket in tickets), default=0.0),
         oldest_load_s=max((now - load.booked_at for load in loads), default=0.0),
         taken_mb={device: size / MIB for device, size in ledger.capacity.taken.items()},
         overdrawn=ledger.capacity.overdrawn,

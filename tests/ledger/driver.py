@@ -7,10 +7,10 @@ from typing import Any
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
-    Demand,
     Granted,
     Joined,
     Load,
+    ModelRequest,
     Policy,
     Refused,
     Resident,
@@ -57,8 +57,8 @@ class Desk:
         self.now = now
         return self
 
-    def ask(self, model_id: str, owner: str = "ann", **demand: Any) -> list[str]:
-        ticket, out = self.ledger.request(Demand(model_id, **demand), owner, self.now)
+    def ask(self, model_id: str, owner: str = "ann", **request: Any) -> list[str]:
+        ticket, out = self.ledger.request(ModelRequest(model_id, **request), owner, self.now)
         self.tickets[model_id, owner] = ticket
         return self._told(out)
 
@@ -117,8 +117,8 @@ class Desk:
     def close(self) -> list[str]:
         return self._told(self.ledger.close())
 
-    def expel(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.expel(model_id))
+    def force_unload(self, model_id: str) -> list[str]:
+        return self._told(self.ledger.force_unload(model_id))
 
     def tick(self) -> list[str]:
         return self._told(self.ledger.tick(self.now))
@@ -130,14 +130,14 @@ class Desk:
     def due(self) -> float:
         return self.ledger.next_due()
 
-    def hold(self, model_id: str, owner: str = "ann", **demand: Any) -> None:
+    def hold(self, model_id: str, owner: str = "ann", **request: Any) -> None:
         """Have `owner` hold a model that there is room for."""
-        assert self.ask(model_id, owner, **demand) == [f"load {model_id}"]
+        assert self.ask(model_id, owner, **request) == [f"load {model_id}"]
         assert self.land(model_id) == [f"grant {model_id} to {owner}"]
 
-    def idle(self, model_id: str, **demand: Any) -> None:
+    def idle(self, model_id: str, **request: Any) -> None:
         """Have a model in memory, last used now."""
-        self.hold(model_id, **demand)
+        self.hold(model_id, **request)
         assert not self.give(model_id)
 
     def shown(self) -> dict[str, str]:

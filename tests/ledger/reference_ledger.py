@@ -7,21 +7,21 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from greenroom.ledger.capacity import NOISE
-from greenroom.ledger.state import Demand, Policy, Reason, State
+from greenroom.ledger.state import ModelRequest, Policy, Reason, State
 
 
 @dataclass(eq=False)
 class Life:
     """One model in memory, as plain as can be."""
 
-    demand: Demand
+    request: ModelRequest
     number: int
     footprint: int
     ttl: float
     state: State = State.LOADING
     holders: Counter[str] = field(default_factory=Counter)
     streams: int = 0
-    aboard: list[int] = field(default_factory=list)
+    waiters: list[int] = field(default_factory=list)
     idle_since: float = 0.0
     keep_until: float = 0.0
     promised: bool = False
@@ -47,7 +47,7 @@ class Life:
 class Queued:
     """One model that waits for room; `callers` maps each ticket to its deadline."""
 
-    demand: Demand
+    request: ModelRequest
     callers: dict[int, float] = field(default_factory=dict)
 
 
@@ -72,7 +72,7 @@ class Plain:
     # What is
 
     def of(self, *, device: str) -> list[Life]:
-        return [life for life in self.lives.values() if life.demand.device == device]
+        return [life for life in self.lives.values() if life.request.device == device]
 
     def budget(self, device: str) -> float:
         return self.policy.budgets.get(device, math.inf)
@@ -96,7 +96,7 @@ class Plain:
             for life in self.lives.values()
             if life.state is State.READY
             and not life.in_use
-            and life.demand.model_id not in self.pins
+            and life.request.model_id not in self.pins
         ]
 
     def candidates(self, now: float) -> list[Life]:
@@ -105,17 +105,17 @@ class Plain:
         return sorted(free, key=lambda life: (life.idle_since, life.number))
 
     def in_line(self) -> list[Queued]:
-        return [queued for queued in self.queue if queued.demand.model_id not in self.lives]
+        return [queued for queued in self.queue if queued.request.model_id not in self.lives]
 
     def pinned_bytes(self, device: str) -> int:
         staying = [life for life in self.of(device=device) if not life.leaving]
-        return sum(life.footprint for life in staying if life.demand.model_id in self.pins)
+        return sum(life.footprint for life in staying if life.request.model_id in self.pins)
 
-    def need(self, demand: Demand) -> int:
-        if demand.least is None:
-            return demand.footprint
-        left = max(0, self.budget(demand.device) - self.pinned_bytes(demand.device))
-        return max(demand.least, int(min(demand.footprint, left)))
+    def need(self, request: ModelRequest) -> int:
+        if request.min_footprint is None:
+            return request.footprint
+        left = max(0, self.budget(request.device) - self.pinned_bytes(request.device))
+        return max(request.min_footprint, int(min(request.footprint, left)))
 
     def overdrawn(self, device: str) -> bool:
         return self.taken.get(device, 0) > self.budget(device) + NOISE
@@ -123,31 +123,31 @@ class Plain:
     def barred(self, device: str) -> bool:
         return self.overdrawn(device) and bool(self.of(device=device))
 
-    def missing(self, demand: Demand) -> float:
-        return self.booked(demand.device) + self.need(demand) - self.budget(demand.device)
+    def missing(self, request: ModelRequest) -> float:
+        return self.booked(request.device) + self.need(request) - self.budget(request.device)
 
-    def fits(self, demand: Demand) -> bool:
-        if self.missing(demand) > 0 or self.barred(demand.device):
+    def fits(self, request: ModelRequest) -> bool:
+        if self.missing(request) > 0 or self.barred(request.device):
             return False
         below = len(self.lives) < self.policy.resident_cap
         return below or (self.policy.cap_policy == "soft" and not self.promised())
 
-    def plan(self, demand: Demand, now: float) -> list[Life] | None:
-        """Return who must leave for `demand`; `None` if that is not enough."""
-        if self.barred(demand.device):
+    def plan(self, request: ModelRequest, now: float) -> list[Life] | None:
+        """Return who must leave for `request`; `None` if that is not enough."""
+        if self.barred(request.device):
             return None
         pool = self.candidates(now)
         chosen: list[Life] = []
         slots = len(self.lives) + 1 - self.policy.resident_cap - self.promised()
-        size = self.missing(demand) - self.promised_bytes(demand.device)
+        size = self.missing(request) - self.promised_bytes(request.device)
         while slots > 0 or size > 0:
-            fit = [life for life in pool if size <= 0 or life.demand.device == demand.device]
+            fit = [life for life in pool if size <= 0 or life.request.device == request.device]
             if not fit:
                 break
             pool.remove(fit[0])
             chosen.append(fit[0])
             slots -= 1
-            if fit[0].demand.device == demand.device:
+            if fit[0].request.device == request.device:
                 size -= fit[0].footprint
         enough = size <= 0 and (slots <= 0 or self.policy.cap_policy == "soft")
         return chosen if enough else None
@@ -163,18 +163,18 @@ class Plain:
             or device in self.shedding
         ]
 
-    def opens_at(self, demand: Demand, now: float) -> float:
+    def opens_at(self, request: ModelRequest, now: float) -> float:
         staying = [life for life in self.lives.values() if not life.leaving]
-        pinned = [life for life in staying if life.demand.model_id in self.pins]
-        if self.pinned_bytes(demand.device) + self.need(demand) > self.budget(demand.device):
+        pinned = [life for life in staying if life.request.model_id in self.pins]
+        if self.pinned_bytes(request.device) + self.need(request) > self.budget(request.device):
             return math.inf
         unsettled = any(life.leaving or life.loading for life in self.lives.values())
-        if unsettled or self.fits(demand) or self.barred(demand.device):
+        if unsettled or self.fits(request) or self.barred(request.device):
             return now
         return max(now, min((x.keep_until for x in staying if x not in pinned), default=math.inf))
 
-    def retry_after(self, demand: Demand, now: float) -> float | None:
-        opens_at = self.opens_at(demand, now)
+    def retry_after(self, request: ModelRequest, now: float) -> float | None:
+        opens_at = self.opens_at(request, now)
         if math.isinf(opens_at):
             return None
         return opens_at - now if opens_at > now else self.policy.first_retry
@@ -190,11 +190,11 @@ class Plain:
 
     def advance(self, now: float) -> list[str]:
         out: list[str] = []
-        for device in dict.fromkeys(queued.demand.device for queued in self.in_line()):
+        for device in dict.fromkeys(queued.request.device for queued in self.in_line()):
             self.serve(device, now, out)
         while (self.too_many() or self.too_much()) and (victims := self.surplus(now)):
             if not self.too_many():
-                self.shedding.discard(victims[0].demand.device)
+                self.shedding.discard(victims[0].request.device)
             out += self.let_go(victims[0], Reason.SURPLUS)
         return out
 
@@ -204,40 +204,40 @@ class Plain:
         return []
 
     def serve(self, device: str, now: float, out: list[str]) -> None:
-        while line := [queued for queued in self.in_line() if queued.demand.device == device]:
+        while line := [queued for queued in self.in_line() if queued.request.device == device]:
             head = line[0]
-            victims = self.plan(head.demand, now) if self.free_slot() else None
+            victims = self.plan(head.request, now) if self.free_slot() else None
             if victims is None:
-                opens_at = self.opens_at(head.demand, now)
+                opens_at = self.opens_at(head.request, now)
                 late = [caller for caller, limit in head.callers.items() if opens_at > limit]
-                wait = self.retry_after(head.demand, now)
+                wait = self.retry_after(head.request, now)
                 out += [self.refuse(caller, head, Reason.NO_ROOM, wait) for caller in late]
                 if head.callers:
                     return
                 continue
             for victim in victims:
                 out += self.let_go(victim, Reason.EVICTED)
-            if not self.fits(head.demand):
+            if not self.fits(head.request):
                 return
             self.number += 1
-            ttl = self.policy.ttl if head.demand.ttl is None else head.demand.ttl
-            life = Life(head.demand, self.number, self.need(head.demand), ttl)
-            life.aboard = list(head.callers)
-            self.lives[head.demand.model_id] = life
+            ttl = self.policy.ttl if head.request.ttl is None else head.request.ttl
+            life = Life(head.request, self.number, self.need(head.request), ttl)
+            life.waiters = list(head.callers)
+            self.lives[head.request.model_id] = life
             self.queue.remove(head)
-            out.append(f"load {head.demand.model_id}")
+            out.append(f"load {head.request.model_id}")
 
     def surplus(self, now: float) -> list[Life]:
         if self.too_many():
             return self.candidates(now)
         devices = self.too_much()
-        by_device = [[x for x in self.candidates(now) if x.demand.device == d] for d in devices]
+        by_device = [[x for x in self.candidates(now) if x.request.device == d] for d in devices]
         return next((victims for victims in by_device if victims), [])
 
     def let_go(self, life: Life, reason: Reason) -> list[str]:
         life.state = State.UNLOADING
         life.promised = True
-        return [f"unload {life.demand.model_id} {reason.name}"]
+        return [f"unload {life.request.model_id} {reason.name}"]
 
     def refuse(
         self, caller: int, queued: Queued, reason: Reason, wait: float | None, problem: str = ""
@@ -255,8 +255,8 @@ class Plain:
         out += self.advance(now)
         for queued in list(self.queue):
             for caller in [c for c, limit in queued.callers.items() if limit <= now]:
-                wait = self.retry_after(queued.demand, now)
-                late = self.overdrawn(queued.demand.device)
+                wait = self.retry_after(queued.request, now)
+                late = self.overdrawn(queued.request.device)
                 reason = Reason.OVERDRAWN if late else Reason.TIMED_OUT
                 out.append(self.refuse(caller, queued, reason, wait))
         return out + self.advance(now)
@@ -270,36 +270,40 @@ class Plain:
         life.holders[owner] += 1
         return True
 
-    def request(self, caller: int, demand: Demand, owner: str, now: float) -> list[str]:
+    def request(self, caller: int, request: ModelRequest, owner: str, now: float) -> list[str]:
         self.owners[caller] = owner
-        life = self.lives.get(demand.model_id)
+        life = self.lives.get(request.model_id)
         if life is not None and life.loading and not self.closed:
-            life.aboard.append(caller)
+            life.waiters.append(caller)
             return [f"join {caller}"]
         deadline = now + self.policy.acquire_timeout
-        refused = self.refused_at_once(caller, demand, deadline, now)
+        refused = self.refused_at_once(caller, request, deadline, now)
         if refused:
             return [refused]
-        queued = next((q for q in self.queue if q.demand.model_id == demand.model_id), None)
+        queued = next((q for q in self.queue if q.request.model_id == request.model_id), None)
         if queued is None:
-            queued = Queued(demand)
+            queued = Queued(request)
             self.queue.append(queued)
         queued.callers[caller] = deadline
         out = self.advance(now)
         waits = any(caller in other.callers for other in self.queue)
         return [*out, f"wait {caller} {deadline:g}"] if waits else out
 
-    def refused_at_once(self, caller: int, demand: Demand, deadline: float, now: float) -> str:
-        _, retry_at = self.failures.get(demand.model_id, (0, -math.inf))
+    def refused_at_once(
+        self, caller: int, request: ModelRequest, deadline: float, now: float
+    ) -> str:
+        _, retry_at = self.failures.get(request.model_id, (0, -math.inf))
         if self.closed:
             return refusal(caller, Reason.SHUTDOWN, None)
         if now < retry_at:
             return refusal(caller, Reason.BACKING_OFF, retry_at - now, "boom")
-        least = demand.footprint if demand.least is None else demand.least
-        if least > self.budget(demand.device):
+        min_footprint = (
+            request.footprint if request.min_footprint is None else request.min_footprint
+        )
+        if min_footprint > self.budget(request.device):
             return refusal(caller, Reason.TOO_BIG, None)
-        wait = self.retry_after(demand, now)
-        if self.opens_at(demand, now) > deadline:
+        wait = self.retry_after(request, now)
+        if self.opens_at(request, now) > deadline:
             return refusal(caller, Reason.NO_ROOM, wait)
         if sum(len(queued.callers) for queued in self.queue) >= self.policy.max_waiting:
             return refusal(caller, Reason.LINE_FULL, wait)
@@ -307,8 +311,8 @@ class Plain:
 
     def cancel(self, caller: int, now: float) -> list[str]:
         for life in self.lives.values():
-            if caller in life.aboard:
-                life.aboard.remove(caller)
+            if caller in life.waiters:
+                life.waiters.remove(caller)
         for queued in list(self.queue):
             if caller in queued.callers:
                 self.refuse(caller, queued, Reason.TIMED_OUT, None)
@@ -364,17 +368,17 @@ class Plain:
         callers = [
             caller
             for queued in self.queue
-            if queued.demand.model_id == model_id
+            if queued.request.model_id == model_id
             for caller in queued.callers
         ]
-        self.queue = [queued for queued in self.queue if queued.demand.model_id != model_id]
+        self.queue = [queued for queued in self.queue if queued.request.model_id != model_id]
         return [self.grant(caller, life) for caller in callers]
 
     def grant(self, caller: int, life: Life) -> str:
         life.holders[self.owners[caller]] += 1
         return f"grant {caller}"
 
-    def expel(self, model_id: str) -> list[str]:
+    def force_unload(self, model_id: str) -> list[str]:
         return self.let_go(self.lives[model_id], Reason.SHUTDOWN)
 
     def warming(self, model_id: str) -> list[str]:
@@ -388,8 +392,8 @@ class Plain:
         life.idle_since = now
         life.keep_until = now + self.policy.min_residency
         life.footprint = life.footprint if footprint is None else footprint
-        out = [self.grant(caller, life) for caller in life.aboard]
-        life.aboard = []
+        out = [self.grant(caller, life) for caller in life.waiters]
+        life.waiters = []
         return out + self.advance(now)
 
     def failed(self, model_id: str, now: float, *, gone: bool) -> list[str]:
@@ -397,8 +401,8 @@ class Plain:
         count = self.failures.get(model_id, (0, 0.0))[0] + 1
         wait = min(self.policy.longest_retry, self.policy.first_retry * 2.0 ** (count - 1))
         self.failures[model_id] = (count, now + wait)
-        out = [refusal(caller, Reason.LOAD_FAILED, wait, "boom") for caller in life.aboard]
-        life.aboard = []
+        out = [refusal(caller, Reason.LOAD_FAILED, wait, "boom") for caller in life.waiters]
+        life.waiters = []
         life.state = State.UNLOADING
         if gone:
             del self.lives[model_id]
@@ -415,10 +419,10 @@ class Plain:
     def close(self) -> list[str]:
         self.closed = True
         callers = [caller for queued in self.queue for caller in queued.callers]
-        callers += [caller for life in self.lives.values() for caller in life.aboard]
+        callers += [caller for life in self.lives.values() for caller in life.waiters]
         self.queue = []
         for life in self.lives.values():
-            life.aboard = []
+            life.waiters = []
         return [refusal(caller, Reason.SHUTDOWN, None) for caller in callers]
 
 

@@ -24,7 +24,7 @@ def test_a_load_that_fails_leaves_nothing_behind() -> None:
         Refused(desk.tickets["amy", "bob"], Reason.LOAD_FAILED, 1.0, "no such file"),
     ]
     assert desk.ledger.get("amy") is None
-    assert (amy.aboard, amy.holders, amy.instance) == ({}, {}, None)
+    assert (amy.waiters, amy.holders, amy.instance) == ({}, {}, None)
     assert desk.ledger.capacity.booked["cpu"] == 0
     assert desk.ask("joe", footprint=9) == ["load joe"]
 
@@ -159,7 +159,7 @@ def test_close_refuses_everybody_who_waits_and_every_later_request() -> None:
         "refuse joe to bob SHUTDOWN never",
     ]
     assert desk.ledger.queue.count == 0
-    assert desk["joe"].aboard == {}
+    assert desk["joe"].waiters == {}
     assert desk.ask("lou") == ["refuse lou to ann SHUTDOWN never"]
     assert desk.close() == []
 
@@ -198,14 +198,14 @@ def test_after_close_holders_may_be_waited_for() -> None:
 
 
 @pytest.mark.parametrize("draining", [False, True])
-def test_expel_lets_a_model_go_whoever_holds_it(draining: bool) -> None:
+def test_a_forced_unload_lets_a_model_go_whoever_holds_it(draining: bool) -> None:
     desk = Desk(budgets={"cpu": 10})
     desk.hold("amy", footprint=4)
     desk.speak("amy")
     if draining:
         desk.drain("amy")
     desk.close()
-    assert desk.expel("amy") == ["unload amy SHUTDOWN"]
+    assert desk.force_unload("amy") == ["unload amy SHUTDOWN"]
     amy = desk["amy"]
     assert desk.at(1).give("amy") is None
     assert desk.hush(amy) == []

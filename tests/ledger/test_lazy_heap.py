@@ -1,4 +1,4 @@
-"""The agenda: residents in order of a moment that only moves later."""
+"""The lazy heap: residents in order of a moment that only moves later."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import pytest
 
 from greenroom.ledger.lazy_heap import LazyHeap
-from greenroom.ledger.state import Demand, Resident, State
+from greenroom.ledger.state import ModelRequest, Resident, State
 
 
 def resident(number: int, idle_since: float = 0.0) -> Resident:
-    made = Resident(Demand(f"m{number}"), State.READY, number, 0, 0.0, 0.0)
+    made = Resident(ModelRequest(f"m{number}"), State.READY, number, 0, 0.0, 0.0)
     made.idle_since = idle_since
     return made
 

@@ -16,7 +16,7 @@ OVER = NOISE + 11
 
 def test_an_expectation_above_the_budget_is_tried_when_nothing_else_is_in_memory() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
-    assert desk.ask("big", footprint=984, least=0) == ["load big"]
+    assert desk.ask("big", footprint=984, min_footprint=0) == ["load big"]
     assert desk["big"].footprint == 10
     assert desk.ask("joe", footprint=1) == ["wait for joe until 30"]
 
@@ -25,7 +25,7 @@ def test_what_may_leave_leaves_before_an_expectation_above_the_budget_is_tried()
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
     desk.idle("amy", footprint=1)
     desk.hold("joe", footprint=1)
-    assert desk.ask("big", footprint=984, least=0) == ["wait for big until 30"]
+    assert desk.ask("big", footprint=984, min_footprint=0) == ["wait for big until 30"]
     assert desk.give("joe") == ["unload amy EVICTED", "unload joe EVICTED"]
     assert desk.gone("amy") == []
     assert desk.gone("joe") == ["load big"]
@@ -35,34 +35,34 @@ def test_a_pinned_model_does_not_keep_an_expectation_from_being_tried() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
     desk.pin("amy")
     desk.hold("amy", footprint=4)
-    assert desk.ask("big", footprint=984, least=0) == ["load big"]
+    assert desk.ask("big", footprint=984, min_footprint=0) == ["load big"]
     assert desk["big"].footprint == 6
     assert desk.ledger.capacity.booked["cpu"] == 10
 
 
 def test_an_expectation_within_the_budget_is_booked_as_it_is() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
-    assert desk.ask("joe", footprint=4, least=0) == ["load joe"]
+    assert desk.ask("joe", footprint=4, min_footprint=0) == ["load joe"]
     assert desk["joe"].footprint == 4
 
 
 def test_without_a_budget_an_expectation_is_booked_as_it_is() -> None:
     desk = Desk()
-    assert desk.ask("joe", footprint=984, least=0) == ["load joe"]
+    assert desk.ask("joe", footprint=984, min_footprint=0) == ["load joe"]
     assert desk["joe"].footprint == 984
 
 
 def test_what_is_certain_refuses_what_is_expected_does_not() -> None:
     desk = Desk(budgets={"cpu": 10})
-    assert desk.ask("big", footprint=20, least=11) == ["refuse big to ann TOO_BIG never"]
-    assert desk.ask("joe", footprint=20, least=10) == ["load joe"]
+    assert desk.ask("big", footprint=20, min_footprint=11) == ["refuse big to ann TOO_BIG never"]
+    assert desk.ask("joe", footprint=20, min_footprint=10) == ["load joe"]
 
 
 def test_what_is_certain_finds_no_room_beside_pinned_models() -> None:
     desk = Desk(budgets={"cpu": 10}, resident_cap=9)
     desk.pin("amy")
     desk.hold("amy", footprint=4)
-    assert desk.ask("big", footprint=20, least=7) == ["refuse big to ann NO_ROOM never"]
+    assert desk.ask("big", footprint=20, min_footprint=7) == ["refuse big to ann NO_ROOM never"]
 
 
 def test_a_load_is_alone_with_nothing_but_pinned_models_beside_it() -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from greenroom.errors import LeaseReleasedError, ModelNotResidentError
-from greenroom.ledger.state import Demand, Granted, Load, Reason, State, owners_of
+from greenroom.ledger.state import Granted, Load, ModelRequest, Reason, State, owners_of
 from tests.ledger.driver import Desk
 
 # Loading and sharing
@@ -36,7 +36,7 @@ def test_concurrent_requests_share_one_load_and_get_a_reference_each() -> None:
 
 def test_the_instance_that_was_loaded_is_the_one_that_is_handed_out() -> None:
     desk = Desk()
-    ticket, _ = desk.ledger.request(Demand("amy"), "ann", 1.0)
+    ticket, _ = desk.ledger.request(ModelRequest("amy"), "ann", 1.0)
     instance = object()
     (granted,) = desk.ledger.loaded(desk["amy"], instance, 2.0)
     assert granted == Granted(ticket, desk["amy"])
@@ -56,7 +56,7 @@ def test_a_hit_takes_a_reference_and_nothing_else_happens() -> None:
 
 def test_a_ticket_says_who_asked_when_and_how_long_it_may_wait() -> None:
     desk = Desk(acquire_timeout=30)
-    ticket, out = desk.at(7).ledger.request(Demand("amy"), "ann", desk.now)
+    ticket, out = desk.at(7).ledger.request(ModelRequest("amy"), "ann", desk.now)
     assert (ticket.model_id, ticket.owner, ticket.since, ticket.deadline) == ("amy", "ann", 7, 37)
     assert out == [Load(desk["amy"])]
     assert not ticket.granted
@@ -87,7 +87,7 @@ def test_a_load_says_what_it_measured() -> None:
     amy = desk["amy"]
     assert (amy.load_s, amy.warmup_s, amy.footprint) == (0.25, 0.5, 12)
     assert (amy.booked_at, amy.ready_at, amy.idle_since, amy.keep_until) == (3, 5, 5, 125)
-    assert amy.demand == Demand("amy", footprint=10)
+    assert amy.request == ModelRequest("amy", footprint=10)
 
 
 def test_a_load_that_measured_nothing_keeps_its_booked_footprint() -> None:
@@ -248,7 +248,7 @@ def test_a_stream_on_an_earlier_life_of_a_model_is_refused_and_its_end_ignored()
     desk = Desk()
     desk.hold("amy")
     first = desk.speak("amy")
-    desk.expel("amy")
+    desk.force_unload("amy")
     desk.gone("amy")
     desk.idle("amy")
     with pytest.raises(ModelNotResidentError):
@@ -374,7 +374,7 @@ def test_every_departure_is_counted_by_its_reason() -> None:
     desk.gone("lou")
     desk.hold("max")
     desk.close()
-    desk.expel("max")
+    desk.force_unload("max")
     assert desk.ledger.departures == {
         Reason.EVICTED: 1,
         Reason.SURPLUS: 1,

@@ -22,10 +22,10 @@ from greenroom.ledger.capacity import NOISE
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
-    Demand,
     Granted,
     Joined,
     Load,
+    ModelRequest,
     Policy,
     Reason,
     Refused,
@@ -103,8 +103,8 @@ class Shell(RuleBasedStateMachine):
         punctual: bool,
     ) -> None:
         self.policy = policy
-        self.demands = {
-            model_id: Demand(model_id, *shape)
+        self.requests = {
+            model_id: ModelRequest(model_id, *shape)
             for model_id, shape in zip(MODELS, shaped, strict=True)
         }
         self.ledger = Residency(policy)
@@ -122,7 +122,7 @@ class Shell(RuleBasedStateMachine):
         self.used_at: dict[Resident, float] = {}
         self.refusals: Counter[Reason] = Counter()
         self.departures: Counter[Reason] = Counter()
-        self.expelled: set[Resident] = set()
+        self.forced: set[Resident] = set()
 
     # Callers
 
@@ -136,14 +136,14 @@ class Shell(RuleBasedStateMachine):
             assert hit.instance is not None
             self.leases.append((hit, owner))
             return
-        demand = self.demands[model_id]
-        ticket, out = self.ledger.request(demand, owner, self.now)
+        request = self.requests[model_id]
+        ticket, out = self.ledger.request(request, owner, self.now)
         self.callers[ticket] = len(self.callers)
         self.open_tickets.append(ticket)
-        self.expect(out, "request", self.callers[ticket], demand, owner, self.now)
+        self.expect(out, "request", self.callers[ticket], request, owner, self.now)
         assert any(
             getattr(decision, "ticket", None) is ticket
-            or (isinstance(decision, Load) and ticket in decision.resident.aboard)
+            or (isinstance(decision, Load) and ticket in decision.resident.waiters)
             for decision in out
         )
 
@@ -217,11 +217,11 @@ class Shell(RuleBasedStateMachine):
 
     @precondition(lambda self: self.closed and self.speakers())
     @rule(pick=picks)
-    def expel(self, pick: int) -> None:
+    def force_unload(self, pick: int) -> None:
         resident = chosen(self.speakers(), pick)
-        self.expelled.add(resident)
-        out = self.ledger.expel(resident.model_id)
-        self.expect(out, "expel", resident.model_id)
+        self.forced.add(resident)
+        out = self.ledger.force_unload(resident.model_id)
+        self.expect(out, "force_unload", resident.model_id)
 
     # Engines
 
@@ -356,7 +356,7 @@ class Shell(RuleBasedStateMachine):
                     if reason is Reason.TOO_BIG:
                         assert (
                             self.certain(ticket)
-                            > self.policy.budgets[self.demands[ticket.model_id].device]
+                            > self.policy.budgets[self.requests[ticket.model_id].device]
                         )
                 case Wait(ticket, until):
                     assert until == ticket.deadline == ticket.since + self.policy.acquire_timeout
@@ -366,7 +366,7 @@ class Shell(RuleBasedStateMachine):
         self.promised.add(resident)
         assert resident.state is State.UNLOADING
         if reason is Reason.SHUTDOWN:
-            assert resident in self.expelled
+            assert resident in self.forced
             return
         assert not any(held is resident for held, _ in self.leases)
         assert not any(speaking is resident for speaking in self.streams)
@@ -413,9 +413,9 @@ class Shell(RuleBasedStateMachine):
                 assert resident.idle_since == self.used_at[resident]
 
     def every_caller_is_somewhere_until_it_is_answered(self) -> None:
-        aboard = [ticket for resident in self.ledger.residents for ticket in resident.aboard]
+        waiters = [ticket for resident in self.ledger.residents for ticket in resident.waiters]
         waiting = self.ledger.queue.all_tickets()
-        assert Counter(aboard) + Counter(waiting) == Counter(self.open_tickets)
+        assert Counter(waiters) + Counter(waiting) == Counter(self.open_tickets)
         assert self.ledger.queue.count == len(waiting)
         assert not any(ticket.granted for ticket in self.open_tickets)
 
@@ -450,11 +450,11 @@ class Shell(RuleBasedStateMachine):
 
     def nobody_waits_in_vain(self) -> None:
         for device in ("cpu", "gpu"):
-            line = [q for q in self.plain.in_line() if q.demand.device == device]
+            line = [q for q in self.plain.in_line() if q.request.device == device]
             if line and self.plain.free_slot():
-                victims = self.plain.plan(line[0].demand, self.now)
+                victims = self.plain.plan(line[0].request, self.now)
                 assert not victims
-                assert victims is None or not self.plain.fits(line[0].demand)
+                assert victims is None or not self.plain.fits(line[0].request)
         assert all(ticket.deadline > self.now for ticket in self.ledger.queue.all_tickets())
 
     def the_plain_ledger_agrees(self) -> None:
@@ -479,7 +479,7 @@ class Shell(RuleBasedStateMachine):
         while self.streams:
             self.hush(0)
         while self.speakers():
-            self.expel(0)
+            self.force_unload(0)
         while self.ledger_in(State.UNLOADING):
             self.go(0, overdue=False)
         capacity = self.ledger.capacity
@@ -519,8 +519,8 @@ class Shell(RuleBasedStateMachine):
         ]
 
     def certain(self, ticket: Ticket) -> int:
-        demand = self.demands[ticket.model_id]
-        return demand.footprint if demand.least is None else demand.least
+        request = self.requests[ticket.model_id]
+        return request.footprint if request.min_footprint is None else request.min_footprint
 
     def age(self, resident: Resident) -> tuple[float, int]:
         return self.used_at[resident], resident.number

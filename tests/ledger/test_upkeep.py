@@ -100,7 +100,7 @@ def test_an_upgrade_that_is_overtaken_by_a_shutdown_books_nothing() -> None:
     resident = desk["amy"]
     upgrading(desk)
     desk.close()
-    assert desk.expel("amy") == ["unload amy SHUTDOWN"]
+    assert desk.force_unload("amy") == ["unload amy SHUTDOWN"]
     assert done(desk, footprint=1) == []
     desk.gone("amy")
     assert desk.ledger.end_upgrade(resident, 0.0, 3) == []
@@ -163,11 +163,11 @@ def test_a_load_waits_for_reserved_room_evicts_nobody_for_it_and_is_told_to_be_i
     assert desk.ledger.reserve(4)
     assert desk.ask("joe", footprint=2) == ["load joe"]
     desk.land("joe")
-    assert not desk.ledger.in_the_way
+    assert not desk.ledger.reservation_blocks_callers
     assert desk.ask("kim", footprint=4) == ["wait for kim until 30"]
-    assert desk.ledger.in_the_way
+    assert desk.ledger.reservation_blocks_callers
     assert desk._told(desk.ledger.unreserve(0.0)) == ["load kim"]
-    assert not desk.ledger.in_the_way
+    assert not desk.ledger.reservation_blocks_callers
 
 
 def test_nothing_is_reserved_while_the_process_takes_more_than_the_budget() -> None:
@@ -183,11 +183,11 @@ def test_reserved_work_gives_way_to_a_caller_whom_an_overdraft_keeps_out() -> No
     desk.hold("amy", footprint=1)
     assert desk.ledger.reserve(4)
     desk.look(cpu=NOISE + 11)
-    assert not desk.ledger.in_the_way
+    assert not desk.ledger.reservation_blocks_callers
     assert desk.ask("joe", footprint=1, device="cuda:0") == ["load joe"]
-    assert not desk.ledger.in_the_way
+    assert not desk.ledger.reservation_blocks_callers
     assert desk.ask("kim", footprint=1) == ["wait for kim until 30"]
-    assert desk.ledger.in_the_way
+    assert desk.ledger.reservation_blocks_callers
 
 
 @pytest.mark.parametrize("cap_policy", ["soft", "hard"])
@@ -197,7 +197,7 @@ def test_nobody_is_refused_because_of_a_reservation(cap_policy: str) -> None:
     desk.pin("amy")
     assert desk.ledger.reserve(7)
     assert desk.ask("joe", footprint=7) == ["wait for joe until 30"]
-    assert desk.ledger.in_the_way
+    assert desk.ledger.reservation_blocks_callers
     assert desk._told(desk.ledger.unreserve(0.0)) == ["load joe"]
 
 
@@ -205,7 +205,7 @@ def test_a_reservation_is_of_the_machines_memory_alone() -> None:
     desk = Desk(budgets={"cpu": 10, "cuda:0": 10}, ttl=-1.0)
     assert desk.ledger.reserve(10)
     assert desk.ask("amy", footprint=10, device="cuda:0") == ["load amy"]
-    assert not desk.ledger.in_the_way
+    assert not desk.ledger.reservation_blocks_callers
 
 
 def test_what_pinned_models_leave_no_room_for_can_never_be_reserved() -> None:

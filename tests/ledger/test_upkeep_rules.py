@@ -16,9 +16,9 @@ from greenroom.ledger.capacity import NOISE
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
-    Demand,
     Granted,
     Load,
+    ModelRequest,
     Policy,
     Refused,
     Resident,
@@ -84,9 +84,9 @@ class Play:
         elif self.ledger.hit(model_id, "ann", self.now):
             self.held.append(model_id)
         else:
-            least = self.dice.choice([0, None])
-            demand = Demand(model_id, "cpu", self.dice.randrange(1, 12), None, least)
-            ticket, decisions = self.ledger.request(demand, "ann", self.now)
+            min_footprint = self.dice.choice([0, None])
+            request = ModelRequest(model_id, "cpu", self.dice.randrange(1, 12), None, min_footprint)
+            ticket, decisions = self.ledger.request(request, "ann", self.now)
             self.open.add(ticket)
             self.do(decisions)
 
@@ -148,7 +148,7 @@ class Play:
         assert capacity.loading == sum(r.loading for r in all_here)
         for resident in staying:
             if resident.may_leave and not resident.pinned:
-                assert resident.watched  # else it would stay for ever
+                assert resident.indexed  # else it would stay for ever
 
     def wind_down(self) -> None:
         """Let everything end; whoever waits is served or refused."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from greenroom.ledger.lazy_heap import LazyHeap
-from greenroom.ledger.state import Demand, Policy, Reason, Refused, Resident, State, Ticket
+from greenroom.ledger.state import ModelRequest, Policy, Reason, Refused, Resident, State, Ticket
 
 RESERVED_ON = "cpu"
 """Reservations are of the machine's own memory."""
@@ -159,7 +159,7 @@ class Capacity:
             if resident.may_leave:
                 self.offer(resident)
             else:
-                resident.watched = False
+                resident.indexed = False
 
     def matures_at(self) -> float:
         """Return a moment before which `mature` has nothing to do."""
@@ -179,7 +179,7 @@ class Capacity:
         while (resident := heap.pop()) is not None:
             if resident.may_leave:
                 return resident
-            resident.watched = False
+            resident.indexed = False
         return None
 
     def _idle_on(self, device: str) -> LazyHeap:
@@ -211,15 +211,15 @@ class Capacity:
 
     # Whether there is room
 
-    def need(self, demand: Demand) -> int:
+    def need(self, request: ModelRequest) -> int:
         """Return the bytes to book for a load.
 
         What is only expected never asks for more than could come free: all but the pinned.
         """
-        if demand.least is None:
-            return demand.footprint
-        most = max(0.0, self._budget(demand.device) - self._pinned_bytes[demand.device])
-        return max(demand.least, int(min(demand.footprint, most)))
+        if request.min_footprint is None:
+            return request.footprint
+        most = max(0.0, self._budget(request.device) - self._pinned_bytes[request.device])
+        return max(request.min_footprint, int(min(request.footprint, most)))
 
     def is_alone(self, resident: Resident) -> bool:
         """Whether nothing but pinned models is in memory beside it."""
@@ -229,27 +229,27 @@ class Capacity:
         """Whether one more load may run beside those that do."""
         return self.loading < self._policy.max_parallel_loads
 
-    def fits(self, demand: Demand) -> bool:
+    def fits(self, request: ModelRequest) -> bool:
         """Whether a load may begin now, with nobody's leaving counted on."""
-        missing = self._missing_bytes(demand) + self._reserved_on(demand.device)
-        if missing > 0 or self._is_barred(demand.device):
+        missing = self._missing_bytes(request) + self._reserved_on(request.device)
+        if missing > 0 or self._is_barred(request.device):
             return False
         if self._count < self._policy.resident_cap:
             return True
         return self._policy.cap_policy == "soft" and not self._promised
 
-    def victims_for(self, demand: Demand) -> list[Resident] | None:
-        """Return who must leave for `demand`, or `None` if even that would not be enough.
+    def victims_for(self, request: ModelRequest) -> list[Resident] | None:
+        """Return who must leave for `request`, or `None` if even that would not be enough.
 
         Those who leave already count. Nobody is chosen in vain.
         """
-        if self._is_barred(demand.device):
+        if self._is_barred(request.device):
             return None
         too_many = self._count + 1 - self._policy.resident_cap - self._promised
-        too_much = self._missing_bytes(demand) - self._promised_bytes[demand.device]
+        too_much = self._missing_bytes(request) - self._promised_bytes[request.device]
         victims: list[Resident] = []
         while too_much > 0 or too_many > 0:
-            victim = self._pop_victim(demand.device if too_much > 0 else None)
+            victim = self._pop_victim(request.device if too_much > 0 else None)
             if victim is None:
                 break
             victims.append(victim)
@@ -279,40 +279,40 @@ class Capacity:
         over = any(map(self._must_shed, self._policy.budgets))
         return over or self._count - self._promised > self._policy.resident_cap
 
-    def refusal(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
+    def refusal(self, request: ModelRequest, ticket: Ticket, now: float) -> Refused | None:
         """Return why waiting would be in vain: room never comes, or comes after the deadline."""
-        if self._least(demand) > self._budget(demand.device):
+        if self._minimum(request) > self._budget(request.device):
             return Refused(ticket, Reason.TOO_BIG)
-        if self.opens_at(demand, now) > ticket.deadline:
-            return Refused(ticket, Reason.NO_ROOM, self.retry_after(demand, now))
+        if self.opens_at(request, now) > ticket.deadline:
+            return Refused(ticket, Reason.NO_ROOM, self.retry_after(request, now))
         return None
 
-    def opens_at(self, demand: Demand, now: float) -> float:
-        """Return a moment before which room for `demand` cannot come; infinite if it never can.
+    def opens_at(self, request: ModelRequest, now: float) -> float:
+        """Return a moment before which room for `request` cannot come; infinite if it never can.
 
         By the rules alone: a holder may let go and a load may fail at any moment.
         """
-        if self._pinned_bytes[demand.device] + self.need(demand) > self._budget(demand.device):
+        if self._pinned_bytes[request.device] + self.need(request) > self._budget(request.device):
             return math.inf
-        if self._leaving or self.loading or self.needs_reserved(demand) or self.fits(demand):
+        if self._leaving or self.loading or self.needs_reserved(request) or self.fits(request):
             return now
-        if self._is_barred(demand.device):
+        if self._is_barred(request.device):
             return now
         if not self._movable:
             return math.inf
         return max(now, self._maturing.bound()) if self._kept == self._movable else now
 
-    def retry_after(self, demand: Demand, now: float) -> float | None:
+    def retry_after(self, request: ModelRequest, now: float) -> float | None:
         """Return in how many seconds room can first exist; `None` if by the rules it never can."""
-        opens_at = self.opens_at(demand, now)
+        opens_at = self.opens_at(request, now)
         if math.isinf(opens_at):
             return None
         return opens_at - now if opens_at > now else self._policy.first_retry
 
-    def needs_reserved(self, demand: Demand) -> bool:
-        """Whether reserved room is missing for `demand`."""
-        reserved = self._reserved_on(demand.device)
-        return reserved > 0 and self._missing_bytes(demand) + reserved > 0
+    def needs_reserved(self, request: ModelRequest) -> bool:
+        """Whether reserved room is missing for `request`."""
+        reserved = self._reserved_on(request.device)
+        return reserved > 0 and self._missing_bytes(request) + reserved > 0
 
     def free_bytes(self, device: str) -> float:
         """Return the bytes that nobody has booked; infinite where there is no limit."""
@@ -325,8 +325,8 @@ class Capacity:
     def _reserved_on(self, device: str) -> int:
         return self.reserved if device == RESERVED_ON else 0
 
-    def _missing_bytes(self, demand: Demand) -> float:
-        return self.booked[demand.device] + self.need(demand) - self._budget(demand.device)
+    def _missing_bytes(self, request: ModelRequest) -> float:
+        return self.booked[request.device] + self.need(request) - self._budget(request.device)
 
     def _is_barred(self, device: str) -> bool:
         return self._on[device] > 0 and self.is_overdrawn(device)
@@ -335,8 +335,8 @@ class Capacity:
         return self.booked[device] - self._promised_bytes[device] - self._budget(device)
 
     @staticmethod
-    def _least(demand: Demand) -> int:
-        return demand.footprint if demand.least is None else demand.least
+    def _minimum(request: ModelRequest) -> int:
+        return request.footprint if request.min_footprint is None else request.min_footprint
 
     def _budget(self, device: str) -> float:
         return self._policy.budgets.get(device, math.inf)

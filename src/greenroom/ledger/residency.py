@@ -19,10 +19,10 @@ from greenroom.ledger.backoff import Backoff
 from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import (
     Decision,
-    Demand,
     Granted,
     Joined,
     Load,
+    ModelRequest,
     Policy,
     Reason,
     Refused,
@@ -58,30 +58,32 @@ class Residency(Upkeep):
         self.hits += 1
         return resident
 
-    def request(self, demand: Demand, owner: Hashable, now: float) -> tuple[Ticket, list[Decision]]:
+    def request(
+        self, request: ModelRequest, owner: Hashable, now: float
+    ) -> tuple[Ticket, list[Decision]]:
         """Ask for a model that was no hit; the ticket is granted or refused, now or later."""
-        ticket = Ticket(demand.model_id, owner, now, now + self.policy.acquire_timeout)
-        resident = self._residents.get(demand.model_id)
+        ticket = Ticket(request.model_id, owner, now, now + self.policy.acquire_timeout)
+        resident = self._residents.get(request.model_id)
         if resident is not None and resident.loading and not self._closed:
-            resident.aboard[ticket] = None
+            resident.waiters[ticket] = None
             return ticket, [Joined(ticket)]
         out: list[Decision] = []
-        refusal = self._refuse_at_once(demand, ticket, now)
+        refusal = self._refuse_at_once(request, ticket, now)
         if refusal is not None:
             self._refuse(refusal, out)
         else:
-            self.queue.add(demand, ticket, parked=resident is not None)
+            self.queue.add(request, ticket, parked=resident is not None)
             out = self._advance(now)
             if ticket in self.queue:
                 out.append(Wait(ticket, ticket.deadline))
         return ticket, out
 
-    def _refuse_at_once(self, demand: Demand, ticket: Ticket, now: float) -> Refused | None:
+    def _refuse_at_once(self, request: ModelRequest, ticket: Ticket, now: float) -> Refused | None:
         if self._closed:
             return Refused(ticket, Reason.SHUTDOWN)
-        refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(demand, ticket, now)
+        refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(request, ticket, now)
         if refusal is None and self.queue.count >= self.policy.max_waiting:
-            return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(demand, now))
+            return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(request, now))
         return refusal
 
     def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
@@ -89,8 +91,8 @@ class Residency(Upkeep):
         if ticket.granted:
             return self.release(ticket.model_id, ticket.owner, now) or []
         resident = self._residents.get(ticket.model_id)
-        if resident is not None and ticket in resident.aboard:
-            del resident.aboard[ticket]
+        if resident is not None and ticket in resident.waiters:
+            del resident.waiters[ticket]
             return []
         self.queue.remove(ticket)
         return self._advance(now)
@@ -103,11 +105,11 @@ class Residency(Upkeep):
         resident = self._residents.get(model_id)
         if resident is None:
             raise ModelNotResidentError(model_id)
-        resident.give_back(owner)
+        resident.drop_reference(owner)
         if resident.holders or resident.streams:
             return None
         resident.idle_since = now
-        if resident.watched and not self._closed:
+        if resident.indexed and not self._closed:
             return None
         return self._became_idle(resident, now)
 
@@ -141,9 +143,9 @@ class Residency(Upkeep):
         resident = self._residents.get(model_id)
         if resident is not None and resident.pinned and not resident.leaving:
             self.capacity.unpin(resident, now)
-            resident.watched = False
+            resident.indexed = False
             if resident.may_leave:
-                self._watch(resident)
+                self._index(resident)
         self._pins.discard(model_id)
         return self.tick(now)
 
@@ -159,7 +161,7 @@ class Residency(Upkeep):
             return None
         resident.ttl = ttl
         self._due.discard(resident)  # its moment may have moved to an earlier one
-        if resident.watched and not resident.pinned and ttl >= 0:
+        if resident.indexed and not resident.pinned and ttl >= 0:
             self._due.add(resident)
         return self.tick(now)
 
@@ -183,7 +185,7 @@ class Residency(Upkeep):
             self.capacity.book_leaving(resident, promised=False)
             self._due.discard(resident)
             resident.state = State.DRAINING
-            resident.watched = False
+            resident.indexed = False
             self._ready.pop(model_id, None)
         else:
             self._leave(resident, Reason.UNLOADED, out)
@@ -208,12 +210,12 @@ class Residency(Upkeep):
         for ticket in self.queue.all_tickets():
             self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
         for resident in self._residents.values():
-            for ticket in resident.aboard:
+            for ticket in resident.waiters:
                 self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
-            resident.aboard = {}
+            resident.waiters = {}
         return out
 
-    def expel(self, model_id: str) -> list[Decision]:
+    def force_unload(self, model_id: str) -> list[Decision]:
         """Let a ready or draining model go, whoever holds it: the end of a shutdown."""
         out: list[Decision] = []
         self._leave(self._residents[model_id], Reason.SHUTDOWN, out)
@@ -235,7 +237,7 @@ class Residency(Upkeep):
         warmup_s: float = 0.0,
         footprint: int | None = None,
     ) -> list[Decision]:
-        """The model is ready: everybody aboard gets a reference in this very step."""
+        """The model is ready: every waiter gets a reference in this very step."""
         self.loads += 1
         self.backoff.forget(resident.model_id)
         resident.state = State.READY
@@ -246,25 +248,25 @@ class Residency(Upkeep):
         if not self._closed:
             self._ready[resident.model_id] = resident
         self.capacity.book_ready(resident, now, footprint)
-        out = self._grant(resident.aboard, resident, now)
-        resident.aboard = {}
+        out = self._grant(resident.waiters, resident, now)
+        resident.waiters = {}
         if not resident.in_use:
-            self._watch(resident)
+            self._index(resident)
         return out + self._advance(now)
 
     def failed(
         self, resident: Resident, problem: str, now: float, *, gone: bool = True
     ) -> list[Decision]:
-        """The load or warmup failed: everybody aboard is refused, and later attempts for a while.
+        """The load or warmup failed: every waiter is refused, and later attempts for a while.
 
         With `gone=False` a thread is still inside the engine: its room stays booked until `gone`.
         """
         wait = self.backoff.record(resident.model_id, problem, now)
         self.failed_loads += 1
         out: list[Decision] = []
-        for ticket in resident.aboard:
+        for ticket in resident.waiters:
             self._refuse(Refused(ticket, Reason.LOAD_FAILED, wait, problem), out)
-        resident.aboard = {}
+        resident.waiters = {}
         self.capacity.book_leaving(resident, promised=False)
         resident.state = State.UNLOADING
         return out + (self.gone(resident, now) if gone else self._advance(now))
@@ -296,13 +298,13 @@ class Residency(Upkeep):
             if resident.may_leave:
                 self._leave(resident, Reason.EXPIRED, out)
             else:
-                resident.watched = False
+                resident.indexed = False
         out += self._advance(now)
         for ticket in self.queue.timed_out(now):
-            demand = self.queue.request_of(ticket)
-            overdrawn = self.capacity.is_overdrawn(demand.device)
+            request = self.queue.request_of(ticket)
+            overdrawn = self.capacity.is_overdrawn(request.device)
             reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
-            self._refuse(Refused(ticket, reason, self.capacity.retry_after(demand, now)), out)
+            self._refuse(Refused(ticket, reason, self.capacity.retry_after(request, now)), out)
         return out + self._advance(now)
 
     def next_due(self) -> float:
@@ -327,32 +329,34 @@ class Residency(Upkeep):
 
     def _serve(self, device_queue: DeviceQueue, now: float, out: list[Decision]) -> None:
         while queued := device_queue.head():
-            victims = self.capacity.victims_for(queued.demand) if self.capacity.may_load() else None
+            victims = (
+                self.capacity.victims_for(queued.request) if self.capacity.may_load() else None
+            )
             for victim in victims or ():
-                self._leave(victim, Reason.EVICTED, out, makes_room_for=queued.demand.model_id)
-            if victims is not None and self.capacity.fits(queued.demand):
-                self._start(queued.demand, now, out)
+                self._leave(victim, Reason.EVICTED, out, makes_room_for=queued.request.model_id)
+            if victims is not None and self.capacity.fits(queued.request):
+                self._start(queued.request, now, out)
             elif victims is not None or not self._refuse_hopeless(queued, now, out):
                 return
 
     def _refuse_hopeless(self, queued: QueuedModel, now: float, out: list[Decision]) -> bool:
         """Refuse those for whom room is sure to come too late; whether that was everybody."""
         for ticket in list(queued.tickets):
-            refusal = self.capacity.refusal(queued.demand, ticket, now)
+            refusal = self.capacity.refusal(queued.request, ticket, now)
             if refusal is not None:
                 self._refuse(refusal, out)
         return not queued.tickets
 
     # Bookkeeping
 
-    def _start(self, demand: Demand, now: float, out: list[Decision]) -> None:
+    def _start(self, request: ModelRequest, now: float, out: list[Decision]) -> None:
         self._number += 1
-        ttl = self.policy.ttl if demand.ttl is None else demand.ttl
-        footprint = self.capacity.need(demand)
-        resident = Resident(demand, State.LOADING, self._number, footprint, now, ttl)
-        resident.pinned = demand.model_id in self._pins
-        resident.aboard = self.queue.pop(demand.model_id)
-        self._residents[demand.model_id] = resident
+        ttl = self.policy.ttl if request.ttl is None else request.ttl
+        footprint = self.capacity.need(request)
+        resident = Resident(request, State.LOADING, self._number, footprint, now, ttl)
+        resident.pinned = request.model_id in self._pins
+        resident.waiters = self.queue.pop(request.model_id)
+        self._residents[request.model_id] = resident
         self.capacity.book(resident)
         out.append(Load(resident))
 
@@ -390,12 +394,12 @@ class Residency(Upkeep):
             self._leave(resident, Reason.UNLOADED, out)
             return out + self._advance(now)
         if resident.state is State.READY:
-            self._watch(resident)
+            self._index(resident)
         return self.tick(now)
 
-    def _watch(self, resident: Resident) -> None:
+    def _index(self, resident: Resident) -> None:
         """Put an idle model where expiry and eviction will find it."""
-        resident.watched = True
+        resident.indexed = True
         if not resident.pinned:
             self.capacity.offer(resident)
             if resident.ttl >= 0:

@@ -60,7 +60,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class ModelRequest:
     """What the ledger must know of a model to make room for it."""
 
     model_id: str
@@ -69,7 +69,7 @@ class Demand:
     """Bytes it is expected to take."""
     ttl: float | None = None
     """Seconds; `None` takes the policy's, negative never expires."""
-    least: int | None = None
+    min_footprint: int | None = None
     """Bytes it is certain to take; `None` when all of `footprint` is. An expectation above the
     budget does not refuse a model: it is tried when nothing else is in memory that may leave."""
 
@@ -89,7 +89,7 @@ class Ticket:
 class Resident:
     """One model in memory, or on its way in or out."""
 
-    demand: Demand
+    request: ModelRequest
     state: State
     number: int
     """The order of booking: breaks ties, and tells one life of a model from the next."""
@@ -100,7 +100,7 @@ class Resident:
     holders: dict[Hashable, list[float]] = field(default_factory=dict)
     """Per owner, when each of its references was taken. All of them are the refcount."""
     streams: int = 0
-    aboard: dict[Ticket, None] = field(default_factory=dict)
+    waiters: dict[Ticket, None] = field(default_factory=dict)
     """Callers that wait for the present load."""
     pinned: bool = False
     instance: Any = None
@@ -117,7 +117,7 @@ class Resident:
     """Which form of the model is in memory, for one that has several."""
     mapped: int = 0
     """Bytes of mapped files, which no budget counts: only shown."""
-    watched: bool = False
+    indexed: bool = False
     """Whether the indexes know it; one that was found in use is put back when it is next idle."""
     kept: bool = False
     """Whether it is ready, unpinned and within its min residency."""
@@ -127,12 +127,12 @@ class Resident:
     @property
     def model_id(self) -> str:
         """The id of the model."""
-        return self.demand.model_id
+        return self.request.model_id
 
     @property
     def device(self) -> str:
         """Where its weights are."""
-        return self.demand.device
+        return self.request.device
 
     @property
     def refcount(self) -> int:
@@ -178,7 +178,7 @@ class Resident:
             return float("inf")
         return max(self.idle_since + self.ttl, self.keep_until)
 
-    def give_back(self, owner: Hashable) -> None:
+    def drop_reference(self, owner: Hashable) -> None:
         """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
         held = self.holders.get(owner)
         if held is None:

@@ -65,7 +65,8 @@ class Upkeep(Books, ABC):
         """Book memory of the machine for work beside the models, if there is room and no caller.
 
         Nobody leaves for it. One reservation at a time. It keeps a load from beginning, but no
-        caller is refused because of it: whoever must wait has it given back (`in_the_way`).
+        caller is refused because of it: when one waits for that memory, the reserved work is to
+        end (`reservation_blocks_callers`).
         """
         if self._closed or self.queue.count or self.capacity.reserved or self.capacity.loading:
             return False
@@ -84,12 +85,12 @@ class Upkeep(Books, ABC):
         return self.capacity.free_beside_pinned(RESERVED_ON) >= size
 
     @property
-    def in_the_way(self) -> bool:
+    def reservation_blocks_callers(self) -> bool:
         """Whether a caller waits for memory that the reserved work has, or takes beyond it."""
         if not self.capacity.reserved:
             return False
         heads = [
-            head.demand
+            head.request
             for device_queue in self.queue.device_queues()
             if (head := device_queue.head())
         ]

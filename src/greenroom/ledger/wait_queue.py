@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from greenroom.ledger.state import Demand, Ticket
+from greenroom.ledger.state import ModelRequest, Ticket
 
 
 @dataclass(slots=True, eq=False)
 class QueuedModel:
     """A model that waits for room, and the callers that wait for the model."""
 
-    demand: Demand
+    request: ModelRequest
     number: int
     """The order of arrival; a place that first waits for its own model to leave keeps it."""
     tickets: dict[Ticket, None] = field(default_factory=dict)
@@ -52,11 +52,11 @@ class WaitQueue:
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._numbers = count()
 
-    def add(self, demand: Demand, ticket: Ticket, *, parked: bool) -> None:
+    def add(self, request: ModelRequest, ticket: Ticket, *, parked: bool) -> None:
         """Put a caller at its model's place; a parked place is in no line until `unpark`."""
-        queued = self._models.get(demand.model_id)
+        queued = self._models.get(request.model_id)
         if queued is None:
-            queued = self._models[demand.model_id] = QueuedModel(demand, next(self._numbers))
+            queued = self._models[request.model_id] = QueuedModel(request, next(self._numbers))
             if not parked:
                 self._enqueue(queued)
         queued.tickets[ticket] = None
@@ -96,9 +96,9 @@ class WaitQueue:
         """Return every caller that waits."""
         return [ticket for queued in self._models.values() for ticket in queued.tickets]
 
-    def request_of(self, ticket: Ticket) -> Demand:
+    def request_of(self, ticket: Ticket) -> ModelRequest:
         """Return what a waiting caller waits for."""
-        return self._models[ticket.model_id].demand
+        return self._models[ticket.model_id].request
 
     def device_queues(self) -> list[DeviceQueue]:
         """Return the lines that somebody stands in; the one whose head came first is first."""
@@ -128,4 +128,4 @@ class WaitQueue:
         return queued is not None and ticket in queued.tickets
 
     def _enqueue(self, queued: QueuedModel) -> None:
-        self._device_queues.setdefault(queued.demand.device, DeviceQueue()).add(queued)
+        self._device_queues.setdefault(queued.request.device, DeviceQueue()).add(queued)
