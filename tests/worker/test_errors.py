@@ -1,4 +1,4 @@
-"""One table for all errors, complete, and the same error read back by a client."""
+"""The one table of errors: complete, and what its rows promise."""
 
 from __future__ import annotations
 
@@ -6,47 +6,76 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from google.rpc import status_pb2
 
+import greenroom.cli.app
+import greenroom.worker.app
+import greenroom.worker.client
 from greenroom import errors
-from greenroom.worker.errors import CODES, code_of, status_of, worker_error
+from greenroom.worker.errors import ANSWERS, CODES, FieldError, answer_to, code_of, is_retried
+
+FIELD_CODES = {"invalid_json", "missing_required_parameter", "voice_not_found"}
+"""Those that only a `FieldError` has."""
 
 
 def tree(kind: type[errors.ModelManagerError]) -> Iterator[type[errors.ModelManagerError]]:
+    """Yield a class and all that Greenroom derives from it, wherever it is defined."""
     yield kind
     for child in kind.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__.partition(".")[0] == greenroom.__name__:
             yield from tree(child)
 
 
-def failed(
-    code: grpc.StatusCode, details: str = "", status: status_pb2.Status | None = None
-) -> grpc.aio.AioRpcError:
-    trailing = grpc.aio.Metadata()
-    if status is not None:
-        trailing.add("grpc-status-details-bin", status.SerializeToString())
-    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details=details)
-
-
-def test_the_table_is_complete_and_has_nothing_else() -> None:
-    assert set(CODES) == set(tree(errors.ModelManagerError))
+def test_each_class_of_the_tree_has_a_row_of_its_own_and_there_is_no_other_row() -> None:
+    classes = list(tree(errors.ModelManagerError))
+    assert len(classes) == len(set(classes))
+    assert set(ANSWERS) == set(classes)
 
 
 def test_no_error_is_answered_as_a_success() -> None:
-    assert grpc.StatusCode.OK not in CODES.values()
+    for answer in ANSWERS.values():
+        assert answer.grpc is not grpc.StatusCode.OK
+        assert 400 <= answer.http < 600
+
+
+def test_each_code_is_documented_and_used() -> None:
+    used = {answer.code for answer in ANSWERS.values()} - {None}
+    assert used | FIELD_CODES == set(CODES)
+    assert not used & FIELD_CODES
+    assert len(set(CODES.values())) == len(CODES)
+
+
+def test_a_retry_is_promised_only_where_clients_retry() -> None:
+    for kind, answer in ANSWERS.items():
+        assert is_retried(answer.http) or not answer.retry, kind
+
+
+def test_a_narrower_class_is_retried_no_more_than_its_base() -> None:
+    for kind, answer in ANSWERS.items():
+        base = ANSWERS.get(kind.__base__, answer) if kind.__base__ else answer
+        assert base.retry or not answer.retry, kind
+
+
+def test_a_field_has_a_code_of_its_own() -> None:
+    assert code_of(FieldError("voice", "no", code="voice_not_found")) == "voice_not_found"
+    assert code_of(errors.InvalidInputError("no")) == "invalid_value"
+    with pytest.raises(AssertionError):
+        FieldError("voice", "no", code="not_documented")
 
 
 def test_the_tree_in_the_docstring_names_every_error() -> None:
     assert errors.__doc__ is not None
     for kind in tree(errors.ModelManagerError):
+        if kind.__module__ != errors.__name__:
+            continue
         assert f"{kind.__name__} " in errors.__doc__ or kind is errors.ModelManagerError
 
 
-def test_a_class_of_somebody_else_has_the_code_of_its_nearest_base() -> None:
+def test_a_class_of_somebody_else_has_the_row_of_its_nearest_base() -> None:
     class Theirs(errors.InvalidInputError):
         pass
 
-    assert code_of(Theirs("no")) is grpc.StatusCode.INVALID_ARGUMENT
+    assert answer_to(Theirs("no")) is ANSWERS[errors.InvalidInputError]
+    assert answer_to(Theirs("no")).grpc is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -63,51 +92,4 @@ def test_a_class_of_somebody_else_has_the_code_of_its_nearest_base() -> None:
     ],
 )
 def test_codes_are_those_of_the_contract(error: errors.ModelManagerError, code: str) -> None:
-    assert code_of(error).name == code
-
-
-def test_a_time_to_try_again_is_told_and_read_back() -> None:
-    status = status_of(errors.CapacityError("x", "it is full", 12.345))
-    read = worker_error(failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "", status), "here")
-    assert read.retry_after == pytest.approx(12.345)
-    assert read.code == "RESOURCE_EXHAUSTED"
-    assert "it is full" in str(read)
-
-
-@pytest.mark.parametrize("retry_after", [0.0, -1.0])
-def test_a_time_that_has_passed_is_now(retry_after: float) -> None:
-    status = status_of(errors.WorkerBusyError("full", retry_after))
-    read = worker_error(failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "", status), "here")
-    assert read.retry_after == 0.0
-
-
-@pytest.mark.parametrize(
-    "error", [errors.CapacityError("x", "it is full"), errors.SynthesisError("it failed")]
-)
-def test_no_time_is_told_where_none_is_known(error: errors.ModelManagerError) -> None:
-    assert not status_of(error).details
-
-
-def test_a_message_is_one_line_and_fits_into_the_trailing_metadata() -> None:
-    status = status_of(errors.SynthesisError("two\nlines " + "🎙" * 5_000))
-    assert status.message.startswith("two lines 🎙")
-    assert status.message.endswith("…")
-    percent_encoded = 3 * len(status.message.encode())
-    base64 = len(status.SerializeToString()) * 4 // 3
-    assert percent_encoded + base64 < 8_192
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (grpc.StatusCode.UNAVAILABLE, "greenroom serve"),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, "did not answer in time"),
-        (grpc.StatusCode.UNKNOWN, "UNKNOWN.*a bug of two lines"),
-    ],
-)
-def test_what_gave_no_status_of_ours_is_told_by_its_code(code: grpc.StatusCode, words: str) -> None:
-    read = worker_error(failed(code, "a bug of\ntwo lines"), "localhost:1")
-    with pytest.raises(errors.WorkerError, match=words):
-        raise read
-    assert "localhost:1" in str(read)
-    assert "\n" not in str(read)
+    assert answer_to(error).grpc.name == code

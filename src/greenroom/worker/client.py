@@ -14,8 +14,7 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
-from greenroom.worker.errors import worker_error
-from greenroom.worker.grpc.call_status import Ending
+from greenroom.worker.grpc.errors import CallStatus, worker_error
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says
@@ -74,13 +73,13 @@ class Client:
         source = _Source(text, model_id, options or {}, sample_rate)
         with self._errors():
             call = self._stub.Synthesize(source.chunks(), timeout=timeout, metadata=self._metadata)
-            ending = Ending(call)
+            status = CallStatus(call)
             try:
                 async for frame in call:
                     if frame.audio_data:
                         yield AudioFrame(frame.audio_data, frame.sample_rate)
             except grpc.aio.AioRpcError as error:
-                raise await ending.error(error) from None
+                raise await status.error(error) from None
             except asyncio.CancelledError:
                 source.raise_error()
                 raise

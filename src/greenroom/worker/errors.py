@@ -1,127 +1,129 @@
-"""One table from the error tree to gRPC status codes, read in both directions.
+"""The one table of errors: how every protocol of the worker answers each class of the error tree.
 
-Every error a worker answers carries a `google.rpc.Status`, with `RetryInfo` where a time is known.
+A protocol looks an error up with `answer_to` and renders the row in its own way: gRPC as a
+`google.rpc.Status` (`grpc/errors.py`), HTTP as OpenAI's JSON or Triton's (`http/errors.py`). One
+more protocol reads these rows too, and needs no table of its own.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from dataclasses import dataclass
 
-import grpc
-from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
-from grpc_status import rpc_status
 
 from greenroom import errors
-from greenroom.untrusted.logs import safe_logger
 
-Servicer = TypeVar("Servicer")
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Context = TypeVar("Context", bound=grpc.aio.ServicerContext[Any, Any])
 
-logger = safe_logger(__name__)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row: how an error is answered."""
 
-CODES: dict[type[errors.ModelManagerError], StatusCode] = {
-    errors.ModelManagerError: StatusCode.INTERNAL,
-    errors.ConfigError: StatusCode.FAILED_PRECONDITION,
-    errors.ModelNotFoundError: StatusCode.NOT_FOUND,
-    errors.ModelNotResidentError: StatusCode.FAILED_PRECONDITION,
-    errors.ModelInUseError: StatusCode.FAILED_PRECONDITION,
-    errors.ModelLoadError: StatusCode.UNAVAILABLE,
-    errors.WarmupError: StatusCode.UNAVAILABLE,
-    errors.LoadTimeoutError: StatusCode.DEADLINE_EXCEEDED,
-    errors.UnloadError: StatusCode.INTERNAL,
-    errors.CapacityError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.LeaseReleasedError: StatusCode.FAILED_PRECONDITION,
-    errors.ManagerClosedError: StatusCode.UNAVAILABLE,
-    errors.SynthesisError: StatusCode.INTERNAL,
-    errors.InvalidInputError: StatusCode.INVALID_ARGUMENT,
-    errors.InputTooLargeError: StatusCode.INVALID_ARGUMENT,
-    errors.SessionNotFoundError: StatusCode.NOT_FOUND,
-    errors.SessionMismatchError: StatusCode.FAILED_PRECONDITION,
-    errors.UnauthenticatedError: StatusCode.UNAUTHENTICATED,
-    errors.ForbiddenError: StatusCode.PERMISSION_DENIED,
-    errors.WorkerBusyError: StatusCode.RESOURCE_EXHAUSTED,
-    errors.StalledError: StatusCode.DEADLINE_EXCEEDED,
-    errors.WorkerError: StatusCode.UNKNOWN,
+    grpc: StatusCode
+    http: int
+    """The HTTP status."""
+    code: str | None = None
+    """One of `CODES`; a `FieldError` has its own. `None` where no class says what is wrong."""
+    retry: bool = False
+    """Whether the same request can succeed later. Only where clients try again by themselves: of
+    the statuses that they do not retry it is false."""
+
+
+def is_retried(http: int) -> bool:
+    """Return whether OpenAI's SDK repeats a request with this status, unless it is told not to."""
+    return http in (408, 409, 429) or http >= 500
+
+
+class FieldError(errors.InvalidInputError):
+    """A field of a request is wrong; `param` is the protocol's name of it, `code` says how."""
+
+    def __init__(self, param: str | None, message: str, *, code: str = "invalid_value") -> None:
+        assert code in CODES, code
+        self.param = param
+        self.code = code
+        super().__init__(message)
+
+
+CODES: dict[str, str] = {
+    "misconfigured": "the worker's configuration cannot work",
+    "model_not_found": "no model has this name",
+    "model_not_resident": "the model is not in memory",
+    "model_in_use": "the model is held or speaking",
+    "model_load_failed": "the model could not be loaded, or not in time",
+    "model_unload_failed": "the model did not unload cleanly",
+    "no_room": "there is no room for the model; without a time it never will be",
+    "lease_released": "the reference was given back before",
+    "shutting_down": "the worker is about to end",
+    "synthesis_failed": "the model could not speak this text",
+    "invalid_value": "a field, or the text, has a value that cannot be used",
+    "invalid_json": "the body is no JSON object",
+    "missing_required_parameter": "a field is not there",
+    "voice_not_found": "no voice has this name",
+    "request_too_large": "the request is longer than the worker reads",
+    "session_not_found": "no such session is open",
+    "session_mismatch": "the session speaks with another model, other options or another rate",
+    "invalid_api_key": "there is no key, or none that the worker knows",
+    "insufficient_permissions": "the key's role does not allow this",
+    "too_many_requests": "a limit of the worker's or of the key's is reached",
+    "stalled": "the caller kept the worker waiting for too long",
+    "worker_failed": "another worker, asked for this, failed",
 }
+"""Every code that a caller can see, and what it means."""
 
-_LONGEST = 400
-"""Characters of a status message: twice in the trailing metadata, percent-encoded and in base64,
-it must stay below gRPC's 8 KiB even when every character is an emoji."""
-
-
-def code_of(error: errors.ModelManagerError) -> StatusCode:
-    """Return the status code; a class of somebody else's has that of its nearest base."""
-    return next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
-
-
-def status_of(error: errors.ModelManagerError) -> status_pb2.Status:
-    """Return the whole status: code, one line of message, and when to try again."""
-    message = " ".join(str(error).split())
-    if len(message) > _LONGEST:
-        message = message[: _LONGEST - 1] + "…"
-    status = status_pb2.Status(code=code_of(error).value[0], message=message)
-    retry_after: float | None = getattr(error, "retry_after", None)
-    if retry_after is not None:
-        advice = error_details_pb2.RetryInfo()
-        advice.retry_delay.FromNanoseconds(max(0, round(retry_after * 1e9)))
-        status.details.add().Pack(advice)
-    return status
-
-
-def answered(
-    call: Callable[[Servicer, Request, Context], Awaitable[Response]],
-) -> Callable[[Servicer, Request, Context], Coroutine[Any, Any, Response]]:
-    """Turn an error of the tree that a servicer's call raises into the call's status.
-
-    gRPC keeps what `abort` raises. Raised outside of `except` it does not keep the error, the
-    frames in its traceback, and with them the model that was spoken with.
-    """
-
-    @functools.wraps(call)
-    async def answer(servicer: Servicer, request: Request, context: Context) -> Response:
-        try:
-            return await call(servicer, request, context)
-        except errors.ModelManagerError as error:
-            if code_of(error) is StatusCode.INTERNAL:
-                logger.error("a call of %s failed: %s", context.peer(), str(error))
-            status = status_of(error)
-        return await context.abort_with_status(rpc_status.to_status(status))
-
-    return answer
+ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
+    errors.ModelManagerError: Answer(StatusCode.INTERNAL, 500, None, retry=True),
+    errors.ConfigError: Answer(StatusCode.FAILED_PRECONDITION, 500, "misconfigured"),
+    errors.ModelNotFoundError: Answer(StatusCode.NOT_FOUND, 404, "model_not_found"),
+    errors.ModelNotResidentError: Answer(StatusCode.FAILED_PRECONDITION, 409, "model_not_resident"),
+    errors.ModelInUseError: Answer(StatusCode.FAILED_PRECONDITION, 409, "model_in_use"),
+    errors.ModelLoadError: Answer(StatusCode.UNAVAILABLE, 503, "model_load_failed", retry=True),
+    errors.WarmupError: Answer(StatusCode.UNAVAILABLE, 503, "model_load_failed", retry=True),
+    errors.LoadTimeoutError: Answer(
+        StatusCode.DEADLINE_EXCEEDED, 503, "model_load_failed", retry=True
+    ),
+    errors.UnloadError: Answer(StatusCode.INTERNAL, 500, "model_unload_failed"),
+    errors.CapacityError: Answer(StatusCode.RESOURCE_EXHAUSTED, 503, "no_room", retry=True),
+    errors.LeaseReleasedError: Answer(StatusCode.FAILED_PRECONDITION, 409, "lease_released"),
+    errors.ManagerClosedError: Answer(StatusCode.UNAVAILABLE, 503, "shutting_down", retry=True),
+    errors.SynthesisError: Answer(StatusCode.INTERNAL, 500, "synthesis_failed", retry=True),
+    errors.InvalidInputError: Answer(StatusCode.INVALID_ARGUMENT, 400, "invalid_value"),
+    FieldError: Answer(StatusCode.INVALID_ARGUMENT, 400, "invalid_value"),
+    errors.InputTooLargeError: Answer(StatusCode.INVALID_ARGUMENT, 413, "request_too_large"),
+    errors.SessionNotFoundError: Answer(StatusCode.NOT_FOUND, 404, "session_not_found"),
+    errors.SessionMismatchError: Answer(StatusCode.FAILED_PRECONDITION, 409, "session_mismatch"),
+    errors.UnauthenticatedError: Answer(StatusCode.UNAUTHENTICATED, 401, "invalid_api_key"),
+    errors.ForbiddenError: Answer(StatusCode.PERMISSION_DENIED, 403, "insufficient_permissions"),
+    errors.WorkerBusyError: Answer(
+        StatusCode.RESOURCE_EXHAUSTED, 429, "too_many_requests", retry=True
+    ),
+    errors.StalledError: Answer(StatusCode.DEADLINE_EXCEEDED, 408, "stalled", retry=True),
+    errors.WorkerError: Answer(StatusCode.UNKNOWN, 502, "worker_failed", retry=True),
+}
+"""Complete, each class with a row of its own: tests walk the tree."""
 
 
-def worker_error(error: grpc.aio.AioRpcError, address: str) -> errors.WorkerError:
-    """Return, for the client, what a failed call means in one line."""
-    code = error.code()
-    status = status_in(error)
-    if status is not None:
-        return errors.WorkerError(status.message, code.name, _retry_after(status))
-    if code is StatusCode.UNAVAILABLE:
-        problem = f"no worker answers at {address}; start one with `greenroom serve`."
-    elif code is StatusCode.DEADLINE_EXCEEDED:
-        problem = f"the worker at {address} did not answer in time; allow it more."
-    else:
-        details = " ".join((error.details() or "no reason given").split())
-        problem = f"the worker at {address} failed ({code.name}): {details}"
-    return errors.WorkerError(problem, code.name)
+def answer_to(error: errors.ModelManagerError) -> Answer:
+    """Return the row of an error; a class from outside Greenroom has that of its nearest base."""
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
 
 
-def status_in(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
-    """Return the whole status, if a worker sent one."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            return status_pb2.Status.FromString(value)
-    return None
+def code_of(error: errors.ModelManagerError) -> str | None:
+    """Return the code that an error is answered with."""
+    return error.code if isinstance(error, FieldError) else answer_to(error).code
 
 
-def _retry_after(status: status_pb2.Status) -> float | None:
-    advice = error_details_pb2.RetryInfo()
-    for detail in status.details:
-        if detail.Unpack(advice):
-            return float(advice.retry_delay.ToNanoseconds()) / 1e9
-    return None
+def retry_after(error: errors.ModelManagerError) -> float | None:
+    """Return in how many seconds to try again; `None` where that is not known."""
+    seconds: float | None = getattr(error, "retry_after", None)
+    return seconds
+
+
+def can_succeed_later(error: errors.ModelManagerError) -> bool:
+    """Return whether the same request can; without a time there is no room for a model, ever."""
+    never = isinstance(error, errors.CapacityError) and error.retry_after is None
+    return answer_to(error).retry and not never
+
+
+def one_line(message: str, longest: int) -> str:
+    """Return a message without line breaks, and cut to `longest` characters."""
+    line = " ".join(message.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"

@@ -15,8 +15,8 @@ from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelManagerError
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import CALLER, Keys, Role
-from greenroom.worker.errors import status_of
 from greenroom.worker.grpc.calls import AdmittedCalls
+from greenroom.worker.grpc.errors import status_of
 from greenroom.worker.grpc.triton_messages import SERVICE
 from greenroom.worker.grpc.tts_service import SERVICE_NAME
 

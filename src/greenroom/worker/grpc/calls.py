@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
 from greenroom.worker.admission import Shared, host_of
 from greenroom.worker.auth import Caller
-from greenroom.worker.errors import answered
+from greenroom.worker.grpc.errors import answered
 
 MAX_SILENT = 1_024
 """Calls at once whose message has not come."""

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from greenroom.worker.auth import CALLER, owner_of
-from greenroom.worker.errors import answered
+from greenroom.worker.grpc.errors import answered
 from greenroom.worker.grpc.triton_messages import SERVICE, message
 from greenroom.worker.model_repository import READY, Repository
 from greenroom.worker.synthesis import Synthesis

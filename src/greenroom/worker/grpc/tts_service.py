@@ -19,8 +19,8 @@ from greenroom.ledger.state import State
 from greenroom.speech.text import check_text
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.auth import CALLER, Role, owner_of
-from greenroom.worker.errors import answered
 from greenroom.worker.grpc.conversions import frame_message, models_message
+from greenroom.worker.grpc.errors import answered
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Command, Synthesis
 from greenroom.worker.text_input import Text

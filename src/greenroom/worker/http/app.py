@@ -7,9 +7,10 @@ in `create_app`, and say who may call it by one of the lists of `Access`::
 
 `access.looking` is for discovery, `access.speaking` for a key with the role `speak`, and no list at
 all for what anybody may ask, such as health. Inside a route `request.state.caller.name` is who
-asks and `request.state.request_id` names the request. Raise errors of the tree (`greenroom.errors`,
-`errors.FieldError` for a bad field); they are answered by the table in `errors.py`. There is no
-lifespan: what has to be started and stopped belongs to `greenroom.worker.app.Worker`.
+asks and `request.state.request_id` names the request. Raise errors of the tree
+(`greenroom.errors`), a bad field as `worker.errors.FieldError`; `errors.py` answers them by the
+worker's table. There is no lifespan: what has to be started and stopped belongs to
+`greenroom.worker.app.Worker`.
 """
 
 from __future__ import annotations

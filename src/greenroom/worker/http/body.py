@@ -15,7 +15,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.errors import InputTooLargeError, StalledError
-from greenroom.worker.http.errors import FieldError, response_to
+from greenroom.worker.errors import FieldError
+from greenroom.worker.http.errors import response_to
 
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -1,4 +1,4 @@
-"""One table from the error tree to HTTP, and the one shape in which every error is answered.
+"""Errors over HTTP: from the table to the one shape in which every error is answered.
 
 The shape is OpenAI's, `{"error": {"message", "type", "param", "code"}}`: its clients look there.
 Statuses 408, 409, 429 and 5xx make its SDK try again, at the time of `Retry-After`, unless
@@ -8,7 +8,6 @@ Statuses 408, 409, 429 and 5xx make its SDK try again, at the time of `Retry-Aft
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,95 +17,47 @@ from starlette.exceptions import HTTPException
 
 from greenroom import errors
 from greenroom.untrusted.logs import safe_logger
+from greenroom.worker.errors import (
+    FieldError,
+    answer_to,
+    can_succeed_later,
+    code_of,
+    is_retried,
+    one_line,
+    retry_after,
+)
 
 logger = safe_logger(__name__)
 
 _LONGEST = 1_000
 """Characters of a message."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How one kind of error is answered."""
-
-    status: int
-    code: str | None = None
-    again: bool = True
-    """Whether the same request can succeed later; asked only of statuses that clients retry."""
-
-    @property
-    def type(self) -> str:
-        """The `type` that OpenAI gives to errors of this status."""
-        return _TYPES.get(self.status, _SERVER if self.status >= 500 else _REQUEST)
-
-
 _REQUEST, _SERVER = "invalid_request_error", "server_error"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
-ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
-    errors.ModelManagerError: Answer(500),
-    errors.ConfigError: Answer(500, "misconfigured", again=False),
-    errors.ModelNotFoundError: Answer(404, "model_not_found"),
-    errors.ModelNotResidentError: Answer(409, "model_not_resident", again=False),
-    errors.ModelInUseError: Answer(409, "model_in_use", again=False),
-    errors.ModelLoadError: Answer(503, "model_load_failed"),
-    errors.WarmupError: Answer(503, "model_load_failed"),
-    errors.LoadTimeoutError: Answer(503, "model_load_failed"),
-    errors.UnloadError: Answer(500, "model_unload_failed", again=False),
-    errors.CapacityError: Answer(503, "no_room"),
-    errors.LeaseReleasedError: Answer(409, "lease_released", again=False),
-    errors.ManagerClosedError: Answer(503, "shutting_down"),
-    errors.SynthesisError: Answer(500, "synthesis_failed"),
-    errors.InvalidInputError: Answer(400, "invalid_value"),
-    errors.InputTooLargeError: Answer(413, "request_too_large"),
-    errors.SessionNotFoundError: Answer(404, "session_not_found"),
-    errors.SessionMismatchError: Answer(409, "session_mismatch", again=False),
-    errors.UnauthenticatedError: Answer(401, "invalid_api_key"),
-    errors.ForbiddenError: Answer(403, "insufficient_permissions"),
-    errors.WorkerBusyError: Answer(429, "too_many_requests"),
-    errors.StalledError: Answer(408, "stalled"),
-    errors.WorkerError: Answer(502, "worker_failed"),
-}
-
-
-class FieldError(errors.InvalidInputError):
-    """A field of a request that cannot be; `param` names it, `code` says what is wrong."""
-
-    def __init__(self, param: str | None, message: str, *, code: str = "invalid_value") -> None:
-        self.param = param
-        self.code = code
-        super().__init__(message)
-
-
-def answer_to(error: errors.ModelManagerError) -> Answer:
-    """Return the answer; a class of somebody else's has that of its nearest base."""
-    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
-
 
 def body_of(error: errors.ModelManagerError) -> dict[str, Any]:
-    """Return what stands in the body of the answer to `error`."""
-    answer = answer_to(error)
-    code = getattr(error, "code", None) if isinstance(error, FieldError) else answer.code
+    """Return the body of the answer to `error`."""
     param = "model" if isinstance(error, errors.ModelNotFoundError) else None
-    return _body(str(error), answer.type, getattr(error, "param", param), code)
+    kind = _type_of(answer_to(error).http)
+    return _body(str(error), kind, getattr(error, "param", param), code_of(error))
 
 
 def response_to(error: errors.ModelManagerError) -> JSONResponse:
     """Return the whole answer, with when to try again where that is known."""
-    answer = answer_to(error)
-    if answer.status == 500:
+    status = answer_to(error).http
+    if status == 500:
         logger.error("a request failed: %s", str(error))
     headers = {}
-    retry_after: float | None = getattr(error, "retry_after", None)
-    if retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
-        headers["retry-after-ms"] = str(max(1, math.ceil(retry_after * 1000)))
-    never = isinstance(error, errors.CapacityError) and retry_after is None
-    if never or not answer.again:
+    seconds = retry_after(error)
+    if seconds is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(1, math.ceil(seconds * 1000)))
+    if is_retried(status) and not can_succeed_later(error):
         headers["x-should-retry"] = "false"
-    if answer.status == 401:
+    if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body_of(error), answer.status, headers)
+    return JSONResponse(body_of(error), status, headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -126,8 +77,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     """Answer what Starlette itself refuses: no such route, or not by that method."""
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    answer = Answer(error.status_code)
-    return JSONResponse(_body(message, answer.type, None, None), answer.status, error.headers)
+    status = error.status_code
+    return JSONResponse(_body(message, _type_of(status), None, None), status, error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
@@ -145,7 +96,11 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(content, 500, name)
 
 
+def _type_of(status: int) -> str:
+    """Return the `type` that OpenAI gives to errors of this status."""
+    return _TYPES.get(status, _SERVER if status >= 500 else _REQUEST)
+
+
 def _body(message: str, kind: str, param: str | None, code: str | None) -> dict[str, Any]:
-    line = " ".join(message.split())
-    shown = line if len(line) <= _LONGEST else line[: _LONGEST - 1] + "…"
+    shown = one_line(message, _LONGEST)
     return {"error": {"message": shown, "type": kind, "param": param, "code": code}}

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from greenroom.worker.http.errors import FieldError
+from greenroom.worker.errors import FieldError
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)"

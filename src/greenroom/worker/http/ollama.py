@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.errors import ModelNotResidentError
 from greenroom.worker.auth import owner_of
+from greenroom.worker.errors import FieldError
 from greenroom.worker.http import serializers
 from greenroom.worker.http.body import read
 from greenroom.worker.http.disconnect import unless_left
-from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.json_lists import CatalogList
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.openapi import reads

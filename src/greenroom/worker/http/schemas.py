@@ -16,8 +16,8 @@ from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError
 from greenroom.speech.text import check_source
 from greenroom.voice import Voice
+from greenroom.worker.errors import FieldError
 from greenroom.worker.http.body import parsed
-from greenroom.worker.http.errors import FieldError
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.voice_names import Names
 from greenroom.worker.quotas import Allowance

@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from greenroom.errors import ModelManagerError
+from greenroom.worker.errors import FieldError
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.disconnect import unless_left
-from greenroom.worker.http.errors import FieldError, response_to
+from greenroom.worker.http.errors import response_to
 from greenroom.worker.http.ollama import asker
 from greenroom.worker.http.openapi import PLAIN_REFUSALS
 from greenroom.worker.model_repository import READY, VERSION, Repository

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from greenroom.catalog.catalog import Catalog
 from greenroom.errors import ModelNotFoundError
-from greenroom.worker.http.errors import FieldError
+from greenroom.worker.errors import FieldError
 
 
 class Names:
