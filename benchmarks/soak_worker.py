@@ -25,8 +25,8 @@ from fuzz.adapter import AdapterDoor
 from fuzz.engine import CHUNKS, Tame, wild
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.cli.console import configure_logging
-from greenroom.cli.streams import safe_streams
+from greenroom.cli.terminal.console import configure_logging
+from greenroom.cli.terminal.streams import safe_streams
 from greenroom.concurrency.threads import Lane
 from greenroom.config.schema import Config
 from greenroom.worker.app import Worker

@@ -18,7 +18,7 @@ from fuzz.memory import growth
 from fuzz.shorter import one_left_out, parts_left_out
 from fuzz.watchdog import Watchdog
 from greenroom import Catalog, ConfigError, ModelManager
-from greenroom.cli.check import problems
+from greenroom.cli.config_check import problems
 from greenroom.cli.shared_options import overrides_of
 from greenroom.config.schema import Config, load_config
 from greenroom.worker.settings_check import worker_problems

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from greenroom.cli import app, main
-from greenroom.cli.console import CommandError, err
 from greenroom.cli.reference import pages, reference
+from greenroom.cli.terminal.console import CommandError, err
 from greenroom.errors import ModelNotFoundError
 
 Run = Callable[[str], tuple[int, str, str]]

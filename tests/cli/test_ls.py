@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from greenroom.cli import console, ls, main
-from greenroom.cli.ls import print_residents, resident_of
+from greenroom.cli import main, ps
+from greenroom.cli.ps import print_residents, resident_of
+from greenroom.cli.terminal import console
 from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
@@ -177,4 +178,4 @@ def test_a_name_in_the_catalog_is_no_markup(
     ],
 )
 def test_times_are_for_people(seconds: float, text: str) -> None:
-    assert ls._seconds(seconds) == text
+    assert ps._seconds(seconds) == text

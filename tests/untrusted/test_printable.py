@@ -20,7 +20,8 @@ from greenroom.adapters.piper.prepared.store.lookup import is_prepared
 from greenroom.adapters.piper.voice_json import read_settings
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import registry
-from greenroom.cli import console, main
+from greenroom.cli import main
+from greenroom.cli.terminal import console
 from greenroom.config.schema import LONGEST_MS, load_config
 from greenroom.errors import ConfigError
 from greenroom.untrusted.printable import escaped, quoted, reason_of, shown

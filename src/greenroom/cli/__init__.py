@@ -27,8 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(arguments)
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    from greenroom.cli.interrupts import INTERRUPTED, Interrupts
     from greenroom.cli.runner import run
+    from greenroom.cli.terminal.interrupts import INTERRUPTED, Interrupts
 
     interrupts = Interrupts()
     try:

@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from greenroom.cli.check import check
-from greenroom.cli.console import configure_logging, tell
+from greenroom.cli.config_check import check
 from greenroom.cli.demo.command import demo
+from greenroom.cli.explain import explain
 from greenroom.cli.footprints import footprints
-from greenroom.cli.ls import ls, ps
-from greenroom.cli.models import explain, load, unload
+from greenroom.cli.load import load, unload
+from greenroom.cli.ls import ls
 from greenroom.cli.pin import pin, unpin
 from greenroom.cli.prepare import prepare
+from greenroom.cli.ps import ps
 from greenroom.cli.say import say
 from greenroom.cli.serve import serve
+from greenroom.cli.terminal.console import configure_logging, tell
 from greenroom.cli.top import top
 
 app = typer.Typer(

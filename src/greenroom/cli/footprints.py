@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.cli.console import CommandError, note, print_json, print_table, tell
 from greenroom.cli.shared_options import AsJson
+from greenroom.cli.terminal.console import CommandError, note, print_json, print_table, tell
 from greenroom.memory.footprint_store import FootprintRecord, FootprintStore
 from greenroom.memory.usage import MIB
 

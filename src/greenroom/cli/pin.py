@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from greenroom.cli.console import KEY_FIX, CommandError, tell
-from greenroom.cli.models import Models
-from greenroom.cli.shared_options import Key
+from greenroom.cli.shared_options import Key, Models
+from greenroom.cli.terminal.console import KEY_FIX, CommandError, tell
 from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0

@@ -15,7 +15,6 @@ from greenroom.adapters.piper.prepared.store.identity import StoreError
 from greenroom.adapters.piper.prepared.store.lookup import SWITCH, switched_off
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
-from greenroom.cli.console import CommandError, err, note, print_json, tell, working
 from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
@@ -24,6 +23,7 @@ from greenroom.cli.shared_options import (
     configuration,
     described,
 )
+from greenroom.cli.terminal.console import CommandError, err, note, print_json, tell, working
 from greenroom.concurrency.child_process import Child
 from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import typer
 
 from greenroom.cli.app import command
-from greenroom.cli.console import KEY_FIX, CommandError, logging_restored, say_error
-from greenroom.cli.streams import open_missing, safe_streams
+from greenroom.cli.terminal.console import KEY_FIX, CommandError, logging_restored, say_error
+from greenroom.cli.terminal.streams import open_missing, safe_streams
 from greenroom.errors import ModelManagerError
 
 logger = logging.getLogger(__name__)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterable
-from typing import Annotated
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated, Protocol, cast
 
 import typer
 
+from greenroom.adapter import ModelSpec
 from greenroom.audio import check_rate
-from greenroom.audio.frames import OUTPUT_RATE
-from greenroom.cli.console import note, working
-from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
+from greenroom.audio.frames import OUTPUT_RATE, AudioFrame
+from greenroom.catalog import registry
+from greenroom.catalog.catalog import Catalog
 from greenroom.cli.shared_options import (
     ConfigFile,
     Key,
@@ -22,10 +25,14 @@ from greenroom.cli.shared_options import (
     configuration,
     options_of,
 )
-from greenroom.cli.speaker import Request, Source, here, there
-from greenroom.cli.stdin import pieces
-from greenroom.cli.stopwatch import Meter
+from greenroom.cli.terminal.console import note, working
+from greenroom.cli.terminal.output import ClosedPipeError, Sink, opened, sink_for
+from greenroom.cli.terminal.stdin import pieces
+from greenroom.cli.terminal.stopwatch import Stopwatch
+from greenroom.config.schema import Config
+from greenroom.model_manager import ModelManager
 from greenroom.speech.text import check_source
+from greenroom.voice import Voice, VoiceChooser
 
 
 def say(
@@ -62,14 +69,14 @@ def say(
     if speed is not None:
         options["speed"] = str(speed)
     spoken = _whole(text)
-    request = Request(model, options, check_rate(rate))
-    source = (
-        here(configuration(config, settings), request)
+    request = SpeechRequest(model, options, check_rate(rate))
+    speaker = (
+        local_speaker(configuration(config, settings), request)
         if server is None
-        else there(server, key, request)
+        else worker_speaker(server, key, request)
     )
     with contextlib.suppress(ClosedPipeError):
-        note(asyncio.run(_say(source, spoken, sink_for(output, rate))))
+        note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
 
 
 def _whole(text: str | None) -> str | None:
@@ -82,21 +89,112 @@ def _whole(text: str | None) -> str | None:
     return text
 
 
-async def _say(source: Source, text: str | None, sink: Sink) -> str:
+async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
     """Return what there is to say about it afterwards."""
-    meter = Meter()
+    stopwatch = Stopwatch()
     spoken: str | AsyncIterable[str]
-    spoken = meter.timed(pieces(sys.stdin.fileno())) if text is None else text
+    spoken = stopwatch.timed(pieces(sys.stdin.fileno())) if text is None else text
     async with opened(sink) as output:
         with working("loading") as status:
-            async with source.speak(spoken, status.update) as frames:
+            async with speaker.speak(spoken, status.update) as frames:
                 if text is not None:
-                    meter.start()
+                    stopwatch.start()
                 async for frame in frames:
-                    meter.count(frame)
-                    status.update(f"{meter.audio_s:.1f} s of audio")
-                    with meter.outside():
+                    stopwatch.count(frame)
+                    status.update(f"{stopwatch.audio_s:.1f} s of audio")
+                    with stopwatch.outside():
                         await output.write(frame.pcm)
-                with meter.outside():
+                with stopwatch.outside():
                     await output.finish()
-    return f"{output.name}: {source.remark}{meter}"
+    return f"{output.name}: {speaker.remark}{stopwatch}"
+
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What is wanted of a voice, whatever the text."""
+
+    model_id: str
+    """Empty takes the default."""
+    options: Mapping[str, str]
+    sample_rate: int
+
+
+class Speaker(Protocol):
+    """Somebody who speaks."""
+
+    remark: str
+    """What there is to say about it afterwards."""
+
+    def speak(
+        self, text: str | AsyncIterable[str], progress: Progress
+    ) -> AbstractAsyncContextManager[AsyncIterator[AudioFrame]]:
+        """Give the frames of `text`; whoever leaves early stops the speech."""
+
+
+def local_speaker(config: Config, request: SpeechRequest) -> Speaker:
+    """Return a voice of this process; raises for what is wrong before anything is loaded."""
+    catalog = Catalog.from_config(config)
+    chooser = VoiceChooser(catalog, config.model_manager.default_model_id)
+    voice = chooser.choose(request.model_id, request.options, request.sample_rate)
+    spec = catalog.get(voice.model_id)
+    registry.resolve(spec.adapter).check_spec(spec)
+    return _LocalSpeaker(spec, voice)
+
+
+class _LocalSpeaker:
+    """Loads the voice without a warmup: the first words are the text itself."""
+
+    def __init__(self, spec: ModelSpec, voice: Voice) -> None:
+        self.remark = ""
+        self._spec = spec
+        self._voice = voice
+
+    @contextlib.asynccontextmanager
+    async def speak(
+        self, text: str | AsyncIterable[str], progress: Progress
+    ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
+        voice = self._voice
+        manager = ModelManager(
+            catalog=Catalog([self._spec]), default_model_id=voice.model_id, warmup_text=""
+        )
+        progress(f"loading {voice.model_id}")
+        async with manager, manager.lease(voice.model_id, owner="say") as lease:
+            load_s = manager.list_resident()[0].load_s
+            self.remark = f"{voice.model_id} loaded in {load_s:.2f} s, "
+            stream = lease.synthesize_stream(text, sample_rate=voice.sample_rate, **voice.options)
+            async with stream:
+                yield stream
+
+
+def worker_speaker(server: str, key: str | None, request: SpeechRequest) -> Speaker:
+    """Return a worker."""
+    return _WorkerSpeaker(server, key, request)
+
+
+class _WorkerSpeaker:
+    def __init__(self, server: str, key: str | None, request: SpeechRequest) -> None:
+        self.remark = f"{request.model_id or 'the default model'} of {server}, "
+        self._server = server
+        self._key = key
+        self._request = request
+
+    @contextlib.asynccontextmanager
+    async def speak(
+        self, text: str | AsyncIterable[str], progress: Progress
+    ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
+        from greenroom.worker.client import Client
+
+        request = self._request
+        progress(f"asking {self._server}")
+        async with Client(self._server, self._key) as client:
+            frames = client.speak(
+                text,
+                request.model_id,
+                options=request.options,
+                sample_rate=request.sample_rate,
+            )
+            async with contextlib.aclosing(cast("AsyncGenerator[AudioFrame]", frames)):
+                yield frames

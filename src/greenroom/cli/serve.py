@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greenroom.catalog.catalog import Catalog, check_ids
-from greenroom.cli.console import FLUSH_S, tell
-from greenroom.cli.interrupts import end_at_once
-from greenroom.cli.log_writer import LineWriter
 from greenroom.cli.shared_options import ConfigFile, Settings, about, configuration
+from greenroom.cli.terminal.console import FLUSH_S, tell
+from greenroom.cli.terminal.interrupts import end_at_once
+from greenroom.cli.terminal.log_writer import LineWriter
 from greenroom.errors import first_few
 
 if TYPE_CHECKING:

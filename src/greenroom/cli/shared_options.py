@@ -69,6 +69,8 @@ Key = Annotated[
         "in memory. Better in the environment.",
     ),
 ]
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -9,10 +9,10 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from greenroom.cli.console import out, reader_is_gone
-from greenroom.cli.ls import HEADINGS, SHAPE, ps, resident_of, resident_rows, summary
+from greenroom.cli.ps import HEADINGS, SHAPE, ps, resident_of, resident_rows, summary
 from greenroom.cli.shared_options import DEFAULT_SERVER, Key, Server
-from greenroom.cli.tables import table_lines
+from greenroom.cli.terminal.console import out, reader_is_gone
+from greenroom.cli.terminal.tables import table_lines
 
 
 def top(

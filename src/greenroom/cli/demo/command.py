@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.catalog.catalog import Catalog
-from greenroom.cli.console import CommandError, reader_is_gone, tell
 from greenroom.cli.demo.steps import STEPS
 from greenroom.cli.demo.tour import Tour
+from greenroom.cli.terminal.console import CommandError, reader_is_gone, tell
 from greenroom.config.schema import DEFAULT_MODEL_ID, Config, load_config
 from greenroom.memory.usage import resident_bytes
 from greenroom.model_manager import ModelManager

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from greenroom.cli.console import working
 from greenroom.cli.demo.tour import Tour, megabytes
-from greenroom.cli.stopwatch import Meter
+from greenroom.cli.terminal.console import working
+from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
 from greenroom.lease import Lease
@@ -107,21 +107,22 @@ async def refusal(tour: Tour) -> None:
     ]
     async with holding(*held):
         tour.show_residents()
-        watch = Meter()
+        stopwatch = Stopwatch()
         try:
             async with holding(manager.lease(LIVELY, owner="erin")):
                 tour.claim(f"there is no room for {LIVELY}, and erin got it", holds=False)
         except CapacityError as error:
             tour.show_decisions()
             tour.claim(
-                f"erin is told after {watch.seconds:.2f} s: {error}", error.retry_after is not None
+                f"erin is told after {stopwatch.seconds:.2f} s: {error}",
+                error.retry_after is not None,
             )
         await _second_try(tour, manager.lease(LIVELY, owner="erin"), held[0])
 
 
 async def _second_try(tour: Tour, erin: Lease, leaving: Lease) -> None:
     news = tour.manager.subscribe()
-    watch = Meter()
+    stopwatch = Stopwatch()
     asking = asyncio.create_task(erin.acquire())
     async for event in news:
         if event.kind is Kind.WAITING:
@@ -133,7 +134,7 @@ async def _second_try(tour: Tour, erin: Lease, leaving: Lease) -> None:
         tour.show_decisions()
         tour.claim(
             f"erin asks again and waits, {leaving.owner} lets go of {leaving.model_id}: erin has "
-            f"{LIVELY} after {watch.seconds:.2f} s",
+            f"{LIVELY} after {stopwatch.seconds:.2f} s",
             erin.held,
         )
         await tour.speak(erin, "It was worth the wait!")

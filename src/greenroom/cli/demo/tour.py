@@ -14,9 +14,9 @@ from rich.text import Text
 
 from greenroom.audio import write_wav
 from greenroom.audio.frames import OUTPUT_RATE
-from greenroom.cli.console import out, tell
-from greenroom.cli.ls import print_residents
-from greenroom.cli.stopwatch import Meter
+from greenroom.cli.ps import print_residents
+from greenroom.cli.terminal.console import out, tell
+from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.journal import Kind
 from greenroom.lease import Lease
 from greenroom.memory.usage import MIB, resident_bytes
@@ -78,19 +78,19 @@ class Tour:
         """Print the table of `greenroom ps`."""
         print_residents(self.manager.list_resident(), indent=3)
 
-    async def speak(self, lease: Lease, text: str, *, part: int = 1) -> Meter:
+    async def speak(self, lease: Lease, text: str, *, part: int = 1) -> Stopwatch:
         """Speak into a file of the folder, and return what was measured."""
-        meter = Meter()
+        stopwatch = Stopwatch()
         pcm = bytearray()
         stream = lease.synthesize_stream(text)
         async for frame in stream:
-            meter.count(frame)
+            stopwatch.count(frame)
             pcm += frame.pcm
         file = self.folder / f"{lease.owner}-{lease.model_id}{'' if part == 1 else f'-{part}'}.wav"
         await asyncio.to_thread(write_wav, file, bytes(pcm), OUTPUT_RATE)
         peak = float(np.abs(np.frombuffer(pcm, "<i2")).max(initial=0)) / 32768
-        self.claim(f"{lease.owner} {meter}: {file}", peak > _AUDIBLE)
-        return meter
+        self.claim(f"{lease.owner} {stopwatch}: {file}", peak > _AUDIBLE)
+        return stopwatch
 
     def finish(self) -> int:
         """Print the balance; return how many claims did not hold."""

@@ -13,7 +13,7 @@ _FREE = 0.1
 """The part of the time that others may take before a real-time factor would be about them."""
 
 
-class Meter:
+class Stopwatch:
     """Counts audio and time; what is spent `outside` is not the synthesis's."""
 
     def __init__(self) -> None:

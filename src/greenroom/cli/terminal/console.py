@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from greenroom.cli.log_writer import LineWriter, LogHandler
-from greenroom.cli.streams import StandardStream
-from greenroom.cli.tables import table_lines
+from greenroom.cli.terminal.log_writer import LineWriter, LogHandler
+from greenroom.cli.terminal.streams import StandardStream
+from greenroom.cli.terminal.tables import table_lines
 from greenroom.untrusted.printable import escaped
 
 out = Console(highlight=False, emoji=False)

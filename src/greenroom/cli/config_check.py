@@ -12,8 +12,8 @@ import typer
 
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
-from greenroom.cli.console import print_json, print_table, say_error, tell
 from greenroom.cli.shared_options import AsJson, Settings, about, configuration, name_of
+from greenroom.cli.terminal.console import print_json, print_table, say_error, tell
 from greenroom.config.schema import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError

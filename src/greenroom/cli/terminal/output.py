@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from greenroom.audio.wav import streaming_header
-from greenroom.cli.console import CommandError
-from greenroom.cli.player import Loudspeaker
-from greenroom.cli.streams import write_some
+from greenroom.cli.terminal.console import CommandError
+from greenroom.cli.terminal.player import Loudspeaker
+from greenroom.cli.terminal.streams import write_some
 from greenroom.concurrency.threads import Lane
 
 

@@ -1,18 +1,12 @@
-"""`greenroom load`, `unload` and `explain`: asking a worker about models, and for them."""
+"""`greenroom load` and `unload`: bring models into a worker's memory, and out of it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from greenroom.cli.console import print_json, tell, working
-from greenroom.cli.ls import resident_of
-from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Server, described
-
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]
+from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Models, Server
+from greenroom.cli.terminal.console import print_json, tell, working
 
 
 def load(
@@ -62,31 +56,3 @@ async def _unload(models: list[str], server: str, key: str | None) -> None:
         for name in models:
             with working(f"waiting for the callers of {name}"):
                 await client.unload(name)
-
-
-def explain(
-    model: Model, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
-) -> None:
-    """Say why a model is, or is not, in a worker's memory.
-
-    Who holds it and since when, and what happened to it.
-    """
-    found = asyncio.run(_explain(model, server, key))
-    if not as_json:
-        tell(found.explanation)
-        return
-    resident = resident_of(found)
-    print_json(
-        {
-            "model_id": found.model_id,
-            "explanation": found.explanation.splitlines(),
-            "resident": None if resident is None else described(resident),
-        }
-    )
-
-
-async def _explain(model: str, server: str, key: str | None) -> Any:
-    from greenroom.worker.client import Client
-
-    async with Client(server, key) as client:
-        return await client.explain(model)

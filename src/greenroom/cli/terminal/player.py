@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.audio.wav import streaming_header, write_wav
-from greenroom.cli.console import CommandError
+from greenroom.cli.terminal.console import CommandError
 
 _PLAYERS = {
     "aplay": ("-q", "-t", "wav", "-"),

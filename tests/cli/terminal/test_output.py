@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from greenroom.audio.frames import AudioFrame
-from greenroom.cli import stopwatch
-from greenroom.cli.console import CommandError
-from greenroom.cli.output import ClosedPipeError, Sink, opened, sink_for
-from greenroom.cli.stdin import pieces
-from greenroom.cli.stopwatch import Meter
+from greenroom.cli.terminal import stopwatch as stopwatch_module
+from greenroom.cli.terminal.console import CommandError
+from greenroom.cli.terminal.output import ClosedPipeError, Sink, opened, sink_for
+from greenroom.cli.terminal.stdin import pieces
+from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.errors import InvalidInputError
 
 RATE = 16_000
@@ -259,37 +259,37 @@ class Watch:
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr(stopwatch, "time", watch)
+    monkeypatch.setattr(stopwatch_module, "time", watch)
     return watch
 
 
 FRAME = AudioFrame(b"\0\0" * 960, 48_000)
 
 
-def test_a_meter_tells_duration_first_audio_and_real_time_factor(watch: Watch) -> None:
-    meter = Meter()
+def test_a_stopwatch_tells_duration_first_audio_and_real_time_factor(watch: Watch) -> None:
+    stopwatch = Stopwatch()
     watch.now += 5
-    meter.start()
+    stopwatch.start()
     watch.now += 0.25
     for _ in range(50):
-        meter.count(FRAME)
+        stopwatch.count(FRAME)
     watch.now += 0.25
-    meter.count(FRAME)
-    assert str(meter) == "1.02 s of audio, first audio after 0.25 s, real-time factor 0.49"
+    stopwatch.count(FRAME)
+    assert str(stopwatch) == "1.02 s of audio, first audio after 0.25 s, real-time factor 0.49"
 
 
 def test_a_real_time_factor_is_not_told_when_others_were_slow(watch: Watch) -> None:
-    meter = Meter()
+    stopwatch = Stopwatch()
     watch.now += 1
-    meter.count(FRAME)
-    with meter.outside():
+    stopwatch.count(FRAME)
+    with stopwatch.outside():
         watch.now += 1
-    meter.count(FRAME)
-    assert str(meter) == "0.04 s of audio, first audio after 1.00 s"
+    stopwatch.count(FRAME)
+    assert str(stopwatch) == "0.04 s of audio, first audio after 1.00 s"
 
 
-def test_a_meter_without_audio_tells_no_more_than_that() -> None:
-    assert str(Meter()) == "0.00 s of audio"
+def test_a_stopwatch_without_audio_tells_no_more_than_that() -> None:
+    assert str(Stopwatch()) == "0.00 s of audio"
 
 
 async def test_time_runs_from_the_first_piece_of_text(watch: Watch) -> None:
@@ -297,8 +297,8 @@ async def test_time_runs_from_the_first_piece_of_text(watch: Watch) -> None:
         watch.now += 10
         yield "Hello"
 
-    meter = Meter()
-    assert [piece async for piece in meter.timed(text())] == ["Hello"]
+    stopwatch = Stopwatch()
+    assert [piece async for piece in stopwatch.timed(text())] == ["Hello"]
     watch.now += 0.5
-    meter.count(FRAME)
-    assert "first audio after 0.50 s" in str(meter)
+    stopwatch.count(FRAME)
+    assert "first audio after 0.50 s" in str(stopwatch)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from greenroom.cli import main
-from greenroom.cli.console import configure_logging, logging_restored, tell
-from greenroom.cli.log_writer import LONGEST_LINE, LineWriter, LogHandler
-from greenroom.cli.streams import StandardStream, safe_streams
+from greenroom.cli.terminal.console import configure_logging, logging_restored, tell
+from greenroom.cli.terminal.log_writer import LONGEST_LINE, LineWriter, LogHandler
+from greenroom.cli.terminal.streams import StandardStream, safe_streams
 
 LIMIT_S = 30.0
 
@@ -294,7 +294,7 @@ def test_a_line_that_was_cut_off_is_written_whole_on_a_new_line(
             raise OSError(errno.ENOSPC, "full")
         return os.write(descriptor, content[:most])
 
-    monkeypatch.setattr("greenroom.cli.streams.write_some", write_some)
+    monkeypatch.setattr("greenroom.cli.terminal.streams.write_some", write_some)
     stream = StandardStream(opened(write), lasting=True)
     for _ in range(2):
         with pytest.raises(OSError, match="full"):

@@ -1,0 +1,38 @@
+"""`greenroom explain`: why a model is, or is not, in a worker's memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from greenroom.cli.ps import resident_of
+from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Model, Server, described
+from greenroom.cli.terminal.console import print_json, tell
+
+
+def explain(
+    model: Model, server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Say why a model is, or is not, in a worker's memory.
+
+    Who holds it and since when, and what happened to it.
+    """
+    found = asyncio.run(_explain(model, server, key))
+    if not as_json:
+        tell(found.explanation)
+        return
+    resident = resident_of(found)
+    print_json(
+        {
+            "model_id": found.model_id,
+            "explanation": found.explanation.splitlines(),
+            "resident": None if resident is None else described(resident),
+        }
+    )
+
+
+async def _explain(model: str, server: str, key: str | None) -> Any:
+    from greenroom.worker.client import Client
+
+    async with Client(server, key) as client:
+        return await client.explain(model)

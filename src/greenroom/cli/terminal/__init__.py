@@ -1,0 +1,1 @@
+"""What the commands share: what they print, read, log and play, and how signals end them."""
