@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 from greenroom.audio import check_rate
 from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
+from greenroom.concurrency.threads import run_to_end
 from greenroom.speech.stream import Host, Speaker, SpeechStream
 from greenroom.speech.text import check_source
 
@@ -228,9 +228,4 @@ class _LoopHost:
 
     async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
         """Run `step` in the event loop's default executor, to its end even when cancelled."""
-        call = asyncio.ensure_future(asyncio.to_thread(step))
-        try:
-            return await asyncio.shield(call)
-        except asyncio.CancelledError:
-            await asyncio.wait([call])
-            raise
+        return await run_to_end(step)

@@ -18,7 +18,7 @@ from greenroom.adapter import TTSAdapter
 from greenroom.adapters.stated import form_of, memory_of
 from greenroom.concurrency.child_process import Child
 from greenroom.concurrency.tasks import Tasks
-from greenroom.concurrency.threads import Lane, OverdueError
+from greenroom.concurrency.threads import Lane, OverdueError, to_end
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision, Resident
@@ -202,9 +202,10 @@ class Preparations:
     async def _run(self, order: Order) -> str:
         """Run the command to its end; return what went wrong, or nothing."""
         try:
-            end = self._lane.submit(functools.partial(self._carry_through, order.command))
-            await self._ended_or_cancelled(end)
-            return end.result()
+            call = functools.partial(self._carry_through, order.command)
+            return await to_end(self._lane.submit(call), limit_when_cancelled=_END_LIMIT_S)
+        except OverdueError:  # cancelled, and the child runs on: `closed` kills it
+            raise asyncio.CancelledError from None
         except (OSError, ValueError) as error:
             return f"it cannot be started: {error}"
         finally:
@@ -220,14 +221,6 @@ class Preparations:
             return child.wait(LIMIT_S, patience=PATIENCE_S)
         finally:
             self._children.discard(child.pid)
-
-    async def _ended_or_cancelled(self, end: asyncio.Future[str]) -> None:
-        """Wait for the end of a child, which has a limit; when cancelled, for a short while."""
-        try:
-            await asyncio.wait([end])
-        except asyncio.CancelledError:
-            await asyncio.wait([end], timeout=_END_LIMIT_S)
-            raise
 
     def _end(self, child: Child) -> None:
         child.ask_to_end()

@@ -7,10 +7,11 @@ import gc
 import threading
 import weakref
 from functools import partial
+from typing import Any
 
 import pytest
 
-from greenroom.concurrency.threads import Lane, OverdueError
+from greenroom.concurrency.threads import Lane, OverdueError, run_to_end, to_end
 from greenroom.testing import Gate, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -164,3 +165,161 @@ async def test_a_closed_lane_ends_its_resting_threads() -> None:
     for thread in mine:
         await asyncio.get_running_loop().run_in_executor(None, thread.join, 5)
         assert not thread.is_alive()
+
+
+class Call:
+    """A thread's call as the event loop sees it: a future that a test ends."""
+
+    def __init__(self, **options: Any) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.waiting = asyncio.create_task(to_end(self.future, **options))
+
+
+async def test_the_outcome_of_a_call_is_that_of_the_wait_for_its_end() -> None:
+    call = Call()
+    call.future.set_result("done")
+    assert await call.waiting == "done"
+    call = Call()
+    call.future.set_exception(ValueError("failed"))
+    with pytest.raises(ValueError, match="failed"):
+        await call.waiting
+
+
+@pytest.mark.parametrize("error", [None, ValueError("nobody hears it")])
+async def test_a_cancelled_wait_goes_on_to_the_end_of_the_call(
+    clock: VirtualTimeLoop, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = Call()
+    await clock.advance(1)
+    call.waiting.cancel()
+    await clock.advance(3_600)
+    assert not call.waiting.done()
+    if error is None:
+        call.future.set_result("done")
+    else:
+        call.future.set_exception(error)
+    with pytest.raises(asyncio.CancelledError):
+        await call.waiting
+    del call
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_a_wait_that_is_cancelled_as_its_call_ends_is_cancelled(
+    clock: VirtualTimeLoop,
+) -> None:
+    call = Call()
+    await clock.settle()
+    call.future.set_result("done")
+    call.waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call.waiting
+
+
+async def test_a_wait_that_is_cancelled_twice_ends_and_says_that_the_call_runs(
+    clock: VirtualTimeLoop,
+) -> None:
+    call = Call(limit=60)
+    await clock.settle()
+    call.waiting.cancel()
+    await clock.settle()
+    call.waiting.cancel()
+    await clock.settle()
+    with pytest.raises(OverdueError) as raised:
+        await call.waiting
+    assert raised.value.call is call.future
+    assert not call.future.done()
+
+
+async def test_a_cancelled_wait_may_have_a_limit_of_its_own(clock: VirtualTimeLoop) -> None:
+    call = Call(limit_when_cancelled=2)
+    await clock.advance(3_600)
+    call.waiting.cancel()
+    await clock.advance(1.9)
+    assert not call.waiting.done()
+    await clock.advance(0.2)
+    with pytest.raises(OverdueError):
+        await call.waiting
+
+
+async def test_a_wait_ends_when_it_is_given_up_unless_its_call_has_ended(
+    clock: VirtualTimeLoop,
+) -> None:
+    given_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    call, ended = Call(given_up=given_up), Call(given_up=given_up)
+    await clock.settle()
+    ended.future.set_result("done")
+    given_up.set_result(None)
+    with pytest.raises(OverdueError):
+        await call.waiting
+    assert await ended.waiting == "done"
+
+
+async def test_a_step_runs_in_a_thread_to_its_end_even_when_cancelled(
+    clock: VirtualTimeLoop,
+) -> None:
+    gate = Gate()
+    assert await run_to_end(partial(hold, gate)) != threading.current_thread().name
+    gate.hold()
+    begun = threading.Event()
+
+    def step() -> None:
+        begun.set()
+        gate.go_through()
+
+    waiting = asyncio.create_task(run_to_end(step))
+    await asyncio.to_thread(begun.wait)
+    waiting.cancel()
+    await clock.advance(60)
+    assert not waiting.done()
+    gate.open()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_step_that_is_cancelled_twice_is_waited_for_no_longer(
+    clock: VirtualTimeLoop,
+) -> None:
+    gate = Gate()
+    gate.hold()
+    begun = threading.Event()
+
+    def step() -> None:
+        begun.set()
+        gate.go_through()
+
+    waiting = asyncio.create_task(run_to_end(step))
+    await asyncio.to_thread(begun.wait)
+    waiting.cancel()
+    await clock.settle()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.open()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_the_wait_for_a_failed_call_keeps_nothing_alive(cancelled: bool) -> None:
+    class Engine:
+        def fail(self) -> None:
+            raise ValueError("failed")
+
+    gc.collect()
+    gc.disable()
+    try:
+        engine = Engine()
+        waiting = asyncio.create_task(run_to_end(engine.fail))
+        await asyncio.sleep(0)
+        if cancelled:
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError if cancelled else ValueError):
+            await waiting
+        dead = weakref.ref(engine)
+        del engine, waiting
+        for _ in range(1_000):  # the thread lets go of its step a moment after it said the outcome
+            await asyncio.to_thread(int)
+            if dead() is None:
+                break
+        assert dead() is None
+    finally:
+        gc.enable()

@@ -1,4 +1,4 @@
-"""The tasks of one manager: owned from begin to end, and ended together."""
+"""Tasks that are owned from their beginning to their end: those of a manager, and a race of two."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from greenroom.untrusted.logs import safe_logger
 logger = safe_logger(__name__)
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Tasks:
@@ -49,3 +50,36 @@ class Tasks:
             await asyncio.wait(self._running, timeout=limit)
         for task in self._running:
             logger.error("%s is left behind: it does not end", task.get_name())
+
+
+async def race(
+    work: Coroutine[Any, Any, T], rival: Coroutine[Any, Any, U], *, name: str = "race"
+) -> T | U:
+    """Run two coroutines and return what the first to end returns, or raise what it raises.
+
+    The other is cancelled, and has ended when this returns; what it returns or raises is dropped.
+    When both end in the same step, `work` counts. Cancelling the race cancels both and waits for
+    both. Neither wait has a limit: one that takes no notice of being cancelled holds up the race,
+    until that is cancelled (again, if it was before); then what still runs is left to itself.
+    """
+    working = asyncio.create_task(work, name=f"greenroom-{name}")
+    waiting = asyncio.create_task(rival, name=f"greenroom-{name}-rival")
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else waiting.result()
+    finally:
+        working.cancel()
+        waiting.cancel()
+        try:
+            await asyncio.wait((working, waiting))
+        finally:
+            working.add_done_callback(_take_note)
+            waiting.add_done_callback(_take_note)
+            # A task keeps its error, and that this frame: without these they would be a cycle.
+            del working, waiting
+
+
+def _take_note(task: asyncio.Task[Any]) -> None:
+    """Ask for a task's error, so that asyncio does not report that nobody did."""
+    if not task.cancelled():
+        task.exception()

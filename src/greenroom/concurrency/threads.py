@@ -95,12 +95,8 @@ class Lane:
         *,
         surely: bool,
     ) -> T:
-        future = self.submit_surely(call) if surely else self.submit(call)
-        try:
-            await wait_for_end(future, limit, given_up)
-            return future.result()
-        finally:
-            del future  # with its error it would keep this frame, and the engine, alive
+        submit = self.submit_surely if surely else self.submit
+        return await to_end(submit(call), limit=limit, given_up=given_up)
 
     def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
         """Start `call` now, whatever else runs; the future is done when its thread has left it.
@@ -156,27 +152,56 @@ class Lane:
             self._resting.pop().jobs.put(None)
 
 
-async def wait_for_end(
-    call: asyncio.Future[Any], limit: float | None, given_up: asyncio.Future[None] | None = None
-) -> None:
-    """Wait until `call` is done; raises `OverdueError` when that takes over `limit` seconds.
+async def to_end(
+    call: asyncio.Future[T],
+    *,
+    limit: float | None = None,
+    given_up: asyncio.Future[None] | None = None,
+    limit_when_cancelled: float | None = None,
+) -> T:
+    """Wait until a thread's `call` has ended, even when cancelled; return its result.
 
-    So it does when `given_up` is done first. A wait that is cancelled goes on to the end of the
-    call, then raises `CancelledError`; one that is cancelled twice ends at once.
+    A thread cannot be cancelled, and what it uses may not be freed under it. So a wait that is
+    cancelled goes on until the call has ended, and only then raises `CancelledError`; the call's
+    outcome is dropped.
+
+    Raises what the call raises, and `OverdueError` when the call has not ended within `limit`
+    seconds, or when `given_up` is done before it. Cancelling begins a limit anew:
+    `limit_when_cancelled`, or else `limit`. A wait that is cancelled twice ends at once, with
+    `OverdueError` as well if the call still runs: whoever owns what it uses has to know.
     """
-    waited = [call] if given_up is None else [call, given_up]
+    waited: list[asyncio.Future[Any]] = [call] if given_up is None else [call, given_up]
     cancelled = False
     try:
-        await asyncio.wait(waited, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        cancelled = True
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.wait(waited, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-    if not call.done():
-        raise OverdueError(call)
-    if cancelled:
-        call.exception()
-        raise asyncio.CancelledError
+        except asyncio.CancelledError:
+            cancelled = True
+            rest = limit if limit_when_cancelled is None else limit_when_cancelled
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait(waited, timeout=rest, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            raise OverdueError(call)
+        if cancelled:
+            if not call.cancelled():
+                call.exception()  # asked for, so that asyncio does not report that nobody did
+            raise asyncio.CancelledError
+        return call.result()
+    finally:
+        # The call keeps its error, and that this frame: without these they would be a cycle.
+        del call, waited
+
+
+async def run_to_end(step: Callable[[], T]) -> T:
+    """Run `step` in a thread of the event loop's default executor, to its end even when cancelled.
+
+    For short steps that cannot hang: it has no limit, and the process waits for it at exit. As
+    with `to_end`, cancelling goes on waiting, and cancelling twice ends the wait at once.
+    """
+    try:
+        return await to_end(asyncio.ensure_future(asyncio.to_thread(step)))
+    except OverdueError:  # without a limit, this comes of cancelling twice
+        raise asyncio.CancelledError from None
 
 
 class _Worker(threading.Thread):

@@ -16,7 +16,7 @@ from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk, AudioFrame
 from greenroom.errors import ModelManagerError, SynthesisError
 from greenroom.speech.source import Source
-from greenroom.untrusted.exceptions import linked, told
+from greenroom.untrusted.exceptions import Translated, linked, told
 
 T = TypeVar("T")
 
@@ -96,14 +96,8 @@ class Sentence:
         self._typed(self._close)
 
     def _typed(self, step: Callable[[], T]) -> T:
-        try:
+        with Translated(synthesis_error):
             return step()
-        except BaseException as error:  # noqa: BLE001 - an engine may raise anything
-            problem = synthesis_error(error)
-        try:
-            raise problem
-        finally:
-            del problem  # else its traceback and this frame keep each other alive
 
     def _next_frames(self) -> list[AudioFrame] | None:
         samples, self._begun = self._begun, None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any
 
 from greenroom.errors import SynthesisError
 from greenroom.speech import text as texts
@@ -29,6 +28,8 @@ class Source:
         self._text = text
         self._found = texts.sentences(text)
         self._asked: asyncio.Queue[asyncio.Future[str | None]] = asyncio.Queue(1)
+        self._answer: asyncio.Future[str | None] | None = None
+        """What `next` waits for now."""
         self._reader: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -39,15 +40,21 @@ class Source:
         if self._reader is None:
             self._reader = asyncio.create_task(self._read(), name="greenroom-text")
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         self._asked.put_nowait(answer)
-        either: list[asyncio.Future[Any]] = [answer, self._reader]
+        # However the reader ends, the answer comes; at once, if the reader has ended before.
+        self._reader.add_done_callback(self._break_off)
         try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise SynthesisError("the source of text broke off.")
-            return answer.result()
+            return await answer
         finally:
-            del answer, either  # with its error it would keep this frame, and the model, alive
+            self._reader.remove_done_callback(self._break_off)
+            # The answer keeps its error, and that this frame: without this, they are a cycle.
+            self._answer = None
+            del answer
+
+    def _break_off(self, _: asyncio.Task[None]) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(SynthesisError("the source of text broke off."))
 
     async def _read(self) -> None:
         """Read the source, all of it in one task, as some sources need."""
@@ -59,8 +66,8 @@ class Source:
                     if not answer.done():
                         answer.set_result(sentence)
                 except Exception as error:  # noqa: BLE001 - a source may raise anything; the stream gets it
-                    answer.set_exception(error)
-                    answer.exception()  # nobody may be there any more to hear it
+                    if not answer.done():  # else the stream has gone, and does not wait for it
+                        answer.set_exception(error)
                     return
                 finally:
                     del answer

@@ -233,11 +233,14 @@ class _Speaker:
 
     def _end(self) -> NoReturn:
         self.phase = "ended"
+        # No variable here holds the error: its traceback, which keeps this frame, and the frame
+        # would keep each other alive, and the model with them.
+        raise self._outcome()
+
+    def _outcome(self) -> BaseException:
+        """Return what a stream ends with for its consumer, once: an error, or just the end."""
         error, self._error = self._error, None
-        try:
-            raise StopAsyncIteration if error is None else error
-        finally:
-            del error  # else its traceback and this frame keep each other, and the model, alive
+        return StopAsyncIteration() if error is None else error
 
     def pause(self, paused: bool) -> None:
         self._paused = paused

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import traceback
+from collections.abc import Callable
+from types import TracebackType
 
 from greenroom.untrusted.printable import kind_of, one_line
 
@@ -81,3 +83,40 @@ def _trace(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - source lines may come from an importer of anybody's
         lines = ["  (its frames cannot be told)\n"]
     return "".join(lines) + told(error)
+
+
+class Translated:
+    """A `with` block out of which every error comes as one of ours, free of the frames below it.
+
+    `translate` makes an error of ours from what was raised; it is called in the thread of the
+    block. The new error has no context, and nothing here refers to either error afterwards: the
+    frames that an error went through, and the engine or the model in them, are not kept alive by
+    it, unless `translate` links the old error as the cause.
+
+    An error that `translate` returns unchanged goes on as it is.
+    """
+
+    def __init__(self, translate: Callable[[BaseException], BaseException]) -> None:
+        self._translate = translate
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        frames: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        problem = self._translate(error)
+        try:
+            if problem is not error:
+                raise problem
+        finally:
+            if problem is not error:
+                # Python links what is being handled to what is raised; `from None` only hides it.
+                problem.__context__ = None
+            # An error keeps its traceback, and that this frame: without these they are a cycle.
+            del problem, error, frames

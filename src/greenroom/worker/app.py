@@ -7,7 +7,6 @@ It listens first and loads afterwards: an address in use is known at once, and p
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
@@ -17,6 +16,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog.catalog import Catalog
+from greenroom.concurrency.tasks import race
 from greenroom.config.messages import summary
 from greenroom.config.schema import Config
 from greenroom.errors import ConfigError
@@ -210,7 +210,7 @@ async def serve(
             await worker.listen()
             if listening is not None:
                 listening(worker)
-            if await _unless(stop, worker.initialize()) and ready is not None:
+            if await race(_initialized(worker), _stopped(stop), name="start") and ready is not None:
                 ready(worker)
             await stop.wait()
         finally:
@@ -218,30 +218,20 @@ async def serve(
 
 
 async def _stop(worker: Worker, hurry: asyncio.Event) -> None:
-    stopping = asyncio.create_task(worker.stop())
-    impatient = asyncio.create_task(hurry.wait())
-    await asyncio.wait((stopping, impatient), return_when=asyncio.FIRST_COMPLETED)
-    if not stopping.done():
+    async def cut_when_hurried() -> None:
+        await hurry.wait()
         logger.warning("stopping at once")
         worker.synthesis.cut()
-        await asyncio.wait([stopping], timeout=_HURRY_S)
-    for task in (stopping, impatient):
-        task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await stopping
+        await asyncio.sleep(_HURRY_S)
+
+    await race(worker.stop(), cut_when_hurried(), name="stop")
 
 
-async def _unless(event: asyncio.Event, coroutine: Coroutine[Any, Any, None]) -> bool:
-    """Run to the end unless the event comes first; raises what the coroutine raises."""
-    task = asyncio.create_task(coroutine)
-    other = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait((task, other), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return False
-        task.result()
-        return True
-    finally:
-        for one in (task, other):
-            one.cancel()
-        await asyncio.wait((task, other))
+async def _initialized(worker: Worker) -> bool:
+    await worker.initialize()
+    return True
+
+
+async def _stopped(stop: asyncio.Event) -> bool:
+    await stop.wait()
+    return False

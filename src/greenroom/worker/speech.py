@@ -117,12 +117,15 @@ class Speech:
                 self._wait.reschedule(0.0)
 
     def _raise_error(self) -> None:
+        if self._error is not None:
+            # No variable here holds the error: its traceback, which keeps this frame, and the
+            # frame would keep each other alive, and the model with them.
+            raise self._taken_error()
+
+    def _taken_error(self) -> BaseException:
         error, self._error = self._error, None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # else its traceback and this frame keep each other, and the model, alive
+        assert error is not None
+        return error
 
     def _end(self) -> None:
         self._end_pause()

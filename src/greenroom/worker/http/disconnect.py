@@ -1,14 +1,14 @@
-"""Who asks for something that takes its time may leave before it is there."""
+"""Notice when an HTTP client disconnects while its request is waited for."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import Request
 from starlette.types import Receive
 
+from greenroom.concurrency.tasks import race
 from greenroom.errors import StalledError
 
 T = TypeVar("T")
@@ -22,14 +22,9 @@ async def left(receive: Receive) -> None:
 
 async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` does; it is cancelled when its caller leaves, or is cancelled."""
-    working = asyncio.create_task(work, name="greenroom-http")
-    leaving = asyncio.create_task(left(request.receive), name="greenroom-http-leaving")
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise StalledError("the caller left before it had an answer.")
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.wait((working, leaving))
+    return await race(work, _raise_when_left(request), name="http")
+
+
+async def _raise_when_left(request: Request) -> NoReturn:
+    await left(request.receive)
+    raise StalledError("the caller left before it had an answer.")

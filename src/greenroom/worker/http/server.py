@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from greenroom.concurrency.tasks import race
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
 from greenroom.worker.file_descriptors import connection_limit
@@ -72,9 +73,8 @@ class HttpServer:
             self._server.serve(sockets=sockets), name="greenroom-http"
         )
         self._serving.add_done_callback(_ended)
-        begun = asyncio.create_task(self._server.begun.wait())
-        await asyncio.wait((self._serving, begun), return_when=asyncio.FIRST_COMPLETED)
-        begun.cancel()
+        # `wait`, as what ends the race may not end the serving.
+        await race(self._server.begun.wait(), asyncio.wait([self._serving]), name="http-begin")
         logger.info("listening on %s", self.address.url)
 
     async def stop(self) -> None:

@@ -17,6 +17,8 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import encoder_for
+from greenroom.concurrency.tasks import race
+from greenroom.concurrency.threads import run_to_end
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.auth import Caller, owner_of
@@ -51,26 +53,14 @@ class Delivery(Response):
         """
         scope.setdefault("extensions", {})[PATIENCE] = None
         outlet = _Outlet(send, self._synthesis.patience)
-        speaking = asyncio.create_task(self._speak(outlet, _peer(scope)), name="greenroom-http")
-        leaving = asyncio.create_task(left(receive), name="greenroom-http-leaving")
         try:
-            await asyncio.wait((speaking, leaving), return_when=asyncio.FIRST_COMPLETED)
-            failure = _failure(speaking)
-            if failure is not None and outlet.started:
-                name = scope["state"]["request_id"]
-                logger.warning("request %s failed midway: %s", name, str(failure))
-                await _end_connection(scope, leaving, at_once=isinstance(failure, StalledError))
-                failure = None
-        finally:
-            speaking.cancel()
-            leaving.cancel()
-            await asyncio.wait((speaking, leaving))
-            del speaking, leaving  # a task keeps its error, and that the frames it went through
-        try:
-            if failure is not None:
-                raise failure
-        finally:
-            del failure
+            await race(self._speak(outlet, _peer(scope)), left(receive), name="http")
+        except Exception as failure:
+            if not outlet.started:
+                raise
+            name = scope["state"]["request_id"]
+            logger.warning("request %s failed midway: %s", name, str(failure))
+            await _end_connection(scope, receive, at_once=isinstance(failure, StalledError))
 
     async def _speak(self, outlet: _Outlet, peer: str) -> None:
         plan, synthesis = self._plan, self._synthesis
@@ -145,7 +135,8 @@ class _Outlet:
 async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, None]:
     """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet."""
     made = plan.format
-    run = _at_once if made.is_raw else _in_thread
+    # In a thread, a step runs to its end even when cancelled: `close` may not meet it there.
+    run = _at_once if made.is_raw else run_to_end
     encoder = await run(functools.partial(encoder_for, made, plan.voice.sample_rate))
     try:
         async for frame in speech:
@@ -160,17 +151,7 @@ async def _at_once(step: Callable[[], T]) -> T:
     return step()
 
 
-async def _in_thread(step: Callable[[], T]) -> T:
-    """Run a step off the event loop, to its end even when cancelled: an encoder is not shared."""
-    call = asyncio.ensure_future(asyncio.to_thread(step))
-    try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait([call])
-        raise
-
-
-async def _end_connection(scope: Scope, leaving: asyncio.Task[None], *, at_once: bool) -> None:
+async def _end_connection(scope: Scope, receive: Receive, *, at_once: bool) -> None:
     """End the connection without ending the answer, so that the client knows that it is cut off.
 
     What was sent before is still delivered, unless `at_once`.
@@ -180,13 +161,16 @@ async def _end_connection(scope: Scope, leaving: asyncio.Task[None], *, at_once:
         return
     if not at_once:
         transport.close()
-        await asyncio.wait([leaving], timeout=_FAREWELL_S)
+        await _left_soon(receive)
     transport.abort()
-    await asyncio.wait([leaving], timeout=_FAREWELL_S)
+    await _left_soon(receive)
 
 
-def _failure(speaking: asyncio.Task[None]) -> BaseException | None:
-    return speaking.exception() if speaking.done() and not speaking.cancelled() else None
+async def _left_soon(receive: Receive) -> None:
+    """Wait for the connection to be down, but not for long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FAREWELL_S):
+            await left(receive)
 
 
 def _peer(scope: Scope) -> str:
