@@ -1,7 +1,7 @@
 """Carries out what the ledger decides, and reports back to it.
 
 Every change of state is one synchronous call of the ledger followed by `carry_out`; nothing is
-awaited between reading state and changing it. Loads and unloads are tasks of the shell's own, so a
+awaited between reading state and changing it. Loads and unloads are tasks of their own, so a
 caller that gives up ends only its own wait.
 """
 
@@ -19,7 +19,14 @@ from greenroom.concurrency.condition import Changes, Timer
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import Lane, NoThreadError, OverdueError
 from greenroom.config.schema import ManagerSettings
-from greenroom.errors import ManagerClosedError, ModelLoadError, ModelManagerError
+from greenroom.errors import (
+    CapacityError,
+    LoadTimeoutError,
+    ManagerClosedError,
+    ModelLoadError,
+    ModelManagerError,
+    WarmupError,
+)
 from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
@@ -45,7 +52,6 @@ from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.pressure import MemoryWatch
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
-from greenroom.refusals import refusal
 from greenroom.speech.host import Hosts
 from greenroom.untrusted.exceptions import told, trace
 from greenroom.untrusted.logs import safe_logger
@@ -61,9 +67,17 @@ _READ_LIMIT_S = 5.0
 _RETRY_S = 1.0
 """How soon an unload that could not even begin is tried again."""
 
+# Each wait has a limit of its own; with the 2 s of preparations, all after the drain take 14 s.
+STREAMS_LIMIT_S = 3.0
+UNLOADS_LIMIT_S = 6.0
+TASKS_LIMIT_S = 1.0
+WRITE_LIMIT_S = 2.0
 
-class Shell:
-    """The ledger's hands: tasks, threads, timer and journal of one manager."""
+_LOAD_ERRORS = (WarmupError, LoadTimeoutError)
+
+
+class Effects:
+    """The tasks, threads, timer and journal of one manager."""
 
     def __init__(self, settings: ManagerSettings, catalog: Catalog) -> None:
         self.settings = settings
@@ -413,6 +427,55 @@ class Shell:
         finally:
             self.carry_out(decisions)  # which sets the next timer in any case
 
+    async def shut_down(self, drain: float) -> None:
+        """Wait for holders up to `drain` seconds, then end everything, whatever hangs or fails.
+
+        A step that raises keeps no later one from being taken.
+        """
+        self.carry_out(self.ledger.close())
+        self.preparations.close()
+        await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
+        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
+        for step in steps:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
+                logger.critical("the shutdown is incomplete: %s", trace(error))
+        self.close()
+
+    async def _stop_streams(self) -> None:
+        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
+        self.hosts.stop_all()
+        await self.until(
+            lambda: not any(r.occupied for r in self.ledger.residents), STREAMS_LIMIT_S
+        )
+        self.hosts.give_up()
+
+    async def _unload_all(self) -> None:
+        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
+        ledger = self.ledger
+        self.lifecycle.close()
+        for resident in list(ledger.residents):
+            if resident.occupied:
+                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
+            elif resident.state in (State.READY, State.DRAINING):
+                self.carry_out(ledger.force_unload(resident.model_id))
+        await self.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
+        for resident in ledger.residents:
+            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
+
+    async def _end_tasks(self) -> None:
+        self.stop()
+        await self.tasks.end(TASKS_LIMIT_S)
+        await self.preparations.closed()
+
+    async def _write_footprints(self) -> None:
+        """Write down what was measured, on a thread of its own: others may hang."""
+        write = self.looking.submit_surely(self.footprints.write)
+        done, _ = await asyncio.wait([write], timeout=WRITE_LIMIT_S)
+        if not done:
+            logger.error("what was measured is not remembered: writing it down hangs")
+
     def time(self) -> float:
         """Return the loop's time, also after the end."""
         return asyncio.get_running_loop().time()
@@ -435,3 +498,19 @@ def not_running() -> float:
     raise ManagerClosedError(
         "the manager is not running; call `await manager.initialize()`, or use `async with`."
     )
+
+
+def refusal(decision: Refused, error: ModelLoadError | None = None) -> ModelManagerError:
+    """Return the error for one caller; callers share the cause, not the error."""
+    model_id, wait = decision.ticket.model_id, decision.retry_after
+    match decision.reason:
+        case Reason.SHUTDOWN:
+            return ManagerClosedError("the manager is shutting down; ask another worker.")
+        case Reason.LOAD_FAILED if error is not None:
+            kind = next((kind for kind in _LOAD_ERRORS if isinstance(error, kind)), ModelLoadError)
+            own = kind(model_id, error.problem, wait)
+            own.__cause__ = error.__cause__
+            return own
+        case Reason.BACKING_OFF | Reason.LOAD_FAILED:
+            return ModelLoadError(model_id, decision.problem, wait)
+    return CapacityError(model_id, decision.reason, wait)

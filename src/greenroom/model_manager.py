@@ -1,6 +1,6 @@
 """What callers use: models on demand, references, leases, and why things are as they are.
 
-The ledger (`residency.py`) decides, the shell (`shell.py`) carries out.
+The ledger (`ledger/residency.py`) decides, `effects.py` carries out.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
-from greenroom.effects import UNLOAD_LIMIT_S, Shell
-from greenroom.ending import shut_down
+from greenroom.effects import UNLOAD_LIMIT_S, Effects
 from greenroom.errors import (
     ConfigError,
     ManagerClosedError,
@@ -27,7 +26,6 @@ from greenroom.errors import (
     UnloadError,
     first_few,
 )
-from greenroom.explaining import explain
 from greenroom.journal import Journal, Kind, Subscription
 from greenroom.lease import Lease
 from greenroom.ledger.state import Resident, State, Unload, owners_of
@@ -35,7 +33,8 @@ from greenroom.statistics import (
     Explanation,
     ManagerStatistics,
     ResidentStatistics,
-    picture,
+    explain,
+    snapshot,
     totals,
 )
 from greenroom.untrusted.arguments import finite
@@ -98,15 +97,15 @@ class ModelManager:
         )
         self.settings = settings
         self.catalog = catalog
-        self._shell = Shell(settings, catalog)
-        self._ledger = self._shell.ledger
+        self._effects = Effects(settings, catalog)
+        self._ledger = self._effects.ledger
         self._ending: asyncio.Task[None] | None = None
         self._drains: Counter[Resident] = Counter()
 
     @property
     def journal(self) -> Journal:
         """The record of every decision and why."""
-        return self._shell.journal
+        return self._effects.journal
 
     @classmethod
     def from_settings(cls, settings: ManagerSettings, catalog: Catalog) -> Self:
@@ -121,10 +120,10 @@ class ModelManager:
         Fails, and shuts down again, when the default cannot be loaded; a preload that fails is
         reported and does not stop the start. Neither keeps a reference.
         """
-        if self._shell.running or self._ending is not None:
+        if self._effects.running or self._ending is not None:
             raise ManagerClosedError("this manager was initialized before; make another.")
         try:
-            await self._shell.start()
+            await self._effects.start()
             await self._load_first()
         except BaseException:
             await self.shutdown(drain_timeout_ms=0)
@@ -167,8 +166,8 @@ class ModelManager:
         await asyncio.shield(self._ending)
 
     async def _shut_down(self, drain: float) -> None:
-        if self._shell.running:
-            await shut_down(self._shell, drain)
+        if self._effects.running:
+            await self._effects.shut_down(drain)
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -187,18 +186,18 @@ class ModelManager:
         `InvalidInputError` for an owner that is not hashable.
         """
         holder = owner if owner is None or type(owner) is str else holder_of(owner)
-        resident = self._ledger.hit(model_id, holder, self._shell.now())
+        resident = self._ledger.hit(model_id, holder, self._effects.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
         return await self._load(self.catalog.get(model_id), holder)
 
     async def _load(self, spec: ModelSpec, holder: Hashable) -> TTSAdapter:
-        self._shell.now()  # raises when it does not run
-        await self._shell.look_at(spec)
-        resident = self._ledger.hit(spec.model_id, holder, self._shell.now())
+        self._effects.now()  # raises when it does not run
+        await self._effects.look_at(spec)
+        resident = self._ledger.hit(spec.model_id, holder, self._effects.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
-        return await self._shell.request(spec, holder)
+        return await self._effects.request(spec, holder)
 
     async def release(self, model_id: str, *, owner: Hashable = None) -> None:
         """Give one reference back.
@@ -208,14 +207,14 @@ class ModelManager:
         """
         holder = owner if owner is None or type(owner) is str else holder_of(owner)
         try:
-            decisions = self._ledger.release(model_id, holder, self._shell.now())
+            decisions = self._ledger.release(model_id, holder, self._effects.now())
         except ModelNotResidentError:
             spec = self.catalog.get(model_id)
             if spec.model_id == model_id:
                 raise
-            decisions = self._ledger.release(spec.model_id, holder, self._shell.now())
+            decisions = self._ledger.release(spec.model_id, holder, self._effects.now())
         if decisions is not None:
-            self._shell.carry_out(decisions)
+            self._effects.carry_out(decisions)
 
     def lease(self, model_id: str, *, owner: str | None = None) -> Lease:
         """Return a lease, for `async with`: a reference that nobody else can give back."""
@@ -227,16 +226,18 @@ class ModelManager:
         resident = self._ledger.get(model_id)
         if resident is not None and owner in resident.holders:
             logger.warning("model %s: a lease of %s was leaked; it is given back", model_id, owner)
-            self._shell.carry_out(self._ledger.release(model_id, owner, self._shell.time()) or [])
+            self._effects.carry_out(
+                self._ledger.release(model_id, owner, self._effects.time()) or []
+            )
 
     # Leaving and staying
 
     async def evict_idle(self) -> tuple[str, ...]:
         """Let go what is due to leave now; return the ids, once they are unloaded or overdue."""
-        decisions = self._ledger.tick(self._shell.now())
-        self._shell.carry_out(decisions)
+        decisions = self._ledger.tick(self._effects.now())
+        self._effects.carry_out(decisions)
         leaving = [d.resident for d in decisions if isinstance(d, Unload)]
-        under_way = self._shell.departures
+        under_way = self._effects.departures
         departures = [under_way[r.number] for r in leaving if r.number in under_way]
         if departures:
             await asyncio.wait(departures, timeout=UNLOAD_LIMIT_S)
@@ -251,17 +252,17 @@ class ModelManager:
         model_id = self.catalog.get(model_id).model_id
         resident = self._ledger.get(model_id)
         if drain and resident is not None:
-            await self._shell.until(functools.partial(_has_arrived, resident), DRAIN_LIMIT_S)
-        decisions = self._ledger.begin_unload(model_id, self._shell.now(), drain=drain)
+            await self._effects.until(functools.partial(_has_arrived, resident), DRAIN_LIMIT_S)
+        decisions = self._ledger.begin_unload(model_id, self._effects.now(), drain=drain)
         resident = self._ledger.get(model_id)
         if resident is None:
             raise ModelNotResidentError(model_id)
         if resident.state is State.DRAINING:
             awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
-            self._shell.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
-        self._shell.carry_out(decisions)
+            self._effects.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
+        self._effects.carry_out(decisions)
         await self._drained(resident)
-        departure = self._shell.departures.get(resident.number)
+        departure = self._effects.departures.get(resident.number)
         if departure is None:
             if self._ledger.get(model_id) is resident:
                 raise UnloadError(
@@ -283,7 +284,7 @@ class ModelManager:
         drained = False
         self._drains[resident] += 1
         try:
-            drained = await self._shell.until(
+            drained = await self._effects.until(
                 lambda: resident.state is not State.DRAINING, DRAIN_LIMIT_S
             )
         finally:
@@ -292,25 +293,27 @@ class ModelManager:
             if given_up:
                 del self._drains[resident]
             if given_up and not drained:
-                self._shell.carry_out(self._ledger.end_drain(resident.model_id, self._shell.time()))
+                self._effects.carry_out(
+                    self._ledger.end_drain(resident.model_id, self._effects.time())
+                )
                 if resident.state is State.READY:
-                    self._shell.note(Kind.READY, resident.model_id, "the drain was taken back")
+                    self._effects.note(Kind.READY, resident.model_id, "the drain was taken back")
         if not drained:
             raise ModelInUseError(resident.model_id, owners_of(resident), resident.streams)
 
     def pin(self, model_id: str) -> None:
         """Exempt a model from eviction and expiry, now or whenever it is loaded."""
         model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.pin(model_id, self._shell.now())
-        self._shell.note(Kind.PINNED, model_id, "exempt from eviction and expiry")
-        self._shell.carry_out(decisions)
+        decisions = self._ledger.pin(model_id, self._effects.now())
+        self._effects.note(Kind.PINNED, model_id, "exempt from eviction and expiry")
+        self._effects.carry_out(decisions)
 
     def unpin(self, model_id: str) -> None:
         """End the exemption."""
         model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.unpin(model_id, self._shell.now())
-        self._shell.note(Kind.UNPINNED, model_id, "may be evicted and expire again")
-        self._shell.carry_out(decisions)
+        decisions = self._ledger.unpin(model_id, self._effects.now())
+        self._effects.note(Kind.UNPINNED, model_id, "may be evicted and expire again")
+        self._effects.carry_out(decisions)
 
     def keep_alive(self, model_id: str, ttl_s: float) -> None:
         """Give a model in memory a TTL of its own, in seconds, until it leaves.
@@ -321,17 +324,17 @@ class ModelManager:
         """
         ttl_s = finite(ttl_s, "ttl_s", fix="; a negative one never expires")
         model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.keep_alive(model_id, ttl_s, self._shell.now())
+        decisions = self._ledger.keep_alive(model_id, ttl_s, self._effects.now())
         if decisions is not None:
             how = "until it is unloaded" if ttl_s < 0 else f"for {ttl_s:g} s after its last use"
-            self._shell.note(Kind.KEPT, model_id, how)
-            self._shell.carry_out(decisions)
+            self._effects.note(Kind.KEPT, model_id, how)
+            self._effects.carry_out(decisions)
 
     # Looking
 
     def list_resident(self) -> tuple[ResidentStatistics, ...]:
         """Return every model that is loading, in memory or leaving, oldest first."""
-        return tuple(picture(r, self._shell.time()) for r in self._ledger.residents)
+        return tuple(snapshot(r, self._effects.time()) for r in self._ledger.residents)
 
     def list_catalog(self) -> tuple[ModelSpec, ...]:
         """Return every model that could be loaded."""
@@ -339,16 +342,16 @@ class ModelManager:
 
     def statistics(self) -> ManagerStatistics:
         """Return the totals of this moment."""
-        shell = self._shell
-        return totals(self._ledger, shell.accounts, shell.time(), shell.hanging())
+        effects = self._effects
+        return totals(self._ledger, effects.accounts, effects.time(), effects.hanging())
 
     def explain(self, model_id: str) -> Explanation:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""
         model_id = self.catalog.get(model_id).model_id
         history = self.journal.events(model_id)
-        shell = self._shell
+        effects = self._effects
         return explain(
-            model_id, self._ledger, shell.accounts, shell.footprints, history, shell.time()
+            model_id, self._ledger, effects.accounts, effects.footprints, history, effects.time()
         )
 
     def subscribe(self) -> Subscription:

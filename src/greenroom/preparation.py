@@ -49,7 +49,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 300.0
 
 
 class Manager(Protocol):
-    """What is needed of the shell."""
+    """What is needed of the manager's effects."""
 
     ledger: Residency
 

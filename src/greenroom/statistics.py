@@ -1,4 +1,4 @@
-"""Frozen pictures of the manager, for people and tests: residents, totals, explanations."""
+"""What can be seen of a manager at one moment: residents, totals, explanations. All frozen."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from greenroom.journal import Event
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Reason, Resident, State, owners_of
+from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import Account, MemoryAccounts
 from greenroom.memory.usage import MIB
+from greenroom.untrusted.owners import name_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def picture(resident: Resident, now: float) -> ResidentStatistics:
+def snapshot(resident: Resident, now: float) -> ResidentStatistics:
     """Return what can be seen of `resident` at `now`."""
     ready = resident.state in (State.READY, State.DRAINING)
     idle = resident.state is State.READY and not resident.in_use
@@ -187,7 +189,7 @@ def totals(
     waiters = [ticket for load in loads for ticket in load.waiters]
     tickets = [*ledger.queue.all_tickets(), *waiters]
     return ManagerStatistics(
-        residents=tuple(picture(resident, now) for resident in ledger.residents),
+        residents=tuple(snapshot(resident, now) for resident in ledger.residents),
         resident_cap=ledger.policy.resident_cap,
         footprint_mb=sum(ledger.capacity.booked.values()) / MIB,
         budget_mb={device: size / MIB for device, size in ledger.policy.budgets.items()},
@@ -213,3 +215,73 @@ def totals(
 
 def _named(counts: Mapping[Reason, int]) -> dict[str, int]:
     return {reason.name.lower(): count for reason, count in counts.items()}
+
+
+def explain(
+    model_id: str,
+    ledger: Residency,
+    accounts: MemoryAccounts,
+    footprints: FootprintStore,
+    history: tuple[Event, ...],
+    now: float,
+) -> Explanation:
+    """Return what the ledger, the accounts, the footprints and the journal know of the model."""
+    resident = ledger.get(model_id)
+    account = accounts.get(model_id)
+    holders: list[tuple[str, float]] = []
+    if resident is not None:
+        for owner, taken in resident.holders.items():
+            holders.extend((name_of(owner), now - at) for at in taken)
+    return Explanation(
+        model_id=model_id,
+        summary=_absent(model_id, ledger, history, now)
+        if resident is None
+        else _present(resident, ledger, now),
+        resident=None if resident is None else snapshot(resident, now),
+        holders=tuple(holders),
+        history=history,
+        now=now,
+        memory=None if account is None else memory_account(account),
+        footprints=tuple(map(str, footprints.records(model_id))),
+    )
+
+
+def _present(resident: Resident, ledger: Residency, now: float) -> str:
+    state = resident.state
+    if state in (State.LOADING, State.WARMING):
+        return (
+            f"{state}, for {len(resident.waiters)} callers, since {now - resident.booked_at:.1f} s"
+        )
+    if resident.hanging:
+        return (
+            "a thread hangs in its load or unload; its memory stays booked and nobody gets it "
+            "until that thread ends"
+        )
+    if state is State.UNLOADING:
+        waiting = len(ledger.queue.tickets(resident.model_id))
+        return f"unloading; {waiting} callers wait to load it afresh"
+    if resident.in_use:
+        speaking = f" and {resident.streams} streams" if resident.streams else ""
+        return f"{state}, in use: {resident.refcount} references{speaking}"
+    if resident.pinned:
+        return "ready and pinned: it stays until it is unpinned or unloaded"
+    if resident.ttl < 0:
+        return "ready and idle; it never expires"
+    return f"ready and idle; it expires in {max(0.0, resident.expires_at - now):.1f} s"
+
+
+def _absent(model_id: str, ledger: Residency, history: tuple[Event, ...], now: float) -> str:
+    waiting = ledger.queue.tickets(model_id)
+    if waiting:
+        return f"not in memory; {len(waiting)} callers wait for room"
+    failure = ledger.backoff.get(model_id)
+    if failure is not None:
+        wait = max(0.0, failure.retry_at - now)
+        return (
+            f"not in memory; it failed {failure.count} times in a row "
+            f"({failure.problem}), next try in {wait:.1f} s"
+        )
+    if not history:
+        return "not in memory; nobody asked for it"
+    last = next((event for event in reversed(history) if event.kind == "unloading"), history[-1])
+    return f"not in memory; {last.kind} {now - last.at:.1f} s ago: {last.reason}"

@@ -200,7 +200,7 @@ async def test_a_failed_load_with_a_hostile_error_leaves_no_live_object(
         for error in (circle(), chain(5_000)):
             stage["b"].load.error = error
             with pytest.raises(ModelLoadError):
-                await manager._shell.request(manager.catalog.get("b"), None)
+                await manager._effects.request(manager.catalog.get("b"), None)
             manager._ledger.backoff.forget("b")
         stage["b"].load.error = None
         assert {adapter.spec.model_id for adapter in stage.living} == {"a"}
@@ -365,9 +365,9 @@ async def test_a_fault_of_ours_amid_a_load_unloads_the_model_and_tells_its_calle
 
     with monkeypatch.context() as patch:
         if what == "_opened":
-            patch.setattr(manager._shell.hosts, "add", fail)
+            patch.setattr(manager._effects.hosts, "add", fail)
         else:
-            patch.setattr(manager._shell, what, fail)
+            patch.setattr(manager._effects, what, fail)
         with pytest.raises(ModelLoadError, match="ZeroDivisionError"):
             await manager.load("b")
     assert await manager.load("c")
@@ -388,7 +388,7 @@ async def test_a_fault_of_ours_amid_an_unload_gives_the_room_back(
     await manager.load("b")
     await manager.release("b")
     with monkeypatch.context() as patch:
-        patch.setattr(manager._shell, "_settle", fail)
+        patch.setattr(manager._effects, "_settle", fail)
         assert await manager.load("c")
     assert stage["b"].calls["unload"] == 1
     assert "the unload of b broke off" in caplog.text
@@ -402,7 +402,7 @@ async def test_of_several_decisions_one_that_cannot_be_carried_out_loses_no_othe
     caplog: pytest.LogCaptureFixture,
     clock: VirtualTimeLoop,
 ) -> None:
-    begin, failing = manager._shell.tasks.begin, ["load b", "unload c"]
+    begin, failing = manager._effects.tasks.begin, ["load b", "unload c"]
 
     def sometimes(coroutine: Any, name: str) -> Any:
         if name in failing:
@@ -411,7 +411,7 @@ async def test_of_several_decisions_one_that_cannot_be_carried_out_loses_no_othe
             raise RuntimeError("no task")
         return begin(coroutine, name)
 
-    monkeypatch.setattr(manager._shell.tasks, "begin", sometimes)
+    monkeypatch.setattr(manager._effects.tasks, "begin", sometimes)
     with pytest.raises(ModelLoadError, match="no task"):
         await manager.load("b")
     await manager.load("c")
@@ -431,7 +431,7 @@ def refuse(self: threading.Thread) -> None:
 async def test_a_load_without_a_thread_fails_typed_and_later_loads_work(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch, clock: VirtualTimeLoop
 ) -> None:
-    manager._shell.lifecycle._in._resting.clear()
+    manager._effects.lifecycle._in._resting.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         with pytest.raises(ModelLoadError, match="no thread can be started"):
@@ -461,7 +461,7 @@ async def test_a_start_does_not_wait_for_measurements_that_cannot_be_read(
     made = ModelManager(catalog=stage.catalog, default_model_id="a")
     hangs = Gate()
     hangs.hold()
-    made._shell.footprints.read = hangs.go_through  # type: ignore[method-assign]
+    made._effects.footprints.read = hangs.go_through  # type: ignore[method-assign]
     starting = asyncio.create_task(made.initialize())
     await clock.advance(6)
     await starting
@@ -476,7 +476,7 @@ async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
 ) -> None:
     await manager.load("b")
     await manager.release("b")
-    manager._shell.lifecycle._out._resting.clear()
+    manager._effects.lifecycle._out._resting.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         waiting = asyncio.create_task(manager.load("c"))

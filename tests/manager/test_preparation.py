@@ -225,7 +225,7 @@ async def test_a_model_that_another_process_prepared_meanwhile_moves_over_at_onc
 async def test_a_model_that_is_prepared_or_cannot_be_starts_no_process(cast: Cast) -> None:
     cast["amy"].mark.touch()
     async with running(cast) as manager:
-        await come(lambda: not manager._shell.preparations._working)
+        await come(lambda: not manager._effects.preparations._working)
         assert "preparing" not in kinds(manager, "amy")
         assert cast["amy"].upgrades == 0
 
@@ -240,7 +240,7 @@ async def test_a_preparation_that_fails_says_why_once_and_is_not_tried_again(cas
         assert "its graph has branches; its own file serves" in str(manager.explain("amy"))
         await manager.unload("amy")
         await bring(manager, "amy")
-        await come(lambda: not manager._shell.preparations._working)
+        await come(lambda: not manager._effects.preparations._working)
         assert kinds(manager, "amy").count("preparing") == 1
         assert manager._ledger.capacity.reserved == 0
 
@@ -296,8 +296,8 @@ async def test_preparing_waits_until_there_is_room_and_evicts_nobody(cast: Cast)
     settings = {"default_model_id": "joe", "pin_default": False, "memory_budget_mb": 480}
     async with running(cast, **settings) as manager:
         await bring(manager, "amy")
-        await come(lambda: manager._shell.preparations._working)
-        await manager._shell.until(lambda: "preparing" in kinds(manager, "amy"), 0.05)
+        await come(lambda: manager._effects.preparations._working)
+        await manager._effects.until(lambda: "preparing" in kinds(manager, "amy"), 0.05)
         assert {r.model_id for r in manager.list_resident()} == {"amy", "joe"}
         assert "preparing" not in kinds(manager, "amy")
         await manager.unload("joe")
@@ -312,7 +312,7 @@ async def test_what_can_never_be_prepared_is_said_once_and_no_caller_is_refused_
         await come(lambda: "unprepared" in kinds(manager, "amy"))
         await manager.unload("amy")
         await bring(manager, "amy")
-        await come(lambda: not manager._shell.preparations._working)
+        await come(lambda: not manager._effects.preparations._working)
         await bring(manager, "joe")
         assert kinds(manager, "amy").count("unprepared") == 1
         assert "that takes 441 MB, which never are free" in str(manager.explain("amy"))
@@ -371,7 +371,7 @@ async def test_the_end_of_the_manager_is_the_end_of_preparing(cast: Cast) -> Non
         began = asyncio.get_running_loop().time()
     assert not alive(pid)
     assert asyncio.get_running_loop().time() - began < 5
-    assert not manager._shell.preparations._tasks._running
+    assert not manager._effects.preparations._tasks._running
 
 
 async def test_a_preparation_that_will_not_end_is_killed(
@@ -403,7 +403,7 @@ async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
 ) -> None:
     monkeypatch.setattr(preparation, "_END_LIMIT_S", 0.05)
     monkeypatch.setattr(preparation, "_UPGRADE_LIMIT_S", 0.05)
-    monkeypatch.setattr("greenroom.ending.STREAMS_LIMIT_S", 0.05)
+    monkeypatch.setattr("greenroom.effects.STREAMS_LIMIT_S", 0.05)
     cast["amy"].upgrade.clear()
     async with running(cast):
         await come(cast["amy"].begun.is_set)

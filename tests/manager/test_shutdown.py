@@ -246,7 +246,7 @@ async def test_it_ends_though_what_was_measured_cannot_be_written_down(
 ) -> None:
     gate = Gate()
     gate.hold()
-    monkeypatch.setattr(manager._shell.footprints, "write", gate.go_through)
+    monkeypatch.setattr(manager._effects.footprints, "write", gate.go_through)
     stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
     assert await ended(stopping, clock) < 3
     assert "writing it down hangs" in caplog.text
