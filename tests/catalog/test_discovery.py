@@ -22,7 +22,7 @@ from greenroom.catalog import discovery, registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli import main
 from greenroom.config.schema import load_config
-from greenroom.config.sources import mapping_in
+from greenroom.config.sources import read_mapping
 
 
 def put_pack(root: Path, name: str | bytes, metadata: str | bytes | None = None) -> Path:
@@ -193,7 +193,7 @@ def test_a_file_that_became_a_pipe_while_it_was_opened_is_not_waited_for(
     with monkeypatch.context() as patched:
         patched.setattr(os, "stat", lambda path: regular)
         with pytest.raises(ConfigError, match="is no regular file"):
-            mapping_in(file, voice_files._LIMITS)
+            read_mapping(file, voice_files._LIMITS)
 
 
 def test_a_folder_that_cannot_be_listed_is_named(
@@ -258,9 +258,9 @@ def test_the_metadata_of_a_pack_is_read_once_for_all_its_files(
 
     def counted(path: Path, limits: Any) -> Any:
         read.append(path)
-        return mapping_in(path, limits)
+        return read_mapping(path, limits)
 
-    monkeypatch.setattr(voice_files, "mapping_in", counted)
+    monkeypatch.setattr(voice_files, "read_mapping", counted)
     assert found(tmp_path) == (["piper-many"], ())
     assert read == [pack / "metadata.yaml"]
 
@@ -483,7 +483,7 @@ def test_each_thing_that_is_left_out_is_one_line_and_the_lines_are_bounded(
         put_pack(tmp_path, f"bad-{number}", "a: [")
     assert len(found(tmp_path)[1]) == 30
     told = [record.getMessage() for record in caplog.records]
-    assert len(told) == catalog_module._LINES + 1
+    assert len(told) == catalog_module._MAX_LOG_LINES + 1
     assert told[-1] == "10 more are left out; `greenroom config check` names them."
 
 

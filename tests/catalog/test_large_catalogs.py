@@ -80,7 +80,7 @@ def test_languages_and_names_to_suggest_are_gathered_once(manager: ModelManager)
     assert catalog.languages == ("l0", "l1", "l2")
     assert catalog.languages is catalog.languages
     assert catalog.near("M7")[0] == "m7"
-    assert catalog._lowered is catalog._lowered
+    assert catalog._lower_case_names is catalog._lower_case_names
 
 
 async def test_a_worker_that_is_given_its_catalog_looks_for_no_voices(

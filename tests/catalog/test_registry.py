@@ -13,7 +13,7 @@ import pytest
 from greenroom.adapter import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import registry
-from greenroom.catalog.discovery import discovered
+from greenroom.catalog.discovery import discover_models
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
 from greenroom.loader import Attempt
@@ -141,7 +141,7 @@ def test_an_adapter_whose_import_never_ends_is_a_configuration_error_and_hides_n
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "LIMIT_S", 0.05)
     install(endless="endless_adapter:Adapter", tone=TONE)
-    found = discovered([])
+    found = discover_models([])
     end.set()
     assert [name for name in found.models if name.startswith("tone-")]
     (problem,) = found.problems
@@ -161,7 +161,7 @@ def test_an_adapter_that_looks_for_models_without_an_end_is_left_out_with_what_i
             end.wait(30)
 
     monkeypatch.setattr(registry, "LIMIT_S", 0.05)
-    found = discovered([], [Endless, ToneTTSAdapter])
+    found = discover_models([], [Endless, ToneTTSAdapter])
     end.set()
     assert {"first", "tone-440"} <= set(found.models)
     (problem,) = found.problems

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.config.schema import ModelTraits, problems_of
-from greenroom.config.sources import mapping_in
+from greenroom.config.sources import read_mapping
 from greenroom.errors import ConfigError
 from greenroom.untrusted.bounded_files import reason_for
 from greenroom.untrusted.bounded_yaml import Limits
@@ -144,7 +144,7 @@ def _spec(
 
 def _traits(path: Path) -> ModelTraits | LeftOut:
     try:
-        document = mapping_in(path, _LIMITS)
+        document = read_mapping(path, _LIMITS)
     except ConfigError as error:
         name = shown(path)
         return LeftOut(name, str(error).removeprefix(f"{name}: ").removesuffix("."))

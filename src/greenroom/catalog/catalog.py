@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 logger = safe_logger(__name__)
 
-_LONGEST_ID = 200
-_NEAR = 55.0  # of 100, by rapidfuzz's normalized similarity
+_MAX_ID_CHARS = 200
+_MIN_SIMILARITY = 55.0  # of 100, by rapidfuzz's normalized similarity
 
-_LINES = 20
+_MAX_LOG_LINES = 20
 """What is left out of a catalog is logged in so many lines; the rest is counted."""
 
 
@@ -67,7 +67,7 @@ class Catalog:
         id, the one found first counts.
         """
         places = [Path(place) for place in directories] or voice_directories()
-        found = discovery.discovered(places, adapters)
+        found = discovery.discover_models(places, adapters)
         _log(found.problems)
         return cls(found.models.values(), problems=found.problems)
 
@@ -79,10 +79,10 @@ class Catalog:
         logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all that is
         wrong.
         """
-        found = discovery.discovered(voice_directories(config.voices))
+        found = discovery.discover_models(voice_directories(config.voices))
         if warn:
             _log(found.problems)
-        known = _Known(found.models)
+        known = _ModelsByName(found.models)
         wrong = []
         seen: dict[str, None] = {}
         for entry in config.models:
@@ -90,13 +90,13 @@ class Catalog:
                 if entry.model_id in seen:
                     raise ConfigError(f"models.{entry.model_id}: is there twice; rename one.")
                 seen[entry.model_id] = None
-                known.put(_configured(entry, known))
+                known.put(_spec_for(entry, known))
             except ConfigError as error:
                 wrong.append(str(error))
         wrong += _clashes(known.models, seen)
         if wrong:
             raise ConfigError(messages.summary(wrong), problems=[*wrong, *found.problems])
-        models = discovery.without_clashes(known.models, first=seen)
+        models = discovery.without_alias_clashes(known.models, first=seen)
         return cls(models.values(), problems=found.problems)
 
     def get(self, model_id: str) -> ModelSpec:
@@ -111,15 +111,19 @@ class Catalog:
 
     def near(self, model_id: str) -> tuple[str, ...]:
         """Return up to three ids or aliases that look like `model_id`."""
-        if not isinstance(model_id, str) or not 0 < len(model_id) <= _LONGEST_ID:
+        if not isinstance(model_id, str) or not 0 < len(model_id) <= _MAX_ID_CHARS:
             return ()
         found = process.extract(
-            model_id.lower(), self._lowered, scorer=fuzz.ratio, limit=6, score_cutoff=_NEAR
+            model_id.lower(),
+            self._lower_case_names,
+            scorer=fuzz.ratio,
+            limit=6,
+            score_cutoff=_MIN_SIMILARITY,
         )
         return tuple(dict.fromkeys(self._ids.get(name, name) for _, _, name in found))[:3]
 
     @cached_property
-    def _lowered(self) -> dict[str, str]:
+    def _lower_case_names(self) -> dict[str, str]:
         """Every id and alias in lower case, by itself: made once, not for each unknown id."""
         return {name: name.lower() for name in (*self._specs, *self._ids)}
 
@@ -143,10 +147,10 @@ class Catalog:
 
 def _log(problems: Sequence[str]) -> None:
     """Name what is left out, in a bounded number of lines."""
-    for problem in problems[:_LINES]:
+    for problem in problems[:_MAX_LOG_LINES]:
         logger.warning("%s", problem)
-    if len(problems) > _LINES:
-        more = len(problems) - _LINES
+    if len(problems) > _MAX_LOG_LINES:
+        more = len(problems) - _MAX_LOG_LINES
         logger.warning("%d more are left out; `greenroom config check` names them.", more)
 
 
@@ -162,7 +166,7 @@ def _clashes(models: Mapping[str, ModelSpec], configured: Iterable[str]) -> Iter
                 )
 
 
-class _Known:
+class _ModelsByName:
     """The models so far, by id and alias, for the variants that come after them."""
 
     def __init__(self, models: dict[str, ModelSpec]) -> None:
@@ -183,12 +187,12 @@ class _Known:
     @cached_property
     def _found(self) -> Catalog:
         """The models to suggest: made once, however many entries are wrong."""
-        return Catalog(discovery.without_clashes(self.models).values())
+        return Catalog(discovery.without_alias_clashes(self.models).values())
 
 
-def _configured(entry: ModelSettings, known: _Known) -> ModelSpec:
+def _spec_for(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
     """Return the model of one entry of `models`, checked as far as its adapter can."""
-    original = _basis(entry, known)
+    original = _original(entry, known)
     own = {
         "device": entry.device,
         "languages": entry.languages,
@@ -209,7 +213,7 @@ def _configured(entry: ModelSettings, known: _Known) -> ModelSpec:
     return spec
 
 
-def _basis(entry: ModelSettings, known: _Known) -> ModelSpec:
+def _original(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
     """Return the model that an entry is a variant of under its new name, or a bare one."""
     if entry.variant_of is None:
         return ModelSpec(entry.model_id, str(entry.adapter), entry.path)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.catalog import registry
-from greenroom.config.schema import LONGEST_MS, LONGEST_NAME
+from greenroom.config.schema import MAX_MS, MAX_NAME_CHARS
 from greenroom.errors import ConfigError, InvalidInputError
 from greenroom.untrusted.printable import quoted, reason_of, shown
 
@@ -29,7 +29,7 @@ _LARGEST_MB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Discovery:
     """What all adapters found."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
@@ -37,29 +37,29 @@ class Found:
     """What was left out, and why; a sentence each."""
 
 
-def discovered(
+def discover_models(
     directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str] | None = None
-) -> Found:
+) -> Discovery:
     """Return what the adapters (all registered ones) find; of two models of one id the first.
 
     Raises `ConfigError` for one of `adapters` that is not there; registered ones are left out.
     """
-    found = Found()
+    found = Discovery()
     if adapters is None:
-        asked = list(_available(found.problems))
+        asked = list(_importable(found.problems))
     else:
         asked = list(map(registry.resolve, adapters))
     for adapter in asked:
-        for each in _told_by(adapter, directories):
-            left_out = each if isinstance(each, LeftOut) else _unfit(each, adapter)
+        for each in _models_of(adapter, directories):
+            left_out = each if isinstance(each, LeftOut) else _why_unfit(each, adapter)
             if left_out is None and isinstance(each, ModelSpec):
                 found.models.setdefault(each.model_id, _as_tuples(each))
             elif left_out is not None:
                 found.problems.append(_sentence(left_out))
-    return Found(without_clashes(found.models), found.problems)
+    return Discovery(without_alias_clashes(found.models), found.problems)
 
 
-def without_clashes(
+def without_alias_clashes(
     found: dict[str, ModelSpec], first: Collection[str] = ()
 ) -> dict[str, ModelSpec]:
     """Return the models without the aliases that are another model's id or earlier alias.
@@ -90,7 +90,7 @@ def check_options(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> str 
     return None
 
 
-def _available(problems: list[str]) -> Iterator[type[TTSAdapter]]:
+def _importable(problems: list[str]) -> Iterator[type[TTSAdapter]]:
     """Yield the registered adapters that can be imported, and note those that cannot."""
     for name in registry.names():
         try:
@@ -99,7 +99,7 @@ def _available(problems: list[str]) -> Iterator[type[TTSAdapter]]:
             problems.append(str(error))
 
 
-def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
+def _models_of(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
     """Yield what `discover` returns, up to where it fails or stands still, and then that it did."""
     told: list[object] = []
 
@@ -108,7 +108,7 @@ def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator
 
     failure: BaseException | None = None
     try:
-        registry.trusted_or_within(adapter.__module__, ask)
+        registry.run_limited(adapter.__module__, ask)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - anybody's code, which may even raise SystemExit
@@ -118,7 +118,7 @@ def _told_by(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator
         yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(failure))
 
 
-def _unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
+def _why_unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
     """Return why what an adapter returned is no model that can be served, if it is none."""
     if not isinstance(spec, ModelSpec):
         return LeftOut(
@@ -126,13 +126,13 @@ def _unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
         )
     problem = problem_of(spec)
     if problem is None:
-        problem = _adapters_problem(spec, adapter)
+        problem = _problem_for_adapter(spec, adapter)
     if problem is None:
         return None
     return LeftOut(shown(spec.path if spec.path is not None else spec.model_id), problem)
 
 
-def _adapters_problem(spec: ModelSpec, adapter: type[TTSAdapter]) -> str | None:
+def _problem_for_adapter(spec: ModelSpec, adapter: type[TTSAdapter]) -> str | None:
     try:
         registry.resolve(spec.adapter)
     except ConfigError as error:
@@ -169,7 +169,7 @@ def _number_problem(spec: ModelSpec) -> str | None:
     size, ttl = spec.footprint_mb, spec.ttl_ms
     if size is not None and not (_is_number(size) and 0 <= size <= _LARGEST_MB):
         return f"its footprint_mb must be a number of megabytes, not {quoted(size)}"
-    if ttl is not None and not (_is_number(ttl) and abs(ttl) <= LONGEST_MS):
+    if ttl is not None and not (_is_number(ttl) and abs(ttl) <= MAX_MS):
         return f"its ttl_ms must be a number of milliseconds, not {quoted(ttl)}"
     return None
 
@@ -182,12 +182,12 @@ def _name_problem(name: object) -> str | None:
     """Return what is wrong with a name that is shown in lists, logs and terminals."""
     if not isinstance(name, str):
         return f"is no text: {quoted(name)}"
-    if name.isprintable() and 0 < len(name) <= LONGEST_NAME:
+    if name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS:
         return None
     if not name:
         return "is empty"
-    if len(name) > LONGEST_NAME:
-        return f"is longer than {LONGEST_NAME} characters; rename it"
+    if len(name) > MAX_NAME_CHARS:
+        return f"is longer than {MAX_NAME_CHARS} characters; rename it"
     if _is_utf8(name):
         return f"has characters that cannot be shown ({shown(name)}); rename it"
     return f"is no UTF-8 ({shown(name)}); rename it"

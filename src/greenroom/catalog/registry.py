@@ -34,7 +34,7 @@ _classes: dict[str, type[TTSAdapter]] = {}
 
 def names() -> tuple[str, ...]:
     """Return the registered names, without importing any adapter."""
-    return tuple(sorted(_points()))
+    return tuple(sorted(_entry_points()))
 
 
 def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
@@ -47,7 +47,7 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     known = _classes.get(adapter)
     if known is not None:
         return known
-    point = _points().get(adapter)
+    point = _entry_points().get(adapter)
     if point is None:
         there = ", ".join(names()) or "none"
         raise ConfigError(f"no adapter is registered as {shown(adapter)!r}; there are: {there}.")
@@ -57,12 +57,12 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
 
 def refresh() -> None:
     """Look again at what is installed, at the next question."""
-    _points.cache_clear()
+    _entry_points.cache_clear()
     _classes.clear()
 
 
 @cache
-def _points() -> Mapping[str, EntryPoint]:
+def _entry_points() -> Mapping[str, EntryPoint]:
     """Return the registered names; of two packages with one name the first found counts."""
     try:
         found = list(entry_points(group=GROUP))
@@ -79,19 +79,19 @@ def _readable_points() -> list[EntryPoint]:
         try:
             name = shown(package.name)
             found += package.entry_points.select(group=GROUP)
-        except Exception as error:  # noqa: BLE001 - see `_points`
+        except Exception as error:  # noqa: BLE001 - see `_entry_points`
             logger.warning("the metadata of %s cannot be read: %s", name, reason_of(error))
     return found
 
 
-def trusted_or_within(module: str, call: Callable[[], T]) -> T:
+def run_limited(module: str, call: Callable[[], T]) -> T:
     """Return what `call` returns; code that is not in `greenroom` has so long and no longer."""
     return call() if module.startswith(_BUILT_IN) else within(LIMIT_S, call)
 
 
 def _load(point: EntryPoint) -> type[TTSAdapter]:
     try:
-        loaded = trusted_or_within(point.value, point.load)
+        loaded = run_limited(point.value, point.load)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # it runs what others wrote, which may even raise SystemExit

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.config.schema import DEFAULT_LISTEN, Config, is_sendable, load_config
-from greenroom.config.sources import assigned
+from greenroom.config.sources import nested
 from greenroom.errors import ConfigError
 
 DEFAULT_SERVER = DEFAULT_LISTEN
@@ -97,7 +97,7 @@ def name_of(path: Path | None) -> str:
 
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
     """Return what `--set` says, nested like the file."""
-    return assigned((key.split("."), value) for key, value in map(_pair, settings))
+    return nested((key.split("."), value) for key, value in map(_pair, settings))
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from greenroom.untrusted.printable import quoted, shown
 
-Place = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys, and numbers of list items, from the top of the file to what is wrong."""
 
 _WORDING = {
@@ -19,7 +19,7 @@ _WORDING = {
     "dict_type": "must be a mapping, with lines such as `key: value`",
     "missing": "is missing; add it",
 }
-MOST = 100
+MAX_PROBLEMS = 100
 """Problems that are told of one file; the others are counted."""
 
 _SILENT = {"extra_forbidden", "missing"}
@@ -28,12 +28,12 @@ _SECRET = {"api_keys"}
 """Keys under which no value is shown."""
 
 
-def problems(error: ValidationError, known: Collection[str]) -> list[tuple[Place, str]]:
+def problems(error: ValidationError, known: Collection[str]) -> list[tuple[KeyPath, str]]:
     """Return where each problem is and one sentence about it; `known` are keys to suggest."""
     found = error.errors(include_url=False)
-    told = [(each["loc"], _sentence(each["loc"], each, known)) for each in found[:MOST]]
-    if len(found) > MOST:
-        told.append(((), f"there are {len(found) - MOST:,} problems more."))
+    told = [(each["loc"], _sentence(each["loc"], each, known)) for each in found[:MAX_PROBLEMS]]
+    if len(found) > MAX_PROBLEMS:
+        told.append(((), f"there are {len(found) - MAX_PROBLEMS:,} problems more."))
     return told
 
 
@@ -43,7 +43,7 @@ def summary(sentences: list[str]) -> str:
     return sentences[0] if not more else f"{sentences[0].removesuffix('.')} (and {more} more)."
 
 
-def _sentence(place: Place, found: Any, known: Collection[str]) -> str:
+def _sentence(place: KeyPath, found: Any, known: Collection[str]) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in place)
     kind, value = found["type"], found["input"]
     simple = isinstance(value, str | int | float | bool | None) and kind not in _SILENT

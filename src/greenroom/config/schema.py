@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from greenroom.config import messages
-from greenroom.config.sources import from_environment, laid_over, read_yaml, variable
+from greenroom.config.sources import from_environment, merged, read_yaml, variable_name
 from greenroom.errors import ConfigError
 from greenroom.speech.text import MAX_TEXT_CHARS
 
@@ -43,13 +43,13 @@ OPENAI_NAMES = (
 """OpenAI's models and voices, which many clients send to any server."""
 
 
-LONGEST_NAME = 200
+MAX_NAME_CHARS = 200
 
-LONGEST_MS = 100 * 365 * 86_400_000
+MAX_MS = 100 * 365 * 86_400_000
 """A hundred years: more than any clock, timer or transport has to bear."""
 
-_MOST_NAMES = 100
-_LARGEST = 2**63
+_MAX_NAMES = 100
+_MAX_NUMBER = 2**63
 
 
 def _check_name(name: str) -> str:
@@ -81,20 +81,20 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
             left.extend(each.values())
         elif isinstance(each, list):
             left.extend(each)
-        elif isinstance(each, int | float) and not abs(each) < _LARGEST:
+        elif isinstance(each, int | float) and not abs(each) < _MAX_NUMBER:
             raise ValueError("must have finite numbers of at most 19 digits")
     return options
 
 
 Megabytes = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-Milliseconds = Annotated[int, Field(le=LONGEST_MS)]
-TtlMs = Annotated[Milliseconds, Field(ge=-LONGEST_MS)]
+Milliseconds = Annotated[int, Field(le=MAX_MS)]
+TtlMs = Annotated[Milliseconds, Field(ge=-MAX_MS)]
 Count = Annotated[int, Field(le=1_000_000)]
 ModelName = Annotated[
-    str, Field(min_length=1, max_length=LONGEST_NAME), AfterValidator(_check_name)
+    str, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_check_name)
 ]
 """An id or an alias: it fits on one line wherever it is shown."""
-Label = Annotated[str, Field(max_length=LONGEST_NAME), AfterValidator(_check_printable)]
+Label = Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(_check_printable)]
 """Text that is shown in lists: it cannot do anything there."""
 FilePath = Annotated[str, AfterValidator(_check_path)]
 
@@ -136,11 +136,11 @@ class ModelTraits(_Section):
     """What may be said of a model wherever one is described; a pack's `metadata.yaml` is this."""
 
     options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(default_factory=dict)
-    languages: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
-    tags: tuple[Label, ...] = Field((), max_length=_MOST_NAMES)
+    languages: tuple[Label, ...] = Field((), max_length=_MAX_NAMES)
+    tags: tuple[Label, ...] = Field((), max_length=_MAX_NAMES)
     footprint_mb: Megabytes | None = None
     ttl_ms: TtlMs | None = None
-    aliases: tuple[ModelName, ...] = Field((), max_length=_MOST_NAMES)
+    aliases: tuple[ModelName, ...] = Field((), max_length=_MAX_NAMES)
 
 
 class ModelSettings(ModelTraits):
@@ -258,14 +258,14 @@ def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = 
     relative to the file that says them, elsewhere to the current directory. Raises `ConfigError`,
     whose `problems` are all that is wrong.
     """
-    content = {} if path is None else _anchored(read_yaml(path), path.absolute().parent)
+    content = {} if path is None else _with_absolute_paths(read_yaml(path), path.absolute().parent)
     environment = from_environment(Config.model_fields)
     given = overrides or {}
     try:
-        return Config.model_validate(laid_over(laid_over(content, environment), given))
+        return Config.model_validate(merged(merged(content, environment), given))
     except ValidationError as error:
         found = [
-            f"{_source(place, given, environment, path)}: {text}"
+            f"{_origin(place, given, environment, path)}: {text}"
             for place, text in problems_of(error)
         ]
     raise ConfigError(messages.summary(found), problems=found)
@@ -283,11 +283,11 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
     else:
         found = [Path(os.path.expanduser(name)) for name in settings.directories]
     for package in settings.packages:
-        found.extend(_places_of(package))
+        found.extend(_package_folders(package))
     return found
 
 
-def _places_of(package: str) -> list[Path]:
+def _package_folders(package: str) -> list[Path]:
     """Return the folders of an installed package, which is not imported; none if there is none."""
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -301,32 +301,32 @@ def first_problem(error: ValidationError) -> str:
     return messages.summary([text for _, text in problems_of(error)])
 
 
-def problems_of(error: ValidationError) -> list[tuple[messages.Place, str]]:
+def problems_of(error: ValidationError) -> list[tuple[messages.KeyPath, str]]:
     """Return where each problem is, and one sentence about it."""
-    return messages.problems(error, _keys())
+    return messages.problems(error, _known_keys())
 
 
-def _keys() -> list[str]:
+def _known_keys() -> list[str]:
     sections = (Config, ManagerSettings, VoiceSettings, ModelSettings, WorkerSettings, ApiKey)
     return [name for section in sections for name in section.model_fields]
 
 
-def _source(
-    place: messages.Place,
+def _origin(
+    place: messages.KeyPath,
     flags: Mapping[str, Any],
     environment: Mapping[str, Any],
     path: Path | None,
 ) -> str:
     """Return the name of what said the value that is wrong."""
     keys = [str(key) for key in itertools.takewhile(lambda part: isinstance(part, str), place)]
-    if _says(flags, keys):
+    if _has_value(flags, keys):
         return "the command line"
-    if _says(environment, keys):
-        return variable(keys)
+    if _has_value(environment, keys):
+        return variable_name(keys)
     return "the configuration" if path is None else str(path)
 
 
-def _says(content: Any, keys: list[str]) -> bool:
+def _has_value(content: Any, keys: list[str]) -> bool:
     for key in keys:
         if not isinstance(content, Mapping) or key not in content:
             return False
@@ -334,15 +334,15 @@ def _says(content: Any, keys: list[str]) -> bool:
     return not isinstance(content, Mapping)
 
 
-def _anchored(content: dict[str, Any], place: Path) -> dict[str, Any]:
+def _with_absolute_paths(content: dict[str, Any], place: Path) -> dict[str, Any]:
     """Make the relative paths of a file relative to where the file is; leave the rest as it is."""
 
     def anchor(holder: Any, key: str) -> Any:
         found = holder.get(key) if isinstance(holder, dict) else None
         if isinstance(found, str):
-            return {**holder, key: _under(place, found)}
+            return {**holder, key: _absolute(place, found)}
         if isinstance(found, list):
-            return {**holder, key: [_under(place, each) for each in found]}
+            return {**holder, key: [_absolute(place, each) for each in found]}
         return holder
 
     anchored = dict(content)
@@ -353,5 +353,5 @@ def _anchored(content: dict[str, Any], place: Path) -> dict[str, Any]:
     return anchored
 
 
-def _under(place: Path, name: Any) -> Any:
+def _absolute(place: Path, name: Any) -> Any:
     return str(place / os.path.expanduser(name)) if isinstance(name, str) else name

@@ -17,19 +17,19 @@ PREFIX = "GREENROOM_"
 
 _NEST = "__"
 
-CONFIGURATION = Limits(size=2 * 1024**2, values=30_000)
+CONFIG_LIMITS = Limits(size=2 * 1024**2, values=30_000)
 """What a configuration may have: some 3,000 models, read in a quarter of a second."""
 
-_MOST_KEYS = 20
+_MAX_DEPTH = 20
 """Keys inside each other in one setting."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a file; raises `ConfigError` for anything else, naming the line."""
-    return mapping_in(path, CONFIGURATION, any_kind=True).content  # type: ignore[no-any-return]
+    return read_mapping(path, CONFIG_LIMITS, any_kind=True).content  # type: ignore[no-any-return]
 
 
-def mapping_in(path: Path, limits: Limits, *, any_kind: bool = False) -> Document:
+def read_mapping(path: Path, limits: Limits, *, any_kind: bool = False) -> Document:
     """Return the document in a file, whose content is a mapping; an empty one if there is nothing.
 
     Raises `ConfigError` with the file, and the line where there is one. `any_kind` of file is read
@@ -64,15 +64,15 @@ def from_environment(sections: Iterable[str]) -> dict[str, Any]:
         keys = name.removeprefix(PREFIX).lower().split(_NEST)
         if name.startswith(PREFIX) and (len(keys) > 1 or keys[0] in known):
             pairs.append((keys, os.environ[name]))
-    return assigned(pairs)
+    return nested(pairs)
 
 
-def variable(keys: Sequence[str]) -> str:
+def variable_name(keys: Sequence[str]) -> str:
     """Return the name of the environment variable that sets `keys`."""
     return PREFIX + _NEST.join(keys).upper()
 
 
-def assigned(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
+def nested(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
     """Return a mapping, nested like the file, in which each path of keys has its value.
 
     Text stays text (and becomes a number where one is wanted), except that lists, mappings,
@@ -80,29 +80,31 @@ def assigned(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
     """
     made: dict[str, Any] = {}
     for keys, text in pairs:
-        if len(keys) > _MOST_KEYS:
+        if len(keys) > _MAX_DEPTH:
             raise ConfigError(f"{shown('.'.join(keys))}: no key is that deep; correct it.")
         value = _value(text)
         for key in reversed(keys):
             value = {key: value}
-        made = laid_over(made, value)
+        made = merged(made, value)
     return made
 
 
-def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `under` with everything that `over` says; mappings are merged, lists are replaced."""
-    merged = dict(under)
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `under`, overridden by `over`; mappings are merged, lists are replaced."""
+    result = dict(under)
     for key, value in over.items():
-        known = merged.get(key)
-        nested = isinstance(value, Mapping) and isinstance(known, Mapping)
-        merged[key] = laid_over(known, value) if nested else value  # type: ignore[arg-type]
-    return merged
+        current = result.get(key)
+        if isinstance(value, Mapping) and isinstance(current, Mapping):
+            result[key] = merged(current, value)
+        else:
+            result[key] = value
+    return result
 
 
 def _value(text: str) -> Any:
     if text.strip() not in ("null", "~") and not text.lstrip().startswith(("[", "{", '"', "'")):
         return text
     try:
-        return parse(text, CONFIGURATION).content
+        return parse(text, CONFIG_LIMITS).content
     except YamlProblem:
         return text
