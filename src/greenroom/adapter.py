@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from greenroom.audio import check_rate
 from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
-from greenroom.concurrency.threads import run_to_end
-from greenroom.speech.stream import Host, Speaker, SpeechStream
+from greenroom.speech.host import UnmanagedHost
+from greenroom.speech.stream import Host, SpeechStream
 from greenroom.speech.text import check_source
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ class TTSAdapter(ABC):
         check_rate(sample_rate)
         check_source(text)
         self.check_options(options)
-        host = self._host or _LoopHost()
+        host = self._host or UnmanagedHost()
         merged = {**_spec_options(self), **options}
         return SpeechStream(self, host, text, merged, output_rate=sample_rate)
 
@@ -197,35 +195,3 @@ class TTSAdapter(ABC):
 def _spec_options(adapter: TTSAdapter) -> Mapping[str, Any]:
     spec: ModelSpec | None = getattr(adapter, "spec", None)
     return spec.options if spec is not None else {}
-
-
-class _LoopHost:
-    """Where an adapter lives that nobody manages: threads of the event loop, no counting."""
-
-    loop = None
-    leaving = False
-    sample_rate = None
-    model_id = ""
-    hurried = False
-
-    def open(self, speaker: Speaker) -> _LoopHost:
-        """Count nothing."""
-        return self
-
-    def close(self) -> None:
-        """Count nothing."""
-
-    async def enter(self) -> _LoopHost:
-        """Wait for nobody."""
-        return self
-
-    def enter_now(self) -> _LoopHost:
-        """Wait for nobody."""
-        return self
-
-    def leave(self) -> None:
-        """Give nothing back."""
-
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
-        """Run `step` in the event loop's default executor, to its end even when cancelled."""
-        return await run_to_end(step)

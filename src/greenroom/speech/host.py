@@ -7,7 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from greenroom.concurrency.threads import Lane, LaneBusyError, NoThreadError, OverdueError
+from greenroom.concurrency.threads import (
+    Lane,
+    LaneBusyError,
+    NoThreadError,
+    OverdueError,
+    run_to_end,
+)
 from greenroom.errors import ModelNotResidentError, SynthesisError
 from greenroom.speech.stream import Speaker
 from greenroom.speech.turns import Turns
@@ -249,3 +255,38 @@ def _not_free(host: ModelHost) -> SynthesisError:
     return SynthesisError(
         f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
     )
+
+
+class UnmanagedHost:
+    """The `Host`, `Use` and `Turn` of an adapter outside any manager: nothing counted or limited.
+
+    Steps run in the event loop's default executor, so the process waits for them at exit.
+    """
+
+    loop = None
+    leaving = False
+    sample_rate = None
+    model_id = ""
+    hurried = False
+
+    def open(self, speaker: Speaker) -> UnmanagedHost:
+        """Return itself: no stream is counted."""
+        return self
+
+    def close(self) -> None:
+        """Do nothing: no stream is counted."""
+
+    async def enter(self) -> UnmanagedHost:
+        """Return itself at once: turns are not limited."""
+        return self
+
+    def enter_now(self) -> UnmanagedHost:
+        """Return itself: turns are not limited."""
+        return self
+
+    def leave(self) -> None:
+        """Do nothing: turns are not limited."""
+
+    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+        """Run `step` in the event loop's default executor, to its end even when cancelled."""
+        return await run_to_end(step)
