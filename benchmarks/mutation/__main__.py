@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -83,14 +84,14 @@ def judge_files(part: Part, digests: dict[str, str], console: Console) -> None:
     made = {file: faulty(file, (ROOT / file).read_text(encoding="utf-8")) for file in digests}
     known = {file: Outcomes.of(file, digest) for file, digest in digests.items()}
     open_ = {
-        fault.key: file
+        fault.key: fault
         for file, of_file in made.items()
         for fault in of_file.faults
         if fault.key not in known[file].by_fault
     }
-    waiting = {file: sum(other == file for other in open_.values()) for file in made}
+    waiting = Counter(fault.file for fault in open_.values())
     first = {key: test for of_file in known.values() for key, test in of_file.last_time.items()}
-    plan = Plan(tuple(open_), part.selection(), first, os.cpu_count() or 1)
+    plan = Plan(tuple(open_.values()), part.selection(), first, os.cpu_count() or 1)
 
     def record_if_done(file: str) -> None:
         if not waiting[file]:
@@ -106,7 +107,7 @@ def judge_files(part: Part, digests: dict[str, str], console: Console) -> None:
     with console.status(f"{part.name}: running the tests without a fault …") as status:
         since, survived = time.monotonic(), 0
         for done, outcome in enumerate(judged(plan), start=1):
-            file = open_[outcome.fault]
+            file = open_[outcome.fault].file
             known[file].add(outcome)
             waiting[file] -= 1
             survived += outcome.kind in NOT_FOUND
@@ -136,7 +137,7 @@ def judged(plan: Plan, tree: Path = TREE, log_file: Path = LOG) -> Iterator[Outc
         assert judge.stdout
         json.dump(asdict(plan), judge.stdin)
         judge.stdin.close()
-        left = set(plan.faults)
+        left = {fault.key for fault in plan.faults}
         for line in judge.stdout:
             said = json.loads(line)
             if "fault" not in said:

@@ -17,17 +17,23 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NoReturn, TextIO, TypeVar
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 import pytest
 from mutmut.mutation.trampoline import set_mutant_under_test
-from mutmut.state import state
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
+
+from benchmarks.mutation.faults import Fault
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 SURVIVED, HUNG, FOUND, BROKEN = 0, 1, 10, 11
 """Exit statuses of a child; 1 is what `faulthandler` ends a process with."""
@@ -44,13 +50,13 @@ T = TypeVar("T")
 class Plan:
     """What is to be judged."""
 
-    faults: tuple[str, ...]
+    faults: tuple[Fault, ...]
     tests: tuple[str, ...]
     first: dict[str, str]
     """The test that found a fault the last time."""
     children: int
     patience_s: float = 2.0
-    """How long a test may take beyond ten times what it takes without a fault."""
+    """How long a test may take beyond five times what it takes while its lines are noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,8 @@ class Judge:
         return True
 
     def _judge(self, session: pytest.Session, scratch: Path) -> None:
-        normal = reach(session.items, self._plan.children, scratch)
+        files = {fault.file for fault in self._plan.faults}
+        normal = reach(session.items, files, self._plan.children, scratch)
         broken = [test for test in normal.seconds if test in normal.failed]
         if broken:
             self._say(Broken(broken[0]))
@@ -99,27 +106,27 @@ class Judge:
         items = {item.nodeid: item for item in session.items}
         found_by: defaultdict[str, Counter[str]] = defaultdict(Counter)
 
-        def quickest_first(fault: str) -> list[str]:
+        def quickest_first(fault: Fault) -> list[str]:
             """The test of last time, then those that find faults in this function, then others."""
-            function = mangled_name_from_mutant_name(fault)
-            first, finders = self._plan.first.get(fault), found_by[function]
+            first = self._plan.first.get(fault.key)
+            finders = found_by[mangled_name_from_mutant_name(fault.key)]
             return sorted(
-                normal.tests[function],
+                normal.tests(fault),
                 key=lambda test: (test != first, -finders[test], normal.seconds[test]),
             )
 
         def trials() -> Iterator[Trial]:
             for fault in self._plan.faults:
                 if tests := quickest_first(fault):
-                    yield Trial(fault, tests)
+                    yield Trial(fault.key, tests)
                 else:
-                    self._say(Outcome(fault, "unreached"))
+                    self._say(Outcome(fault.key, "unreached"))
 
         def run(trial: Trial) -> int:
             set_mutant_under_test(trial.fault)
             for number, test in enumerate(trial.tests):
                 trial.at[:8] = number.to_bytes(8)
-                limit_s = self._plan.patience_s + 10 * normal.seconds[test]
+                limit_s = self._plan.patience_s + 5 * normal.seconds[test]
                 faulthandler.dump_traceback_later(limit_s, exit=True)
                 if fails(session, items[test]):
                     return FOUND
@@ -153,24 +160,33 @@ class Trial:
 class Normal:
     """How the tests go without a fault."""
 
-    tests: dict[str, set[str]]
-    """The tests that reach a function."""
-    seconds: dict[str, float]
-    failed: set[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    tests_at: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The tests that execute a line of a file."""
+
+    def tests(self, fault: Fault) -> set[str]:
+        """The tests that execute the statement that `fault` changes; others cannot tell."""
+        lines = range(fault.first_line, fault.last_line + 1)
+        return set().union(*(self.tests_at.get((fault.file, line), ()) for line in lines))
 
 
-def reach(items: list[pytest.Item], children: int, scratch: Path) -> Normal:
-    """Run all tests without a fault, and note what each reaches and how long it takes."""
-    normal = Normal(defaultdict(set), {}, set())
+def reach(items: list[pytest.Item], files: set[str], children: int, scratch: Path) -> Normal:
+    """Run all tests without a fault, and note which lines each executes and how long it takes."""
+    normal = Normal()
 
     def run(share: int) -> int:
-        set_mutant_under_test("stats")
+        set_mutant_under_test("")
+        executed = Executed(files)
+        threading.settrace(executed)
+        sys.settrace(executed)
         noted = []
         for item in items[share::children]:
-            state()._stats.clear()
+            executed.lines.clear()
             since = time.monotonic()
             failed = fails(item.session, item)
-            noted.append((item.nodeid, time.monotonic() - since, failed, sorted(state()._stats)))
+            noted.append((item.nodeid, time.monotonic() - since, failed, sorted(executed.lines)))
+        sys.settrace(None)
         (scratch / f"normal-{share}").write_text(json.dumps(noted), encoding="utf-8")
         return SURVIVED
 
@@ -178,13 +194,29 @@ def reach(items: list[pytest.Item], children: int, scratch: Path) -> Normal:
         noted = scratch / f"normal-{share}"
         if status != SURVIVED or not noted.exists():
             raise RuntimeError(f"the tests ended with status {status} without a fault")
-        for test, seconds, failed, functions in json.loads(noted.read_text(encoding="utf-8")):
+        for test, seconds, failed, lines in json.loads(noted.read_text(encoding="utf-8")):
             normal.seconds[test] = seconds
             if failed:
                 normal.failed.add(test)
-            for function in functions:
-                normal.tests[function].add(test)
+            for file, line in lines:
+                normal.tests_at[file, line].add(test)
     return normal
+
+
+class Executed:
+    """A trace function that notes the lines of some files that are executed."""
+
+    def __init__(self, files: set[str]) -> None:
+        self.lines: set[tuple[str, int]] = set()
+        self._files = {str(Path(file).absolute()): file for file in files}
+
+    def __call__(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
+        """Trace a call if it is of these files."""
+        return self._note if frame.f_code.co_filename in self._files else None
+
+    def _note(self, frame: FrameType, event: str, arg: object) -> TraceFunction:
+        self.lines.add((self._files[frame.f_code.co_filename], frame.f_lineno))
+        return self._note
 
 
 def fails(session: pytest.Session, item: pytest.Item) -> bool:
@@ -234,7 +266,9 @@ def _become(run: Callable[[T], int], job: T, scratch: Path) -> NoReturn:
 
 def main() -> int:
     """Judge what standard input says."""
-    plan = Plan(**json.load(sys.stdin))
+    asked = json.load(sys.stdin)
+    faults = tuple(Fault(**fields) for fields in asked.pop("faults"))
+    plan = Plan(faults, **asked)
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return pytest.main([*OPTIONS, *plan.tests], plugins=[Judge(plan, out)])

@@ -68,10 +68,9 @@ def judge(tree: Path) -> dict[str, Outcome]:
     file = "src/numbers_of_ours.py"
     made = faulty(file, SOURCE.replace("numbers.pop()", "numbers.pop(0)"))
     (tree / file).write_text(made.code)
-    keys = tuple(fault.key for fault in made.faults)
-    plan = Plan(keys, PART.selection(), {}, 2, patience_s=0.5)
+    plan = Plan(made.faults, PART.selection(), {}, 2, patience_s=0.5)
     outcomes = {o.fault: o for o in command.judged(plan, tree, tree / "log.txt")}
-    assert outcomes.keys() == set(keys)
+    assert outcomes.keys() == {fault.key for fault in made.faults}
     return {fault.change.partition(": ")[2]: outcomes[fault.key] for fault in made.faults}
 
 
