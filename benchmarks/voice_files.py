@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from benchmarks.voices import piper_voices
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.adapters.piper.prepared.build.command_line import command
-from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.run.thread_pool import cores
+from greenroom.adapters.piper.prepared.store.store import default_store
 
 _CHANGE = 1e-3
 """By how much of itself a weight is changed, as a standard deviation: the voice still speaks."""
@@ -95,7 +95,7 @@ def models(paths: list[Path]) -> list[ModelSpec]:
 
 def _prepare(path: Path) -> None:
     if default_store().find(path) is None:
-        subprocess.run(command(path), check=True)
+        subprocess.run(PiperPreparation().command(ModelSpec("", "piper", path)), check=True)
 
 
 def _real_voice() -> Path:

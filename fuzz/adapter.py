@@ -31,7 +31,7 @@ ANSWER_S = 8.0
 """Nobody waits longer than this: the limits of a load, of its clean-up, and a busy machine."""
 
 MANNERS = ("plain", "plain", "cancel", "drop", "stop", "leave", "unload", "drain", "reload")
-_FINDING = {"discover", "check_options", "check_spec", "next_form"}
+_FINDING = {"discover", "check_options", "check_spec", "next_form", "preparation"}
 """The steps that a search for models takes."""
 
 OWNERS = ("None", "text", "unhashable", "touchy", "surrogate", "text that lies", "nan")

@@ -12,6 +12,7 @@ import numpy as np
 
 from fuzz.junk import ERRORS, VALUES, Touchy
 from greenroom import AudioChunk, ModelSpec, TTSAdapter
+from greenroom.adapter import Preparation
 
 RATE = 16_000
 CHUNKS = 4
@@ -20,7 +21,7 @@ HANG_S = 1.5
 Plan = tuple[tuple[str, str], ...]
 """Steps of the engine, and what each does instead of what it should: `give`, `raise` or `hang`."""
 
-ATTRIBUTES = ("sample_rate", "concurrency", "looks_ahead", "form")
+ATTRIBUTES = ("sample_rate", "concurrency", "looks_ahead", "form", "preparation")
 CALLS = (
     "__init__",
     "load",
@@ -30,19 +31,20 @@ CALLS = (
     "synthesize",
     "unload",
 )
-CLASS_CALLS = (
-    "check_options",
-    "check_spec",
-    "is_prepared",
-    "preparation",
-    "discover",
-    "next_form",
-)
+CLASS_CALLS = ("check_options", "check_spec", "discover")
+PREPARATION_CALLS = ("is_prepared", "command", "next_form")
 CHUNK_STEPS = tuple(
     f"{what} {number}" for what in ("warm_up", "synthesize") for number in (0, 1, CHUNKS)
 )
 CLOSE_STEPS = ("close", "first step", "next step")
-STEPS = (*ATTRIBUTES, *CALLS, *CALLS, *CLASS_CALLS, *CHUNK_STEPS, *CHUNK_STEPS, *CLOSE_STEPS)
+STEPS = (
+    *ATTRIBUTES,
+    *(*CALLS, *CALLS),
+    *CLASS_CALLS,
+    *PREPARATION_CALLS,
+    *(*CHUNK_STEPS, *CHUNK_STEPS),
+    *CLOSE_STEPS,
+)
 """Those that can do more harm are there twice."""
 
 HANGING = ("__init__", "load", "footprint_bytes", "warm_up", "synthesize", "unload", *CHUNK_STEPS)
@@ -170,12 +172,35 @@ def wild(plan: Plan, living: weakref.WeakSet[TTSAdapter]) -> type[TTSAdapter]:
     for name in CLASS_CALLS:
         if name in steps:
             setattr(Wild, name, classmethod(_calling(steps[name])))
+    if not steps.keys().isdisjoint(PREPARATION_CALLS):
+        Wild.preparation = WildPreparation(steps)
     for name in ATTRIBUTES:
         if name in steps:
             verb, _, what = steps[name].partition(" ")
             found = VALUES[what]() if verb == "give" else property(_calling(steps[name]))
             setattr(Wild, name, found)
     return Wild
+
+
+class WildPreparation(Preparation):
+    """Does what the plan says; what it does not say is that there is nothing to prepare."""
+
+    def __init__(self, steps: Mapping[str, str]) -> None:
+        self._steps = steps
+
+    def is_prepared(self, spec: ModelSpec) -> Any:
+        """Return that there is a form to make, for a plan that has the command do something."""
+        if "is_prepared" in self._steps:
+            return _act(self._steps["is_prepared"])
+        return False if "command" in self._steps else None
+
+    def command(self, spec: ModelSpec) -> Any:
+        """Return nothing that could be started."""
+        return _act(self._steps["command"]) if "command" in self._steps else ()
+
+    def next_form(self, spec: ModelSpec) -> Any:
+        """Return what the plan says."""
+        return _act(self._steps["next_form"]) if "next_form" in self._steps else ""
 
 
 class TameFinder(Tame):

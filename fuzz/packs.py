@@ -149,7 +149,8 @@ def _wrong_with(spec: ModelSpec) -> list[str]:
     ]
     adapter = registry.resolve(spec.adapter)
     try:
-        adapter.is_prepared(spec)
+        if adapter.preparation is not None:
+            adapter.preparation.is_prepared(spec)
         adapter.check_spec(spec)
     except ConfigError as error:
         if not str(error).isprintable():

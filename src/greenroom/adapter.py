@@ -47,6 +47,53 @@ class LeftOut:
     """One clause, with the fix; the line first where the reason is in one."""
 
 
+class Preparation(ABC):
+    """How an engine keeps its models in a form that loads faster: what is kept, how it is made.
+
+    One object for a whole engine, `TTSAdapter.preparation`. Any thread may call it, and none of it
+    imports the engine: lists ask it about every model, and the form is made by another process.
+    """
+
+    @abstractmethod
+    def is_prepared(self, spec: ModelSpec) -> bool | None:
+        """Whether the prepared form of the model is kept; `None` for a model that can have none.
+
+        Cheap: a list asks it of 10,000 models.
+        """
+
+    @abstractmethod
+    def command(self, spec: ModelSpec) -> Sequence[str]:
+        """Return the command line that makes the prepared form of a model that can have one.
+
+        It ends with 0, or with the reason as its last line on standard error. Its standard input
+        is a pipe: when that is closed its parent is gone, and it ends soon. Models whose command
+        lines are equal are prepared by running it once.
+        """
+
+    def memory_bytes(self, spec: ModelSpec) -> int:
+        """Return the memory that the command takes: the manager books it while it runs."""
+        return 0
+
+    def next_form(self, spec: ModelSpec) -> str:
+        """Return the `TTSAdapter.form` that a load of the model would bring into memory now.
+
+        May look at the disk: called off the event loop.
+        """
+        return ""
+
+    def prune(self, *, everything: bool) -> int:
+        """Remove prepared forms that are of no use any more, or all; return the bytes freed.
+
+        Of the whole engine, as the models that they were made for may be gone. Raises `OSError`
+        where they cannot be removed.
+        """
+        return 0
+
+    def switched_off(self) -> str:
+        """Return why nothing that is prepared would be used now, with the fix; else nothing."""
+        return ""
+
+
 class TTSAdapter(ABC):
     """One model of one engine. Synchronous: the manager calls it in threads of its own.
 
@@ -59,6 +106,9 @@ class TTSAdapter(ABC):
 
     A sentence is spoken from the first step of `synthesize` to its end.
     """
+
+    preparation: ClassVar[Preparation | None] = None
+    """How models are prepared to load faster; `None` for an engine whose models have one form."""
 
     sample_rate: int
     """Hz of the chunks; an attribute or a property, right once `load` has returned."""
@@ -104,9 +154,9 @@ class TTSAdapter(ABC):
     def upgrade(self) -> bool:
         """Move to a better form of the model that is there now; return whether it did.
 
-        Called after `preparation` succeeded, at a moment when the model does not speak if there is
-        one soon; any thread may be inside `synthesize` meanwhile, and all speech must sound alike.
-        What the model takes is asked for anew.
+        Called when the model has been prepared, at a moment when it does not speak if there is one
+        soon; any thread may be inside `synthesize` meanwhile, and all speech must sound alike. What
+        the model takes is asked for anew.
         """
         return False
 
@@ -129,37 +179,6 @@ class TTSAdapter(ABC):
     @classmethod
     def check_spec(cls, spec: ModelSpec) -> None:
         """Raise `ConfigError` for a model that `load` would refuse, without loading it."""
-
-    @classmethod
-    def is_prepared(cls, spec: ModelSpec) -> bool | None:
-        """Whether a form of the model that loads faster is kept; `None` if it has no such form.
-
-        Cheap, and imports no engine: lists ask it of every model.
-        """
-        return None
-
-    @classmethod
-    def next_form(cls, spec: ModelSpec) -> str:
-        """Return the `form` that a load would bring into memory now. Opens no model.
-
-        May look at the disk: called off the event loop.
-        """
-        return ""
-
-    @classmethod
-    def preparation(cls, spec: ModelSpec) -> Sequence[str]:
-        """Return the command line that makes that form; asked only of a model that can have one.
-
-        It ends with 0, or with the reason as its last line on standard error; and soon, if its
-        standard input is a pipe that is closed, as whoever wanted it is gone. Models whose command
-        lines are equal are prepared by running it once.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def preparation_bytes(cls, spec: ModelSpec) -> int:
-        """Return the memory that this command takes: the manager runs it when there is room."""
-        return 0
 
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it.

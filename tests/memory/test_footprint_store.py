@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ from typing import ClassVar
 import pytest
 
 from greenroom import ModelSpec
+from greenroom.adapter import Preparation
 from greenroom.adapters.stated import form_of
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.memory import footprint_store as footprints_module
@@ -142,19 +144,35 @@ def test_what_speaking_added_is_not_taken_for_what_a_load_needs(
     assert expected(footprints, spec) == 100 * MIB
 
 
-def test_each_form_of_a_model_has_a_record_of_its_own(tmp_path: Path) -> None:
-    class Twofold(ToneTTSAdapter):
-        now: ClassVar[str] = "own file"
+class StatedForm(Preparation):
+    """Prepares nothing; says which form comes next, or raises."""
 
-        @classmethod
-        def next_form(cls, spec: ModelSpec) -> str:
-            return cls.now
+    def __init__(self, form: str | Exception) -> None:
+        self.form = form
+
+    def is_prepared(self, spec: ModelSpec) -> bool | None:
+        return None
+
+    def command(self, spec: ModelSpec) -> Sequence[str]:
+        raise NotImplementedError
+
+    def next_form(self, spec: ModelSpec) -> str:
+        if isinstance(self.form, Exception):
+            raise self.form
+        return self.form
+
+
+def test_each_form_of_a_model_has_a_record_of_its_own(tmp_path: Path) -> None:
+    stated = StatedForm("own file")
+
+    class Twofold(ToneTTSAdapter):
+        preparation: ClassVar[Preparation | None] = stated
 
     spec = ModelSpec("a", Twofold, footprint_mb=7)
     footprints = known([spec], tmp_path / "f.json")
     load(footprints, spec, 984, form="own file")
     assert expected(footprints, spec) == 984 * MIB
-    Twofold.now = "prepared"
+    stated.form = "prepared"
     footprints.inspect(spec)
     assert expected(footprints, spec) == 7 * MIB
     load(footprints, spec, 58, form="prepared")
@@ -164,9 +182,7 @@ def test_each_form_of_a_model_has_a_record_of_its_own(tmp_path: Path) -> None:
 
 def test_an_adapter_that_cannot_say_its_form_has_one(tmp_path: Path) -> None:
     class Broken(ToneTTSAdapter):
-        @classmethod
-        def next_form(cls, spec: ModelSpec) -> str:
-            raise OSError("libcuda.so is missing")
+        preparation: ClassVar[Preparation | None] = StatedForm(OSError("libcuda.so is missing"))
 
     spec = ModelSpec("a", Broken, footprint_mb=7)
     assert expected(known([spec], tmp_path / "f.json"), spec) == 7 * MIB

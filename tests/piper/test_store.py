@@ -20,14 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from greenroom.adapters.piper.prepared import (
-    PreparedFiles,
-    SourceChangedError,
-    Store,
-    StoreError,
-    default_root,
-)
 from greenroom.adapters.piper.prepared.store import atomic_files, identity, verify
+from greenroom.adapters.piper.prepared.store.identity import SourceChangedError, StoreError
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles, default_root
+from greenroom.adapters.piper.prepared.store.store import Store
 
 GRAPH = {"text.ort": b"text" * 100, "flow.ort": b"flow" * 100, "recipe.json": b"{}"}
 
@@ -35,7 +31,7 @@ WRITER = """
 import itertools, sys
 from pathlib import Path
 import numpy as np
-from greenroom.adapters.piper.prepared import Store
+from greenroom.adapters.piper.prepared.store.store import Store
 
 store, source = Store(Path(sys.argv[1]), "runtime"), Path(sys.argv[2])
 graph = {"text.ort": b"text" * 100, "flow.ort": b"flow" * 100, "recipe.json": b"{}"}

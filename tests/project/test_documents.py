@@ -37,9 +37,21 @@ def test_the_readmes_library_example_speaks(tmp_path: Path) -> None:
 
 
 def test_the_adapter_tutorial_builds_a_voice_that_speaks(tmp_path: Path) -> None:
-    adapter, use = blocks("docs/adapters.md")
+    adapter, use, _ = blocks("docs/adapters.md")
     (tmp_path / "buzz.py").write_text(adapter)
     assert run(use, tmp_path) == "0.76 s\n"
+
+
+def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> None:
+    adapter, _, preparation = blocks("docs/adapters.md")
+    asks = (
+        "BuzzTTSAdapter.preparation = preparation = BuzzPreparation()\n"
+        "spec = ModelSpec('buzz', BuzzTTSAdapter, 'buzz.bin')\n"
+        "print(preparation.is_prepared(ModelSpec('buzz', BuzzTTSAdapter)))\n"
+        "print(preparation.is_prepared(spec), list(preparation.command(spec))[1:])\n"
+    )
+    told = run(f"{adapter}\n{preparation}\n{asks}", tmp_path)
+    assert told == "None\nFalse ['-m', 'buzz.prepare', 'buzz.bin']\n"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from greenroom.adapter import ModelSpec
+from greenroom.adapter import ModelSpec, Preparation
 from greenroom.adapters.options import Number
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.prepared.store.lookup import is_prepared
@@ -321,10 +322,14 @@ def test_a_pipe_in_the_place_of_a_voices_file_is_not_opened(tmp_path: Path, end:
 def test_an_adapter_whose_is_prepared_raises_does_not_end_the_list(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def raises(spec: ModelSpec) -> bool | None:
-        raise UnsayableError
+    class Raising(Preparation):
+        def is_prepared(self, spec: ModelSpec) -> bool | None:
+            raise UnsayableError
 
-    monkeypatch.setattr(ToneTTSAdapter, "is_prepared", raises)
+        def command(self, spec: ModelSpec) -> Sequence[str]:
+            raise NotImplementedError
+
+    monkeypatch.setattr(ToneTTSAdapter, "preparation", Raising())
     assert registry.resolve("tone") is ToneTTSAdapter
     assert main(["ls"]) == 0
     assert "tone-440" in capfd.readouterr().out

@@ -74,7 +74,8 @@ def _adapter_of(spec: ModelSpec) -> str:
 
 def _is_prepared(spec: ModelSpec) -> bool | None:
     try:
-        return registry.resolve(spec.adapter).is_prepared(spec)
+        preparation = registry.resolve(spec.adapter).preparation
+        return None if preparation is None else preparation.is_prepared(spec)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on

@@ -1,18 +1,19 @@
-"""`greenroom prepare`: have voices load fast from the first time on."""
+"""`greenroom prepare`: prepare models, so that they load fast from the first time on.
+
+It knows no engine: what an adapter's `preparation` says is all that it asks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from greenroom.adapter import ModelSpec
-from greenroom.adapters.piper.prepared.fingerprint import default_store
-from greenroom.adapters.piper.prepared.store.identity import StoreError
-from greenroom.adapters.piper.prepared.store.lookup import SWITCH, switched_off
+from greenroom.adapter import ModelSpec, Preparation
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.shared_options import (
@@ -29,16 +30,18 @@ from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB
 from greenroom.preparation import LIMIT_S
 
+logger = logging.getLogger(__name__)
+
 _END_S = 10.0
-"""What has been asked to end may clean up for this long."""
+"""A process that was asked to end may clean up for this long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one voice."""
+    """What became of one command, for all models that it prepares."""
 
     models: tuple[str, ...]
-    """All that were asked for and speak with it."""
+    """Those of them that were asked for."""
     outcome: Literal["prepared", "prepared already", "not prepared"]
     problem: str | None = None
 
@@ -84,12 +87,13 @@ def prepare(
     if prune:
         _prune(everything=everything, as_json=as_json)
         return
-    if switched_off():
-        raise CommandError(f"{SWITCH} is off, so nothing prepared would be used; unset it.")
+    reasons = [preparation.switched_off() for preparation in _preparations()]
+    if reasons and all(reasons):
+        raise CommandError(reasons[0])
     with about(config):
         catalog = Catalog.from_config(configuration(config, settings))
     chosen = {catalog.get(name).model_id: catalog.get(name) for name in models or ()}
-    specs = chosen.values() if models else filter(_can_be, catalog)
+    specs = chosen.values() if models else filter(_can_be_prepared, catalog)
     outcomes = _outcomes(specs)
     if as_json:
         print_json([described(outcome) for outcome in outcomes])
@@ -102,8 +106,8 @@ def prepare(
 def _prune(*, everything: bool, as_json: bool) -> None:
     try:
         with working("looking at what is prepared"):
-            freed = default_store().prune(everything=everything)
-    except StoreError as error:
+            freed = sum(engine.prune(everything=everything) for engine in _preparations())
+    except OSError as error:
         raise CommandError(f"{error}; make the folder writable, or remove it.") from error
     if as_json:
         print_json({"freed_bytes": freed})
@@ -111,31 +115,45 @@ def _prune(*, everything: bool, as_json: bool) -> None:
         tell(f"{freed / MIB:,.1f} MB came free")
 
 
-def _can_be(spec: ModelSpec) -> bool:
-    return registry.resolve(spec.adapter).is_prepared(spec) is not None
+def _preparations() -> Iterator[Preparation]:
+    """Yield how each registered engine prepares, whether the catalog has models of it or not."""
+    for name in registry.names():
+        try:
+            preparation = registry.resolve(name).preparation
+        except ConfigError as error:  # a package that does not import: the others have their turn
+            logger.warning("%s", error)
+            continue
+        if preparation is not None:
+            yield preparation
+
+
+def _can_be_prepared(spec: ModelSpec) -> bool:
+    preparation = registry.resolve(spec.adapter).preparation
+    return preparation is not None and preparation.is_prepared(spec) is not None
 
 
 def _outcomes(specs: Iterable[ModelSpec]) -> list[Outcome]:
-    """Prepare voices one after the other, each once however many models speak with it."""
-    voices: dict[tuple[str, ...], list[ModelSpec]] = {}
+    """Run the commands one after the other, each once however many models it prepares."""
+    commands: dict[tuple[str, ...], list[tuple[Preparation, ModelSpec]]] = {}
     outcomes = []
     for spec in specs:
-        if reason := _why_not(spec):
+        preparation = registry.resolve(spec.adapter).preparation
+        if reason := _why_not(spec, preparation):
             outcomes.append(Outcome((spec.model_id,), "not prepared", reason))
-        else:
-            command = registry.resolve(spec.adapter).preparation(spec)
-            voices.setdefault(tuple(command), []).append(spec)
+        elif preparation is not None:
+            commands.setdefault(tuple(preparation.command(spec)), []).append((preparation, spec))
     with working("preparing") as status:
-        for number, (command, speakers) in enumerate(voices.items(), 1):
-            names = tuple(spec.model_id for spec in speakers)
-            if registry.resolve(speakers[0].adapter).is_prepared(speakers[0]):
+        for number, (command, models) in enumerate(commands.items(), 1):
+            names = tuple(spec.model_id for _, spec in models)
+            preparation, first = models[0]
+            if preparation.is_prepared(first):
                 outcomes.append(Outcome(names, "prepared already"))
                 continue
-            step = f"preparing {names[0]}, {number} of {len(voices)}"
+            step = f"preparing {names[0]}, {number} of {len(commands)}"
             status.update(escape(step))
             if not err.is_terminal:
                 note(step)
-            if problem := _carry_out(command):
+            if problem := _run(command):
                 reason = f"{problem}; its own file serves."
                 outcomes.append(Outcome(names, "not prepared", reason))
             else:
@@ -143,19 +161,21 @@ def _outcomes(specs: Iterable[ModelSpec]) -> list[Outcome]:
     return outcomes
 
 
-def _why_not(spec: ModelSpec) -> str:
+def _why_not(spec: ModelSpec, preparation: Preparation | None) -> str:
     """Return why a model cannot even be tried, or nothing."""
     try:
         registry.resolve(spec.adapter).check_spec(spec)
     except ConfigError as error:
         return str(error)
-    if not _can_be(spec):
+    if preparation is not None and (reason := preparation.switched_off()):
+        return reason
+    if not _can_be_prepared(spec):
         return "its adapter, device and options leave nothing to prepare."
     return ""
 
 
-def _carry_out(command: Sequence[str]) -> str:
-    """Run a preparation to its end; return what went wrong, or nothing.
+def _run(command: Sequence[str]) -> str:
+    """Run a command to its end; return what went wrong, or nothing.
 
     It gets no Ctrl-C of its own, so that it is ended once, and can clean up.
     """

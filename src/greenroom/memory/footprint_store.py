@@ -287,7 +287,8 @@ class FootprintStore:
 def _next_form(spec: ModelSpec) -> str:
     """Return which form of the model would be loaded; an adapter that cannot say has one only."""
     try:
-        return str(registry.resolve(spec.adapter).next_form(spec))
+        preparation = registry.resolve(spec.adapter).preparation
+        return "" if preparation is None else str(preparation.next_form(spec))
     except Exception:  # noqa: BLE001 - an adapter may raise anything; its load will say what is wrong
         return ""
 

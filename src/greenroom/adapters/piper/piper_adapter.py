@@ -9,22 +9,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from greenroom.adapter import LeftOut, ModelSpec, TTSAdapter
+from greenroom.adapter import LeftOut, ModelSpec, Preparation, TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.piper.cuda import check_gpu
 from greenroom.adapters.piper.engine_swap import Seat
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.phoneme_runs import pieces
-from greenroom.adapters.piper.prepared.build.command_line import bytes_taken, command
+from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
-from greenroom.adapters.piper.prepared.store.identity import resolved
-from greenroom.adapters.piper.prepared.store.lookup import is_prepared
 from greenroom.adapters.piper.session import (
     OWN_FILE,
     PREPARED,
     Engine,
     Samples,
-    may_be_prepared,
     open_engine,
     open_own_file,
     open_prepared,
@@ -67,6 +64,7 @@ class PiperTTSAdapter(TTSAdapter):
     """
 
     concurrency: ClassVar[int | None] = None
+    preparation: ClassVar[Preparation | None] = PiperPreparation()
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -97,28 +95,6 @@ class PiperTTSAdapter(TTSAdapter):
             read_settings(Path(spec.path))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{error}.") from None
-
-    @classmethod
-    def is_prepared(cls, spec: ModelSpec) -> bool | None:
-        """Whether the next load of the voice in this process's cache directory is a fast one."""
-        if spec.path is None or not may_be_prepared(spec.device, spec.options):
-            return None
-        return is_prepared(Path(spec.path))
-
-    @classmethod
-    def next_form(cls, spec: ModelSpec) -> str:
-        """Return `prepared` where the next load takes that form, else `own file`."""
-        return PREPARED if cls.is_prepared(spec) else OWN_FILE
-
-    @classmethod
-    def preparation(cls, spec: ModelSpec) -> Sequence[str]:
-        """Return the command line that prepares the voice's file, one for all models of it."""
-        return command(resolved(Path(spec.path or "")))
-
-    @classmethod
-    def preparation_bytes(cls, spec: ModelSpec) -> int:
-        """Return what preparing the voice's file takes at its peak."""
-        return bytes_taken(Path(spec.path or ""))
 
     def load(self) -> None:
         """Take the prepared voice, or read its own file while there is none."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
-from greenroom.adapters.piper.prepared.fingerprint import default_store
 from greenroom.adapters.piper.prepared.run.arena import Resting
 from greenroom.adapters.piper.prepared.run.fifo_lock import Turns
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice, sentence
@@ -19,6 +18,7 @@ from greenroom.adapters.piper.prepared.run.shared_graphs import session
 from greenroom.adapters.piper.prepared.run.stage import shrinking
 from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.piper.prepared.store.lookup import switched_off
+from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.devices import gpu_of
 from greenroom.memory.usage import MIB
 from greenroom.untrusted.logs import safe_logger

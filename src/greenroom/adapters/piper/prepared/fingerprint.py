@@ -9,8 +9,6 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from greenroom.adapters.piper.prepared.store.store import Store, default_root
-
 _FORMAT = 2
 """Of what this package writes; raised when an older one can no longer be read."""
 
@@ -39,13 +37,3 @@ def _processor() -> str:
         return platform.processor()
     listed = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
     return " ".join(sorted(set(listed[0].split()))) if listed else platform.processor()
-
-
-def default_store() -> Store:
-    """Return the store in the user's cache directory, for this engine and processor."""
-    return _store(default_root())
-
-
-@functools.cache
-def _store(root: Path) -> Store:
-    return Store(root, runtime())

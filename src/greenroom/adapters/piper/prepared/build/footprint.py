@@ -8,14 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
-from greenroom.adapters.piper.prepared.fingerprint import default_store
 from greenroom.adapters.piper.prepared.run.prepared_voice import (
     GRAPH_BYTES,
     VOICE_BYTES,
     PreparedVoice,
     sentence,
 )
-from greenroom.adapters.piper.prepared.store.store import PreparedFiles
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
+from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.memory import usage
 
 _IDS = 400

@@ -27,10 +27,10 @@ from greenroom.adapters.piper.prepared.build import partition
 from greenroom.adapters.piper.prepared.build.conv2d import planar
 from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
 from greenroom.adapters.piper.prepared.build.weights import Weights, has_branches, separated
-from greenroom.adapters.piper.prepared.fingerprint import default_store
 from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
 from greenroom.adapters.piper.prepared.run.shared_graphs import session
-from greenroom.adapters.piper.prepared.store.store import PreparedFiles, Store
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
+from greenroom.adapters.piper.prepared.store.store import Store, default_store
 from greenroom.adapters.piper.prepared.windows import windows
 from greenroom.memory import heap
 

@@ -14,7 +14,7 @@ from greenroom.adapters.piper.prepared.run.decoder import Decoding, Samples
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
 from greenroom.adapters.piper.prepared.run.thread_pool import CREW
-from greenroom.adapters.piper.prepared.store.store import PreparedFiles
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 
 GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
 """Facts of a prepared voice: anonymous bytes of its graph while it speaks, and of itself."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from greenroom.adapters.piper.prepared.fingerprint import runtime
 from greenroom.adapters.piper.prepared.store.atomic_files import (
     discard,
     listed,
@@ -53,14 +55,22 @@ from greenroom.adapters.piper.prepared.store.paths import Layout, PreparedFiles,
 from greenroom.adapters.piper.prepared.store.verify import check_graph, check_voice
 from greenroom.untrusted.logs import safe_logger
 
-__all__ = ["Entry", "PreparedFiles", "Store", "default_root"]
-
 logger = safe_logger(__name__)
 
 LIMIT_BYTES = 4 * 1024**3
 """About 65 voices of medium quality."""
 
 USE_IS_NOTED_AFTER_S = 3600.0
+
+
+def default_store() -> Store:
+    """Return the store in the user's cache directory, for this engine and processor."""
+    return _store_at(default_root())
+
+
+@functools.cache
+def _store_at(root: Path) -> Store:
+    return Store(root, runtime())
 
 
 class Store:
