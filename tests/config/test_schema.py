@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from greenroom.config.address import Address
 from greenroom.config.schema import (
     Config,
     ManagerSettings,
@@ -75,7 +76,7 @@ def test_the_environment_wins_over_the_file_and_flags_win_over_both(
         ("MODEL_MANAGER__WARMUP_TEXT", "", "model_manager", "warmup_text", ""),
         ("MODEL_MANAGER__WARMUP_TEXT", "'null'", "model_manager", "warmup_text", "null"),
         ("MODEL_MANAGER__DEFAULT_MODEL_ID", "1234", "model_manager", "default_model_id", "1234"),
-        ("WORKER__LISTEN", "[::1]:9", "worker", "listen", "[::1]:9"),
+        ("WORKER__LISTEN", "[::1]:9", "worker", "listen", Address("::1", 9)),
         ("VOICES__PACKAGES", "[]", "voices", "packages", ()),
     ],
 )
@@ -199,7 +200,7 @@ def test_an_address_that_is_none_is_refused(file: Path, address: str) -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:50051", "host:0", "unix:/run/x", "unix:x"])
 def test_an_address_may_be_a_host_and_port_or_a_unix_socket(address: str) -> None:
-    assert load_config(overrides={"worker": {"listen": address}}).worker.listen == address
+    assert str(load_config(overrides={"worker": {"listen": address}}).worker.listen) == address
 
 
 def test_a_cap_smaller_than_what_is_always_loaded_is_refused(file: Path) -> None:

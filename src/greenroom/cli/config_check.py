@@ -146,5 +146,5 @@ def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
     yield "catalog", f"{len(catalog)} models"
     places = voice_directories(config.voices)
     yield "voices from", "\n".join(f"{p}{'' if p.is_dir() else ' (not there)'}" for p in places)
-    yield "listens at", config.worker.listen
-    yield "HTTP at", config.worker.http_listen or "-"
+    yield "listens at", str(config.worker.listen)
+    yield "HTTP at", str(config.worker.http_listen or "-")

@@ -10,9 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from greenroom.config.address import Address
 from greenroom.config.schema import DEFAULT_LISTEN, Config, is_sendable, load_config
 from greenroom.config.sources import nested
 from greenroom.errors import ConfigError
+from greenroom.untrusted.printable import quoted
 
 DEFAULT_SERVER = DEFAULT_LISTEN
 
@@ -33,10 +35,24 @@ Settings = Annotated[
         help="Override a key of the configuration, such as `model_manager.ttl_ms=0`. Repeatable.",
     ),
 ]
+
+
+def _address(server: str | None) -> str | None:
+    """Return an address as gRPC takes it; refuse what is none, also from the environment."""
+    try:
+        return None if server is None else str(Address.parse(server))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}, not {quoted(server)}.") from None
+
+
 Server = Annotated[
     str,
     typer.Option(
-        "--server", envvar="GREENROOM_SERVER", metavar="HOST:PORT", help="The worker to ask."
+        "--server",
+        envvar="GREENROOM_SERVER",
+        metavar="HOST:PORT",
+        callback=_address,
+        help="The worker to ask.",
     ),
 ]
 MaybeServer = Annotated[
@@ -45,6 +61,7 @@ MaybeServer = Annotated[
         "--server",
         envvar="GREENROOM_SERVER",
         metavar="HOST:PORT",
+        callback=_address,
         help="Ask this worker; without one, do it in this process.",
     ),
 ]

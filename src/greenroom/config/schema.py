@@ -19,6 +19,8 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     SecretStr,
     ValidationError,
     field_validator,
@@ -26,6 +28,7 @@ from pydantic import (
 )
 
 from greenroom.config import messages
+from greenroom.config.address import Address
 from greenroom.config.sources import from_environment, merged, read_yaml, variable_name
 from greenroom.errors import ConfigError
 from greenroom.speech.text import MAX_TEXT_CHARS
@@ -86,6 +89,20 @@ def _check_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _address(value: Any) -> Address:
+    """Return the address in a setting; what is no text is refused like text that is none."""
+    if isinstance(value, Address):
+        return value
+    return Address.parse(value if isinstance(value, str) else "")
+
+
+def _maybe_address(value: Any) -> Address | None:
+    return None if value is None else _address(value)
+
+
+_AS_TEXT = PlainSerializer(str, return_type=str, when_used="unless-none")
+ListenAddress = Annotated[Address, PlainValidator(_address), _AS_TEXT]
+MaybeAddress = Annotated[Address | None, PlainValidator(_maybe_address), _AS_TEXT]
 Megabytes = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(le=MAX_MS)]
 TtlMs = Annotated[Milliseconds, Field(ge=-MAX_MS)]
@@ -201,8 +218,8 @@ class ApiKey(_Section):
 class WorkerSettings(_Section):
     """`worker`: how models are served."""
 
-    listen: str = DEFAULT_LISTEN
-    http_listen: str | None = DEFAULT_HTTP_LISTEN
+    listen: ListenAddress = Address.parse(DEFAULT_LISTEN)
+    http_listen: MaybeAddress = Address.parse(DEFAULT_HTTP_LISTEN)
     api_keys: tuple[ApiKey, ...] = ()
     allow_unauthenticated: bool = False
     public_discovery: bool = True
@@ -225,21 +242,6 @@ class WorkerSettings(_Section):
     @classmethod
     def _beside_openais(cls, aliases: dict[str, str | None]) -> dict[str, str | None]:
         return {**dict.fromkeys(OPENAI_NAMES), **aliases}
-
-    @field_validator("listen", "http_listen")
-    @classmethod
-    def _is_address(cls, address: str | None) -> str | None:
-        if address is None:
-            return None
-        host, _, port = address.rpartition(":")
-        if address.startswith("unix:"):
-            good = address != "unix:"
-        else:
-            number = port.isascii() and port.isdecimal() and len(port) < 6
-            good = bool(host) and number and int(port) < 65_536
-        if not good or not address.isprintable():
-            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051, or unix:/path")
-        return address
 
 
 class Config(_Section):

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog.catalog import Catalog
 from greenroom.concurrency.tasks import race
+from greenroom.config.address import Address
 from greenroom.config.messages import summary
 from greenroom.config.schema import Config
 from greenroom.errors import ConfigError
@@ -32,7 +33,7 @@ from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
 from greenroom.worker.http.app import create_app
 from greenroom.worker.http.server import HttpServer
-from greenroom.worker.listen import Address, bind
+from greenroom.worker.listen import bind_grpc
 from greenroom.worker.settings_check import worker_problems
 from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
@@ -75,7 +76,7 @@ class Worker:
         _check(config, manager.catalog)
         self.synthesis = Synthesis(manager, config.worker)
         self._keys = Keys(config.worker, self.synthesis.metrics.refused)
-        self.address = Address.parse(config.worker.listen)
+        self.address = config.worker.listen
         """Where it listens; with the real port once it does."""
         self.admission = Admission(config.worker, self.synthesis.metrics.refused)
         """What callers use of it now."""
@@ -125,7 +126,7 @@ class Worker:
         self._health.add_to(server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-        self.address = await bind(server, self.address)
+        self.address = await bind_grpc(server, self.address)
         self._health.begin()
         self._follow(self.synthesis.metrics.manager.follow())
         await server.start()
@@ -184,7 +185,7 @@ def _http_server(
         return None
     return HttpServer(
         create_app(synthesis, keys, admission),
-        Address.parse(settings.http_listen),
+        settings.http_listen,
         grace_s=math.ceil(_GRACE_S),
     )
 

@@ -11,8 +11,10 @@ from typing import Any, Self
 import grpc
 
 from greenroom.audio.frames import AudioFrame
+from greenroom.config.address import Address
 from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
+from greenroom.untrusted.printable import quoted
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.grpc.errors import CallStatus, worker_error
 
@@ -31,13 +33,17 @@ class Client:
     """Calls one worker, at `host:port` or `unix:/path`; for `async with`.
 
     `key` is one of the worker's API keys, where it has some. Every method raises
-    `WorkerError`; a key that cannot be one is an `InvalidInputError`.
+    `WorkerError`; an address or a key that cannot be one is an `InvalidInputError`.
     """
 
     def __init__(self, address: str, key: str | None = None) -> None:
         if key and not is_sendable(key):
             raise InvalidInputError("an API key has printable ASCII characters and no spaces.")
-        self.address = address
+        try:
+            self.address = str(Address.parse(address))
+        except ValueError as error:
+            problem = f"the worker's address {error}, not {quoted(address)}."
+            raise InvalidInputError(problem) from None
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None

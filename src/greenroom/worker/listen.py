@@ -1,115 +1,129 @@
-"""Where a worker listens: checked, bound, and told as it is."""
+"""The sockets of all servers: bound before anything is served, with the reason when they cannot be.
+
+gRPC binds for itself, and does not say why it cannot; so the address is tried first. HTTP is given
+sockets that are bound.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import dataclasses
 import socket
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
+from greenroom.config.address import Address
 from greenroom.errors import ConfigError
 
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """`host:port` or `unix:/path`, as gRPC wants it."""
-
-    host: str
-    port: int
-    path: str = ""
-    """Of a unix socket; empty for TCP."""
-
-    @classmethod
-    def parse(cls, listen: str) -> Address:
-        """Raises `ConfigError` for what is not an address."""
-        scheme, _, path = listen.partition(":")
-        if scheme == "unix":
-            path = path.removeprefix("//")
-            if path:
-                return cls("", 0, path)
-        host, _, port = listen.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if scheme == "unix" or not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigError(
-                f"worker.listen: {listen!r} is not an address; use host:port, such as "
-                "127.0.0.1:50051, or unix:/path."
-            )
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.path or self.host == "localhost":
-            return True
-        with contextlib.suppress(ValueError):
-            return ipaddress.ip_address(self.host).is_loopback
-        return False
-
-    @property
-    def url(self) -> str:
-        """As a browser wants it, where HTTP is served there."""
-        return f"http+{self}" if self.path else f"http://{self}"
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+_GRPC_FLAG, _HTTP_FLAG = "--listen", "--http-listen"
 
 
-async def bind(server: grpc.aio.Server, address: Address) -> Address:
+async def bind_grpc(server: grpc.aio.Server, address: Address) -> Address:
     """Bind and return where that is, with the real port; raises `ConfigError` in one sentence."""
-    in_use = bool(address.path) and await answers(address.path)
-    problem = "another worker serves it" if in_use else await asyncio.to_thread(_problem, address)
-    port = 0
-    if problem is None:
-        try:
-            port = server.add_insecure_port(str(address))
-        except RuntimeError:  # somebody else was faster
-            problem = "the system refuses it"
-    if problem is not None:
-        raise ConfigError(f"cannot listen on {address}: {problem}; choose another with --listen.")
-    return address if address.path else Address(address.host, port)
+    await _refuse_taken(address, _GRPC_FLAG)
+    try:
+        await asyncio.to_thread(_try, address)
+        port = server.add_insecure_port(str(address))
+    except OSError as error:
+        raise _cannot(address, _reason(error), _GRPC_FLAG) from None
+    except RuntimeError:  # the address was taken after it was tried
+        raise _cannot(address, "the system refuses it", _GRPC_FLAG) from None
+    return address if address.path else dataclasses.replace(address, port=port)
 
 
-async def answers(path: str) -> bool:
-    """Return whether somebody serves the unix socket; binding would take it from them silently."""
+async def bind_http(address: Address) -> tuple[list[socket.socket], Address]:
+    """Bind and return the sockets, and the address with its real port.
+
+    Raises `ConfigError` in one sentence.
+    """
+    await _refuse_taken(address, _HTTP_FLAG)
+    try:
+        sockets = await asyncio.to_thread(_bound, address)
+    except OSError as error:
+        raise _cannot(address, _reason(error), _HTTP_FLAG) from None
+    if address.path:
+        return sockets, address
+    return sockets, dataclasses.replace(address, port=sockets[0].getsockname()[1])
+
+
+async def _refuse_taken(address: Address, flag: str) -> None:
+    """Refuse a unix socket that another process serves: binding would take it over silently."""
+    if not address.path:
+        return
     with contextlib.suppress(OSError):
-        _, writer = await asyncio.open_unix_connection(path)
+        _, writer = await asyncio.open_unix_connection(address.path)
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
-        return True
-    return False
+        raise _cannot(address, "another worker serves it", flag)
 
 
-def _problem(address: Address) -> str | None:
-    """Try to bind, and return what the system says against it, as gRPC does not tell."""
-    try:
-        if address.path:
-            _try_path(Path(address.path))
-        else:
-            _try_port(address.host, address.port)
-    except OSError as error:
-        return (error.strerror or str(error)).lower()
-    return None
+def _cannot(address: Address, problem: str, flag: str) -> ConfigError:
+    return ConfigError(f"cannot listen on {address}: {problem}; choose another with {flag}.")
 
 
-def _try_path(path: Path) -> None:
-    if path.is_socket():
-        return  # left behind by a worker that was killed; gRPC replaces it
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.bind(str(path))
-    path.unlink()
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
 
 
-def _try_port(host: str, port: int) -> None:
-    places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    for family, _, _, _, place in places:
+def _try(address: Address) -> None:
+    """Bind and let go; raises `OSError` with what the system says against it."""
+    if address.path:
+        path = Path(address.path)
+        if path.is_socket():
+            return  # left behind by a worker that was killed; gRPC replaces it
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.bind(str(path))
+        path.unlink()
+        return
+    for family, _, _, _, place in _resolved(address):
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(place)
+
+
+def _bound(address: Address) -> list[socket.socket]:
+    return [_bound_path(Path(address.path))] if address.path else _bound_port(address)
+
+
+def _bound_path(path: Path) -> socket.socket:
+    if path.is_socket():
+        path.unlink()  # left behind by a worker that was killed
+    bound = socket.socket(socket.AF_UNIX)
+    try:
+        bound.bind(str(path))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _bound_port(address: Address) -> list[socket.socket]:
+    """Bind a name's every address, all to one port; a family that is not there is left out."""
+    with contextlib.ExitStack() as opened:
+        sockets: list[socket.socket] = []
+        problem: OSError | None = None
+        for family, kind, protocol, _, place in _resolved(address):
+            each = opened.enter_context(socket.socket(family, kind, protocol))
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            port = sockets[0].getsockname()[1] if sockets else address.port
+            try:
+                each.bind((place[0], port, *place[2:]))
+            except OSError as error:
+                problem = error
+            else:
+                sockets.append(each)
+        if problem is not None and not sockets:
+            raise problem
+        opened.pop_all()
+    return sockets
+
+
+def _resolved(address: Address) -> list[Any]:
+    kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
+    return list(socket.getaddrinfo(address.host, address.port, type=kind, flags=flags))

@@ -6,18 +6,17 @@ from collections import Counter
 from collections.abc import Iterator
 
 from greenroom.catalog.catalog import Catalog
+from greenroom.config.address import Address
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ModelNotFoundError
-from greenroom.worker.listen import Address
 
 
 def worker_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]:
     """Yield a sentence for each, with the key and the fix."""
-    for key in ("listen", "http_listen"):
-        listen = getattr(settings, key)
-        if listen is not None and not _is_safe(Address.parse(listen), settings):
+    for key, address in (("listen", settings.listen), ("http_listen", settings.http_listen)):
+        if address is not None and not _is_safe(address, settings):
             yield (
-                f"worker.{key}: {listen} can be reached by others and there are no keys; add "
+                f"worker.{key}: {address} can be reached by others and there are no keys; add "
                 "worker.api_keys, listen on 127.0.0.1, or set worker.allow_unauthenticated."
             )
     names = Counter(key.name for key in settings.api_keys if key.name)

@@ -297,6 +297,6 @@ async def test_http_may_be_off_or_on_a_unix_socket(manager: ModelManager, tmp_pa
 
 def test_without_a_key_only_this_machine_is_the_default() -> None:
     settings = WorkerSettings()
-    assert settings.http_listen == "127.0.0.1:8880"
+    assert str(settings.http_listen) == "127.0.0.1:8880"
     assert settings.api_keys == ()
     assert not settings.allow_unauthenticated

@@ -15,12 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from greenroom.concurrency.tasks import race
+from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
 from greenroom.worker.file_descriptors import connection_limit
 from greenroom.worker.http.connections import Acceptor, Connections
-from greenroom.worker.http.sockets import bound
-from greenroom.worker.listen import Address
+from greenroom.worker.listen import bind_http
 
 logger = safe_logger(__name__)
 
@@ -68,7 +68,7 @@ class HttpServer:
 
     async def listen(self) -> None:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
-        sockets, self.address = await bound(self.address)
+        sockets, self.address = await bind_http(self.address)
         self._serving = asyncio.create_task(
             self._server.serve(sockets=sockets), name="greenroom-http"
         )
