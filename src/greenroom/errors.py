@@ -3,29 +3,29 @@
 ::
 
     ModelManagerError
-    ├── ConfigError                a configuration that cannot work
-    ├── ModelNotFoundError         not in the catalog
+    ├── ConfigError                a configuration that cannot work (.problems)
+    ├── ModelNotFoundError         not in the catalog (.near)
     ├── ModelNotResidentError      in the catalog, not in memory
-    ├── ModelInUseError            somebody holds it
+    ├── ModelInUseError            callers hold it, or it is speaking (.owners, .streams)
     ├── ModelLoadError             it could not be loaded (.retry_after)
     │   ├── WarmupError            it loaded, but could not speak
-    │   └── LoadTimeoutError       it took longer than it may
-    ├── UnloadError                unloading raised, or took longer than it may
+    │   └── LoadTimeoutError       loading took longer than load_timeout_ms
+    ├── UnloadError                unloading raised, or took longer than its limit
     ├── CapacityError              no room (.retry_after)
-    ├── LeaseReleasedError         the lease, or the reference, was given back before
-    ├── ManagerClosedError         the manager is not running
+    ├── LeaseReleasedError         the lease or reference was released before
+    ├── ManagerClosedError         the manager is not initialized, or shut down
     ├── SynthesisError             the model could not speak this text
     │   └── InvalidInputError      the text or an option cannot be spoken
     │       └── InputTooLargeError a request is larger than the worker reads
-    ├── SessionNotFoundError       a worker's session that was never started, ended, or reaped
-    ├── SessionMismatchError       the session speaks with another model, options or rate
-    ├── UnauthenticatedError       the worker does not know the caller's key, or got none
-    ├── ForbiddenError             the worker knows the caller, who may not do this
-    ├── WorkerBusyError            the worker has too many sessions or streams (.retry_after)
+    ├── SessionNotFoundError       a worker's session that was never started, or has ended
+    ├── SessionMismatchError       the session has another model, other options or another rate
+    ├── UnauthenticatedError       the caller sent no key, or one that the worker does not know
+    ├── ForbiddenError             the caller's key does not allow this
+    ├── WorkerBusyError            too many sessions, streams or requests (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
-    └── WorkerError                what a worker answered, as its client sees it (.code)
+    └── WorkerError                an error that a worker returned to its client (.code)
 
-The message is one plain sentence with the fix; the data is on the exception.
+Each message is one plain sentence with the fix; the data is in the exception's attributes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from collections.abc import Sequence
 
 
 class ModelManagerError(Exception):
-    """Base of every error that Greenroom raises on purpose."""
+    """Base class of every error that Greenroom raises on purpose."""
 
 
 class ConfigError(ModelManagerError):
@@ -49,7 +49,7 @@ class ConfigError(ModelManagerError):
 
 
 class ModelNotFoundError(ModelManagerError):
-    """The id is not in the catalog; `near` names ids that look like it."""
+    """The id is not in the catalog; `near` are similar ids that are."""
 
     def __init__(self, model_id: str, near: Sequence[str] = ()) -> None:
         self.model_id = model_id
@@ -60,7 +60,7 @@ class ModelNotFoundError(ModelManagerError):
 
 
 class ModelNotResidentError(ModelManagerError):
-    """The model is not in memory, so there is nothing to give back or unload."""
+    """The model is not in memory, so there is nothing to release or unload."""
 
     def __init__(self, model_id: str) -> None:
         self.model_id = model_id
@@ -68,7 +68,7 @@ class ModelNotResidentError(ModelManagerError):
 
 
 class ModelInUseError(ModelManagerError):
-    """Somebody holds the model; `owners` names them, `streams` counts running streams."""
+    """The model cannot be unloaded now: `owners` hold it, or `streams` of it are running."""
 
     def __init__(self, model_id: str, owners: Sequence[str] = (), streams: int = 0) -> None:
         self.model_id = model_id
@@ -79,7 +79,7 @@ class ModelInUseError(ModelManagerError):
 
 
 class ModelLoadError(ModelManagerError):
-    """The model could not be loaded; `retry_after` seconds from now it will be tried again."""
+    """The model could not be loaded; a request after `retry_after` seconds tries it again."""
 
     def __init__(self, model_id: str, problem: str, retry_after: float | None = None) -> None:
         self.model_id = model_id
@@ -98,7 +98,7 @@ class LoadTimeoutError(ModelLoadError):
 
 
 class UnloadError(ModelManagerError):
-    """Unloading raised, or took longer than it may; its room stays booked until it ends."""
+    """Unloading raised, or took longer than its limit; its capacity stays booked until it ends."""
 
     def __init__(self, model_id: str, problem: str) -> None:
         self.model_id = model_id
@@ -107,7 +107,7 @@ class UnloadError(ModelManagerError):
 
 
 class CapacityError(ModelManagerError):
-    """No room; `retry_after` seconds from now there can first be some, `None` when never."""
+    """There is no capacity for the model before `retry_after` seconds from now; `None` is never."""
 
     def __init__(self, model_id: str, problem: str, retry_after: float | None = None) -> None:
         self.model_id = model_id
@@ -122,11 +122,11 @@ class CapacityError(ModelManagerError):
 
 
 class LeaseReleasedError(ModelManagerError):
-    """The lease or reference was given back already, or never belonged to this owner."""
+    """The lease or reference was released already, or never belonged to this owner."""
 
 
 class ManagerClosedError(ModelManagerError):
-    """The manager was not initialized yet, or is shutting down."""
+    """The manager was not initialized yet, is shutting down, or has shut down."""
 
 
 class SynthesisError(ModelManagerError):
@@ -142,7 +142,7 @@ class InputTooLargeError(InvalidInputError):
 
 
 class SessionNotFoundError(ModelManagerError):
-    """The worker has no such session: it never began, was ended, or was idle for too long."""
+    """The worker has no such session: it was never started, has ended, or was idle for too long."""
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
@@ -155,15 +155,15 @@ class SessionMismatchError(ModelManagerError):
 
 
 class UnauthenticatedError(ModelManagerError):
-    """The worker asks for a key, and got none that it knows."""
+    """The worker requires a key; the caller sent none, or one that it does not know."""
 
 
 class ForbiddenError(ModelManagerError):
-    """The worker knows who asks, and they may not do this."""
+    """The worker knows the caller's key, whose role does not allow this."""
 
 
 class WorkerBusyError(ModelManagerError):
-    """The worker has as much to do as it may; `retry_after` seconds from now it may have less."""
+    """The worker is at one of its limits; try again in `retry_after` seconds, if that is known."""
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
@@ -172,11 +172,11 @@ class WorkerBusyError(ModelManagerError):
 
 
 class StalledError(ModelManagerError):
-    """The caller neither sent text, nor took audio, nor resumed, for longer than it may."""
+    """The caller sent no text, took no audio, and did not resume, for longer than the limit."""
 
 
 class WorkerError(ModelManagerError):
-    """What a worker answered to its client; `code` is the name of the gRPC status."""
+    """An error that a worker returned to its client; `code` is the name of the gRPC status."""
 
     def __init__(self, problem: str, code: str, retry_after: float | None = None) -> None:
         self.code = code
@@ -185,11 +185,11 @@ class WorkerError(ModelManagerError):
 
 
 _FEW = 5
-"""Names that a sentence gives; a model may have hundreds of holders."""
+"""Names given in one sentence: a model may have hundreds of owners."""
 
 
 def first_few(names: Sequence[str]) -> str:
-    """Return names for a sentence: all if they are few, else the first of them and how many more.
+    """Return names for a sentence: all of them if few, else the first ones and how many more.
 
     Statistics and `explain` have them all.
     """

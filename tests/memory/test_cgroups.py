@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from greenroom.memory import cgroups
-from greenroom.memory.cgroups import Mount, groups_in, mounts_in, places
+from greenroom.memory.cgroups import Mount, group_folders, groups_in, mounts_in
 from greenroom.memory.usage import limit_bytes
 
 MB = 1024 * 1024
@@ -137,7 +137,7 @@ POINT = Path("/fs")
 def test_a_group_is_found_by_how_it_lies_to_what_is_mounted(
     root: str, group: str, found: list[str]
 ) -> None:
-    assert list(places(Mount(2, root, POINT), group)) == list(map(Path, found))
+    assert list(group_folders(Mount(2, root, POINT), group)) == list(map(Path, found))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def real_group() -> Iterator[Path]:
     text = Path("/proc/self/mountinfo").read_text()
     groups = groups_in(Path("/proc/self/cgroup").read_text())
     for mount in mounts_in(text):
-        own = next(places(mount, groups.get(mount.version, "/..")), None)
+        own = next(group_folders(mount, groups.get(mount.version, "/..")), None)
         name = "memory.max" if mount.version == 2 else "memory.limit_in_bytes"
         made = None if own is None else own / f"greenroom-test-{os.getpid()}"
         try:

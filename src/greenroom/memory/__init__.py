@@ -1,1 +1,1 @@
-"""What models take of the memory: measured, remembered, budgeted and given back."""
+"""The memory that models take: measured, remembered, budgeted, and given back to the system."""

@@ -1,4 +1,4 @@
-"""From settings, as users write them, to the policy the ledger decides by."""
+"""The ledger's policy and the memory budget of each device, from the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from greenroom.memory import usage
 def budgets_for(settings: ManagerSettings, devices: Iterable[str]) -> dict[str, int]:
     """Return the bytes that models may take of each device.
 
-    `memory_budget_mb` is of the machine's memory; of a GPU's it is always the default share.
+    `memory_budget_mb` limits the machine's memory; of a GPU models may take the default share.
     """
     given = settings.memory_budget_mb
     if given is None:

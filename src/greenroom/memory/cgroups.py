@@ -1,8 +1,8 @@
-"""The memory limit of the control groups that this process is in: version 1 and 2, nested or not.
+"""The memory limits of this process's control groups: version 1 and 2, nested or not.
 
 `/proc/self/cgroup` says which groups these are, `/proc/self/mountinfo` where their files are. A
 limit binds every group below it, so the group and all its parents are looked at, as far as they
-are mounted; the smallest limit counts. What cannot be read says nothing.
+are mounted; the smallest limit counts. Files that cannot be read are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def memory_limits(proc: Path = Path("/proc/self")) -> list[int]:
         limit
         for mount in mounts_in(_text_of(proc / "mountinfo"))
         if mount.version in groups
-        for place in places(mount, groups[mount.version])
+        for place in group_folders(mount, groups[mount.version])
         for limit in _limits_at(place, mount.version)
     ]
 
@@ -72,7 +72,7 @@ def mounts_in(text: str) -> list[Mount]:
     return found
 
 
-def places(mount: Mount, group: str) -> Iterator[Path]:
+def group_folders(mount: Mount, group: str) -> Iterator[Path]:
     """Yield the folders of `group` and of its parents, the innermost first.
 
     Paths are relative to the process's cgroup namespace, and lead out of it by `..`:

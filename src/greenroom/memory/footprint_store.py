@@ -1,4 +1,4 @@
-"""What each model took when it was loaded, remembered for the next start."""
+"""How much memory each model took when it was loaded, kept in a file for the next start."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SMALLEST_MEASURE = MIB
 """A growth of the process below this cannot be told from noise, and counts as this much."""
 
 REMEMBERED = 3
-"""So many measurements count, the latest, and of them the middle one: one that reused freed memory
-is too small, and one during which the program around the manager grew is too large. Of two the
-smaller counts: what is booked too low shows in what the process takes, too high shows nowhere."""
+"""How many measurements count, the latest; their median is booked. One that reused freed memory is
+too small, one during which the surrounding program grew is too large. Of two the smaller counts: a
+footprint booked too low shows in what the process takes, one booked too high shows nowhere."""
 
 PROOFS = 2
-"""So many loads with nothing else in memory prove what a model takes at least."""
+"""How many loads with nothing else in memory prove what a model takes at least."""
 
 _LARGEST_FILE = 16 * MIB
 _MOST_RECORDS = 20_000
@@ -43,30 +43,30 @@ _MOST_RECORDS = 20_000
 _Size = Annotated[int, Field(ge=0)]
 
 FILES_LOOKED_AT = 10_000
-"""In the folder of one model: `path` may be any folder, also the root of the file system."""
+"""The limit for one model's folder: `path` may be any folder, even the root of a file system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """By how much the process grew during one load; bytes."""
+    """The growth of the process during one load; bytes."""
 
     anonymous: _Size
     mapped: _Size = 0
     alone: bool = False
-    """Whether nothing but pinned models was in memory beside it."""
+    """Whether only pinned models were in memory beside it."""
 
 
 @dataclass(slots=True)
 class FootprintRecord:
-    """What is known of one form of one model; bytes."""
+    """What is known about one form of one model; sizes in bytes."""
 
     model_id: str
     file: str
-    """A digest of what the model's file and settings looked like."""
+    """A digest of the model's path, file size, device and options."""
     form: str = ""
     """Which form of the model (`TTSAdapter.form`); each has a record of its own."""
     stated: Measurement | None = None
-    """What the loaded model itself said, which comes before what was measured."""
+    """What the loaded model itself states; it takes precedence over measurements."""
     measured: list[Measurement] = field(default_factory=list)
     """The latest `REMEMBERED`, oldest first."""
 
@@ -75,6 +75,7 @@ class FootprintRecord:
         """The bytes to book; `None` when nothing is known."""
         if self.stated is not None:
             return self.stated.anonymous
+        # The median; of two the smaller (see REMEMBERED).
         sizes = sorted(each.anonymous for each in self.measured)
         return sizes[(len(sizes) - 1) // 2] if sizes else None
 
@@ -87,13 +88,13 @@ class FootprintRecord:
 
     @property
     def least(self) -> int:
-        """The bytes that it was proved to take; 0 while it was not tried alone often enough."""
+        """The bytes that it takes at least; 0 until `PROOFS` loads alone in memory have proved it."""
         alone = [each.anonymous for each in self.measured if each.alone]
         return min(alone) if len(alone) >= PROOFS else 0
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells records apart."""
+        """What identifies the record: model, file and form."""
         return self.model_id, self.file, self.form
 
     def __str__(self) -> str:
@@ -109,20 +110,20 @@ _RECORDS = TypeAdapter(list[FootprintRecord])
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a load is expected to take; bytes."""
+    """How much memory a load is expected to take; bytes."""
 
     footprint: int
     least: int | None
-    """What it is certain to take; `None` when the catalog says it, whose word is final."""
+    """What it takes for certain; `None` if the footprint is the catalog's, which is final."""
     source: str
-    """Where the figure comes from, for people."""
+    """Where the footprint comes from, for messages."""
     measured: bool = False
     """Whether it comes from earlier loads."""
 
 
 @dataclass(frozen=True, slots=True)
 class _FileState:
-    """What a model's file looked like."""
+    """A model's file when it was last inspected."""
 
     size: int
     file: str
@@ -151,7 +152,7 @@ class FootprintStore:
     shows that something else grew beside that load, and corrects it.
 
     `read`, `inspect` and `write` block: call them off the loop, `inspect` before a model is asked
-    about. Of one that could not be looked at in time nothing is expected.
+    about. A model that could not be inspected in time is expected to take nothing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -162,23 +163,26 @@ class FootprintStore:
         self._stale: set[str] = set()
 
     def read(self) -> None:
-        """Remember what earlier runs measured; a file that cannot be read is as good as none."""
-        known = {key: self._records[key] for key in self._changed}  # it may have taken long
-        self._records = {record.key: record for record in self._kept()} | known
+        """Read what earlier runs measured; a file that cannot be read counts as empty."""
+        # Reading may take long; what was measured meanwhile is newer than the file.
+        known = {key: self._records[key] for key in self._changed}
+        self._records = {record.key: record for record in self._read_file()} | known
 
     def write(self) -> None:
-        """Keep what this run measured, beside what other processes kept meanwhile."""
+        """Write what this run measured, beside what other processes have written meanwhile."""
         if not self._changed:
             return
-        kept = {record.key: record for record in self._kept()}
+        # Read again: another process may have written since. Only what this run changed replaces
+        # that, and goes to the end, so that the limit drops the oldest records.
+        kept = {record.key: record for record in self._read_file()}
         for key in self._changed:
             kept.pop(key, None)
             kept[key] = self._records[key]
-        if self._replace(list(kept.values())[-_MOST_RECORDS:]):
+        if self._try_to_write(list(kept.values())[-_MOST_RECORDS:]):
             self._changed.clear()
 
     def records(self, model_id: str | None = None) -> Sequence[FootprintRecord]:
-        """Return what is known, of one model or of all: a record for each form of each file."""
+        """Return the records of one model or of all: one for each form of each file."""
         return [
             record
             for record in self._records.values()
@@ -186,20 +190,20 @@ class FootprintStore:
         ]
 
     def forget(self, model_ids: Iterable[str] | None = None) -> int:
-        """Drop the records of some models, or all, from the file; return how many that were.
+        """Delete the records of some models, or all, from the file; return how many there were.
 
         Raises `OSError` when the file cannot be written.
         """
         gone = None if model_ids is None else set(model_ids)
-        kept = self._kept()
+        kept = self._read_file()
         left = [] if gone is None else [record for record in kept if record.model_id not in gone]
         if len(left) < len(kept):
-            self._rename(left)
+            self._write_file(left)
         self.read()
         return len(kept) - len(left)
 
     def inspect(self, spec: ModelSpec) -> None:
-        """Look at the model's file, and at which form of it the next load takes."""
+        """Note the state of the model's file, and which form of the model would be loaded next."""
         size = _file_size(spec)
         shape = f"{spec.path}|{size}|{spec.device}|{sorted(spec.options.items())}"
         digest = hashlib.sha256(shape.encode(errors="replace")).hexdigest()[:16]
@@ -207,15 +211,15 @@ class FootprintStore:
         self._stale.discard(spec.model_id)
 
     def is_current(self, spec: ModelSpec) -> bool:
-        """Whether the model was looked at, and need not be again."""
+        """Whether the model was inspected, and not marked stale since."""
         return spec.model_id in self._files and spec.model_id not in self._stale
 
     def mark_stale(self, spec: ModelSpec) -> None:
-        """Have the model looked at anew before it is next asked about: it may have changed."""
+        """Have the model inspected again before it is next asked about: it may have changed."""
         self._stale.add(spec.model_id)
 
     def expected(self, spec: ModelSpec) -> Expectation:
-        """Return what to book: measured before, else the catalog's, else by file size."""
+        """Return what to book: as measured before, else as the catalog says, else by file size."""
         seen = self._files.get(spec.model_id, _UNSEEN)
         record = self._records.get((spec.model_id, seen.file, seen.form))
         if record is not None and record.anonymous is not None:
@@ -233,7 +237,7 @@ class FootprintStore:
         return 0 if record is None else record.mapped
 
     def add_measurement(self, spec: ModelSpec, form: str, taken: Usage, *, alone: bool) -> int:
-        """Remember by how much the process grew during a load; return what to book now."""
+        """Add the growth of the process during a load; return what to book now."""
         record = self._record(spec, form)
         anonymous, mapped = max(SMALLEST_MEASURE, taken.anonymous), max(0, taken.mapped)
         record.measured.append(Measurement(anonymous, mapped, alone))
@@ -242,7 +246,7 @@ class FootprintStore:
         return record.anonymous or 0
 
     def set_stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
-        """Remember what the loaded model says it takes; return what to book now."""
+        """Record what the loaded model states that it takes; return what to book now."""
         record = self._record(spec, form)
         said = Measurement(stated.anonymous, stated.mapped)
         if record.stated != said:
@@ -251,7 +255,7 @@ class FootprintStore:
         return stated.anonymous
 
     def correct_last(self, spec: ModelSpec, form: str, returned: int) -> None:
-        """Correct the latest measurement where the unload after it gave back less."""
+        """Lower the latest measurement to what the unload gave back, if that is less."""
         record = self._record(spec, form)
         if record.measured and returned < record.measured[-1].anonymous:
             last = record.measured[-1]
@@ -263,20 +267,21 @@ class FootprintStore:
         key = (spec.model_id, self._files.get(spec.model_id, _UNSEEN).file, form)
         return self._records.setdefault(key, FootprintRecord(*key))
 
-    def _kept(self) -> list[FootprintRecord]:
+    def _read_file(self) -> list[FootprintRecord]:
+        # The file is a cache: without it loads are measured again.
         with contextlib.suppress(OSError, ValidationError):
             return _RECORDS.validate_json(read_bounded(self.path, _LARGEST_FILE), strict=True)
         return []
 
-    def _replace(self, records: list[FootprintRecord]) -> bool:
+    def _try_to_write(self, records: list[FootprintRecord]) -> bool:
         try:
-            self._rename(records)
+            self._write_file(records)
         except OSError as error:
             logger.warning("footprints are not remembered: %s", error)
             return False
         return True
 
-    def _rename(self, records: list[FootprintRecord]) -> None:
+    def _write_file(self, records: list[FootprintRecord]) -> None:
         """Write beside, then rename: readers see the old file or the new one, whole."""
         beside = self.path.with_suffix(f".{os.getpid()}.tmp")
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -285,7 +290,7 @@ class FootprintStore:
 
 
 def _next_form(spec: ModelSpec) -> str:
-    """Return which form of the model would be loaded; an adapter that cannot say has one only."""
+    """Return which form of the model would be loaded; empty if the adapter cannot say."""
     try:
         preparation = registry.resolve(spec.adapter).preparation
         return "" if preparation is None else str(preparation.next_form(spec))

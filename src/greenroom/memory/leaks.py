@@ -1,6 +1,9 @@
-"""What each model took of the memory, what it gave back, and whether it leaves more each time.
+"""Leak detection: the memory each model took, gave back, and whether it leaves more each time.
 
-Pure: measurements come in, figures and a verdict go out. Sizes are bytes of anonymous memory.
+A *life* of a model goes from its load to its unload; what it *leaves behind* is the memory that
+the process takes more after the unload than before the load.
+
+Pure: it is given measurements, and measures nothing. Sizes are bytes of anonymous memory.
 """
 
 from __future__ import annotations
@@ -9,31 +12,31 @@ from collections import deque
 from dataclasses import dataclass, field
 
 LEAKING_LIVES = 4
-"""So many lives in a row must each have left something behind before a model is reported."""
+"""How many lives in a row must each have left memory behind before a model is reported."""
 
 LEAKING_BYTES = 1024 * 1024
-"""What a life must leave behind to count; anything less is noise."""
+"""How much a life must leave behind to count; anything less is noise."""
 
 
 MAX_ACCOUNTS = 256
-"""Accounts of models that are not in memory; the one whose life ended first makes room."""
+"""How many accounts of models that are not in memory are kept; the oldest is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The memory of one model; `None` is what could not be measured beside other work."""
+    """The memory account of one model; `None` is what could not be measured beside other work."""
 
     model_id: str
     lives: int = 0
     """How often it was unloaded."""
     taken: int | None = None
-    """By its last load, warmup included."""
+    """Memory taken by its last load, warmup included."""
     returned: int | None = None
-    """By its last unload; what speaking had added may be among it."""
+    """Memory given back by its last unload; what speaking had added may be among it."""
     not_returned: int | None = None
-    """Of its last life: what the process took more after the unload than before the load."""
+    """What its last life left behind."""
     leaking: bool = False
-    """Whether each of its last lives left something behind."""
+    """Whether each of its last lives left memory behind."""
 
 
 @dataclass(slots=True)
@@ -45,16 +48,17 @@ class _Entry:
     returned: int | None = None
     not_returned: int | None = None
     remainders: deque[int] = field(default_factory=lambda: deque(maxlen=LEAKING_LIVES))
-    """Of the last lives that the model had to itself."""
+    """What each of the last lives that ran alone left behind."""
     settled: bool = False
-    """Whether a life of its own is over: the first leaves the engine's own code behind."""
+    """Whether a life that ran alone has ended: the first leaves the engine's own code behind."""
     leaking: bool = False
 
     def begins_to_leak(self, remainder: int) -> bool:
-        """Count a life of its own; return whether the model leaks, and did not before it."""
+        """Count a life that ran alone; return whether the model leaks now and did not before."""
         if not self.settled:
             self.settled = True
             return False
+        # The deque holds LEAKING_LIVES: one life that left nothing behind clears the model.
         self.remainders.append(remainder)
         full = len(self.remainders) == LEAKING_LIVES
         before = self.leaking
@@ -63,30 +67,32 @@ class _Entry:
 
 
 class MemoryAccounts:
-    """The accounts of one manager's models: those in memory, and the last that were.
+    """The accounts of one manager's models: of those in memory, and of the last that were.
 
     A model leaks when each of its last `LEAKING_LIVES` lives left more than `LEAKING_BYTES`
-    behind. Only lives that it had to itself are counted, in which no other model was loaded,
-    unloaded or spoke: of any other nobody can tell who left what. Those are passed over, they
-    neither help nor clear it. Nor does its first life count, in which the engine itself came into
-    memory, to stay. One life that leaves nothing behind clears it.
+    behind:
+
+    1. Only lives that ran alone count, in which no other model was loaded, unloaded or spoke: of
+       any other it cannot be told which model left what. Others neither prove nor clear a leak.
+    2. The first life does not count: the engine's own code came into memory with it, to stay.
+    3. One life that leaves nothing behind clears the model.
     """
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
 
     def loaded(self, model_id: str, taken: int | None) -> None:
-        """Book a load; `None` when something else ran beside it."""
+        """Record a load, and the memory that it took; `None` when something else ran beside it."""
         entry = self._used(model_id)
         entry.alive = True
         entry.taken, entry.returned, entry.not_returned = taken, None, None
 
     def unloaded(self, model_id: str, returned: int | None, remainder: int | None) -> int | None:
-        """Book the end of a life; return what its last lives left, if it just began to leak.
+        """Record an unload; return what the last lives left behind, if a leak just began.
 
         `remainder` is the growth of the process from before the load to after the unload, `None`
         unless the model had that time to itself. Without it, what was taken and not returned is
-        shown, and nothing is concluded.
+        kept to be shown, and nothing is concluded.
         """
         entry = self._used(model_id)
         entry.alive = False
@@ -100,7 +106,8 @@ class MemoryAccounts:
         return None
 
     def _used(self, model_id: str) -> _Entry:
-        """Return the account of a model whose life begins or ends, as the last one."""
+        """Return the account of a model that is loaded or unloaded now; it becomes the last one."""
+        # Taken out and put in again: the dictionary is in the order of the last change.
         entry = self._entries.pop(model_id, None) or _Entry()
         self._entries[model_id] = entry
         if len(self._entries) > MAX_ACCOUNTS:
@@ -110,12 +117,12 @@ class MemoryAccounts:
         return entry
 
     def get(self, model_id: str) -> Account | None:
-        """Return the account of a model that was loaded before, if it is kept."""
+        """Return the account of a model; `None` if it was never loaded, or long ago."""
         entry = self._entries.get(model_id)
         return None if entry is None else _account(model_id, entry)
 
     def all(self) -> tuple[Account, ...]:
-        """Return every account, the one that changed last at the end."""
+        """Return every account, in the order of their last change."""
         return tuple(_account(model_id, entry) for model_id, entry in self._entries.items())
 
 

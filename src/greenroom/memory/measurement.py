@@ -1,4 +1,4 @@
-"""When a measurement of the process's memory can be believed: when nothing else ran beside it."""
+"""Whether a measurement of the process's memory can be believed: nothing else may run beside it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class ActivityCounter:
         """Loads and unloads that run now."""
 
     def watch(self, *, quiet: bool) -> Watch:
-        """Begin to watch, as something begins; `quiet` says that no stream runs now."""
+        """Begin a watch, as a load or unload begins; `quiet` says that no stream runs now."""
         return Watch(self, quiet=quiet and not self.under_way)
 
 
 class Watch:
-    """Whether something has had the process to itself since it began: a step, or a whole life.
+    """Whether one load, unload, or whole life of a model had the process to itself.
 
     It begins with a load or an unload under way, which ends with `rest`. What is watched disturbs
-    all others when it begins, and whenever it says so.
+    all others when it begins, and at each call of `disturb`.
     """
 
     def __init__(self, activity: ActivityCounter, *, quiet: bool) -> None:
@@ -39,20 +39,21 @@ class Watch:
         self._activity.under_way -= 1
 
     def disturb(self) -> None:
-        """Note that something of what is watched begins: it disturbs the others only."""
+        """Note that a stream of the watched model begins: it disturbs the other watches only."""
+        # Its own disturbance is counted as seen, so that only the other watches differ.
         self._activity.disturbances += 1
         self._seen += 1
 
     @property
     def undisturbed(self) -> bool:
-        """Whether nothing else ran when this began, and nothing else has begun since."""
+        """Whether nothing else ran when the watch began, and nothing else has begun since."""
         return self._quiet and self._seen == self._activity.disturbances
 
 
 @dataclass(slots=True)
 class Life:
-    """What must be known of a resident's load to say at its unload what it left behind."""
+    """What is kept of a resident's load, to find at its unload how much memory it left behind."""
 
     watch: Watch
     before: Usage | None
-    """What the process took of the device before the load; `None` where that was not told."""
+    """What the process took of the device before the load; `None` if it was not reported."""

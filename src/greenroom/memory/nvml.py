@@ -1,4 +1,4 @@
-"""What NVIDIA's own library tells of its GPUs: how many there are, and who takes their memory.
+"""GPUs as NVIDIA's management library reports them: how many, their memory, and our part of it.
 
 A GPU's number is CUDA's: its place among those that `CUDA_VISIBLE_DEVICES` leaves visible, counted
 as `nvidia-smi` does (CUDA does so too where `CUDA_DEVICE_ORDER` is `PCI_BUS_ID`).
@@ -20,14 +20,14 @@ def gpus() -> int:
 
 def total_bytes(gpu: int) -> int | None:
     """Return the memory of a GPU, `None` if there is no such GPU."""
-    return _told(gpu, lambda nvml, handle: int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
+    return _query(gpu, lambda nvml, handle: int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
 
 
 def process_bytes(gpu: int) -> int | None:
     """Return the memory of a GPU that this process takes.
 
-    `None` where that is not told: while the process has not used the GPU, and for ever in a
-    container with process ids of its own.
+    `None` where the driver does not report it: while the process has not used the GPU, and always
+    in a container with process ids of its own.
     """
 
     def of_this_process(nvml: Any, handle: Any) -> int | None:
@@ -35,11 +35,11 @@ def process_bytes(gpu: int) -> int | None:
         taken = [each.usedGpuMemory for each in running if each.pid == os.getpid()]
         return None if not taken or None in taken else int(sum(taken))
 
-    return _told(gpu, of_this_process)
+    return _query(gpu, of_this_process)
 
 
-def _told(gpu: int, question: Callable[[Any, Any], int | None]) -> int | None:
-    """Return what is told of a GPU; `None` if it is not there, or does not tell."""
+def _query(gpu: int, question: Callable[[Any, Any], int | None]) -> int | None:
+    """Return NVML's answer about a GPU; `None` if there is no such GPU, or no answer."""
     visible = _visible()
     if gpu >= len(visible):
         return None
@@ -52,7 +52,7 @@ def _told(gpu: int, question: Callable[[Any, Any], int | None]) -> int | None:
 
 @functools.cache
 def _library() -> Any:
-    """Return the library, initialised once; `None` if there is nothing that it could tell."""
+    """Return the library, initialised once; `None` without the package or the driver."""
     try:
         import pynvml
     except ImportError:

@@ -22,7 +22,7 @@ class Usage:
     """Physical memory in bytes, by what it takes to get it back; also a difference of two."""
 
     anonymous: int
-    """Heaps, stacks and whatever else is in no file: only freeing it gives it back."""
+    """Heaps, stacks and all else that is in no file: only freeing it gives it back."""
     mapped: int = 0
     """Pages of mapped files: shared by all processes that map them, and the system drops them by
     itself when memory gets short, to read them again from the file when they are next used."""
@@ -49,8 +49,8 @@ def usage() -> Usage:
     """Return what this process takes now. Reads a file: call off the loop.
 
     From `RssAnon` and `RssFile` on Linux, which may lag by some 100 KB behind what the processors
-    have counted. Elsewhere mapped files cannot be told apart cheaply: what is this process's alone,
-    where the system says so, counts as anonymous, and nothing as mapped.
+    have counted. Elsewhere mapped files cannot be counted apart cheaply: memory that is this
+    process's alone, where the system says so, counts as anonymous, and nothing as mapped.
     """
     try:
         return _usage_in(_STATUS)
@@ -67,14 +67,14 @@ def _usage_in(path: str) -> Usage:
 
 
 def anonymous_bytes_of(pid: int) -> int:
-    """Return what another process takes, as `usage` does; 0 when it is gone or does not tell."""
+    """Return the anonymous memory of another process; 0 when it has ended or cannot be read."""
     with contextlib.suppress(OSError, KeyError, ValueError):
         return _usage_in(f"/proc/{pid}/status").anonymous
     return 0
 
 
 def usage_on(device: str) -> Usage | None:
-    """Return what this process takes of a device's memory now; `None` where that is not told.
+    """Return what this process takes of a device's memory; `None` if the device does not report it.
 
     Of a GPU all counts as anonymous. Any other device shares the machine's memory.
     """
@@ -86,9 +86,9 @@ def usage_on(device: str) -> Usage | None:
 
 
 def growth_on(device: str, before: Usage | None) -> Usage | None:
-    """Return by how much this process has grown on a device; `None` where that is not told.
+    """Return how much this process has grown on a device; `None` if it does not report that.
 
-    `before` is what `usage_on` said: nothing of a GPU that the process had not used yet.
+    `before` is the result of `usage_on`: `None` of a GPU that the process had not used yet.
     """
     now = usage_on(device)
     return None if now is None else now - (before or Usage(0))
@@ -114,7 +114,7 @@ def anonymous_bytes() -> int:
 
 
 def mapped_bytes() -> int:
-    """Return the pages of mapped files in physical memory; 0 where that cannot be told."""
+    """Return the pages of mapped files in physical memory; 0 where the system does not say."""
     return usage().mapped
 
 
