@@ -1,4 +1,4 @@
-"""A manager's figures for Prometheus, read at the moment of the scrape.
+"""Metrics of a manager for Prometheus, read at the moment of the scrape.
 
 Counts come from `statistics()` and are exact; the histograms of loads and warmups follow the
 manager's events while `follow` runs. Sizes are bytes, times are seconds.
@@ -22,7 +22,7 @@ from greenroom.model_manager import ModelManager
 from greenroom.statistics import ManagerStatistics, ResidentStatistics
 
 LOAD_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
-"""Seconds: from a prepared voice on a shared graph to the usual time limit of a load."""
+"""Seconds: from a prepared voice on a shared graph up to the default `load_timeout_ms`."""
 
 _DEPARTURES = (
     Reason.EXPIRED,
@@ -44,21 +44,21 @@ _REFUSALS = (
 
 
 RECENT_MODELS = 100
-"""Models besides the residents that have series of their own: the last that were used. A series
-that is gone begins at zero when its model is used again; totals without a model are exact."""
+"""How many models besides the residents keep series of their own: the last that were used. A series
+that was removed begins at zero when its model is used again; totals without a model are exact."""
 
 
 class RecentModels:
-    """Which models have series in some metrics, so that those of long ago make room."""
+    """A limit of the models that have series in some metrics: those used longest ago go."""
 
     def __init__(self, manager: ModelManager, *metrics: MetricWrapperBase) -> None:
         self._manager = manager
         self._metrics = metrics
         self._models: dict[str, None] = {}
-        """The last used at the end."""
+        """In the order of their last use."""
 
     def used(self, model_id: str) -> None:
-        """Keep the series of a model, and remove those of models of long ago."""
+        """Keep the series of a model, and remove those of models that were used longest ago."""
         self._models.pop(model_id, None)
         self._models[model_id] = None
         if len(self._models) <= RECENT_MODELS:
@@ -86,14 +86,14 @@ class ManagerMetrics(Collector):
         self._recent = RecentModels(manager, self._load, self._warmup)
 
     def follow(self) -> Coroutine[Any, Any, None]:
-        """Return what times the loads from here on, to be run as a task; ends with the manager."""
+        """Return a coroutine that times loads until the manager ends; run it as a task."""
         return self._follow(self._manager.subscribe())
 
     async def _follow(self, events: Subscription) -> None:
         async for event in events:
             if event.took_s is not None:
-                timed = self._load if event.kind is Kind.WARMING else self._warmup
-                timed.labels(event.model_id).observe(event.took_s)
+                histogram = self._load if event.kind is Kind.WARMING else self._warmup
+                histogram.labels(event.model_id).observe(event.took_s)
                 self._recent.used(event.model_id)
 
     def describe(self) -> Iterable[Metric]:
@@ -105,25 +105,27 @@ class ManagerMetrics(Collector):
         yield from self.snapshot().collect()
 
     def snapshot(self) -> Snapshot:
-        """Return what is collected later, in any thread; call it on the manager's event loop."""
+        """Return the metrics of this moment, to be collected later in any thread.
+
+        Call it on the manager's event loop."""
         return Snapshot(self._manager.statistics(), (self._load, self._warmup))
 
 
 class Snapshot(Collector):
-    """A manager's figures of one moment; the histograms have locks of their own."""
+    """The metrics of one moment; only the histograms go on, with locks of their own."""
 
-    def __init__(self, found: ManagerStatistics, timed: tuple[Histogram, ...]) -> None:
-        self._found = found
-        self._timed = timed
+    def __init__(self, statistics: ManagerStatistics, histograms: tuple[Histogram, ...]) -> None:
+        self._statistics = statistics
+        self._histograms = histograms
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        yield from _residents(self._found.residents)
-        yield from _memory(self._found)
-        yield from _waiting(self._found)
-        yield from _counts(self._found)
-        for timed in self._timed:
-            yield from timed.collect()
+        yield from _residents(self._statistics.residents)
+        yield from _memory(self._statistics)
+        yield from _waiting(self._statistics)
+        yield from _counts(self._statistics)
+        for histogram in self._histograms:
+            yield from histogram.collect()
 
 
 def _residents(residents: tuple[ResidentStatistics, ...]) -> Iterator[Metric]:
@@ -153,15 +155,15 @@ def _residents(residents: tuple[ResidentStatistics, ...]) -> Iterator[Metric]:
         yield sizes
 
 
-def _memory(found: ManagerStatistics) -> Iterator[Metric]:
+def _memory(statistics: ManagerStatistics) -> Iterator[Metric]:
     booked = GaugeMetricFamily(
         "greenroom_footprint_bytes", "Booked of the device's memory", labels=["device"]
     )
     budget = GaugeMetricFamily(
         "greenroom_budget_bytes", "What all models of a device may take", labels=["device"]
     )
-    for device, megabytes in found.budget_mb.items():
-        size = sum(r.footprint_mb for r in found.residents if r.device == device)
+    for device, megabytes in statistics.budget_mb.items():
+        size = sum(r.footprint_mb for r in statistics.residents if r.device == device)
         booked.add_metric([device], size * MIB)
         budget.add_metric([device], megabytes * MIB)
     taken = GaugeMetricFamily(
@@ -172,11 +174,11 @@ def _memory(found: ManagerStatistics) -> Iterator[Metric]:
     overdrawn = GaugeMetricFamily(
         "greenroom_overdrawn", "1 if that is over the budget: no load begins", labels=["device"]
     )
-    for device, megabytes in found.taken_mb.items():
+    for device, megabytes in statistics.taken_mb.items():
         taken.add_metric([device], megabytes * MIB)
-        overdrawn.add_metric([device], float(device in found.overdrawn))
+        overdrawn.add_metric([device], float(device in statistics.overdrawn))
     yield from (booked, budget, taken, overdrawn)
-    kept = GaugeMetricFamily(
+    not_returned = GaugeMetricFamily(
         "greenroom_memory_not_returned_bytes",
         "What the model's last life left behind in the process",
         labels=["model"],
@@ -184,39 +186,42 @@ def _memory(found: ManagerStatistics) -> Iterator[Metric]:
     leaking = GaugeMetricFamily(
         "greenroom_model_leaking", "1 if the model leaves more behind each time", labels=["model"]
     )
-    residents = {r.model_id for r in found.residents}
-    recent = {account.model_id for account in found.memory[-RECENT_MODELS:]} | residents
-    for account in found.memory:
+    residents = {r.model_id for r in statistics.residents}
+    recent = {account.model_id for account in statistics.memory[-RECENT_MODELS:]} | residents
+    for account in statistics.memory:
         if account.model_id not in recent:
             continue
         leaking.add_metric([account.model_id], float(account.leaking))
         if account.not_returned_mb is not None:
-            kept.add_metric([account.model_id], account.not_returned_mb * MIB)
-    yield from (kept, leaking)
+            not_returned.add_metric([account.model_id], account.not_returned_mb * MIB)
+    yield from (not_returned, leaking)
 
 
-def _waiting(found: ManagerStatistics) -> Iterator[Metric]:
+def _waiting(statistics: ManagerStatistics) -> Iterator[Metric]:
     for name, text, value in (
-        ("resident_cap", "How many models may be in memory", found.resident_cap),
-        ("waiting_callers", "Callers that wait for room", found.waiting),
-        ("oldest_wait_seconds", "The longest present wait for a model", found.oldest_wait_s),
-        ("oldest_load_seconds", "The age of the oldest load under way", found.oldest_load_s),
-        ("hanging_models", "Models a thread hangs in", len(found.hanging)),
+        ("resident_cap", "How many models may be in memory", statistics.resident_cap),
+        ("waiting_callers", "Callers that wait for room", statistics.waiting),
+        ("oldest_wait_seconds", "The longest present wait for a model", statistics.oldest_wait_s),
+        ("oldest_load_seconds", "The age of the oldest load under way", statistics.oldest_load_s),
+        ("hanging_models", "Models a thread hangs in", len(statistics.hanging)),
     ):
         yield GaugeMetricFamily(f"greenroom_{name}", text, value=value)
 
 
-def _counts(found: ManagerStatistics) -> Iterator[Metric]:
-    yield CounterMetricFamily("greenroom_hits", "Requests for a ready model", value=found.hits)
+def _counts(statistics: ManagerStatistics) -> Iterator[Metric]:
+    yield CounterMetricFamily("greenroom_hits", "Requests for a ready model", value=statistics.hits)
     loads = CounterMetricFamily("greenroom_loads", "Loads that ended", labels=["outcome"])
-    loads.add_metric(["ready"], found.loads)
-    loads.add_metric(["failed"], found.failed_loads)
+    loads.add_metric(["ready"], statistics.loads)
+    loads.add_metric(["failed"], statistics.failed_loads)
     yield loads
     yield _by_reason(
-        "greenroom_departures", "Unloads by what caused them", _DEPARTURES, found.departures
+        "greenroom_departures", "Unloads by what caused them", _DEPARTURES, statistics.departures
     )
     yield _by_reason(
-        "greenroom_refusals", "Requests for a model that were refused", _REFUSALS, found.refused
+        "greenroom_refusals",
+        "Requests for a model that were refused",
+        _REFUSALS,
+        statistics.refused,
     )
 
 

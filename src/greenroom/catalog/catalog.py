@@ -1,4 +1,4 @@
-"""Every model that could be loaded, found by its id or an alias and by nothing else."""
+"""The catalog: every model that could be loaded, by id and by alias."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _MAX_ID_CHARS = 200
 _MIN_SIMILARITY = 55.0  # of 100, by rapidfuzz's normalized similarity
 
 _MAX_LOG_LINES = 20
-"""What is left out of a catalog is logged in so many lines; the rest is counted."""
+"""Models that are left out are logged in at most so many lines; the rest are counted."""
 
 
 class Catalog:
     """An immutable collection of `ModelSpec`, in the order given."""
 
     def __init__(self, specs: Iterable[ModelSpec] = (), *, problems: Iterable[str] = ()) -> None:
-        """`problems` are what was left out. Raises `ConfigError` for a name of two models."""
+        """`problems` say what was left out. Raises `ConfigError` if two models share a name."""
         self.problems = tuple(problems)
-        """What was found and left out, and why; a sentence each."""
+        """Which models were found and left out, and why; a sentence each."""
         self._specs: dict[str, ModelSpec] = {}
         for spec in specs:
             if spec.model_id in self._specs:
@@ -63,7 +63,7 @@ class Catalog:
     ) -> Catalog:
         """Return what the adapters (all registered ones) find in `directories`.
 
-        Without directories these are the ones of `voice_directories()`. Of two models with one
+        Without `directories` they look in those of `voice_directories()`. Of two models with one
         id, the one found first counts.
         """
         places = [Path(place) for place in directories] or voice_directories()
@@ -73,11 +73,11 @@ class Catalog:
 
     @classmethod
     def from_config(cls, config: Config, *, warn: bool = True) -> Catalog:
-        """Return what is discovered, then what `models` adds or puts in its place.
+        """Return the discovered models, with those of `config.models` added or in their place.
 
-        A name of `models` is taken away from whatever was discovered under it. What is left out is
-        logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all that is
-        wrong.
+        A configured name is taken away from a discovered model that has it too. Models that are
+        left out are logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all
+        that is wrong.
         """
         found = discovery.discover_models(voice_directories(config.voices))
         if warn:
@@ -100,7 +100,7 @@ class Catalog:
         return cls(models.values(), problems=found.problems)
 
     def get(self, model_id: str) -> ModelSpec:
-        """Return the model of that id or alias; raises `ModelNotFoundError` naming near ones."""
+        """Return the model of that id or alias; raises `ModelNotFoundError` with similar ones."""
         spec = self._specs.get(model_id)
         if spec is None:
             known = self._ids.get(model_id)
@@ -124,12 +124,12 @@ class Catalog:
 
     @cached_property
     def _lower_case_names(self) -> dict[str, str]:
-        """Every id and alias in lower case, by itself: made once, not for each unknown id."""
+        """Every id and alias, with its lower case: made once, not for each unknown id."""
         return {name: name.lower() for name in (*self._specs, *self._ids)}
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
-        """Every language that a model of the catalog speaks, in order."""
+        """Every language that some model of the catalog speaks, sorted."""
         return tuple(sorted({name for spec in self for name in spec.languages}))
 
     def __iter__(self) -> Iterator[ModelSpec]:
@@ -146,7 +146,7 @@ class Catalog:
 
 
 def _log(problems: Sequence[str]) -> None:
-    """Name what is left out, in a bounded number of lines."""
+    """Log which models are left out, in a bounded number of lines."""
     for problem in problems[:_MAX_LOG_LINES]:
         logger.warning("%s", problem)
     if len(problems) > _MAX_LOG_LINES:
@@ -167,7 +167,7 @@ def _clashes(models: Mapping[str, ModelSpec], configured: Iterable[str]) -> Iter
 
 
 class _ModelsByName:
-    """The models so far, by id and alias, for the variants that come after them."""
+    """The models so far, by id and by alias, for the variants that come after them."""
 
     def __init__(self, models: dict[str, ModelSpec]) -> None:
         self.models = models
@@ -178,20 +178,20 @@ class _ModelsByName:
         self._aliases.update(dict.fromkeys(spec.aliases, spec))
 
     def get(self, name: str) -> ModelSpec:
-        """Raises `ModelNotFoundError` naming near ones."""
+        """Return a model by id or alias; raises `ModelNotFoundError` with similar names."""
         found = self.models.get(name) or self._aliases.get(name)
         if found is None:
-            raise ModelNotFoundError(name, self._found.near(name))
+            raise ModelNotFoundError(name, self._suggestions.near(name))
         return found
 
     @cached_property
-    def _found(self) -> Catalog:
-        """The models to suggest: made once, however many entries are wrong."""
+    def _suggestions(self) -> Catalog:
+        """A catalog to suggest names from: made once, however many entries are wrong."""
         return Catalog(discovery.without_alias_clashes(self.models).values())
 
 
 def _spec_for(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
-    """Return the model of one entry of `models`, checked as far as its adapter can."""
+    """Return the model of one entry of `models`; its adapter has checked the options."""
     original = _original(entry, known)
     own = {
         "device": entry.device,
@@ -214,7 +214,7 @@ def _spec_for(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
 
 
 def _original(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
-    """Return the model that an entry is a variant of under its new name, or a bare one."""
+    """Return the model that an entry varies, under the entry's name, or else a bare one."""
     if entry.variant_of is None:
         return ModelSpec(entry.model_id, str(entry.adapter), entry.path)
     try:

@@ -1,7 +1,7 @@
-"""Ask the adapters what they find, and leave out what cannot be served.
+"""Ask each adapter which models it finds on disk, and leave out those that cannot be served.
 
-Adapters and the files they look at are written by others: whatever one raises or returns ends only
-what it concerns, and is named.
+Adapters, and the files they look at, are written by others: an error or a wrong value leaves out
+only the model or the adapter that it concerns, and is reported.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ if TYPE_CHECKING:
     from greenroom.adapter import TTSAdapter
 
 MOST_MODELS = 200_000
-"""From one adapter: one that never ends would keep a worker from starting."""
+"""The limit for one adapter: one that never ends would keep a worker from starting."""
 
 _LARGEST_MB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What all adapters found."""
+    """The models that all adapters found, and what was left out."""
 
     models: dict[str, ModelSpec] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    """What was left out, and why; a sentence each."""
+    """Which models were left out, and why; a sentence each."""
 
 
 def discover_models(
     directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str] | None = None
 ) -> Discovery:
-    """Return what the adapters (all registered ones) find; of two models of one id the first.
+    """Return the models that `adapters` find, or all registered ones; of two with one id the first.
 
-    Raises `ConfigError` for one of `adapters` that is not there; registered ones are left out.
+    Raises `ConfigError` for one of `adapters` that does not exist or cannot be imported; without
+    `adapters`, a registered one that cannot be imported is left out.
     """
     found = Discovery()
     if adapters is None:
@@ -62,9 +63,9 @@ def discover_models(
 def without_alias_clashes(
     found: dict[str, ModelSpec], first: Collection[str] = ()
 ) -> dict[str, ModelSpec]:
-    """Return the models without the aliases that are another model's id or earlier alias.
+    """Return the models without aliases that are another model's id, or an earlier model's alias.
 
-    The models in `first` keep theirs, so that a clash between two of them is still seen.
+    The models in `first` keep all of theirs, so that a clash between two of them is still seen.
     """
     taken = {*found, *(alias for name in first for alias in found[name].aliases)}
     kept = {}
@@ -78,7 +79,7 @@ def without_alias_clashes(
 
 
 def check_options(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> str | None:
-    """Return what an adapter has against `options`, whatever it raises to say so."""
+    """Return why an adapter refuses `options`, whatever it raises; `None` if it takes them."""
     try:
         adapter.check_options(options)
     except InvalidInputError as error:
@@ -100,11 +101,12 @@ def _importable(problems: list[str]) -> Iterator[type[TTSAdapter]]:
 
 
 def _models_of(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterator[object]:
-    """Yield what `discover` returns, up to where it fails or stands still, and then that it did."""
-    told: list[object] = []
+    """Yield what `discover` returns; last a `LeftOut` if it fails or takes too long."""
+    # A list that outlives the call: what was found before a failure or the time limit counts.
+    found: list[object] = []
 
     def ask() -> None:
-        told.extend(itertools.islice(adapter.discover(directories), MOST_MODELS))
+        found.extend(itertools.islice(adapter.discover(directories), MOST_MODELS))
 
     failure: BaseException | None = None
     try:
@@ -113,13 +115,13 @@ def _models_of(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterat
         raise
     except BaseException as error:  # noqa: BLE001 - anybody's code, which may even raise SystemExit
         failure = error
-    yield from tuple(told)
+    yield from tuple(found)
     if failure is not None:
         yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(failure))
 
 
 def _why_unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
-    """Return why what an adapter returned is no model that can be served, if it is none."""
+    """Return why an adapter's value is no model that can be served; `None` if it is one."""
     if not isinstance(spec, ModelSpec):
         return LeftOut(
             f"what adapter {adapter.__name__} returned", f"{quoted(spec)} is no ModelSpec"
@@ -141,7 +143,7 @@ def _problem_for_adapter(spec: ModelSpec, adapter: type[TTSAdapter]) -> str | No
 
 
 def problem_of(spec: ModelSpec) -> str | None:
-    """Return what is wrong with the values of `spec`, each of which may be anything."""
+    """Return why an adapter's value cannot be served as a model; `None` if it can."""
     if problem := _name_problem(spec.model_id):
         return f"its id {problem}"
     if not isinstance(spec.adapter, str | type):
@@ -179,7 +181,7 @@ def _is_number(value: object) -> bool:
 
 
 def _name_problem(name: object) -> str | None:
-    """Return what is wrong with a name that is shown in lists, logs and terminals."""
+    """Return what is wrong with a text that is shown in lists, logs and terminals."""
     if not isinstance(name, str):
         return f"is no text: {quoted(name)}"
     if name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS:

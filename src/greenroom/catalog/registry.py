@@ -1,7 +1,8 @@
-"""Names of adapters to their classes, and nothing else; built-in ones use the same door.
+"""The registry of adapters: from the name in an entry point to the adapter's class.
 
-The metadata of installed packages is read once in the life of the process, and a class is imported
-once: looking a name up costs a load nothing. `refresh` forgets both.
+Built-in adapters are registered like any other. The metadata of installed packages is read once in
+the life of the process, and a class is imported once: a look-up costs a load nothing. `refresh`
+forgets both.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ GROUP = "greenroom.adapters"
 """The entry-point group under which an adapter is registered."""
 
 LIMIT_S = 60.0
-"""Of an import, and of what an adapter does before anything is loaded; engines may take long."""
+"""The limit of an import, and of what an adapter does before a load; some engines take long."""
 
 _BUILT_IN = "greenroom."
 
@@ -40,7 +41,7 @@ def names() -> tuple[str, ...]:
 def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     """Return the adapter class; a name is looked up and only then imported.
 
-    Raises `ConfigError` for a name that nobody registered, or whose module does not import.
+    Raises `ConfigError` for a name that is not registered, or whose module cannot be imported.
     """
     if not isinstance(adapter, str):
         return adapter
@@ -56,14 +57,14 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
 
 
 def refresh() -> None:
-    """Look again at what is installed, at the next question."""
+    """Have the next look-up read the installed packages again."""
     _entry_points.cache_clear()
     _classes.clear()
 
 
 @cache
 def _entry_points() -> Mapping[str, EntryPoint]:
-    """Return the registered names; of two packages with one name the first found counts."""
+    """Return the entry points by name; of two packages with one name the first found counts."""
     try:
         found = list(entry_points(group=GROUP))
     except Exception:  # noqa: BLE001 - any installed package may have metadata that cannot be read
@@ -72,7 +73,7 @@ def _entry_points() -> Mapping[str, EntryPoint]:
 
 
 def _readable_points() -> list[EntryPoint]:
-    """Return what the packages register whose metadata can be read, and name the others."""
+    """Return the entry points of packages whose metadata can be read, and log the others."""
     found: list[EntryPoint] = []
     for package in distributions():
         name = "an installed package"
@@ -85,7 +86,7 @@ def _readable_points() -> list[EntryPoint]:
 
 
 def run_limited(module: str, call: Callable[[], T]) -> T:
-    """Return what `call` returns; code that is not in `greenroom` has so long and no longer."""
+    """Return what `call` returns; code from outside `greenroom` has at most `LIMIT_S` for it."""
     return call() if module.startswith(_BUILT_IN) else within(LIMIT_S, call)
 
 

@@ -1,1 +1,1 @@
-"""Configuration: what may be set, where it is set, and what is said of what is wrong."""
+"""Configuration: its keys and their limits, where values come from, and messages about errors."""

@@ -1,4 +1,4 @@
-"""From what pydantic found to sentences with the fix."""
+"""Messages about a wrong configuration: pydantic's errors as sentences that contain the fix."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pydantic import ValidationError
 from greenroom.untrusted.printable import quoted, shown
 
 KeyPath = tuple[str | int, ...]
-"""Keys, and numbers of list items, from the top of the file to what is wrong."""
+"""Keys, and positions in lists, from the top of the file down to the wrong value."""
 
-_WORDING = {
+_TEXTS = {
     "tuple_type": "must be a list, such as [a, b]",
     "model_type": "must be a mapping, with lines such as `key: value`",
     "dict_type": "must be a mapping, with lines such as `key: value`",
     "missing": "is missing; add it",
 }
 MAX_PROBLEMS = 100
-"""Problems that are told of one file; the others are counted."""
+"""Problems that are reported of one file; the others are counted."""
 
-_SILENT = {"extra_forbidden", "missing"}
-_LONGEST_KEY = 80
-_SECRET = {"api_keys"}
-"""Keys under which no value is shown."""
+_WITHOUT_VALUE = {"extra_forbidden", "missing"}
+_MAX_KEY_CHARS = 80
+_SECRET_KEYS = {"api_keys"}
+"""Keys under which no value is shown in a message."""
 
 
 def problems(error: ValidationError, known: Collection[str]) -> list[tuple[KeyPath, str]]:
-    """Return where each problem is and one sentence about it; `known` are keys to suggest."""
+    """Return the key of each problem and one sentence about it; `known` are keys to suggest."""
     found = error.errors(include_url=False)
-    told = [(each["loc"], _sentence(each["loc"], each, known)) for each in found[:MAX_PROBLEMS]]
+    reported = [(each["loc"], _sentence(each["loc"], each, known)) for each in found[:MAX_PROBLEMS]]
     if len(found) > MAX_PROBLEMS:
-        told.append(((), f"there are {len(found) - MAX_PROBLEMS:,} problems more."))
-    return told
+        reported.append(((), f"there are {len(found) - MAX_PROBLEMS:,} problems more."))
+    return reported
 
 
 def summary(sentences: list[str]) -> str:
-    """Return the first sentence, and how many there are beside it."""
+    """Return the first sentence, and the number of the others."""
     more = len(sentences) - 1
     return sentences[0] if not more else f"{sentences[0].removesuffix('.')} (and {more} more)."
 
@@ -46,8 +46,8 @@ def summary(sentences: list[str]) -> str:
 def _sentence(place: KeyPath, found: Any, known: Collection[str]) -> str:
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in place)
     kind, value = found["type"], found["input"]
-    simple = isinstance(value, str | int | float | bool | None) and kind not in _SILENT
-    simple = simple and _SECRET.isdisjoint(place)
+    simple = isinstance(value, str | int | float | bool | None) and kind not in _WITHOUT_VALUE
+    simple = simple and _SECRET_KEYS.isdisjoint(place)
     said = f" (it is {quoted(value)})" if simple else ""
     text = _text(kind, found["msg"], str(place[-1]) if place else "", known)
     return f"{key.removeprefix('.') or '(top)'}: {text}{said}.".replace("?.", "?")
@@ -56,8 +56,8 @@ def _sentence(place: KeyPath, found: Any, known: Collection[str]) -> str:
 def _text(kind: str, message: str, key: str, known: Collection[str]) -> str:
     if kind == "extra_forbidden":
         others = [each for each in known if each != key]  # known, but not in this place
-        near = difflib.get_close_matches(key[:_LONGEST_KEY], others, n=1)
+        near = difflib.get_close_matches(key[:_MAX_KEY_CHARS], others, n=1)
         fix = f"did you mean `{near[0]}`?" if near else "remove it"
         return f"is not a key that Greenroom knows; {fix}"
     text = message.removeprefix("Value error, ").replace("Input should", "must", 1)
-    return _WORDING.get(kind, text.split(", unable")[0])
+    return _TEXTS.get(kind, text.split(", unable")[0])

@@ -1,7 +1,8 @@
-"""Configuration: one YAML file, overridden by the environment, overridden by flags.
+"""The configuration: its keys with types and limits, and `load_config`, which reads and checks it.
 
-Every key has a meaning in `configs/worker.yaml`. An unknown key, or a value that cannot work, is a
-`ConfigError` that names where it was said, the key and the fix.
+It is one YAML file, overridden by the environment, overridden by flags. `configs/worker.yaml`
+explains every key. An unknown key, or a value that cannot work, is a `ConfigError` that names the
+file, variable or flag, the key, and the fix.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ OPENAI_NAMES = (
     *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer"),
     *("verse", "marin", "cedar"),
 )
-"""OpenAI's models and voices, which many clients send to any server."""
+"""OpenAI's models and voices: many clients send these names to any server."""
 
 
 MAX_NAME_CHARS = 200
 
 MAX_MS = 100 * 365 * 86_400_000
-"""A hundred years: more than any clock, timer or transport has to bear."""
+"""A hundred years: no clock, timer or transport overflows below it."""
 
 _MAX_NAMES = 100
 _MAX_NUMBER = 2**63
@@ -74,7 +75,9 @@ def _check_path(path: str) -> str:
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse numbers that no engine can take, and keys that cannot be shown; without recursion."""
+    """Refuse numbers that no engine can take, and keys that cannot be shown.
+
+    Without recursion: options may be nested deeper than Python's stack."""
     left: list[Any] = [options]
     while left:
         each = left.pop()
@@ -112,7 +115,7 @@ ModelName = Annotated[
 ]
 """An id or an alias: it fits on one line wherever it is shown."""
 Label = Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(_check_printable)]
-"""Text that is shown in lists: it cannot do anything there."""
+"""Text that is shown in lists: without control characters, which a terminal would obey."""
 FilePath = Annotated[str, AfterValidator(_check_path)]
 
 
@@ -121,7 +124,7 @@ class _Section(BaseModel):
 
 
 class ManagerSettings(_Section):
-    """`model_manager`: what is in memory, and for how long. Times in milliseconds."""
+    """`model_manager`: which models are in memory, and for how long. Times in milliseconds."""
 
     default_model_id: str = DEFAULT_MODEL_ID
     preload_model_ids: tuple[str, ...] = ()
@@ -150,7 +153,7 @@ class ManagerSettings(_Section):
 
 
 class ModelTraits(_Section):
-    """What may be said of a model wherever one is described; a pack's `metadata.yaml` is this."""
+    """The keys of a model wherever it is described, also in a voice pack's `metadata.yaml`."""
 
     options: Annotated[dict[str, Any], AfterValidator(_check_options)] = Field(default_factory=dict)
     languages: tuple[Label, ...] = Field((), max_length=_MAX_NAMES)
@@ -191,12 +194,12 @@ class VoiceSettings(_Section):
 
 
 def is_sendable(key: str) -> bool:
-    """Return whether an API key can stand in a header, whole and as it is."""
+    """Return whether an API key can be sent in a header without any encoding."""
     return key.isascii() and key.isprintable() and " " not in key
 
 
 class ApiKey(_Section):
-    """`worker.api_keys[]`: one key, over HTTP and gRPC, and what its holder may use."""
+    """`worker.api_keys[]`: one key, for HTTP and gRPC alike, its role and its quotas."""
 
     key: SecretStr
     name: Label = Field("", max_length=80)
@@ -256,9 +259,9 @@ class Config(_Section):
 def load_config(path: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read the file at `path` (none: all defaults), the environment, then `overrides`.
 
-    `overrides` is nested like the file, and wins. Relative voice directories and model paths are
-    relative to the file that says them, elsewhere to the current directory. Raises `ConfigError`,
-    whose `problems` are all that is wrong.
+    `overrides` is nested like the file, and wins. Relative voice directories and model paths in the
+    file are relative to its folder, elsewhere to the current directory. Raises `ConfigError`, whose
+    `problems` are all that is wrong.
     """
     content = {} if path is None else _with_absolute_paths(read_yaml(path), path.absolute().parent)
     environment = from_environment(Config.model_fields)
@@ -290,7 +293,7 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
 
 
 def _package_folders(package: str) -> list[Path]:
-    """Return the folders of an installed package, which is not imported; none if there is none."""
+    """Return the folders of an installed package, without importing it; none if not installed."""
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
     except (ImportError, ValueError, AttributeError):  # `__main__`, or a finder that is broken
@@ -304,7 +307,7 @@ def first_problem(error: ValidationError) -> str:
 
 
 def problems_of(error: ValidationError) -> list[tuple[messages.KeyPath, str]]:
-    """Return where each problem is, and one sentence about it."""
+    """Return the key of each problem, and one sentence about it."""
     return messages.problems(error, _known_keys())
 
 
@@ -319,7 +322,7 @@ def _origin(
     environment: Mapping[str, Any],
     path: Path | None,
 ) -> str:
-    """Return the name of what said the value that is wrong."""
+    """Return where a wrong value was set: on the command line, in a variable, or in the file."""
     keys = [str(key) for key in itertools.takewhile(lambda part: isinstance(part, str), place)]
     if _has_value(flags, keys):
         return "the command line"
@@ -337,7 +340,9 @@ def _has_value(content: Any, keys: list[str]) -> bool:
 
 
 def _with_absolute_paths(content: dict[str, Any], place: Path) -> dict[str, Any]:
-    """Make the relative paths of a file relative to where the file is; leave the rest as it is."""
+    """Return a file's content with its relative paths made relative to the file's folder, `place`.
+
+    It is not checked yet: values of any type are passed on as they are."""
 
     def anchor(holder: Any, key: str) -> Any:
         found = holder.get(key) if isinstance(holder, dict) else None

@@ -1,4 +1,4 @@
-"""Where settings come from: a YAML file, the environment, flags; each laid over the one before."""
+"""Where settings come from: a YAML file, the environment, flags, and how they are merged."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from greenroom.untrusted.bounded_yaml import Document, Limits, YamlProblem, pars
 from greenroom.untrusted.printable import shown
 
 PREFIX = "GREENROOM_"
-"""What the name of an environment variable begins with."""
+"""What the names of our environment variables begin with."""
 
 _NEST = "__"
 
 CONFIG_LIMITS = Limits(size=2 * 1024**2, values=30_000)
-"""What a configuration may have: some 3,000 models, read in a quarter of a second."""
+"""Limits of a configuration file: some 3,000 models, read in a quarter of a second."""
 
 _MAX_DEPTH = 20
-"""Keys inside each other in one setting."""
+"""How deep the keys of one setting may be nested."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a file; raises `ConfigError` for anything else, naming the line."""
+    """Return the mapping in a configuration file; raises `ConfigError` with file and line."""
     return read_mapping(path, CONFIG_LIMITS, any_kind=True).content  # type: ignore[no-any-return]
 
 
 def read_mapping(path: Path, limits: Limits, *, any_kind: bool = False) -> Document:
-    """Return the document in a file, whose content is a mapping; an empty one if there is nothing.
+    """Return the YAML document in a file, whose content must be a mapping; an empty file is one.
 
-    Raises `ConfigError` with the file, and the line where there is one. `any_kind` of file is read
-    that the user names, a pipe for instance; of other files only regular ones.
+    Raises `ConfigError` with the file, and the line if there is one. Only a regular file is read;
+    with `any_kind` also another, such as a pipe, which is for files that the user names.
     """
     name = shown(path)
     try:
@@ -53,10 +53,10 @@ def read_mapping(path: Path, limits: Limits, *, any_kind: bool = False) -> Docum
 
 
 def from_environment(sections: Iterable[str]) -> dict[str, Any]:
-    """Return what `GREENROOM_SECTION__KEY` says, nested like the file.
+    """Return the settings in variables such as `GREENROOM_SECTION__KEY`, nested like the file.
 
-    A variable counts if it names one of the `sections`, or has `__` in it; so a misspelt section
-    is found and refused, and `GREENROOM_CONFIG` is none.
+    A variable counts if it names one of the `sections`, or has `__` in it: so a misspelt section
+    is refused, and `GREENROOM_CONFIG`, which is no setting, is not.
     """
     known = set(sections)
     pairs = []
@@ -73,20 +73,20 @@ def variable_name(keys: Sequence[str]) -> str:
 
 
 def nested(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
-    """Return a mapping, nested like the file, in which each path of keys has its value.
+    """Return settings given as paths of keys, such as flags, as a mapping nested like the file.
 
     Text stays text (and becomes a number where one is wanted), except that lists, mappings,
     quoted text and `null` are read as YAML. Raises `ConfigError` for a path that is no key.
     """
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for keys, text in pairs:
         if len(keys) > _MAX_DEPTH:
             raise ConfigError(f"{shown('.'.join(keys))}: no key is that deep; correct it.")
         value = _value(text)
         for key in reversed(keys):
             value = {key: value}
-        made = merged(made, value)
-    return made
+        result = merged(result, value)
+    return result
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

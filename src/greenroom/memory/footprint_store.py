@@ -88,7 +88,7 @@ class FootprintRecord:
 
     @property
     def least(self) -> int:
-        """The bytes that it takes at least; 0 until `PROOFS` loads alone in memory have proved it."""
+        """The bytes that it takes at least; 0 until `PROOFS` loads alone have shown it."""
         alone = [each.anonymous for each in self.measured if each.alone]
         return min(alone) if len(alone) >= PROOFS else 0
 
