@@ -12,6 +12,7 @@ import functools
 import os
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
 
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog
@@ -23,9 +24,13 @@ from greenroom.errors import (
     CapacityError,
     LoadTimeoutError,
     ManagerClosedError,
+    ModelInUseError,
     ModelLoadError,
     ModelManagerError,
+    ModelNotResidentError,
+    UnloadError,
     WarmupError,
+    first_few,
 )
 from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
@@ -42,8 +47,9 @@ from greenroom.ledger.state import (
     Ticket,
     Unload,
     Wait,
+    owners_of,
 )
-from greenroom.loader import Arrival, Departure, Hung, Lifecycle
+from greenroom.loader import Failed, Loaded, Loader, Overdue, Unloaded
 from greenroom.memory.budget import policy_for
 from greenroom.memory.file_lookup import Looks
 from greenroom.memory.footprint_store import FootprintStore
@@ -52,11 +58,14 @@ from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.pressure import MemoryWatch
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
-from greenroom.speech.host import Hosts
+from greenroom.speech.host import ModelHost
 from greenroom.untrusted.exceptions import told, trace
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
+
+DRAIN_LIMIT_S = 30.0
+"""How long an unload with `drain` waits for the holders before it takes the drain back."""
 
 UNLOAD_LIMIT_S = 10.0
 """An unload that takes longer is overdue: nobody counts on its room until it really ends."""
@@ -73,7 +82,28 @@ UNLOADS_LIMIT_S = 6.0
 TASKS_LIMIT_S = 1.0
 WRITE_LIMIT_S = 2.0
 
+_PRELOAD = "preload"
+"""The owner of the references that the start takes and gives back."""
+
 _LOAD_ERRORS = (WarmupError, LoadTimeoutError)
+
+
+@dataclass(slots=True, eq=False)
+class _Record:
+    """What belongs to one resident, from the decision to load it until it is gone."""
+
+    spec: ModelSpec
+    loaded: Loaded | None = None
+    """Set from the end of its load until the ledger has it: whatever goes wrong in between must
+    unload it."""
+    life: Life | None = None
+    """What its unload is compared with; `None` before it is loaded."""
+    host: ModelHost | None = None
+    """Where its streams are counted; `None` before it is loaded and once its unload began."""
+    unload: asyncio.Task[str | None] | None = None
+    """Its unload, which returns its problem."""
+    drains: int = 0
+    """Callers that wait for its last holder; the last of them to give up takes the drain back."""
 
 
 class Effects:
@@ -84,37 +114,53 @@ class Effects:
         self.catalog = catalog
         self.journal = Journal()
         self.ledger = Residency(policy_for(settings, catalog))
-        self.departures: dict[int, asyncio.Task[str | None]] = {}
-        """The unloads under way, by the number of the resident; each returns its problem."""
         self.now: Callable[[], float] = not_running
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
         self.accounts = MemoryAccounts()
         self.footprints = FootprintStore()
-        self.lifecycle = Lifecycle(
+        self.loader = Loader(
+            self.footprints,
+            self.accounts,
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
             warmup_text=settings.warmup_text,
         )
+        # A sentence waits for others of its model in its host, so all models share the threads;
+        # four at least, as one that hangs keeps its thread until it is overdue.
         self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
-        self.looking = Lane("look", 1)
-        self._memory = MemoryWatch(self.ledger, self.looking, self.note, self.carry_out, self.time)
+        # One at a time, apart from loads and speech: a file system that hangs holds up only those
+        # who wait for it, and each of them has a limit.
+        self._files = Lane("look", 1)
+        self._memory = MemoryWatch(self.ledger, self._files, self.note, self.carry_out, self.time)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
-        self.hosts = Hosts(self._speaking, settings.load_timeout_ms / 1000)
-        self._lives: dict[int, Life] = {}
-        self._arrived: dict[int, Arrival] = {}
-        """Those that are loaded and not handed to the ledger yet."""
+        self._records: dict[Resident, _Record] = {}
         self.tasks = Tasks(self._memory.stir)
-        self._looks = Looks(self.footprints, self.looking, self.tasks)
+        self._looks = Looks(self.footprints, self._files, self.tasks)
         self._timer = Timer(self._tick)
         self._changes = Changes()
+        self._shutdown: asyncio.Task[None] | None = None
+
+    # Starting
 
     @property
     def running(self) -> bool:
         """Whether it was started and has not ended."""
         return self.now is not not_running
 
-    async def start(self) -> None:
+    async def initialize(self) -> None:
+        """Start, load the default model, then the preload models; shut down if that fails."""
+        if self.running or self._shutdown is not None:
+            raise ManagerClosedError("this manager was initialized before; make another.")
+        try:
+            await self._start()
+            await self._preload_all()
+        except BaseException:
+            # Cancelled, too: threads and tasks are there already, and no caller could end them.
+            await self.shutdown(0.0)
+            raise
+
+    async def _start(self) -> None:
         """Take the time from the running loop, and read what earlier runs measured.
 
         Raises `ModelLoadError` where not even a thread for that can be started.
@@ -122,6 +168,7 @@ class Effects:
         self.now = asyncio.get_running_loop().time
         try:
             await self._read_footprints()
+            # Before the first load: what is taken by now counts for no model.
             await self._memory.begin()
         except NoThreadError as error:
             raise ModelLoadError(self.settings.default_model_id, f"{error}.") from None
@@ -129,35 +176,62 @@ class Effects:
 
     async def _read_footprints(self) -> None:
         try:
-            await self.looking.run(self.footprints.read, limit=_READ_LIMIT_S)
+            await self._files.run(self.footprints.read, limit=_READ_LIMIT_S)
         except OverdueError:
             logger.warning("what earlier runs measured is not known: reading it hangs")
 
-    def stop(self) -> None:
-        """Stop the clock: nothing is due any more, and nobody is let in."""
-        self.now = not_running
-        self._timer.cancel()
+    async def _preload_all(self) -> None:
+        default = self.catalog.get(self.settings.default_model_id)
+        if self.settings.pin_default:
+            # Before it is loaded: no preload may evict it.
+            self.pin(default.model_id)
+        await self._preload(default)
+        wanted = {self.catalog.get(name).model_id for name in self.settings.preload_model_ids}
+        # No more at once than may load at once: one that stood in the wait queue meanwhile could
+        # time out there, though nothing is wrong but that the others take long.
+        turns = asyncio.Semaphore(self.settings.max_parallel_loads)
 
-    def close(self) -> None:
-        """Let the threads end, and end every subscription."""
-        self.looking.close()
-        self._speaking.close()
-        self.journal.close()
+        async def in_turn(model_id: str) -> None:
+            async with turns:
+                await self._preload(self.catalog.get(model_id))
 
-    async def look_at(self, spec: ModelSpec) -> None:
-        """Look at the model's file before room is made for it; see `Looks`."""
+        preloads = map(in_turn, sorted(wanted - {default.model_id}))
+        for outcome in await asyncio.gather(*preloads, return_exceptions=True):
+            if isinstance(outcome, ModelManagerError):
+                logger.error("preload failed: %s", outcome)
+            elif outcome is not None:
+                raise outcome
+
+    async def _preload(self, spec: ModelSpec) -> None:
+        await self.load(spec, _PRELOAD)
+        self.carry_out(self.ledger.release(spec.model_id, _PRELOAD, self.now()) or ())
+
+    # Requests
+
+    async def load(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
+        """Take a reference for a caller whose model was not ready."""
+        # A file that was replaced takes other memory: the ledger must make room for that. But
+        # where it hangs, the look is waited for only so long, and the load says what is wrong.
         if not self.footprints.is_current(spec):
             await self._looks.at(spec)
+        # Others may have loaded it meanwhile.
+        resident = self.ledger.hit(spec.model_id, owner, self.now())
+        if resident is not None:
+            return resident.instance  # type: ignore[no-any-return]
+        return await self.request(spec, owner)
 
     async def request(self, spec: ModelSpec, owner: Hashable) -> TTSAdapter:
         """Ask the ledger for a model that was no hit, and wait for its answer."""
         waiter: asyncio.Future[TTSAdapter] = asyncio.get_running_loop().create_future()
         ticket, decisions = self.ledger.request(self._model_request(spec), owner, self.now())
+        # Before the decisions are carried out: the answer may be among them.
         self._waiters[ticket] = waiter
         self.carry_out(decisions)
         try:
             return await waiter
         except asyncio.CancelledError:
+            # Cancelled in the very step that answered: the ledger takes a granted reference back,
+            # and an error is asked for, so that asyncio does not report that nobody did.
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()
             self.carry_out(self.ledger.cancel(ticket, self.time()))
@@ -165,35 +239,71 @@ class Effects:
         finally:
             del self._waiters[ticket]
 
+    def _model_request(self, spec: ModelSpec) -> ModelRequest:
+        ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
+        expected = self.footprints.expected(spec)
+        return ModelRequest(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
+
+    # Settings of one model
+
+    def pin(self, model_id: str) -> None:
+        """Exempt a model from eviction and expiry."""
+        decisions = self.ledger.pin(model_id, self.now())
+        self.note(Kind.PINNED, model_id, "exempt from eviction and expiry")
+        self.carry_out(decisions)
+
+    def unpin(self, model_id: str) -> None:
+        """End the exemption."""
+        decisions = self.ledger.unpin(model_id, self.now())
+        self.note(Kind.UNPINNED, model_id, "may be evicted and expire again")
+        self.carry_out(decisions)
+
+    def keep_alive(self, model_id: str, ttl_s: float) -> None:
+        """Give a model in memory a TTL of its own; one that it has already is not written down."""
+        decisions = self.ledger.keep_alive(model_id, ttl_s, self.now())
+        if decisions is not None:
+            how = "until it is unloaded" if ttl_s < 0 else f"for {ttl_s:g} s after its last use"
+            self.note(Kind.KEPT, model_id, how)
+            self.carry_out(decisions)
+
+    # Decisions
+
     def carry_out(self, decisions: Iterable[Decision], error: ModelLoadError | None = None) -> None:
         """Do what the ledger decided, write it down, and set the timer for what is due next.
 
         To the end of the list, whatever goes wrong: what cannot be done is reported to the ledger
-        as failed, and what it decides then is done after the rest.
+        as failed, and what it decides then is done after the rest. `error` is why a load failed.
         """
+        # A queue of its own in the place of recursion: a fault that repeats for every decision
+        # must not go deeper with each, and the order in which callers came is kept.
         ahead = deque((decision, error) for decision in decisions)
         while ahead:
             decision, cause = ahead.popleft()
             try:
                 self._do(decision, cause)
+            # The decision is booked already. If one were dropped here, its caller would wait for
+            # ever, or its room would stay booked.
             except Exception as raised:  # noqa: BLE001 - the next must be done
                 logger.critical("%s was not carried out: %s", decision, trace(raised))
                 ahead.extend((further, None) for further in self._undone(decision, told(raised)))
         self.preparations.give_way()
         self._changes.happened()
+        # Last: every decision, and what it led to, may have moved the next moment that is due.
         self._set_timer()
 
     def _do(self, decision: Decision, error: ModelLoadError | None) -> None:
         match decision:
             case Load(resident):
                 self.note(Kind.LOADING, resident.model_id, Reason.ASKED)
-                self.tasks.begin(self._bring_in(resident), f"load {resident.model_id}")
+                # Before the task begins, so that no step of a resident finds it without.
+                record = self._records[resident] = _Record(self.catalog.get(resident.model_id))
+                self.tasks.begin(self._bring_in(resident, record), f"load {resident.model_id}")
             case Unload(resident):
                 self.note(Kind.UNLOADING, resident.model_id, decision.why)
-                departure = self.tasks.begin(
-                    self._take_out(resident), f"unload {resident.model_id}"
+                record = self._records[resident]
+                record.unload = self.tasks.begin(
+                    self._take_out(resident, record), f"unload {resident.model_id}"
                 )
-                self.departures[resident.number] = departure
             case Granted(ticket, resident):
                 self._answer(ticket, resident.instance)
             case Joined(ticket):
@@ -209,8 +319,11 @@ class Effects:
         now = self.time()
         match decision:
             case Load(resident):
+                self._records.pop(resident, None)
                 return self.ledger.failed(resident, problem, now)
-            case Unload(resident):  # it is in memory still, and stays booked until it has left
+            case Unload(resident):
+                # It is in memory still, and nothing but an unload can end that: it is tried until
+                # it works. Its room stays booked, but is promised to nobody.
                 asyncio.get_running_loop().call_later(_RETRY_S, self.carry_out, [decision])
                 return self.ledger.overdue(resident, now)
             case Granted(ticket):
@@ -222,6 +335,7 @@ class Effects:
 
     def _answer(self, ticket: Ticket, answer: TTSAdapter | ModelManagerError) -> None:
         waiter = self._waiters.get(ticket)
+        # Its caller was cancelled, and gives the reference back in its own next step.
         if waiter is None or waiter.done():
             return
         if isinstance(answer, ModelManagerError):
@@ -229,170 +343,206 @@ class Effects:
         else:
             waiter.set_result(answer)
 
-    async def _bring_in(self, resident: Resident) -> None:
+    # Loads
+
+    async def _bring_in(self, resident: Resident, record: _Record) -> None:
         """Load, and report to the ledger how that ended, whatever happens."""
         try:
-            await self._load(resident)
+            await self._load(resident, record)
         except Exception as error:  # noqa: BLE001 - the one guard of a load: no load stays loading
             logger.critical("the load of %s broke off: %s", resident.model_id, trace(error))
-            await self._break_off(resident, ModelLoadError(resident.model_id, told(error)))
+            broken = ModelLoadError(resident.model_id, told(error))
+            await self._break_off(resident, record, broken)
 
-    async def _break_off(self, resident: Resident, error: ModelLoadError) -> None:
-        """End a load that something of ours went wrong in, from wherever it has come to."""
-        if self.ledger.get(resident.model_id) is not resident:
-            return
-        if resident.state is State.READY:  # booked and granted: nothing is missing but the rest
-            self.carry_out([])
-        elif resident.loading:
-            arrived = self._arrived.pop(resident.number, None)
-            self._failed(resident, error, gone=arrived is None)
-            if arrived is not None:
-                resident.instance = arrived.adapter
-                del arrived
-                await self._take_out(resident)
-        else:
-            self.carry_out(self.ledger.gone(resident, self.time()))
-
-    async def _load(self, resident: Resident) -> None:
-        spec = self.catalog.get(resident.model_id)
-        alone = self.ledger.capacity.is_alone(resident)
-        try:
-            arrival = await self.lifecycle.bring_in(
-                spec, functools.partial(self._warming, resident), quiet=self._quiet()
-            )
-        except Hung as hung:
-            self._failed(resident, hung.error, gone=False)
-            await self.lifecycle.end_of(hung)
-            self.note(Kind.GONE, resident.model_id, "the hanging load has ended")
-            self.carry_out(self.ledger.gone(resident, self.time()))
-            return
-        except ModelLoadError as error:
-            self._failed(resident, error, gone=True)
-            return
-        self._arrived[resident.number] = arrival
-        self._lives[resident.number] = arrival.life
-        host = self.hosts.add(
-            resident.number,
-            resident.model_id,
-            arrival.voice,
-            opened=functools.partial(self._opened, resident, arrival.life.watch),
-            closed=functools.partial(self._closed, resident),
+    async def _load(self, resident: Resident, record: _Record) -> None:
+        # Both are asked before the load: what others do meanwhile, its watch sees.
+        result = await self.loader.load(
+            record.spec,
+            functools.partial(self._warming, resident),
+            quiet=self._is_quiet(),
+            alone=self.ledger.capacity.is_alone(resident),
         )
-        object.__setattr__(arrival.adapter, "_host", host)  # past what its class does with that
-        footprint = self._learn(spec, arrival, alone=alone)
-        resident.form = arrival.stated.form
-        resident.mapped = self.footprints.mapped(spec, resident.form)
-        took = f"loaded in {arrival.load_s:.3f} s, warmed up in {arrival.warmup_s:.3f} s"
-        self.note(Kind.READY, resident.model_id, took, took_s=arrival.warmup_s)
-        decisions = self.ledger.loaded(
-            resident,
-            arrival.adapter,
-            self.time(),
-            warmup_s=arrival.warmup_s,
-            footprint=footprint,
-        )
-        del self._arrived[resident.number]
-        self.carry_out(decisions)
-        self.preparations.consider(resident)
-
-    def _quiet(self) -> bool:
-        return not any(resident.streams for resident in self.ledger.residents)
-
-    def _learn(self, spec: ModelSpec, arrival: Arrival, *, alone: bool) -> int | None:
-        """Remember what the model takes; return what to book, `None` if nothing is known anew."""
-        taken, stated, form = arrival.taken, arrival.stated, arrival.stated.form
-        self.accounts.loaded(spec.model_id, None if taken is None else taken.anonymous)
-        booked = None
-        if taken is not None:
-            mapped = taken.mapped if stated.mapped is None else stated.mapped
-            grown = Usage(taken.anonymous, mapped)
-            booked = self.footprints.add_measurement(spec, form, grown, alone=alone)
-        if stated.anonymous is not None:
-            known = self.footprints.mapped(spec, form)
-            said = Usage(stated.anonymous, known if stated.mapped is None else stated.mapped)
-            booked = self.footprints.set_stated(spec, form, said)
-        return booked
-
-    def disturb(self, resident: Resident) -> None:
-        """Note that what happens now to a model changes the process's memory."""
-        self._memory.stir()
-        if (life := self._lives.get(resident.number)) is not None:
-            life.watch.disturb()
-
-    def restate(self, resident: Resident, stated: Usage) -> int:
-        """Remember what the form takes that is in memory; return what to book."""
-        resident.mapped = stated.mapped
-        spec = self.catalog.get(resident.model_id)
-        self.footprints.mark_stale(spec)
-        return self.footprints.set_stated(spec, resident.form, stated)
+        match result:
+            case Loaded():
+                self._loaded(resident, record, result)
+            case Failed(error):
+                self._failed(resident, error, gone=True)
+            case Overdue(error):
+                # Callers have their error now, but the room stays booked as long as a thread may
+                # use memory there.
+                self._failed(resident, error, gone=False)
+                await self.loader.end_of(result)
+                self.note(Kind.GONE, resident.model_id, "the hanging load has ended")
+                self._gone(resident)
 
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
         self.note(Kind.WARMING, resident.model_id, f"loaded in {load_s:.3f} s", took_s=load_s)
         self._changes.happened()
 
+    def _loaded(self, resident: Resident, record: _Record, loaded: Loaded) -> None:
+        """Hand a model to the ledger, and so to all who wait for it."""
+        record.loaded, record.life = loaded, loaded.life
+        record.host = ModelHost(
+            resident.model_id,
+            lane=self._speaking,
+            voice=loaded.voice,
+            limit=self.settings.load_timeout_ms / 1000,
+            opened=functools.partial(self._opened, resident, loaded.life.watch),
+            closed=functools.partial(self._closed, resident),
+        )
+        # Past the adapter's own class, which may check or refuse what is set on it.
+        object.__setattr__(loaded.adapter, "_host", record.host)
+        resident.form, resident.mapped = loaded.form, loaded.mapped
+        took = f"loaded in {loaded.load_s:.3f} s, warmed up in {loaded.warmup_s:.3f} s"
+        self.note(Kind.READY, resident.model_id, took, took_s=loaded.warmup_s)
+        decisions = self.ledger.loaded(
+            resident,
+            loaded.adapter,
+            self.time(),
+            warmup_s=loaded.warmup_s,
+            footprint=loaded.footprint,
+        )
+        record.loaded = None
+        self.carry_out(decisions)
+        # After the callers have it: looking for a better form is no reason to keep them waiting.
+        self.preparations.consider(resident)
+
     def _failed(self, resident: Resident, error: ModelLoadError, *, gone: bool) -> None:
         self.note(Kind.FAILED, resident.model_id, error.problem)
-        self.footprints.mark_stale(self.catalog.get(resident.model_id))
+        # Perhaps its file was being replaced: it is looked at again before the next try.
+        self.footprints.mark_stale(self._records[resident].spec)
+        if gone:
+            del self._records[resident]
         self.carry_out(self.ledger.failed(resident, error.problem, self.time(), gone=gone), error)
 
-    async def _take_out(self, resident: Resident) -> str | None:
+    async def _break_off(self, resident: Resident, record: _Record, error: ModelLoadError) -> None:
+        """End a load that something of ours went wrong in, from wherever it has come to."""
+        # 1. It has failed and is gone: what went wrong did so after that.
+        if self.ledger.get(resident.model_id) is not resident:
+            return
+        # 2. The ledger has it, and has granted it: nothing is missing but what follows from that.
+        if resident.state is State.READY:
+            self.carry_out([])
+        # 3. It is loading for the ledger; where it is in memory already it must leave again.
+        elif resident.loading:
+            loaded, record.loaded = record.loaded, None
+            self._failed(resident, error, gone=loaded is None)
+            if loaded is not None:
+                resident.instance = loaded.adapter
+                del loaded  # the unload must have the last reference
+                await self._take_out(resident, record)
+        # 4. It was overdue, and its thread has left it.
+        else:
+            self._gone(resident)
+
+    def _gone(self, resident: Resident) -> None:
+        self._records.pop(resident, None)
+        self.carry_out(self.ledger.gone(resident, self.time()))
+
+    # Unloads
+
+    async def _take_out(self, resident: Resident, record: _Record) -> str | None:
         """Unload, and report to the ledger that it is gone, whatever happens.
 
         Returns what went wrong, if anything.
         """
         try:
-            problem = await self._unload(resident)
+            unloaded = await self._unload(resident, record)
         except Exception as error:  # noqa: BLE001 - the one guard of an unload: its room comes back
             logger.critical("the unload of %s broke off: %s", resident.model_id, trace(error))
-            problem = told(error)
-        self.departures.pop(resident.number, None)
-        self.carry_out(self.ledger.gone(resident, self.time()))
-        return problem
+            unloaded = Unloaded(told(error))
+        if unloaded.problem is not None:
+            self.note(Kind.FAILED, resident.model_id, f"unloading: {unloaded.problem}")
+        self.note(Kind.GONE, resident.model_id, "its memory is given back")
+        if unloaded.leaked is not None:
+            lives = f"{unloaded.leaked / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
+            self.note(
+                Kind.LEAKING, resident.model_id, f"it leaves memory behind each time: {lives}"
+            )
+        self._gone(resident)
+        return unloaded.problem
 
-    async def _unload(self, resident: Resident) -> str | None:
-        self.hosts.retire(resident.number)
+    async def _unload(self, resident: Resident, record: _Record) -> Unloaded:
+        # Its streams have ended; a caller that kept the adapter must not begin another.
+        if record.host is not None:
+            record.host.retire()
+            record.host = None
         adapter, resident.instance = resident.instance, None
-        life = self._lives.pop(resident.number)
-        departure, end = self.lifecycle.take_out(
-            adapter, resident.device, life, quiet=self._quiet()
+        assert record.life is not None, "only what was loaded is unloaded"
+        attempt = self.loader.begin_unload(
+            adapter, record.spec, resident.form, record.life, quiet=self._is_quiet()
         )
+        # The thread must have the last reference: what it frees is measured in it.
         del adapter
-        done, _ = await asyncio.wait([end], timeout=UNLOAD_LIMIT_S)
-        if not done:
+        if not await attempt.ends_within(UNLOAD_LIMIT_S):
             self.note(Kind.OVERDUE, resident.model_id, "the engine hangs; its room stays booked")
             self.carry_out(self.ledger.overdue(resident, self.time()))
-            await asyncio.wait([end])
-        raised = end.exception()
-        problem = departure.problem if raised is None else told(raised)
+        return await self.loader.end_of_unload(attempt)
+
+    async def evict_idle(self) -> tuple[str, ...]:
+        """Let go what is due to leave now; return the ids, once they are unloaded or overdue."""
+        decisions = self.ledger.tick(self.now())
+        self.carry_out(decisions)
+        leaving = [decision.resident for decision in decisions if isinstance(decision, Unload)]
+        records = [record for each in leaving if (record := self._records.get(each)) is not None]
+        unloads = [record.unload for record in records if record.unload is not None]
+        if unloads:
+            # `wait` cancels nothing, neither when it is cancelled nor when its time is over.
+            await asyncio.wait(unloads, timeout=UNLOAD_LIMIT_S)
+        return tuple(resident.model_id for resident in leaving)
+
+    async def unload(self, model_id: str, *, drain: bool) -> None:
+        """Unload a model and wait until it is gone; see `ModelManager.unload`."""
+        resident = self.ledger.get(model_id)
+        if drain and resident is not None:
+            # The callers that wait for a load are holders to come: they are drained like others.
+            await self.until(functools.partial(_is_not_loading, resident), DRAIN_LIMIT_S)
+        decisions = self.ledger.begin_unload(model_id, self.now(), drain=drain)
+        resident = self.ledger.get(model_id)
+        if resident is None:
+            raise ModelNotResidentError(model_id)
+        record = self._records[resident]
+        if resident.state is State.DRAINING:
+            awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
+            self.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
+        self.carry_out(decisions)
+        await self._drained(resident, record)
+        if record.unload is None:
+            # Nothing but a load that failed, whose thread hangs, leaves without an unload.
+            if self.ledger.get(model_id) is resident:
+                raise UnloadError(
+                    model_id, "its load hangs; its room stays booked until that ends."
+                )
+            return
+        done, _ = await asyncio.wait([record.unload], timeout=UNLOAD_LIMIT_S)
+        problem: str | None = f"it takes over {UNLOAD_LIMIT_S:g} s."
+        if done:
+            cancelled = record.unload.cancelled()
+            problem = "the manager shut down." if cancelled else record.unload.result()
         if problem is not None:
-            self.note(Kind.FAILED, resident.model_id, f"unloading: {problem}")
-        self.note(Kind.GONE, resident.model_id, "its memory is given back")
-        self._settle(resident.model_id, resident.form, departure)
-        return problem
+            raise UnloadError(model_id, problem)
 
-    def _settle(self, model_id: str, form: str, departure: Departure) -> None:
-        """Write down what came back, and report a model that leaves more behind each time."""
-        spec, returned, remainder = (
-            self.catalog.get(model_id),
-            departure.returned,
-            departure.remainder,
-        )
-        if returned is not None and remainder is not None:
-            self.footprints.correct_last(spec, form, returned)
-        self.footprints.mark_stale(spec)
-        left = self.accounts.unloaded(model_id, returned, remainder)
-        if left is not None:
-            lives = f"{left / MIB:.1f} MB in its last {LEAKING_LIVES} lives"
-            self.note(Kind.LEAKING, model_id, f"it leaves memory behind each time: {lives}")
+    async def _drained(self, resident: Resident, record: _Record) -> None:
+        """Wait for the last holder; when that takes too long, or the wait is cancelled, undo it.
 
-    def hanging(self) -> tuple[str, ...]:
-        """Return the models that a thread is inside of which was written off."""
-        return tuple(
-            resident.model_id
-            for resident in self.ledger.residents
-            if resident.hanging or self.hosts.hanging(resident.number)
-        )
+        Of several who wait only the last one to give up takes the drain back: as long as one
+        waits, no caller may get the model anew.
+        """
+        drained = False
+        record.drains += 1
+        try:
+            drained = await self.until(lambda: resident.state is not State.DRAINING, DRAIN_LIMIT_S)
+        finally:
+            record.drains -= 1
+            if not record.drains and not drained:
+                self.carry_out(self.ledger.end_drain(resident.model_id, self.time()))
+                if resident.state is State.READY:
+                    self.note(Kind.READY, resident.model_id, "the drain was taken back")
+        if not drained:
+            raise ModelInUseError(resident.model_id, owners_of(resident), resident.streams)
+
+    # Streams and memory
 
     def _opened(self, resident: Resident, watch: Watch) -> None:
         watch.disturb()
@@ -404,12 +554,36 @@ class Effects:
         decisions = self.ledger.close_stream(resident, self.time())
         if decisions is not None:
             self.carry_out(decisions)
+        # Also without a decision: a shutdown and an upgrade wait for a model that does not speak.
         self._changes.happened()
 
-    def _model_request(self, spec: ModelSpec) -> ModelRequest:
-        ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
-        expected = self.footprints.expected(spec)
-        return ModelRequest(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
+    def _is_quiet(self) -> bool:
+        return not any(resident.streams for resident in self.ledger.residents)
+
+    def hanging(self) -> tuple[str, ...]:
+        """Return the models that a thread is inside of which was abandoned after its limit."""
+        return tuple(
+            resident.model_id
+            for resident, record in self._records.items()
+            if resident.hanging or (record.host is not None and record.host.hanging > 0)
+        )
+
+    def disturb(self, resident: Resident) -> None:
+        """Note that what happens now to a model changes the process's memory."""
+        self._memory.stir()
+        record = self._records.get(resident)
+        if record is not None and record.life is not None:
+            record.life.watch.disturb()
+
+    def restate(self, resident: Resident, stated: Usage) -> int:
+        """Remember what the form takes that is in memory; return what to book."""
+        resident.mapped = stated.mapped
+        spec = self.catalog.get(resident.model_id)
+        # It has become another file, or more of them: the next load looks at it afresh.
+        self.footprints.mark_stale(spec)
+        return self.footprints.set_stated(spec, resident.form, stated)
+
+    # Time and journal
 
     async def until(self, condition: Callable[[], bool], limit: float) -> bool:
         """Wait until `condition` holds, looking at every change; whether it came in time."""
@@ -417,6 +591,8 @@ class Effects:
 
     def _set_timer(self) -> None:
         if self.running:
+            # Now and then though nothing is due: an interval that the settings promise, whatever
+            # the ledger thinks is due next.
             latest = self.now() + self.settings.evict_check_interval_ms / 1000
             self._timer.set(min(self.ledger.next_due(), latest))
 
@@ -426,55 +602,6 @@ class Effects:
             decisions = self.ledger.tick(self.now())
         finally:
             self.carry_out(decisions)  # which sets the next timer in any case
-
-    async def shut_down(self, drain: float) -> None:
-        """Wait for holders up to `drain` seconds, then end everything, whatever hangs or fails.
-
-        A step that raises keeps no later one from being taken.
-        """
-        self.carry_out(self.ledger.close())
-        self.preparations.close()
-        await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
-        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
-        for step in steps:
-            try:
-                await step()
-            except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
-                logger.critical("the shutdown is incomplete: %s", trace(error))
-        self.close()
-
-    async def _stop_streams(self) -> None:
-        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
-        self.hosts.stop_all()
-        await self.until(
-            lambda: not any(r.occupied for r in self.ledger.residents), STREAMS_LIMIT_S
-        )
-        self.hosts.give_up()
-
-    async def _unload_all(self) -> None:
-        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
-        ledger = self.ledger
-        self.lifecycle.close()
-        for resident in list(ledger.residents):
-            if resident.occupied:
-                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
-            elif resident.state in (State.READY, State.DRAINING):
-                self.carry_out(ledger.force_unload(resident.model_id))
-        await self.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
-        for resident in ledger.residents:
-            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
-
-    async def _end_tasks(self) -> None:
-        self.stop()
-        await self.tasks.end(TASKS_LIMIT_S)
-        await self.preparations.closed()
-
-    async def _write_footprints(self) -> None:
-        """Write down what was measured, on a thread of its own: others may hang."""
-        write = self.looking.submit_surely(self.footprints.write)
-        done, _ = await asyncio.wait([write], timeout=WRITE_LIMIT_S)
-        if not done:
-            logger.error("what was measured is not remembered: writing it down hangs")
 
     def time(self) -> float:
         """Return the loop's time, also after the end."""
@@ -492,12 +619,89 @@ class Effects:
         """Write down what was decided or has happened; raises nothing."""
         self.journal.note(kind, model_id, reason, self.time(), owner=owner, took_s=took_s)
 
+    # Shutting down
+
+    async def shutdown(self, drain: float) -> None:
+        """Wait for holders up to `drain` seconds, then end everything, whatever hangs or fails.
+
+        A second call waits for the first.
+        """
+        if self._shutdown is None:
+            self._shutdown = asyncio.create_task(self._shut_down(drain), name="greenroom-shutdown")
+        # A caller that gives up ends only its own wait: half a shutdown would leave threads in
+        # models that nothing unloads any more.
+        await asyncio.shield(self._shutdown)
+
+    async def _shut_down(self, drain: float) -> None:
+        if not self.running:
+            return
+        # Refused first, so that nobody comes while those who are there are waited for.
+        self.carry_out(self.ledger.close())
+        self.preparations.close()
+        await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
+        # Streams before models: nothing is unloaded under a thread that speaks. The tasks after
+        # the unloads, which are tasks. What was measured last, as unloads measure.
+        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
+        for step in steps:
+            try:
+                await step()
+            except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
+                logger.critical("the shutdown is incomplete: %s", trace(error))
+        self._files.close()
+        self._speaking.close()
+        self.journal.close()
+
+    async def _stop_streams(self) -> None:
+        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
+        hosts = [record.host for record in self._records.values() if record.host is not None]
+        for host in hosts:
+            host.retire()
+            host.stop_all()
+        await self.until(
+            lambda: not any(r.occupied for r in self.ledger.residents), STREAMS_LIMIT_S
+        )
+        for host in hosts:
+            host.give_up()
+
+    async def _unload_all(self) -> None:
+        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
+        ledger = self.ledger
+        # A load that runs still is undone by its own thread, as soon as the engine lets it.
+        self.loader.close()
+        for resident in list(ledger.residents):
+            if resident.occupied:
+                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
+            elif resident.state in (State.READY, State.DRAINING):
+                self.carry_out(ledger.force_unload(resident.model_id))
+        await self.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
+        for resident in ledger.residents:
+            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
+
+    async def _end_tasks(self) -> None:
+        # The clock first: what a cancelled task leads to sets no timer any more.
+        self.now = not_running
+        self._timer.cancel()
+        await self.tasks.end(TASKS_LIMIT_S)
+        await self.preparations.closed()
+
+    async def _write_footprints(self) -> None:
+        """Write down what was measured; the file system may hang."""
+        # Past the lane's limit of one at a time, which a reading that hangs may have used up.
+        write = self._files.submit_surely(self.footprints.write)
+        done, _ = await asyncio.wait([write], timeout=WRITE_LIMIT_S)
+        if not done:
+            logger.error("what was measured is not remembered: writing it down hangs")
+
 
 def not_running() -> float:
     """Be the clock of a manager that does not run."""
     raise ManagerClosedError(
         "the manager is not running; call `await manager.initialize()`, or use `async with`."
     )
+
+
+def _is_not_loading(resident: Resident) -> bool:
+    return not resident.loading
 
 
 def refusal(decision: Refused, error: ModelLoadError | None = None) -> ModelManagerError:

@@ -1,6 +1,7 @@
-"""One model's way in and out: construct, load, warm up, unload; in threads, within limits.
+"""Brings one model in and takes it out: construct, load, warm up, unload; in threads, with limits.
 
-Nothing here decides; the manager carries out the ledger's decisions with it.
+Nothing here decides, and nothing is raised for a load that fails: its result is a value, `Loaded`,
+`Failed` or `Overdue`. What a model was measured to take is remembered here, too.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from greenroom.catalog import registry
 from greenroom.concurrency.threads import Lane, NoThreadError
 from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
 from greenroom.memory import heap, usage
+from greenroom.memory.footprint_store import FootprintStore
+from greenroom.memory.leaks import MemoryAccounts
 from greenroom.memory.measurement import ActivityCounter, Life, Watch
 from greenroom.memory.usage import Usage
 from greenroom.speech.host import StatedVoice
-from greenroom.untrusted.exceptions import told, trace, without_tracebacks
+from greenroom.untrusted.exceptions import Translated, told, trace, without_tracebacks
 from greenroom.untrusted.logs import safe_logger
 from greenroom.untrusted.printable import kind_of, one_line
 
@@ -45,67 +48,87 @@ _SECONDS_A_CHARACTER = 0.5
 """A warmup that makes more chunks, or more audio for its text, does not end by itself."""
 
 
-@dataclass(slots=True)
-class Arrival:
+@dataclass(frozen=True, slots=True)
+class Loaded:
     """A model that is loaded and has spoken its first words."""
 
     adapter: TTSAdapter
     load_s: float
     warmup_s: float
-    life: Life
     voice: StatedVoice
-    taken: Usage | None
-    """By how much the process has grown; `None` if something else ran that may have done that."""
-    stated: StatedMemory
+    life: Life
+    """What its unload is compared with."""
+    form: str
+    """Which form of the model is in memory."""
+    mapped: int
+    """Bytes of mapped files."""
+    footprint: int | None
+    """Bytes to book from now on; `None` if nothing new is known."""
 
 
-class Hung(Exception):  # noqa: N818 - not an error of the caller's
-    """A load, or the clean-up after one that failed, outlasted its limit.
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A load that went wrong; everything was undone."""
 
-    `error` is for the callers, `end` is done when the thread has left the engine.
+    error: ModelLoadError
+    """For the callers; it was never raised, so no frame keeps the half-loaded model alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A load, or the clean-up after one that failed, that outlasted its limit.
+
+    A thread is inside the engine still. `Loader.end_of` waits until it has left.
     """
 
-    def __init__(self, error: ModelLoadError, end: asyncio.Future[Any], attempt: Attempt) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.end = end
-        self.attempt = attempt
+    error: ModelLoadError
+    """For the callers."""
+    attempt: LoadAttempt
+    call: asyncio.Future[Any]
+    """Done when the thread has left the engine."""
 
 
-class Attempt:
+LoadResult = Loaded | Failed | Overdue
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """A model that no thread is inside of any more."""
+
+    problem: str | None = None
+    """What the engine raised, told."""
+    leaked: int | None = None
+    """Bytes that its last lives left behind, if it has just been found to leak."""
+
+
+class LoadAttempt:
     """One attempt to load a model. Its methods run in threads, never two at once."""
 
     def __init__(self, spec: ModelSpec, warmup_text: str) -> None:
         self.spec = spec
         self.abandoned = False
-        """Nobody waits any more: what is loaded is unloaded again by the same thread."""
+        """Nothing waits for it any more: what is loaded is unloaded again by the same thread."""
         self.adapter: TTSAdapter | None = None
-        self._warmup_text = warmup_text
-        self.watch: Watch
         self.before: Usage | None = None
         """What the process took of the device before the load, where that is told."""
+        self._warmup_text = warmup_text
 
     def load(self) -> StatedVoice:
         """Construct the adapter and load it; return how it speaks. Raises `ModelLoadError`."""
-        return self._typed(self._load)
+        # Here, in the engine's own thread: telling what an engine raised is the engine's code.
+        with Translated(self._typed):
+            return self._load()
 
     def warm_up(self) -> tuple[Usage | None, StatedMemory]:
         """Speak the first words; return by how much the process has grown, and what is stated.
 
         What is stated is the adapter's own word on its memory. Raises `ModelLoadError`.
         """
-        return self._typed(self._warm_up)
+        with Translated(self._typed):
+            return self._warm_up()
 
-    def _typed(self, step: Callable[[], T]) -> T:
-        """Run a step; whatever it raises is told here, in the engine's own thread."""
-        try:
-            return step()
-        except BaseException as error:  # noqa: BLE001 - whatever an engine raises is a failed load
-            problem = typed(error, self.spec.model_id)
-        try:
-            raise problem
-        finally:
-            del problem  # else its traceback and this frame keep each other alive
+    def _typed(self, error: BaseException) -> ModelLoadError:
+        return typed(error, self.spec.model_id)
 
     def _load(self) -> StatedVoice:
         heap.set_trim_threshold()
@@ -137,7 +160,7 @@ class Attempt:
         return usage.growth_on(self.spec.device, self.before), stated
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
-        """Yield the first words while somebody waits for them, then end the engine's generator."""
+        """Yield the first words until the attempt is abandoned, then end the engine's generator."""
         chunks = adapter.warm_up(self._warmup_text)
         try:
             for chunk in chunks:
@@ -165,160 +188,240 @@ class Attempt:
             self.undo()
 
 
-class Lifecycle:
-    """Brings models in and takes them out; times in seconds."""
+class Loader:
+    """Loads and unloads models, and remembers what they take; times in seconds."""
 
-    def __init__(self, *, load_limit: float, unload_limit: float, warmup_text: str) -> None:
+    def __init__(
+        self,
+        footprints: FootprintStore,
+        accounts: MemoryAccounts,
+        *,
+        load_limit: float,
+        unload_limit: float,
+        warmup_text: str,
+    ) -> None:
         self.load_limit = load_limit
         self.unload_limit = unload_limit
+        self._footprints = footprints
+        self._accounts = accounts
         self._warmup_text = warmup_text
-        self._in = Lane("load", 4)
-        self._out = Lane("unload", 4)
+        # Apart, so that loads which hang keep no thread from an unload, which makes room for all.
+        self._load_lane = Lane("load", 4)
+        self._unload_lane = Lane("unload", 4)
         self._activity = ActivityCounter()
-        self._attempts: set[Attempt] = set()
+        self._attempts: dict[LoadAttempt, Watch] = {}
 
-    async def bring_in(
-        self, spec: ModelSpec, warming: Callable[[float], None], *, quiet: bool
-    ) -> Arrival:
-        """Load and warm up; `warming` is called between the two with the seconds of the load.
+    async def load(
+        self, spec: ModelSpec, warming: Callable[[float], None], *, quiet: bool, alone: bool
+    ) -> LoadResult:
+        """Load a model and let it speak its first words.
 
-        `quiet` says that no stream runs now. Raises `ModelLoadError` after everything was undone,
-        or `Hung` when a thread is still inside the engine.
+        `warming` is called between the two with the seconds of the load. `quiet` says that no
+        stream runs now, `alone` that no other model but pinned ones is in memory.
         """
-        attempt = Attempt(spec, self._warmup_text)
-        self._attempts.add(attempt)
-        attempt.watch = self._activity.watch(quiet=quiet)
-        hung = False
+        attempt = LoadAttempt(spec, self._warmup_text)
+        watch = self._attempts[attempt] = self._activity.watch(quiet=quiet)
+        result: LoadResult | None = None
         try:
-            return await self._arrive(attempt, warming)
-        except Hung:
-            hung = True
-            raise
+            result = await self._attempt(attempt, watch, warming, alone=alone)
         except Exception as error:  # noqa: BLE001 - whatever is wrong, the load has failed
-            problem = typed(error, spec.model_id)
-            undone = self._undone(attempt)
-            hung = not await self._within(undone, self.unload_limit)
+            result = await self._undone(attempt, typed(error, spec.model_id))
         finally:
-            if not hung:
-                attempt.watch.rest()
-            self._attempts.discard(attempt)
-        try:
-            raise Hung(problem, undone, attempt) if hung else problem
-        finally:
-            del problem  # else its traceback and this frame keep each other alive
+            # An overdue load goes on disturbing what others measure; see `end_of`.
+            if not isinstance(result, Overdue):
+                watch.stop()
+                del self._attempts[attempt]
+        return result
 
-    async def _arrive(self, attempt: Attempt, warming: Callable[[float], None]) -> Arrival:
-        load_s, voice = await self._step(attempt, attempt.load, "load")
+    async def _attempt(
+        self,
+        attempt: LoadAttempt,
+        watch: Watch,
+        warming: Callable[[float], None],
+        *,
+        alone: bool,
+    ) -> Loaded | Overdue:
+        step = await self._step(attempt, attempt.load, "load")
+        if isinstance(step, Overdue):
+            return step
+        load_s, voice = step
         warming(load_s)
-        warmup_s, (grown, stated) = await self._step(attempt, attempt.warm_up, "warm up")
-        if attempt.abandoned or attempt.adapter is None:  # after its thread had looked
+        last_step = await self._step(attempt, attempt.warm_up, "warm up")
+        if isinstance(last_step, Overdue):
+            return last_step
+        warmup_s, (grown, stated) = last_step
+        # Its thread looks at `abandoned` for the last time before its result is here.
+        if attempt.abandoned or attempt.adapter is None:
             raise ModelLoadError(attempt.spec.model_id, "the load was abandoned.")
+        taken = grown if watch.undisturbed else None
+        footprint = self._remember_load(attempt.spec, taken, stated, alone=alone)
+        mapped = self._footprints.mapped(attempt.spec, stated.form)
+        # Last: what goes wrong before this is undone with the attempt.
         adapter, attempt.adapter = attempt.adapter, None
-        taken = grown if attempt.watch.undisturbed else None
-        life = Life(attempt.watch, attempt.before)
-        return Arrival(adapter, load_s, warmup_s, life, voice, taken, stated)
+        life = Life(watch, attempt.before)
+        return Loaded(adapter, load_s, warmup_s, voice, life, stated.form, mapped, footprint)
 
-    async def _step(self, attempt: Attempt, call: Callable[[], T], what: str) -> tuple[float, T]:
+    async def _step(
+        self, attempt: LoadAttempt, call: Callable[[], T], what: str
+    ) -> tuple[float, T] | Overdue:
+        """Run one step in a thread; return its seconds and its result. Raises what it raises."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            future = self._in.submit(call)
+            future = self._load_lane.submit(call)
         except NoThreadError as error:
             raise ModelLoadError(attempt.spec.model_id, f"{error}.") from None
-        if not await self._within(future, self.load_limit):
-            attempt.abandoned = True
-            late = LoadTimeoutError(
-                attempt.spec.model_id,
-                f"it did not {what} within {self.load_limit:g} s; raise load_timeout_ms.",
-            )
-            raise Hung(late, future, attempt)
-        return loop.time() - began, future.result()
+        if await _ends_within(future, self.load_limit):
+            return loop.time() - began, future.result()
+        attempt.abandoned = True
+        problem = f"it did not {what} within {self.load_limit:g} s; raise load_timeout_ms."
+        return Overdue(LoadTimeoutError(attempt.spec.model_id, problem), attempt, future)
 
-    def _undone(self, attempt: Attempt) -> asyncio.Future[None]:
+    async def _undone(self, attempt: LoadAttempt, error: ModelLoadError) -> Failed | Overdue:
+        undo = self._begin_undo(attempt)
+        if await _ends_within(undo, self.unload_limit):
+            return Failed(error)
+        return Overdue(error, attempt, undo)
+
+    def _begin_undo(self, attempt: LoadAttempt) -> asyncio.Future[None]:
         """Begin to undo what an attempt has done; what made no adapter needs no thread for it."""
         if attempt.adapter is None:
             nothing = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        return self._out.submit_surely(attempt.undo)
+        return self._unload_lane.submit_surely(attempt.undo)
 
-    async def end_of(self, hung: Hung) -> None:
-        """Wait, as long as it takes, until a hung load has ended and was undone."""
+    async def end_of(self, overdue: Overdue) -> None:
+        """Wait, as long as it takes, until an overdue load has ended and was undone."""
+        # Shielded: a wait that is cancelled at the manager's end must not cancel the futures, on
+        # which the threads still deliver.
         try:
-            with contextlib.suppress(Exception):
-                await asyncio.shield(hung.end)
-            await asyncio.shield(self._undone(hung.attempt))
+            with contextlib.suppress(Exception):  # the callers have had their error
+                await asyncio.shield(overdue.call)
+            await asyncio.shield(self._begin_undo(overdue.attempt))
         finally:
-            hung.attempt.watch.rest()
+            self._attempts.pop(overdue.attempt).stop()
 
-    def take_out(
-        self, adapter: TTSAdapter, device: str, life: Life, *, quiet: bool
-    ) -> tuple[Departure, asyncio.Future[None]]:
+    def begin_unload(
+        self, adapter: TTSAdapter, spec: ModelSpec, form: str, life: Life, *, quiet: bool
+    ) -> UnloadAttempt:
         """Begin to unload a model after its `life`; `quiet` says that no stream runs now.
 
-        The future is done when no thread is inside the engine any more and what was freed is the
-        system's again. Where no thread can be started, the unload begins as soon as one can.
+        Where no thread can be started, the unload begins as soon as one can. The caller must keep
+        no reference to the adapter: what it has is measured as returned only once it is free.
         """
-        own = life.before if life.watch.undisturbed else None
+        # Before the unload's own watch begins, which disturbs that of the life.
+        before_life = life.before if life.watch.undisturbed else None
         watch = self._activity.watch(quiet=quiet)
-        departure = Departure(adapter, device, watch, own)
-        end = self._out.submit_surely(departure.leave)
-        end.add_done_callback(lambda _: departure.watch.rest())
-        return departure, end
+        attempt = UnloadAttempt(adapter, spec, form, watch, before_life)
+        attempt.call = self._unload_lane.submit_surely(attempt.unload)
+        attempt.call.add_done_callback(lambda _: watch.stop())
+        return attempt
 
-    async def _within(self, future: asyncio.Future[Any], limit: float) -> bool:
-        done, _ = await asyncio.wait([future], timeout=limit)
-        return bool(done)
+    async def end_of_unload(self, attempt: UnloadAttempt) -> Unloaded:
+        """Wait until no thread is inside the engine; return what came of it, and remember that."""
+        await asyncio.wait([attempt.call])
+        raised = attempt.call.exception()
+        problem = attempt.problem if raised is None else told(raised)
+        return Unloaded(problem, self._remember_unload(attempt))
+
+    def _remember_load(
+        self, spec: ModelSpec, taken: Usage | None, stated: StatedMemory, *, alone: bool
+    ) -> int | None:
+        """Remember what a model takes; return what to book, `None` if nothing new is known."""
+        footprint = None
+        if taken is not None:
+            mapped = taken.mapped if stated.mapped is None else stated.mapped
+            grown = Usage(taken.anonymous, mapped)
+            footprint = self._footprints.add_measurement(spec, stated.form, grown, alone=alone)
+        # What the adapter states wins over what was measured: only it knows its own memory from
+        # what the process took beside it.
+        if stated.anonymous is not None:
+            known = self._footprints.mapped(spec, stated.form)
+            said = Usage(stated.anonymous, known if stated.mapped is None else stated.mapped)
+            footprint = self._footprints.set_stated(spec, stated.form, said)
+        self._accounts.loaded(spec.model_id, None if taken is None else taken.anonymous)
+        return footprint
+
+    def _remember_unload(self, attempt: UnloadAttempt) -> int | None:
+        """Book what came back; return what the last lives left, if the model just began to leak."""
+        spec, returned, remainder = attempt.spec, attempt.returned, attempt.remainder
+        # Without a life of its own what came back may be what others had taken.
+        if returned is not None and remainder is not None:
+            self._footprints.correct_last(spec, attempt.form, returned)
+        self._footprints.mark_stale(spec)
+        return self._accounts.unloaded(spec.model_id, returned, remainder)
 
     def close(self) -> None:
         """Have loads that still run undo themselves, and let the threads end."""
         for attempt in self._attempts:
             attempt.abandoned = True
-        self._in.close()
-        self._out.close()
+        self._load_lane.close()
+        self._unload_lane.close()
 
 
-class Departure:
+async def _ends_within(call: asyncio.Future[Any], limit: float) -> bool:
+    """Wait for a call up to `limit` seconds; `asyncio.wait` cancels nothing when it gives up."""
+    done, _ = await asyncio.wait([call], timeout=limit)
+    return bool(done)
+
+
+class UnloadAttempt:
     """An unload, and what it gives back; keeps no reference to the adapter, nor to its error."""
 
-    def __init__(self, adapter: TTSAdapter, device: str, watch: Watch, began: Usage | None) -> None:
-        self.watch = watch
-        self._adapter: TTSAdapter | None = adapter
-        self._device = device
-        self._began = began
-        """What the process took before the load, if the model had its life to itself."""
+    call: asyncio.Future[None]
+    """Done when its thread has left the engine and what was freed is the system's again."""
+
+    def __init__(
+        self,
+        adapter: TTSAdapter,
+        spec: ModelSpec,
+        form: str,
+        watch: Watch,
+        before_life: Usage | None,
+    ) -> None:
+        self.spec = spec
+        self.form = form
         self.problem: str | None = None
         """What the engine raised, told."""
+        self._adapter: TTSAdapter | None = adapter
+        self._watch = watch
+        self._before_life = before_life
+        """What the process took before the load, if the model had its life to itself."""
         self._before: Usage | None = None
         self._after: Usage | None = None
 
-    def leave(self) -> None:
+    def unload(self) -> None:
         """Unload; runs in a thread. What the engine raises is its `problem`."""
         adapter, self._adapter = self._adapter, None
-        before = usage.usage_on(self._device)
+        before = usage.usage_on(self.spec.device)
         try:
             if adapter is not None:
                 adapter.unload()
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
             self.problem = told(error)
-        del adapter
+        del adapter  # the last reference: what hangs on it is free before it is measured
         heap.trim()
         if self.problem is None:
-            self._before, self._after = before, usage.usage_on(self._device)
+            self._before, self._after = before, usage.usage_on(self.spec.device)
+
+    async def ends_within(self, limit: float) -> bool:
+        """Wait up to `limit` seconds; return whether the thread has left the engine."""
+        return await _ends_within(self.call, limit)
 
     @property
     def returned(self) -> int | None:
         """The bytes that came back; `None` if that failed, or something else ran meanwhile."""
-        if self._before is None or self._after is None or not self.watch.undisturbed:
+        if self._before is None or self._after is None or not self._watch.undisturbed:
             return None
         return self._before.anonymous - self._after.anonymous
 
     @property
     def remainder(self) -> int | None:
         """The bytes that the process takes more than before the load; `None` if others did that."""
-        if self._after is None or self._began is None or self.returned is None:
+        if self._after is None or self._before_life is None or self.returned is None:
             return None
-        return self._after.anonymous - self._began.anonymous
+        return self._after.anonymous - self._before_life.anonymous
 
 
 def check_audible(

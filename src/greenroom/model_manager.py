@@ -5,9 +5,6 @@ The ledger (`ledger/residency.py`) decides, `effects.py` carries out.
 
 from __future__ import annotations
 
-import asyncio
-import functools
-from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal, Self
 
@@ -16,19 +13,13 @@ from pydantic import ValidationError
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
-from greenroom.effects import UNLOAD_LIMIT_S, Effects
+from greenroom.effects import Effects
 from greenroom.errors import (
     ConfigError,
-    ManagerClosedError,
-    ModelInUseError,
-    ModelManagerError,
     ModelNotResidentError,
-    UnloadError,
-    first_few,
 )
-from greenroom.journal import Journal, Kind, Subscription
+from greenroom.journal import Journal, Subscription
 from greenroom.lease import Lease
-from greenroom.ledger.state import Resident, State, Unload, owners_of
 from greenroom.statistics import (
     Explanation,
     ManagerStatistics,
@@ -42,9 +33,6 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.untrusted.owners import holder_of
 
 logger = safe_logger(__name__)
-
-DRAIN_LIMIT_S = 30.0
-"""How long `unload(drain=True)` waits for the holders before it takes the drain back."""
 
 
 class ModelManager:
@@ -99,8 +87,6 @@ class ModelManager:
         self.catalog = catalog
         self._effects = Effects(settings, catalog)
         self._ledger = self._effects.ledger
-        self._ending: asyncio.Task[None] | None = None
-        self._drains: Counter[Resident] = Counter()
 
     @property
     def journal(self) -> Journal:
@@ -120,37 +106,7 @@ class ModelManager:
         Fails, and shuts down again, when the default cannot be loaded; a preload that fails is
         reported and does not stop the start. Neither keeps a reference.
         """
-        if self._effects.running or self._ending is not None:
-            raise ManagerClosedError("this manager was initialized before; make another.")
-        try:
-            await self._effects.start()
-            await self._load_first()
-        except BaseException:
-            await self.shutdown(drain_timeout_ms=0)
-            raise
-
-    async def _load_first(self) -> None:
-        default = self.catalog.get(self.settings.default_model_id).model_id
-        if self.settings.pin_default:
-            self.pin(default)
-        await self._preload(default)
-        wanted = {self.catalog.get(name).model_id for name in self.settings.preload_model_ids}
-        turns = asyncio.Semaphore(self.settings.max_parallel_loads)
-        preloads = [self._preload_in_turn(name, turns) for name in sorted(wanted - {default})]
-        for outcome in await asyncio.gather(*preloads, return_exceptions=True):
-            if isinstance(outcome, ModelManagerError):
-                logger.error("preload failed: %s", outcome)
-            elif outcome is not None:
-                raise outcome
-
-    async def _preload_in_turn(self, model_id: str, turns: asyncio.Semaphore) -> None:
-        """Preload when there is a turn; who asks for room before that may not wait long enough."""
-        async with turns:
-            await self._preload(model_id)
-
-    async def _preload(self, model_id: str) -> None:
-        await self.load(model_id, owner="preload")
-        await self.release(model_id, owner="preload")
+        await self._effects.initialize()
 
     async def shutdown(self, *, drain_timeout_ms: int = 10_000) -> None:
         """Refuse new loads, wait for holders up to the time-out, unload everything.
@@ -160,14 +116,7 @@ class ModelManager:
         Raises `InvalidInputError` for a time-out that is negative, infinite or no number.
         """
         drain = finite(drain_timeout_ms, "drain_timeout_ms", lowest=0) / 1000
-        if self._ending is None:
-            coroutine = self._shut_down(drain)
-            self._ending = asyncio.create_task(coroutine, name="greenroom-shutdown")
-        await asyncio.shield(self._ending)
-
-    async def _shut_down(self, drain: float) -> None:
-        if self._effects.running:
-            await self._effects.shut_down(drain)
+        await self._effects.shutdown(drain)
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -189,15 +138,7 @@ class ModelManager:
         resident = self._ledger.hit(model_id, holder, self._effects.now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
-        return await self._load(self.catalog.get(model_id), holder)
-
-    async def _load(self, spec: ModelSpec, holder: Hashable) -> TTSAdapter:
-        self._effects.now()  # raises when it does not run
-        await self._effects.look_at(spec)
-        resident = self._ledger.hit(spec.model_id, holder, self._effects.now())
-        if resident is not None:
-            return resident.instance  # type: ignore[no-any-return]
-        return await self._effects.request(spec, holder)
+        return await self._effects.load(self.catalog.get(model_id), holder)
 
     async def release(self, model_id: str, *, owner: Hashable = None) -> None:
         """Give one reference back.
@@ -234,14 +175,7 @@ class ModelManager:
 
     async def evict_idle(self) -> tuple[str, ...]:
         """Let go what is due to leave now; return the ids, once they are unloaded or overdue."""
-        decisions = self._ledger.tick(self._effects.now())
-        self._effects.carry_out(decisions)
-        leaving = [d.resident for d in decisions if isinstance(d, Unload)]
-        under_way = self._effects.departures
-        departures = [under_way[r.number] for r in leaving if r.number in under_way]
-        if departures:
-            await asyncio.wait(departures, timeout=UNLOAD_LIMIT_S)
-        return tuple(resident.model_id for resident in leaving)
+        return await self._effects.evict_idle()
 
     async def unload(self, model_id: str, *, drain: bool = False) -> None:
         """Unload a model now, whatever its min residency; with `drain`, after its last holder.
@@ -249,71 +183,15 @@ class ModelManager:
         Raises `ModelNotResidentError`; `ModelInUseError` when it is held, or still held after the
         drain's limit, and then it stays; `UnloadError` when the engine fails or hangs.
         """
-        model_id = self.catalog.get(model_id).model_id
-        resident = self._ledger.get(model_id)
-        if drain and resident is not None:
-            await self._effects.until(functools.partial(_has_arrived, resident), DRAIN_LIMIT_S)
-        decisions = self._ledger.begin_unload(model_id, self._effects.now(), drain=drain)
-        resident = self._ledger.get(model_id)
-        if resident is None:
-            raise ModelNotResidentError(model_id)
-        if resident.state is State.DRAINING:
-            awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
-            self._effects.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
-        self._effects.carry_out(decisions)
-        await self._drained(resident)
-        departure = self._effects.departures.get(resident.number)
-        if departure is None:
-            if self._ledger.get(model_id) is resident:
-                raise UnloadError(
-                    model_id, "its load hangs; its room stays booked until that ends."
-                )
-            return
-        done, _ = await asyncio.wait([departure], timeout=UNLOAD_LIMIT_S)
-        problem: str | None = f"it takes over {UNLOAD_LIMIT_S:g} s."
-        if done:
-            problem = "the manager shut down." if departure.cancelled() else departure.result()
-        if problem is not None:
-            raise UnloadError(model_id, problem)
-
-    async def _drained(self, resident: Resident) -> None:
-        """Wait for the last holder; when that takes too long, or the wait is cancelled, undo it.
-
-        Of several who wait only the last one to give up takes the drain back.
-        """
-        drained = False
-        self._drains[resident] += 1
-        try:
-            drained = await self._effects.until(
-                lambda: resident.state is not State.DRAINING, DRAIN_LIMIT_S
-            )
-        finally:
-            self._drains[resident] -= 1
-            given_up = not self._drains[resident]
-            if given_up:
-                del self._drains[resident]
-            if given_up and not drained:
-                self._effects.carry_out(
-                    self._ledger.end_drain(resident.model_id, self._effects.time())
-                )
-                if resident.state is State.READY:
-                    self._effects.note(Kind.READY, resident.model_id, "the drain was taken back")
-        if not drained:
-            raise ModelInUseError(resident.model_id, owners_of(resident), resident.streams)
+        await self._effects.unload(self.catalog.get(model_id).model_id, drain=drain)
 
     def pin(self, model_id: str) -> None:
         """Exempt a model from eviction and expiry, now or whenever it is loaded."""
-        model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.pin(model_id, self._effects.now())
-        self._effects.note(Kind.PINNED, model_id, "exempt from eviction and expiry")
-        self._effects.carry_out(decisions)
+        self._effects.pin(self.catalog.get(model_id).model_id)
 
     def unpin(self, model_id: str) -> None:
         """End the exemption."""
-        model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.unpin(model_id, self._effects.now())
-        self._effects.note(Kind.UNPINNED, model_id, "may be evicted and expire again")
-        self._effects.carry_out(decisions)
+        self._effects.unpin(self.catalog.get(model_id).model_id)
 
     def keep_alive(self, model_id: str, ttl_s: float) -> None:
         """Give a model in memory a TTL of its own, in seconds, until it leaves.
@@ -323,12 +201,7 @@ class ModelManager:
         number, or infinite.
         """
         ttl_s = finite(ttl_s, "ttl_s", fix="; a negative one never expires")
-        model_id = self.catalog.get(model_id).model_id
-        decisions = self._ledger.keep_alive(model_id, ttl_s, self._effects.now())
-        if decisions is not None:
-            how = "until it is unloaded" if ttl_s < 0 else f"for {ttl_s:g} s after its last use"
-            self._effects.note(Kind.KEPT, model_id, how)
-            self._effects.carry_out(decisions)
+        self._effects.keep_alive(self.catalog.get(model_id).model_id, ttl_s)
 
     # Looking
 
@@ -360,10 +233,6 @@ class ModelManager:
 
     def __repr__(self) -> str:
         return repr(self._ledger).replace("Residency", "ModelManager")
-
-
-def _has_arrived(resident: Resident) -> bool:
-    return resident.state not in (State.LOADING, State.WARMING)
 
 
 def checked_settings(catalog: Catalog, **given: Any) -> ManagerSettings:

@@ -16,7 +16,7 @@ from greenroom.catalog import registry
 from greenroom.catalog.discovery import discover_models
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
-from greenroom.loader import Attempt
+from greenroom.loader import LoadAttempt
 
 TONE = "greenroom.adapters.tone:ToneTTSAdapter"
 
@@ -62,7 +62,7 @@ def test_a_load_reads_no_metadata_of_packages(install: Install) -> None:
     registry.resolve("tone")
     readings.clear()
     for number in range(3):
-        Attempt(ModelSpec(f"tone-{number}", "tone"), "").load()
+        LoadAttempt(ModelSpec(f"tone-{number}", "tone"), "").load()
     assert readings == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import operator
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar
@@ -352,7 +353,9 @@ async def test_a_journal_that_raises_freezes_no_load_and_no_unload(
     assert ids(manager) == ["a", "c"]
 
 
-@pytest.mark.parametrize("what", ["_learn", "_opened", "_warming"])
+@pytest.mark.parametrize(
+    "what", ["loader._remember_load", "_warming", "ModelHost", "footprints.mapped"]
+)
 async def test_a_fault_of_ours_amid_a_load_unloads_the_model_and_tells_its_callers(
     manager: ModelManager,
     stage: Stage,
@@ -364,10 +367,11 @@ async def test_a_fault_of_ours_amid_a_load_unloads_the_model_and_tells_its_calle
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        if what == "_opened":
-            patch.setattr(manager._effects.hosts, "add", fail)
+        if what == "ModelHost":
+            patch.setattr("greenroom.effects.ModelHost", fail)
         else:
-            patch.setattr(manager._effects, what, fail)
+            *path, name = what.split(".")
+            patch.setattr(operator.attrgetter(".".join(["_effects", *path]))(manager), name, fail)
         with pytest.raises(ModelLoadError, match="ZeroDivisionError"):
             await manager.load("b")
     assert await manager.load("c")
@@ -388,7 +392,7 @@ async def test_a_fault_of_ours_amid_an_unload_gives_the_room_back(
     await manager.load("b")
     await manager.release("b")
     with monkeypatch.context() as patch:
-        patch.setattr(manager._effects, "_settle", fail)
+        patch.setattr(manager._effects.loader, "_remember_unload", fail)
         assert await manager.load("c")
     assert stage["b"].calls["unload"] == 1
     assert "the unload of b broke off" in caplog.text
@@ -431,7 +435,7 @@ def refuse(self: threading.Thread) -> None:
 async def test_a_load_without_a_thread_fails_typed_and_later_loads_work(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch, clock: VirtualTimeLoop
 ) -> None:
-    manager._effects.lifecycle._in._resting.clear()
+    manager._effects.loader._load_lane._resting.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         with pytest.raises(ModelLoadError, match="no thread can be started"):
@@ -476,7 +480,7 @@ async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
 ) -> None:
     await manager.load("b")
     await manager.release("b")
-    manager._effects.lifecycle._out._resting.clear()
+    manager._effects.loader._unload_lane._resting.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         waiting = asyncio.create_task(manager.load("c"))

@@ -304,7 +304,7 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
     assert (policy.ttl, policy.min_residency, policy.acquire_timeout) == (1.5, 2.5, 5.5)
     assert (policy.resident_cap, policy.max_parallel_loads, policy.cap_policy) == (5, 2, "hard")
     assert policy.budgets == {"cpu": 64 * 1024 * 1024}
-    assert manager._effects.lifecycle.load_limit == 4.5
+    assert manager._effects.loader.load_limit == 4.5
 
 
 async def test_without_a_budget_models_may_take_four_fifths_of_the_memory(

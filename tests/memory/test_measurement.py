@@ -8,7 +8,7 @@ from greenroom.memory.measurement import ActivityCounter
 def test_what_has_the_process_to_itself_is_undisturbed() -> None:
     watch = ActivityCounter().watch(quiet=True)
     assert watch.undisturbed
-    watch.rest()
+    watch.stop()
     assert watch.undisturbed
 
 
@@ -21,18 +21,18 @@ def test_two_at_once_disturb_each_other() -> None:
     first, second = activity.watch(quiet=True), activity.watch(quiet=True)
     assert not first.undisturbed
     assert not second.undisturbed
-    first.rest()
+    first.stop()
     third = activity.watch(quiet=True)
     assert not third.undisturbed
-    third.rest()
-    second.rest()
+    third.stop()
+    second.stop()
     assert activity.watch(quiet=True).undisturbed
 
 
 def test_what_begins_later_disturbs_a_life_but_not_what_comes_after_it() -> None:
     activity = ActivityCounter()
     life = activity.watch(quiet=True)
-    life.rest()
+    life.stop()
     other = activity.watch(quiet=True)
     assert other.undisturbed
     assert not life.undisturbed
@@ -41,9 +41,9 @@ def test_what_begins_later_disturbs_a_life_but_not_what_comes_after_it() -> None
 def test_ones_own_streams_disturb_only_others() -> None:
     activity = ActivityCounter()
     mine = activity.watch(quiet=True)
-    mine.rest()
+    mine.stop()
     theirs = activity.watch(quiet=True)
-    theirs.rest()
+    theirs.stop()
     theirs.disturb()
     assert theirs.undisturbed
     mine.disturb()

@@ -23,7 +23,7 @@ class ActivityCounter:
 class Watch:
     """Whether one load, unload, or whole life of a model had the process to itself.
 
-    It begins with a load or an unload under way, which ends with `rest`. What is watched disturbs
+    It begins with a load or an unload under way, which ends with `stop`. What is watched disturbs
     all others when it begins, and at each call of `disturb`.
     """
 
@@ -34,7 +34,7 @@ class Watch:
         activity.disturbances += 1
         self._seen = activity.disturbances
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """End the load or unload; the watch goes on. Called once."""
         self._activity.under_way -= 1
 

@@ -105,57 +105,6 @@ class ModelHost:
             speaker.stop()
 
 
-class Hosts:
-    """The hosts of one manager, by the number of the resident."""
-
-    def __init__(self, lane: Lane, limit: float) -> None:
-        self._lane = lane
-        self._limit = limit
-        self._hosts: dict[int, ModelHost] = {}
-
-    def add(
-        self,
-        number: int,
-        model_id: str,
-        voice: StatedVoice,
-        *,
-        opened: Callable[[], None],
-        closed: Callable[[], None],
-    ) -> ModelHost:
-        """Return the host of a model that was loaded."""
-        host = self._hosts[number] = ModelHost(
-            model_id,
-            lane=self._lane,
-            voice=voice,
-            limit=self._limit,
-            opened=opened,
-            closed=closed,
-        )
-        return host
-
-    def retire(self, number: int) -> None:
-        """Forget the host of a model that leaves."""
-        host = self._hosts.pop(number, None)
-        if host is not None:
-            host.retire()
-
-    def hanging(self, number: int) -> bool:
-        """Whether a thread is inside the model that was written off."""
-        host = self._hosts.get(number)
-        return host is not None and host.hanging > 0
-
-    def stop_all(self) -> None:
-        """Let no stream begin, and stop all that run."""
-        for host in self._hosts.values():
-            host.retire()
-            host.stop_all()
-
-    def give_up(self) -> None:
-        """Wait no longer for threads that hang in a model."""
-        for host in self._hosts.values():
-            host.give_up()
-
-
 class ModelUse:
     """The `Use` of one stream."""
 
