@@ -1,6 +1,8 @@
-"""The command line: each command in its file, and here where the process of a command begins.
+"""The command line: one module for each command, and here `main`, where its process begins.
 
-Importing this takes next to no time: until it is done, Ctrl-C is a traceback.
+`terminal/` has what commands share, `shared_options.py` their options, `app.py` the tree of
+commands, `runner.py` runs one. Importing this module takes next to no time, because Ctrl-C ends in
+a traceback until it is imported.
 """
 
 from __future__ import annotations

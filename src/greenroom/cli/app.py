@@ -1,4 +1,4 @@
-"""The tree of commands."""
+"""The tree of commands, and the options of `greenroom` itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ config = typer.Typer(rich_markup_mode="markdown")
 
 
 def command() -> Any:
-    """Return the whole command line, as click's tree of commands."""
+    """Return the whole command line as a command of click, with all others below it."""
     return get_command(app)
 
 
@@ -62,7 +62,7 @@ def greenroom(
     """Keeps speech voices ready to speak."""
     serving = context.invoked_subcommand == "serve"
     level = logging.INFO if verbose or serving else logging.WARNING
-    configure_logging(logging.DEBUG if debug else level, hurries=serving)
+    configure_logging(logging.DEBUG if debug else level, never_waits=serving)
     if context.invoked_subcommand is None:
         _help(context)
 

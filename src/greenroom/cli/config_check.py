@@ -1,4 +1,4 @@
-"""`greenroom config check`: everything that can be known to be wrong without loading a model."""
+"""`greenroom config check`: find all problems of a configuration without loading a model."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def check(
 
 
 def problems(config: Config, catalog: Catalog) -> Iterator[str]:
-    """Yield, for a configuration that could be read, what would fail later; a sentence each."""
+    """Yield what would fail later with a configuration that could be read; a sentence each."""
     from greenroom.worker.settings_check import worker_problems
 
-    yield from _bad_places(config)
+    yield from _missing_voice_places(config)
     yield from catalog.problems
-    yield from _bad_ids(config, catalog)
+    yield from _unknown_ids(config, catalog)
     yield from worker_problems(config.worker, catalog)
     for spec in catalog:
         try:
@@ -77,10 +77,10 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
             raise
         except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the check goes on
             yield f"model {spec.model_id}: cannot be checked: {reason_of(error)}."
-    yield from _too_much(config, catalog)
+    yield from _over_budget(config, catalog)
 
 
-def _bad_places(config: Config) -> Iterator[str]:
+def _missing_voice_places(config: Config) -> Iterator[str]:
     for place in config.voices.directories or ():
         if not Path(os.path.expanduser(place)).is_dir():
             yield f"voices.directories: there is no folder {place}; create it or remove it."
@@ -92,7 +92,7 @@ def _bad_places(config: Config) -> Iterator[str]:
                 yield f"voices.packages: {package!r} is not installed; install or remove it."
 
 
-def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
+def _unknown_ids(config: Config, catalog: Catalog) -> Iterator[str]:
     settings = config.model_manager
     asked = [("default_model_id", settings.default_model_id)]
     asked += [("preload_model_ids", name) for name in settings.preload_model_ids]
@@ -103,8 +103,10 @@ def _bad_ids(config: Config, catalog: Catalog) -> Iterator[str]:
             yield f"model_manager.{key}: {error}"
 
 
-def _too_much(config: Config, catalog: Catalog) -> Iterator[str]:
-    """Compare what is always loaded with the budgets: stated, estimated, or proved by loads."""
+def _over_budget(config: Config, catalog: Catalog) -> Iterator[str]:
+    """Compare the models that are always loaded with the budgets of their devices.
+
+    Of measured ones the least counts that loads have proved, of others the expected footprint."""
     settings = config.model_manager
     footprints = FootprintStore()
     footprints.read()

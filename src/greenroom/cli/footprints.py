@@ -1,4 +1,4 @@
-"""`greenroom footprints`: what models were measured to take, seen and forgotten."""
+"""`greenroom footprints`: show the measured memory of models, or delete it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`greenroom ls`: every model of the catalog, loaded or not."""
+"""`greenroom ls`: list the catalog, without asking a worker."""
 
 from __future__ import annotations
 

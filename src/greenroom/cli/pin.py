@@ -1,4 +1,4 @@
-"""`greenroom pin` and `unpin`: over HTTP, where a worker's keys say who may."""
+"""`greenroom pin` and `unpin`: exempt models from eviction and expiry, over HTTP."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unpin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
 
 
 def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:
-    """Raises `CommandError` with what the worker says against it."""
+    """Post to a worker and return its answer; raises `CommandError` with the worker's message."""
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"

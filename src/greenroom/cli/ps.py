@@ -1,4 +1,4 @@
-"""`greenroom ps`: what is in a worker's memory, and the table of residents that others show too."""
+"""`greenroom ps`: list what is in a worker's memory; also the table that `top` and `demo` show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHAPE: dict[str, tuple[str, ...]] = {
     "right": ("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
     "spare": ("MAPPED",),
 }
-"""How a table of residents gives way to a narrow terminal."""
+"""How the table of residents is fitted to a narrow terminal, and which columns are numbers."""
 
 
 def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
@@ -44,7 +44,7 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
 
 
 def summary(answer: Any, count: int) -> str:
-    """Return how full a worker is, in a line."""
+    """Return in a line how many models a worker has, their memory, and the limits of both."""
     return (
         f"{count} of {answer.resident_cap} models, "
         f"{answer.footprint_mb:,.0f} of {answer.budget_mb:,.0f} MB"
@@ -59,25 +59,25 @@ async def _ask(server: str, key: str | None) -> Any:
 
 
 def resident_of(model: Any) -> ResidentStatistics | None:
-    """Return what a worker says of a model that is in its memory."""
+    """Return a worker's message about a model as statistics; `None` if it is not in memory."""
     if not model.HasField("resident"):
         return None
-    said = model.resident
+    message = model.resident
     return ResidentStatistics(
         model_id=model.model_id,
-        state=State(said.state),
-        refcount=said.refcount,
-        owners=tuple(said.owners),
-        pinned=said.pinned,
-        age_s=said.age_s,
-        idle_s=said.idle_s,
-        expires_in_s=said.expires_in_s if said.HasField("expires_in_s") else None,
-        footprint_mb=said.footprint_mb,
-        load_s=said.load_s,
-        warmup_s=said.warmup_s,
-        streams=said.streams,
-        device=said.device,
-        mapped_mb=said.mapped_mb,
+        state=State(message.state),
+        refcount=message.refcount,
+        owners=tuple(message.owners),
+        pinned=message.pinned,
+        age_s=message.age_s,
+        idle_s=message.idle_s,
+        expires_in_s=message.expires_in_s if message.HasField("expires_in_s") else None,
+        footprint_mb=message.footprint_mb,
+        load_s=message.load_s,
+        warmup_s=message.warmup_s,
+        streams=message.streams,
+        device=message.device,
+        mapped_mb=message.mapped_mb,
     )
 
 

@@ -1,4 +1,4 @@
-"""Writes `docs/cli.md` from the commands themselves: `python -m greenroom.cli.reference`."""
+"""Generate `docs/cli.md` from the commands themselves: `python -m greenroom.cli.reference`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ A configuration comes from `--config`, else from `GREENROOM_CONFIG`, else it is 
 
 
 def pages(tree: Any, path: str = "greenroom") -> Iterator[str]:
-    """Yield the Markdown of a command and of those below it."""
+    """Yield the Markdown of a command, then of each command below it."""
     below = getattr(tree, "commands", {})
     usage = [path, "[OPTIONS]", *(_shape(p) for p in tree.params if not _is_option(p))]
     parts = [f"## {path}", f"```\n{' '.join(usage)}{' COMMAND' if below else ''}\n```"]

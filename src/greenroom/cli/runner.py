@@ -1,4 +1,4 @@
-"""Runs one command, and says in a line what is wrong when it cannot be done."""
+"""Run one command; an error becomes one line on standard error and an exit code."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from greenroom.errors import ModelManagerError
 logger = logging.getLogger(__name__)
 
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
-"""What a wrong command line raises; typer brings its own copy of click, or uses click's."""
+"""The error of a wrong command line, of typer's click: that may be typer's own copy."""
 
 
 def run(arguments: Sequence[str] | None) -> int:
-    """Run one command; without `arguments` that of the process, which is there for it alone."""
+    """Run one command; without `arguments` that of this process, which does nothing else."""
     own = arguments is None
+    # Before anything else opens a file, which would take the number of a closed stream.
     if own:
         open_missing()
     with safe_streams(to_the_end=own) as out, logging_restored():
@@ -48,7 +49,7 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _with_fix(error: Exception) -> str:
-    """Return what is wrong; of a key, how this command is given one."""
+    """Return an error's message; if it is about the key, with how a command is given one."""
     if getattr(error, "code", "") in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return f"{error} {KEY_FIX}"
     return str(error)

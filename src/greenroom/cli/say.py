@@ -68,7 +68,7 @@ def say(
     options = options_of(option or [])
     if speed is not None:
         options["speed"] = str(speed)
-    spoken = _whole(text)
+    spoken = _checked(text)
     request = SpeechRequest(model, options, check_rate(rate))
     speaker = (
         local_speaker(configuration(config, settings), request)
@@ -79,8 +79,8 @@ def say(
         note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
 
 
-def _whole(text: str | None) -> str | None:
-    """Return the text, or `None` for standard input."""
+def _checked(text: str | None) -> str | None:
+    """Return a text from the command line, checked; `None` if it is on standard input."""
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("give a TEXT, or `-` for standard input.")
     if text is None or text == "-":
@@ -90,7 +90,7 @@ def _whole(text: str | None) -> str | None:
 
 
 async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
-    """Return what there is to say about it afterwards."""
+    """Speak to the end, and return one line about it: where it went, and how long it took."""
     stopwatch = Stopwatch()
     spoken: str | AsyncIterable[str]
     spoken = stopwatch.timed(pieces(sys.stdin.fileno())) if text is None else text
@@ -114,7 +114,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class SpeechRequest:
-    """What is wanted of a voice, whatever the text."""
+    """What is asked of a voice, apart from the text."""
 
     model_id: str
     """Empty takes the default."""
@@ -123,19 +123,19 @@ class SpeechRequest:
 
 
 class Speaker(Protocol):
-    """Somebody who speaks."""
+    """What turns text into frames: a voice in this process, or a worker."""
 
     remark: str
-    """What there is to say about it afterwards."""
+    """What the line about the finished speech begins with."""
 
     def speak(
         self, text: str | AsyncIterable[str], progress: Progress
     ) -> AbstractAsyncContextManager[AsyncIterator[AudioFrame]]:
-        """Give the frames of `text`; whoever leaves early stops the speech."""
+        """Give the frames of `text`; leaving the block early stops the speech."""
 
 
 def local_speaker(config: Config, request: SpeechRequest) -> Speaker:
-    """Return a voice of this process; raises for what is wrong before anything is loaded."""
+    """Return a voice in this process; raises for a wrong request before anything is loaded."""
     catalog = Catalog.from_config(config)
     chooser = VoiceChooser(catalog, config.model_manager.default_model_id)
     voice = chooser.choose(request.model_id, request.options, request.sample_rate)
@@ -170,7 +170,7 @@ class _LocalSpeaker:
 
 
 def worker_speaker(server: str, key: str | None, request: SpeechRequest) -> Speaker:
-    """Return a worker."""
+    """Return a speaker that lets the worker at `server` speak."""
     return _WorkerSpeaker(server, key, request)
 
 

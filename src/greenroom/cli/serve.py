@@ -1,4 +1,4 @@
-"""`greenroom serve`: a worker in the foreground."""
+"""`greenroom serve`: run a worker in the foreground."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that several commands share, and the configuration they lead to."""
+"""The options and arguments that several commands share, and the configuration they select."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ MaybeServer = Annotated[
 
 
 def _sendable(key: str | None) -> str | None:
-    """Return a key without the end of line that a file had; what cannot be one is not shown."""
+    """Return a key without the end of line that it has in a file; a wrong one is not shown."""
     key = None if key is None else key.strip()
     if key is not None and not is_sendable(key):
         raise typer.BadParameter("an API key has printable ASCII characters and no spaces.")
@@ -98,7 +98,7 @@ def configuration(path: Path | None, settings: Sequence[str] | None = None) -> C
 
 @contextlib.contextmanager
 def about(path: Path | None) -> Iterator[None]:
-    """Put the name of the file before what is said to be wrong with its content."""
+    """Put the name of the configuration before each problem that the block raises about it."""
     try:
         yield
     except ConfigError as error:
@@ -108,17 +108,17 @@ def about(path: Path | None) -> Iterator[None]:
 
 
 def name_of(path: Path | None) -> str:
-    """Return what a configuration is called in messages."""
+    """Return the name of a configuration in messages: its path, if it is a file."""
     return "the configuration" if path is None else str(path)
 
 
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
-    """Return what `--set` says, nested like the file."""
+    """Return the values of `--set`, nested like the file."""
     return nested((key.split("."), value) for key, value in map(_pair, settings))
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, str]:
-    """Return what `--option` says."""
+    """Return the values of `--option`, by key."""
     return dict(map(_pair, pairs))
 
 
@@ -130,5 +130,5 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def described(value: Any) -> dict[str, Any]:
-    """Return a frozen value as JSON has it."""
+    """Return a dataclass as a dictionary, for JSON."""
     return dataclasses.asdict(value)

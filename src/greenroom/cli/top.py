@@ -1,4 +1,4 @@
-"""`greenroom top`: what is in a worker's memory, live."""
+"""`greenroom top`: watch what is in a worker's memory, live."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def _watch(server: str, key: str | None, every: float) -> None:
     async with Client(server, key) as client:
         view = screen(await client.list_models(), server, out.width)
         with Live(view, console=out, screen=True, auto_refresh=False) as live:
-            while out.is_terminal and not reader_is_gone():  # one that was closed is none
+            while out.is_terminal and not reader_is_gone():  # a closed one is none
                 await asyncio.sleep(every)
                 view = screen(await client.list_models(), server, out.width)
                 live.update(view, refresh=True)
 
 
 def screen(answer: Any, server: str, width: int) -> Text:
-    """Return what is shown of a worker's answer."""
+    """Return the whole screen for a worker's answer: a summary and the table of residents."""
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
     head, *body = table_lines(HEADINGS, resident_rows(residents), **SHAPE, width=width)
     lines = [

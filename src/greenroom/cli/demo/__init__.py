@@ -1,1 +1,1 @@
-"""`greenroom demo`: a tour that measures as it goes."""
+"""`greenroom demo`: the command, the steps of the tour, and what steps are made of."""

@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
         }.items()
     ],
 }
-"""What `configs/demo.yaml` says, for an installation that has no such file."""
+"""The content of `configs/demo.yaml`, for an installation that has no such file."""
 
 
 def demo(
@@ -73,7 +73,7 @@ def _catalog(config: Config) -> Catalog:
 
 
 async def _tour(config: Config, catalog: Catalog, folder: Path, started_at: int) -> Tour:
-    """Take every step."""
+    """Run every step, and shut the manager down."""
     manager = ModelManager.from_settings(config.model_manager, catalog)
     tour = Tour(manager, folder, started_at)
     ids = [spec.model_id for spec in catalog if spec.adapter == "piper"]

@@ -1,4 +1,4 @@
-"""The steps of the tour, in order. Each one's heading is the first line of its docstring."""
+"""The steps of the tour, in order. The first line of a step's docstring is its heading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT = "piper-en-us-joe-medium"
 CALM, FAST, SLOW, LIVELY = (f"piper-demo-{name}" for name in ("calm", "fast", "slow", "lively"))
 
 GIVEN_BACK = 0.8
-"""The part of the voices' memory that must be free again at the end."""
+"""The share of the voices' memory that must be given back at the end."""
 
 
 async def engine(tour: Tour) -> None:
@@ -167,7 +167,7 @@ STEPS = (engine, sharing, speaking, eviction, refusal, explaining, giving_back)
 
 @contextlib.asynccontextmanager
 async def holding(*leases: Lease) -> AsyncIterator[None]:
-    """Take leases at the same moment (those that are not held yet), give them back at the end."""
+    """Acquire those of `leases` that are not held yet, all at once; release all at the end."""
     try:
         with working("one moment"):
             await asyncio.gather(*(lease.acquire() for lease in leases if not lease.held))

@@ -1,4 +1,4 @@
-"""What a tour is made of: headings, measurements, and claims that hold or do not."""
+"""What the steps are made of: headings, measurements, and claims that hold or do not."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _DECISIONS = {Kind.LOADING, Kind.READY, Kind.JOINED, Kind.WAITING, Kind.REFUSED,
 
 
 class Tour:
-    """One run: the manager that is shown, and what was seen of it."""
+    """One run of the demo: the manager that is shown, and what was measured."""
 
     def __init__(self, manager: ModelManager, folder: Path, started_at: int) -> None:
         self.manager = manager
         self.folder = folder
         self.memory = {"at the start": started_at}
-        """Bytes that the process took, by the moment."""
+        """Bytes that the process took, by the name of the moment."""
         self._claims: list[bool] = []
         self._seen = 0
 
@@ -49,12 +49,12 @@ class Tour:
             tell(f"   {line}")
 
     def quote(self, line: str) -> None:
-        """Print a line of the manager's own words."""
+        """Print a line that the manager itself has written."""
         for part in _wrapped(line, hanging=True):
             out.print(Text(f"   {part}", style="dim"), soft_wrap=True)
 
     def claim(self, text: str, holds: bool) -> None:
-        """Print what was measured, and whether it is as it should be."""
+        """Print what was measured, and whether the claim about it holds."""
         self._claims.append(holds)
         mark = Text("   ok  " if holds else "   NO  ", style="green" if holds else "bold red")
         for line in _wrapped(text):
@@ -62,12 +62,12 @@ class Tour:
             mark = Text(" " * len(mark))
 
     def measure(self, moment: str) -> int:
-        """Note the memory of this moment, and return it."""
+        """Record the process's memory at this moment, and return it."""
         self.memory[moment] = resident_bytes()
         return self.memory[moment]
 
     def show_decisions(self) -> None:
-        """Print what the manager has decided since the last time."""
+        """Print what the manager has decided since the last call."""
         events = self.manager.journal.events()
         for event in events[self._seen :]:
             if event.kind in _DECISIONS:
@@ -93,7 +93,7 @@ class Tour:
         return stopwatch
 
     def finish(self) -> int:
-        """Print the balance; return how many claims did not hold."""
+        """Print the result; return how many claims did not hold."""
         failed = self._claims.count(False)
         many = len(self._claims)
         what = f"{failed} of {many} claims did NOT hold" if failed else f"all {many} claims held"
@@ -113,5 +113,5 @@ def _wrapped(text: str, *, hanging: bool = False) -> list[str]:
 
 
 def megabytes(size: int) -> str:
-    """Return a size for people."""
+    """Return a size in megabytes, as text."""
     return f"{size / MIB:,.0f} MB"

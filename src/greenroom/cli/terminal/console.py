@@ -1,4 +1,4 @@
-"""What people see: tables on standard output, everything else on standard error."""
+"""The console: results on standard output, everything else on standard error, and the log."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 
 FLUSH_S = 1.0
-"""How long the end of a command waits for what was logged to be written."""
+"""How long the end of a command waits for logged lines to be written."""
 
 KEY_FIX = "Give another one with --key, or in GREENROOM_API_KEY."
-"""What to do, in a command, where a worker wants another key or one at all."""
+"""The fix where a worker requires a key, or another one."""
 
 
 class CommandError(Exception):
-    """A command that cannot be carried out; the message is one sentence with the fix."""
+    """A command cannot be carried out; the message is one sentence with the fix."""
 
 
 def say_error(message: object) -> None:
@@ -40,7 +40,7 @@ def say_error(message: object) -> None:
 
 
 def tell(text: str) -> None:
-    """Print text to standard output; what could move a terminal's cursor is shown, not done."""
+    """Print text to standard output, with control characters escaped."""
     out.print(escaped(text), markup=False, soft_wrap=True)
 
 
@@ -50,17 +50,17 @@ def note(text: str) -> None:
 
 
 def working(text: str) -> AbstractContextManager[Any]:
-    """Show that something takes its time, on a terminal; nothing elsewhere."""
+    """Show a spinner with `text` during the block, on a terminal; nothing elsewhere."""
     return err.status(escape(escaped(text)))
 
 
 def reader_is_gone() -> bool:
-    """Whether nobody sees what is printed to standard output any more."""
+    """Whether printing is of no use any more: the last write to standard output failed."""
     return getattr(out.file, "problem", None) is not None
 
 
 def print_json(content: Any) -> None:
-    """Print `content` for programs: what is not printable is written as JSON escapes it."""
+    """Print `content` as JSON; characters that are not printable are escaped."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     if not text.isascii():
         text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
@@ -76,7 +76,7 @@ def print_table(
     spare: Collection[str] = (),
     indent: int = 0,
 ) -> None:
-    """Print a table to standard output, fitted to the terminal if it is one."""
+    """Print a table to standard output, fitted to its width if that is a terminal."""
     width = out.width - indent if out.is_terminal else None
     rows = [[escaped(cell) for cell in row] for row in rows]
     head, *body = table_lines(headings, rows, wraps=wraps, right=right, spare=spare, width=width)
@@ -89,13 +89,13 @@ class _Logging:
     """The log of the command that runs; there is one at a time."""
 
     writer: LineWriter | None = None
-    hurries = False
-    """Whether nothing may wait for standard error: not for longer than the log may take."""
+    never_waits = False
+    """Whether messages, too, are queued instead of waiting for standard error."""
 
 
 @contextlib.contextmanager
 def logging_restored() -> Iterator[None]:
-    """Leave logging, at the end, as it was; what was logged is written, or given up soon."""
+    """Restore logging at the end; what was logged is written first, for at most `FLUSH_S`."""
     loggers = [logging.getLogger(), logging.getLogger("greenroom")]
     before = [(each, each.level, each.handlers[:]) for each in loggers]
     raising = logging.raiseExceptions
@@ -106,19 +106,19 @@ def logging_restored() -> Iterator[None]:
             each.setLevel(level)
             each.handlers[:] = handlers
         logging.raiseExceptions = raising
-        writer, _Logging.writer, _Logging.hurries = _Logging.writer, None, False
+        writer, _Logging.writer, _Logging.never_waits = _Logging.writer, None, False
         if writer is not None:
             writer.close(FLUSH_S)
 
 
-def configure_logging(level: int, *, hurries: bool = False) -> None:
-    """Send what is logged to standard error; the only place where logging is set up.
+def configure_logging(level: int, *, never_waits: bool = False) -> None:
+    """Send log records to standard error; the only place where logging is set up.
 
-    Whoever logs never waits for that. Of other libraries warnings are shown. At WARNING and above
-    the events of models are left out: a command reports its own failure. With `hurries`, a remark
-    does not wait for standard error either.
+    A thread writes them, so that logging never blocks. Of other libraries warnings are shown. At
+    WARNING and above the events of models are left out: a command reports its own failure. With
+    `never_waits` messages do not wait for standard error either.
     """
-    _Logging.writer, _Logging.hurries = LineWriter(_write_line), hurries
+    _Logging.writer, _Logging.never_waits = LineWriter(_write_line), never_waits
     handler = LogHandler(_Logging.writer)
     form = "%(asctime)s %(levelname)s %(message)s" if level < logging.WARNING else "%(message)s"
     handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
@@ -130,7 +130,7 @@ def configure_logging(level: int, *, hurries: bool = False) -> None:
 
 
 def _write_line(line: str) -> None:
-    """Write beside a running status line instead of into it."""
+    """Write one line of the log: past a running spinner if there is one, not into it."""
     stream = err.file
     if isinstance(stream, StandardStream) and not stream.isatty():
         stream.send(f"{line}\n")
@@ -139,9 +139,9 @@ def _write_line(line: str) -> None:
 
 
 def _on_standard_error(text: Text) -> None:
-    """Print after what was logged before."""
+    """Print a message after the lines that were logged before it."""
     writer = _Logging.writer
-    if writer is not None and _Logging.hurries:
+    if writer is not None and _Logging.never_waits:
         writer.put(text.plain)
         return
     if writer is not None:

@@ -1,7 +1,8 @@
-"""Signals that end a command: quietly, whatever it is doing, with the code that shells expect.
+"""SIGINT, SIGTERM and SIGHUP end a command: without a traceback, with the code that shells expect.
 
-Until something must be cleaned up they do what they do to any program: end it. While a command
-works they are all Ctrl-C to it, so that no half-written file and no hidden cursor is left behind.
+Until there is something to clean up they end the process, as they do to any program. While a
+command works each of them raises `KeyboardInterrupt`, so that no half-written file and no hidden
+cursor is left behind.
 """
 
 from __future__ import annotations
@@ -19,25 +20,26 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """How the signals of this process are taken; made by the main thread of a command's process."""
+    """The signal handlers of a command's process; to be made by its main thread."""
 
     def __init__(self) -> None:
+        # A signal that is ignored stays so: `nohup` ignores SIGHUP for the whole process.
         self._numbers = [n for n in _ENDING if signal.getsignal(n) is not signal.SIG_IGN]
         self._received = signal.SIGINT
 
     @property
     def exit_code(self) -> int:
-        """That of a command which was interrupted."""
+        """The exit code of a command that was interrupted by the signal that came."""
         return 128 + self._received
 
     def end_at_once(self) -> None:
-        """Have them end the process, without a word."""
+        """Have the signals end the process at once, without a traceback."""
         for number in self._numbers:
             signal.signal(number, signal.SIG_DFL)
 
     @contextlib.contextmanager
     def raised(self) -> Iterator[None]:
-        """Have them raise `KeyboardInterrupt` inside the block, or what asyncio makes of it."""
+        """Have the signals raise `KeyboardInterrupt` in the block, or what asyncio makes of it."""
         for number in self._numbers:
             signal.signal(
                 number,
@@ -50,6 +52,7 @@ class Interrupts:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._received = signal.Signals(number)
+        # asyncio replaces the handler of SIGINT while it runs; the others do what that does.
         handler = signal.getsignal(signal.SIGINT)
         if callable(handler):
             handler(signal.SIGINT, frame)
@@ -59,7 +62,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def end_at_once() -> Iterator[None]:
-    """Have what would be an exception end the process inside the block, without a word."""
+    """Have signals that would raise an exception end the process inside the block instead."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

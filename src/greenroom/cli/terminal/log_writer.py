@@ -1,4 +1,4 @@
-"""A log that holds nobody up: lines wait in a queue, and a thread of their own writes them."""
+"""A log that never blocks its callers: lines wait in a queue, and a thread writes them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable
 from greenroom.untrusted.printable import escaped
 
 MOST_LINES = 4_096
-"""Lines that may wait; of more the oldest are lost, and counted."""
+"""How many lines may wait; beyond that the oldest are dropped, and counted."""
 
 LONGEST_LINE = 8_192
-"""Characters of one line; what has more is cut."""
+"""Characters of one line; a longer one is cut."""
 
 _RETRY_S = 0.25
-"""A disk that is full and a reader that has gone are tried again so soon."""
+"""How soon a line is tried again after an error, such as a full disk."""
 
 _SLOW = "they came faster than they could be written"
 
@@ -41,7 +41,7 @@ class LineWriter:
         self._reason = _SLOW
 
     def put(self, line: str) -> None:
-        """Have a line written, without its end."""
+        """Queue one line, without its end of line."""
         line = _cut(line)
         with self._lock:
             if self._queue.qsize() >= self._most:
@@ -50,7 +50,7 @@ class LineWriter:
             self._start()
 
     def flush(self, limit: float) -> bool:
-        """Wait until what was put is written, at most `limit` seconds; whether it is."""
+        """Wait for the queued lines, at most `limit` seconds; return whether they are written."""
         if self._queue.empty() and self._thread is None:
             return True
         written = threading.Event()
@@ -58,7 +58,7 @@ class LineWriter:
         return written.wait(limit)
 
     def close(self, limit: float) -> None:
-        """Write what was put, for at most `limit` seconds, and let the thread end."""
+        """Wait for the queued lines, at most `limit` seconds, and let the thread end."""
         self.flush(limit)
         self._queue.put(None)
 
@@ -105,14 +105,14 @@ class LineWriter:
 
 
 class LogHandler(logging.Handler):
-    """Hands records to a writer; what cannot be put into words is said so."""
+    """Passes log records to a `LineWriter`; of one that cannot be formatted it says so."""
 
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue one line. Control characters in it are escaped: names come from anywhere."""
+        """Queue one line, with control characters escaped: names in it come from outside."""
         try:
             line = self.format(record)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what is logged is anybody's object

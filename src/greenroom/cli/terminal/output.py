@@ -1,4 +1,4 @@
-"""Where speech goes: a WAV file that appears when it is whole, standard output, a loudspeaker."""
+"""Where speech goes: a WAV file that appears once it is whole, a pipe, or the loudspeaker."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from greenroom.concurrency.threads import Lane
 
 
 class ClosedPipeError(Exception):
-    """The reader of our output has gone; there is nothing left to do."""
+    """The reader of our output has closed it; there is nothing left to do."""
 
 
 class Sink(Protocol):
-    """A place for PCM. Its methods may block."""
+    """Takes PCM, to a file or a device. Its methods may block."""
 
     name: str
 
@@ -31,14 +31,14 @@ class Sink(Protocol):
         """Take the next piece."""
 
     def finish(self) -> None:
-        """Take no more: everything was written."""
+        """End: everything was written."""
 
     def abandon(self) -> None:
-        """Take no more: the rest will not come. Called after `finish` it does nothing."""
+        """End early: the rest will not come. Called after `finish` it does nothing."""
 
 
 def sink_for(target: str | None, sample_rate: int) -> Sink:
-    """Return the place that `-o` names; raises `CommandError` when there is none."""
+    """Return the sink for the value of `-o`; raises `CommandError` if it cannot be written."""
     if target is None:
         return Loudspeaker(sample_rate)
     if target == "-":
@@ -58,7 +58,7 @@ def _standard_output(sample_rate: int) -> Pipe:
 
 
 class Output:
-    """A sink as the event loop sees it: writing never blocks the loop."""
+    """An asynchronous sink: a thread writes, in order, so that the event loop is not blocked."""
 
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
@@ -67,21 +67,23 @@ class Output:
 
     async def write(self, pcm: bytes) -> None:
         """Write, in order; raises `CommandError` or `ClosedPipeError`."""
-        await self._lane.submit(partial(_told, self._sink.name, partial(self._sink.write, pcm)))
+        await self._lane.submit(
+            partial(_with_command_errors, self._sink.name, partial(self._sink.write, pcm))
+        )
 
     async def finish(self) -> None:
-        """Wait until everything is where it belongs."""
-        await self._lane.submit(partial(_told, self._sink.name, self._sink.finish))
+        """Finish the sink: when this returns, everything is written or heard."""
+        await self._lane.submit(partial(_with_command_errors, self._sink.name, self._sink.finish))
 
     async def close(self) -> None:
-        """Leave nothing half-written behind, even while a write hangs."""
+        """Abandon the sink if it was not finished: nothing half-written is left behind."""
         await self._lane.submit(self._sink.abandon)
         self._lane.close()
 
 
 @contextlib.asynccontextmanager
 async def opened(sink: Sink) -> AsyncIterator[Output]:
-    """Give an output; what was not finished at the end is taken back."""
+    """Give an output for `sink`; if the block does not finish it, it is abandoned."""
     output = Output(sink)
     try:
         yield output
@@ -89,7 +91,7 @@ async def opened(sink: Sink) -> AsyncIterator[Output]:
         await output.close()
 
 
-def _told(name: str, step: Callable[[], None]) -> None:
+def _with_command_errors(name: str, step: Callable[[], None]) -> None:
     try:
         step()
     except BrokenPipeError:
@@ -99,7 +101,7 @@ def _told(name: str, step: Callable[[], None]) -> None:
 
 
 class WavFile:
-    """A file that is written beside its place and moved there when it is whole."""
+    """A WAV file, written beside its place and moved there once it is whole."""
 
     def __init__(self, path: Path, sample_rate: int) -> None:
         self.name = str(path)
@@ -122,7 +124,7 @@ class WavFile:
         self._wave.writeframesraw(pcm)
 
     def finish(self) -> None:
-        """Put the file in its place."""
+        """Close the file and move it to its place."""
         self._wave.close()
         if self._file is not None:
             self._file.close()
@@ -130,7 +132,7 @@ class WavFile:
             self._beside.replace(self._place)
 
     def abandon(self) -> None:
-        """Leave what was there before, and no other trace."""
+        """Delete what was written; a file that was there before stays as it was."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._wave.close()
@@ -140,7 +142,7 @@ class WavFile:
 
 
 class Pipe:
-    """A file that is read while it is written: WAV of unknown length."""
+    """A stream that is read while it is written: a WAV of unknown length."""
 
     def __init__(self, file: BinaryIO, name: str, sample_rate: int) -> None:
         self.name = name
@@ -148,16 +150,16 @@ class Pipe:
         self._ahead = streaming_header(sample_rate)
 
     def write(self, pcm: bytes) -> None:
-        """Take the next piece; returns when the reader has room for it."""
+        """Write the next piece; returns when the reader has taken it, or its buffer has."""
         rest = memoryview(self._ahead + pcm)
         self._ahead = b""
         while rest:
             rest = rest[write_some(self._file.fileno(), rest) :]
 
     def finish(self) -> None:
-        """End."""
+        """Close the stream."""
         self._file.close()
 
     def abandon(self) -> None:
-        """End."""
+        """Close the stream."""
         self._file.close()

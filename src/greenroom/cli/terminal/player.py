@@ -1,4 +1,4 @@
-"""Playing on this machine's loudspeaker: `sounddevice`, else a player program that is there."""
+"""Play on this machine's loudspeaker: by `sounddevice`, else by an installed player program."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _ADVICE = "use -o FILE.wav."
 
 
 class Loudspeaker:
-    """The first way to make sound that this machine has."""
+    """The loudspeaker, by the first way to play sound that this machine has."""
 
     name = "the loudspeaker"
 
     def __init__(self, sample_rate: int) -> None:
-        """Raises `CommandError` when there is none."""
+        """Raises `CommandError` if this machine has no way to play sound."""
         self._way = _sound_device(sample_rate) or _program(sample_rate)
         if self._way is None:
             raise CommandError(
@@ -41,11 +41,11 @@ class Loudspeaker:
         self._way.write(pcm)
 
     def finish(self) -> None:
-        """Return when the last sound was heard."""
+        """Return when everything was played."""
         self._way.finish()
 
     def abandon(self) -> None:
-        """Fall silent."""
+        """Stop playing at once."""
         self._way.abandon()
 
 
@@ -90,7 +90,7 @@ def _program(sample_rate: int) -> Any:
 
 
 class _Program:
-    """A player that reads standard input."""
+    """A player program that reads from its standard input."""
 
     def __init__(self, name: str, command: list[str], head: bytes) -> None:
         self._name = name
@@ -134,7 +134,7 @@ class _Program:
 
 
 class _FileProgram:
-    """A player that wants a whole file."""
+    """A player program that reads a whole file only."""
 
     def __init__(self, path: str, sample_rate: int) -> None:
         self._path = path

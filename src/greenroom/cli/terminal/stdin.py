@@ -1,4 +1,4 @@
-"""Text from standard input, as it comes."""
+"""Read text from standard input as it arrives."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from functools import partial
 from greenroom.concurrency.threads import Lane
 from greenroom.errors import InvalidInputError
 
-_AT_MOST = 4096
+_PIECE_BYTES = 4096
 
 
 async def pieces(descriptor: int) -> AsyncIterator[str]:
-    """Yield what can be read from a file descriptor, whenever there is something, as text.
+    """Yield text from a file descriptor as it arrives.
 
-    Reads on a thread that keeps nobody waiting at exit, and without Python's buffers, which
-    such a thread would leave locked. Raises `InvalidInputError` for what is not UTF-8.
+    Reads in a thread that may still block in `read` at exit: the process does not wait for it. And
+    without Python's buffers, whose lock that thread would hold. Raises `InvalidInputError` for text
+    that is not UTF-8.
     """
     lane = Lane("input", 1)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        while content := await lane.submit(partial(os.read, descriptor, _AT_MOST)):
+        while content := await lane.submit(partial(os.read, descriptor, _PIECE_BYTES)):
             yield decoder.decode(content)
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError:

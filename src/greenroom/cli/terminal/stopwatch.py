@@ -1,4 +1,4 @@
-"""How long speech took: measured from the moment there was text."""
+"""How long speech took, measured from the moment that there was text."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Iterator
 
 from greenroom.audio.frames import AudioFrame
 
-_FREE = 0.1
-"""The part of the time that others may take before a real-time factor would be about them."""
+_MAX_OUTSIDE = 0.1
+"""The share of the time that reading and writing may take; beyond it no factor is reported."""
 
 
 class Stopwatch:
-    """Counts audio and time; what is spent `outside` is not the synthesis's."""
+    """Measures time and audio; time spent `outside` does not count as synthesis."""
 
     def __init__(self) -> None:
         self.audio_s = 0.0
@@ -23,19 +23,19 @@ class Stopwatch:
         self._outside = 0.0
 
     def start(self) -> None:
-        """Begin now: everything is loaded, or the first text is here."""
+        """Start now: the model is loaded, or the first text has arrived."""
         self.began_at = self.last_audio_at = time.perf_counter()
         self._outside = 0.0
 
     def count(self, frame: AudioFrame) -> None:
-        """Take note of a frame that has just come."""
+        """Count a frame that has just arrived."""
         self.last_audio_at = time.perf_counter()
         self.first_audio_at = min(self.first_audio_at, self.last_audio_at)
         self.audio_s += frame.samples / frame.sample_rate
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
-        """Take note of time spent on reading text or on writing audio."""
+        """Count the time of the block as spent on reading text or writing audio."""
         since = time.perf_counter()
         try:
             yield
@@ -43,7 +43,7 @@ class Stopwatch:
             self._outside += time.perf_counter() - since
 
     async def timed(self, text: AsyncIterator[str]) -> AsyncIterator[str]:
-        """Pass the pieces of `text` on; time runs from the first."""
+        """Yield the pieces of `text`; the stopwatch starts at the first."""
         first = True
         while True:
             with self.outside():
@@ -62,9 +62,9 @@ class Stopwatch:
 
     @property
     def real_time_factor(self) -> float | None:
-        """Seconds of synthesis for a second of audio; `None` if others were slower."""
+        """Seconds of synthesis for a second of audio; `None` if reading or writing was slow."""
         took = self.last_audio_at - self.began_at
-        if not self.audio_s or self._outside > _FREE * took:
+        if not self.audio_s or self._outside > _MAX_OUTSIDE * took:
             return None
         return took / self.audio_s
 

@@ -1,8 +1,8 @@
-"""Standard output and standard error that never raise, whatever has become of their readers.
+"""Standard output and standard error that never raise, even when a reader has closed them.
 
-Python's own keep what could not be written and try again at exit, which then fails with code 120;
-rich ends the process when a reader has gone. Here a command goes on, and says in the end what it
-could not say.
+Python's own streams keep what could not be written and try again at exit, which then fails with
+code 120; rich ends the process when a reader has gone. With these a command goes on, and reports
+at its end that its output could not be written.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sys
 from collections.abc import Iterator
 from typing import BinaryIO, TextIO
 
-_QUIET = {errno.EPIPE, errno.EIO}
-"""The reader, or the terminal, has gone: nobody is left who wants to know."""
+_READER_GONE = {errno.EPIPE, errno.EIO}
+"""The reader or the terminal has gone: not an error, as there is no reader to miss anything."""
 
 
 def open_missing() -> None:
-    """Put the null device where standard input, output or error were closed before the start.
+    """Open the null device for each standard stream that was closed before the start.
 
-    Else the next file or socket takes their numbers, and is written to by whoever prints.
+    Else the next file or socket would take its number, and printed text would go into that.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -33,7 +33,7 @@ def open_missing() -> None:
 
 
 def write_some(descriptor: int, content: memoryview) -> int:
-    """Write as much as fits, and return how much; waits, also where the descriptor does not."""
+    """Write as much as fits and return how much; wait for space, also if not blocking."""
     while True:
         try:
             return os.write(descriptor, content)
@@ -44,25 +44,25 @@ def write_some(descriptor: int, content: memoryview) -> int:
 
 
 class StandardStream(io.TextIOBase):
-    """A stream of the process, without a buffer of its own. Any thread may write."""
+    """A standard stream without a buffer of its own. Any thread may write."""
 
     def __init__(self, stream: TextIO | None, *, lasting: bool) -> None:
-        """`lasting` tries again after a failure, else the first one is the end of it."""
+        """`lasting` tries later text after a failure; without, the first failure is the end."""
         self._stream = stream
         self._lasting = lasting
         self._cut_off = False
         self._descriptor = _descriptor_of(stream)
         self.problem: OSError | None = None
-        """Why the last writing failed."""
+        """The error of the last write, if it failed."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream it stands for."""
+        """The encoding of the wrapped stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     @property
     def buffer(self) -> BinaryIO:
-        """The stream below, for bytes."""
+        """The binary stream below."""
         if self._stream is None:
             raise AttributeError("buffer")
         return self._stream.buffer
@@ -82,14 +82,14 @@ class StandardStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write text; what cannot be written is dropped."""
         if self.problem is None or self._lasting:
             with contextlib.suppress(OSError):
                 self.send(text)
         return len(text)
 
     def send(self, text: str) -> None:
-        """Write all of it; raises `OSError`. What was cut off is followed by a new line."""
+        """Write all of a text, or raise `OSError`; a new line comes first if one was cut off."""
         try:
             self._send(f"\n{text}" if self._cut_off else text)
         except OSError as error:
@@ -116,8 +116,8 @@ class StandardStream(io.TextIOBase):
 
     @property
     def complaint(self) -> str | None:
-        """What to say about what was not written: nothing where its reader has gone."""
-        if self.problem is None or self.problem.errno in _QUIET:
+        """The message about output that was not written; `None` if its reader has gone."""
+        if self.problem is None or self.problem.errno in _READER_GONE:
             return None
         return f"standard output cannot be written: {self.problem.strerror or self.problem}."
 
@@ -134,9 +134,9 @@ def _descriptor_of(stream: TextIO | None) -> int | None:
 
 @contextlib.contextmanager
 def safe_streams(*, to_the_end: bool) -> Iterator[StandardStream]:
-    """Have Python's streams never raise inside the block, or to the end of the process.
+    """Replace `sys.stdout` and `sys.stderr` by streams that never raise; give standard output.
 
-    Gives standard output.
+    For the block, or `to_the_end` of the process: what is printed at exit must not raise either.
     """
     before = sys.stdout, sys.stderr
     out = StandardStream(sys.stdout, lasting=False)

@@ -1,4 +1,4 @@
-"""Tables of plain text: aligned, never cut, and as wide as the terminal where there is one."""
+"""Tables of plain text: aligned, never cut off, and fitted to a width."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from rich.cells import cell_len
 
 _GAP = "  "
-_NARROWEST = 8
+_MIN_WIDTH = 8
 
 
 def table_lines(
@@ -30,16 +30,16 @@ def table_lines(
     columns = list(zip(headings, *rows, strict=True))
     kept = [column for column in columns if column[0] not in spare]
     for shown in () if width is None else (columns, kept):
-        if fitted := _fitted(_natural(shown), _places(shown, wraps), width or 0):
+        if fitted := _fitted(_full_widths(shown), _positions(shown, wraps), width or 0):
             return _lines(shown, fitted, right)
-    return _lines(columns, _natural(columns), right)
+    return _lines(columns, _full_widths(columns), right)
 
 
-def _natural(columns: Sequence[Sequence[str]]) -> list[int]:
+def _full_widths(columns: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(_width, column)) for column in columns]
 
 
-def _places(columns: Sequence[Sequence[str]], headings: Collection[str]) -> list[int]:
+def _positions(columns: Sequence[Sequence[str]], headings: Collection[str]) -> list[int]:
     return [place for place, column in enumerate(columns) if column[0] in headings]
 
 
@@ -55,12 +55,12 @@ def _width(cell: str) -> int:
     return max(map(_cells, cell.split("\n")))
 
 
-def _fitted(natural: list[int], flexible: list[int], width: int) -> list[int] | None:
-    """Return widths that fit, or `None` if a column would become too narrow to read."""
-    widths = natural[:]
+def _fitted(full: list[int], flexible: list[int], width: int) -> list[int] | None:
+    """Return column widths that fit, or `None` if a column would become too narrow to read."""
+    widths = full[:]
     while (excess := sum(widths) + len(_GAP) * (len(widths) - 1) - width) > 0:
         widest = max(flexible, key=lambda place: widths[place], default=None)
-        if widest is None or widths[widest] <= _NARROWEST:
+        if widest is None or widths[widest] <= _MIN_WIDTH:
             return None
         widths[widest] -= min(excess, max(1, widths[widest] // 8))
     return widths
@@ -82,5 +82,5 @@ def _wrapped(cell: str, width: int) -> Iterator[str]:
 
 
 def _cells(text: str) -> int:
-    """Return how wide a line of printable text is; for long lists of plain names, quickly."""
+    """Return the width of a line of printable text; quickly for ASCII, as most long tables are."""
     return len(text) if text.isascii() else cell_len(text)
