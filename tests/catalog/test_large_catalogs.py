@@ -11,7 +11,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.config.schema import Config, WorkerSettings
+from greenroom.config.schema import Config, WorkerSettings, load_config
 from greenroom.worker.app import Worker
 from greenroom.worker.catalog_walk import STEP
 from greenroom.worker.grpc.conversions import models_message
@@ -95,3 +95,18 @@ async def test_a_worker_that_is_given_its_catalog_looks_for_no_voices(
     monkeypatch.setattr(Catalog, "from_config", looked)
     worker = await Worker.create(config, catalog)
     assert worker.manager.catalog is catalog
+
+
+def test_a_variant_costs_no_new_index_of_the_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [{"model_id": f"v{n}", "variant_of": f"tone-{440}"} for n in range(50)]
+    config = load_config(overrides={"models": models, "voices": {"packages": []}})
+    made: list[object] = []
+    build = Catalog.__init__
+
+    def counted(self: Catalog, *given: Any, **named: Any) -> None:
+        made.append(self)
+        build(self, *given, **named)
+
+    monkeypatch.setattr(Catalog, "__init__", counted)
+    assert "v49" in Catalog.from_config(config)
+    assert len(made) == 1

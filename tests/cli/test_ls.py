@@ -1,119 +1,13 @@
-"""Tables that fit a terminal, are never cut in a pipe, and are JSON where that is asked for."""
+"""`greenroom ls`: the catalog, as a table and as JSON."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 
-from greenroom.cli import main, ps
-from greenroom.cli.ps import print_residents, resident_of
-from greenroom.cli.terminal import console
-from greenroom.ledger.state import State
-from greenroom.statistics import ResidentStatistics
-from greenroom.v1 import tts_pb2
-
-
-def resident(model_id: str, state: State = State.READY, **given: Any) -> ResidentStatistics:
-    values: dict[str, Any] = {
-        "refcount": 0,
-        "owners": (),
-        "pinned": False,
-        "age_s": 100.0,
-        "idle_s": 0.0,
-        "expires_in_s": None,
-        "footprint_mb": 123.4,
-        "load_s": 0.5,
-        "warmup_s": 0.1,
-    }
-    return ResidentStatistics(model_id, state, **(values | given))
-
-
-RESIDENTS = (
-    resident("piper-en-us-joe-medium", pinned=True, idle_s=3.21, mapped_mb=61.4),
-    resident("piper-en-us-amy-medium", refcount=3, owners=("session 7", "call 12", "-")),
-    resident("piper-de-de-thorsten-high", idle_s=61.0, expires_in_s=538.9),
-    resident("a[b]c", idle_s=7300.0, footprint_mb=1234.5),
-    resident("leaving", State.DRAINING, refcount=1, owners=("call 13",)),
-    resident("coming", State.WARMING),
-)
-
-
-PIPED = """\
-MODEL                      STATE     REFS  HELD BY                  MEMORY  MAPPED    IDLE  EXPIRES
-piper-en-us-joe-medium     ready        0                           123 MB   61 MB   3.2 s   pinned
-piper-en-us-amy-medium     ready        3  session 7, call 12, -    123 MB    0 MB       -        -
-piper-de-de-thorsten-high  ready        0                           123 MB    0 MB  1m 01s   8m 59s
-a[b]c                      ready        0                         1,234 MB    0 MB   2.0 h    never
-leaving                    draining     1  call 13                  123 MB    0 MB       -        -
-coming                     warming      0                           123 MB    0 MB       -        -
-"""
-
-
-def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
-    terminal = Console(width=width, force_terminal=True, color_system=None, highlight=False)
-    monkeypatch.setattr(console, "out", terminal)
-    with terminal.capture() as captured:
-        print_residents(RESIDENTS)
-    return [line.rstrip() for line in captured.get().splitlines()]
-
-
-@pytest.mark.parametrize("width", [78, 80, 120])
-def test_the_residents_fit_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    lines = shown(monkeypatch, width)
-    assert max(map(len, lines)) <= width
-    for each in RESIDENTS:
-        assert any(line.startswith(f"{each.model_id} ") for line in lines), "an id is never cut"
-        assert sum(each.state in line for line in lines) == len(
-            [one for one in RESIDENTS if one.state == each.state]
-        )
-
-
-@pytest.mark.parametrize(("width", "there"), [(80, False), (120, True)])
-def test_mapped_memory_is_left_out_where_a_terminal_has_no_room_for_it(
-    monkeypatch: pytest.MonkeyPatch, width: int, there: bool
-) -> None:
-    assert ("MAPPED" in shown(monkeypatch, width)[0]) is there
-
-
-def test_a_terminal_too_narrow_for_the_table_gets_long_lines(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert shown(monkeypatch, 60) == PIPED.splitlines()
-
-
-def test_the_residents_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
-    print_residents(RESIDENTS)
-    assert capsys.readouterr().out == PIPED
-
-
-def test_a_worker_s_answer_becomes_the_same_picture() -> None:
-    said = tts_pb2.Model(
-        model_id="amy",
-        resident=tts_pb2.Resident(
-            state="ready",
-            refcount=2,
-            owners=["a", "b"],
-            pinned=True,
-            idle_s=1.5,
-            streams=1,
-            mapped_mb=61.5,
-        ),
-    )
-    found = resident_of(said)
-    assert found is not None
-    assert (found.model_id, found.state, found.owners) == ("amy", State.READY, ("a", "b"))
-    assert (found.refcount, found.pinned, found.idle_s, found.streams) == (2, True, 1.5, 1)
-    assert found.expires_in_s is None
-    assert found.mapped_mb == 61.5
-    said.resident.expires_in_s = 0.0
-    expiring = resident_of(said)
-    assert expiring is not None
-    assert expiring.expires_in_s == 0.0
-    assert resident_of(tts_pb2.Model(model_id="amy")) is None
+from greenroom.cli import main
 
 
 @pytest.fixture
@@ -165,17 +59,3 @@ def test_a_name_in_the_catalog_is_no_markup(
     file.write_text("models: [{model_id: 'x[red]y[/red]', adapter: tone}]")
     main(["ls", "--config", str(file)])
     assert "x[red]y[/red]" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.04, "0.0 s"),
-        (59.9, "59.9 s"),
-        (60.0, "1m 00s"),
-        (3599.0, "59m 59s"),
-        (5400, "1.5 h"),
-    ],
-)
-def test_times_are_for_people(seconds: float, text: str) -> None:
-    assert ps._seconds(seconds) == text

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.installed_adapter import install_adapter
+
 LIMIT_S = 30.0
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONFIG = """
@@ -56,11 +58,7 @@ PLAIN = "import sys; from greenroom.cli import main; sys.exit(main())"
 def folder(tmp_path: Path) -> Path:
     """A configuration, and an adapter that speaks slowly and sends signals to its process."""
     (tmp_path / "worker.yaml").write_text(CONFIG)
-    (tmp_path / "slow_tone.py").write_text(SLOW_TONE)
-    dist = tmp_path / "slow_tone-1.dist-info"
-    dist.mkdir()
-    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-tone\nVersion: 1\n")
-    (dist / "entry_points.txt").write_text("[greenroom.adapters]\nslow-tone = slow_tone:SlowTone\n")
+    install_adapter(tmp_path, "slow-tone", "SlowTone", SLOW_TONE)
     return tmp_path
 
 

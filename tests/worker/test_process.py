@@ -26,6 +26,7 @@ from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker, serve
 from greenroom.worker.client import Client
+from tests.installed_adapter import install_adapter
 from tests.worker.serving import LIMIT_S, connected, until
 
 SCRIPT = """
@@ -184,11 +185,7 @@ class Child:
 @contextlib.asynccontextmanager
 async def child(tmp_path: Path, **worker: Any) -> AsyncIterator[Child]:
     """Run `serve` with a tone that takes half as long as it sounds."""
-    (tmp_path / "slow_tone.py").write_text(SLOW_TONE)
-    dist = tmp_path / "slow_tone-1.dist-info"
-    dist.mkdir()
-    (dist / "METADATA").write_text("Metadata-Version: 2.1\nName: slow-tone\nVersion: 1\n")
-    (dist / "entry_points.txt").write_text("[greenroom.adapters]\nslow-tone = slow_tone:SlowTone\n")
+    install_adapter(tmp_path, "slow-tone", "SlowTone", SLOW_TONE)
     overrides = {
         "model_manager": {"default_model_id": "slow"},
         "models": [{"model_id": "slow", "adapter": "slow-tone"}],
