@@ -1,4 +1,4 @@
-"""A ledger on a desk: what tests say to it, and what it answers, a line for each decision."""
+"""A ledger for tests: its own verbs with the time filled in, a line for each decision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from greenroom.ledger.state import (
 )
 
 
-def told(decision: Decision) -> str:
+def describe(decision: Decision) -> str:
     """Write a decision down in a line, every value of it that matters."""
     match decision:
         case Load(resident):
@@ -40,8 +40,11 @@ def told(decision: Decision) -> str:
             return f"refuse {ticket.model_id} to {ticket.owner} {reason.name} {again}{because}"
 
 
-class Desk:
-    """A ledger, a clock, and a shell that reports only what a test tells it to."""
+class LedgerDriver:
+    """A ledger and a clock; it reports only what a test tells it to.
+
+    Models are named by their ids, decisions come back as lines, and `None` stays `None`.
+    """
 
     def __init__(self, *, min_residency: float = 0.0, **policy: Any) -> None:
         self.ledger = Residency(Policy(min_residency=min_residency, **policy))
@@ -53,96 +56,114 @@ class Desk:
         assert resident is not None, f"{model_id} is not in memory"
         return resident
 
-    def at(self, now: float) -> Desk:
+    def at(self, now: float) -> LedgerDriver:
+        """Set the clock."""
         self.now = now
         return self
 
-    def ask(self, model_id: str, owner: str = "ann", **request: Any) -> list[str]:
+    # Callers
+
+    def request(self, model_id: str, owner: str = "ann", **request: Any) -> list[str]:
         ticket, out = self.ledger.request(ModelRequest(model_id, **request), owner, self.now)
         self.tickets[model_id, owner] = ticket
-        return self._told(out)
+        return lines(out)
 
     def hit(self, model_id: str, owner: str = "ann") -> bool:
         return self.ledger.hit(model_id, owner, self.now) is not None
 
-    def give(self, model_id: str, owner: str = "ann") -> list[str] | None:
+    def release(self, model_id: str, owner: str = "ann") -> list[str] | None:
         out = self.ledger.release(model_id, owner, self.now)
-        return None if out is None else self._told(out)
+        return None if out is None else lines(out)
 
     def cancel(self, model_id: str, owner: str = "ann") -> list[str]:
-        return self._told(self.ledger.cancel(self.tickets[model_id, owner], self.now))
+        return lines(self.ledger.cancel(self.tickets[model_id, owner], self.now))
 
-    def speak(self, model_id: str) -> Resident:
+    def open_stream(self, model_id: str) -> Resident:
         self.ledger.open_stream(self[model_id])
         return self[model_id]
 
-    def hush(self, resident: Resident) -> list[str] | None:
+    def close_stream(self, resident: Resident) -> list[str] | None:
         out = self.ledger.close_stream(resident, self.now)
-        return None if out is None else self._told(out)
+        return None if out is None else lines(out)
+
+    # Operators
+
+    def pin(self, model_id: str) -> list[str]:
+        return lines(self.ledger.pin(model_id, self.now))
+
+    def unpin(self, model_id: str) -> list[str]:
+        return lines(self.ledger.unpin(model_id, self.now))
+
+    def keep_alive(self, model_id: str, ttl: float) -> list[str] | None:
+        out = self.ledger.keep_alive(model_id, ttl, self.now)
+        return None if out is None else lines(out)
+
+    def begin_unload(self, model_id: str, *, drain: bool = False) -> list[str]:
+        return lines(self.ledger.begin_unload(model_id, self.now, drain=drain))
+
+    def end_drain(self, model_id: str) -> list[str]:
+        return lines(self.ledger.end_drain(model_id, self.now))
+
+    def close(self) -> list[str]:
+        return lines(self.ledger.close())
+
+    def force_unload(self, model_id: str) -> list[str]:
+        return lines(self.ledger.force_unload(model_id))
+
+    # Reports
 
     def warming(self, model_id: str, load_s: float = 0.0) -> None:
         self.ledger.warming(self[model_id], load_s)
 
-    def land(self, model_id: str, **facts: Any) -> list[str]:
-        return self._told(self.ledger.loaded(self[model_id], object(), self.now, **facts))
+    def loaded(self, model_id: str, **facts: Any) -> list[str]:
+        return lines(self.ledger.loaded(self[model_id], object(), self.now, **facts))
 
-    def fail(self, model_id: str, *, gone: bool = True) -> list[str]:
-        return self._told(self.ledger.failed(self[model_id], "boom", self.now, gone=gone))
-
-    def gone(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.gone(self[model_id], self.now))
+    def failed(self, model_id: str, *, gone: bool = True) -> list[str]:
+        return lines(self.ledger.failed(self[model_id], "boom", self.now, gone=gone))
 
     def overdue(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.overdue(self[model_id], self.now))
+        return lines(self.ledger.overdue(self[model_id], self.now))
 
-    def pin(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.pin(model_id, self.now))
+    def gone(self, model_id: str) -> list[str]:
+        return lines(self.ledger.gone(self[model_id], self.now))
 
-    def keep_alive(self, model_id: str, ttl: float) -> list[str] | None:
-        out = self.ledger.keep_alive(model_id, ttl, self.now)
-        return None if out is None else self._told(out)
+    def observed(self, **taken: int) -> list[str]:
+        return lines(self.ledger.observed(taken, self.now))
 
-    def unpin(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.unpin(model_id, self.now))
+    def begin_upgrade(self, model_id: str) -> bool:
+        return self.ledger.begin_upgrade(self[model_id])
 
-    def unload(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.begin_unload(model_id, self.now, drain=False))
+    def end_upgrade(self, model_id: str, footprint: int | None = None) -> list[str]:
+        return lines(self.ledger.end_upgrade(self[model_id], self.now, footprint))
 
-    def drain(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.begin_unload(model_id, self.now, drain=True))
+    def unreserve(self) -> list[str]:
+        return lines(self.ledger.unreserve(self.now))
 
-    def end_drain(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.end_drain(model_id, self.now))
-
-    def close(self) -> list[str]:
-        return self._told(self.ledger.close())
-
-    def force_unload(self, model_id: str) -> list[str]:
-        return self._told(self.ledger.force_unload(model_id))
+    # Time
 
     def tick(self) -> list[str]:
-        return self._told(self.ledger.tick(self.now))
+        return lines(self.ledger.tick(self.now))
 
-    def look(self, **taken: int) -> list[str]:
-        """Tell the ledger what the process takes of each device."""
-        return self._told(self.ledger.observed(taken, self.now))
-
-    def due(self) -> float:
+    def next_due(self) -> float:
         return self.ledger.next_due()
+
+    # Where a test begins
 
     def hold(self, model_id: str, owner: str = "ann", **request: Any) -> None:
         """Have `owner` hold a model that there is room for."""
-        assert self.ask(model_id, owner, **request) == [f"load {model_id}"]
-        assert self.land(model_id) == [f"grant {model_id} to {owner}"]
+        assert self.request(model_id, owner, **request) == [f"load {model_id}"]
+        assert self.loaded(model_id) == [f"grant {model_id} to {owner}"]
 
     def idle(self, model_id: str, **request: Any) -> None:
         """Have a model in memory, last used now."""
         self.hold(model_id, **request)
-        assert not self.give(model_id)
+        assert not self.release(model_id)
 
-    def shown(self) -> dict[str, str]:
+    def states(self) -> dict[str, str]:
         """Return the state of every model in memory."""
         return {resident.model_id: str(resident.state) for resident in self.ledger.residents}
 
-    def _told(self, out: list[Decision]) -> list[str]:
-        return [told(decision) for decision in out]
+
+def lines(out: list[Decision]) -> list[str]:
+    """Write decisions down, each in a line."""
+    return [describe(decision) for decision in out]

@@ -51,7 +51,7 @@ class Queued:
     callers: dict[int, float] = field(default_factory=dict)
 
 
-class Plain:
+class ReferenceLedger:
     """The rules of residency, everything searched for anew every time.
 
     Decisions are sentences; tickets are numbers.

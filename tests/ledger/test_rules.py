@@ -3,7 +3,7 @@
 A state machine plays the shell: it asks, releases, speaks, pins, drains, lets loads and unloads
 end in any order, well or badly, and moves the clock. After every step the rules are checked by
 brute force. A punctual shell, one that ticks whenever something is due, is also compared with
-`Plain`, which decides by the same rules without an index, a running total or a shortcut.
+`ReferenceLedger`, which decides by the same rules without an index, a running total or a shortcut.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from greenroom.ledger.state import (
     Unload,
     Wait,
 )
-from tests.ledger.reference_ledger import Plain, refusal
+from tests.ledger.reference_ledger import ReferenceLedger, refusal
 
 PROFILES = {
     "thorough": settings(
@@ -108,7 +108,7 @@ class Shell(RuleBasedStateMachine):
             for model_id, shape in zip(MODELS, shaped, strict=True)
         }
         self.ledger = Residency(policy)
-        self.plain = Plain(policy)
+        self.reference = ReferenceLedger(policy)
         self.punctual = punctual
         self.now = 0.0
         self.steps = 0
@@ -130,7 +130,7 @@ class Shell(RuleBasedStateMachine):
     def ask(self, model_id: str, owner: str) -> None:
         hit = self.ledger.hit(model_id, owner, self.now)
         if self.punctual:
-            assert self.plain.hit(model_id, owner) == (hit is not None)
+            assert self.reference.hit(model_id, owner) == (hit is not None)
         if hit is not None:
             assert hit.state is State.READY
             assert hit.instance is not None
@@ -215,10 +215,10 @@ class Shell(RuleBasedStateMachine):
         self.closed = True
         self.expect(self.ledger.close(), "close")
 
-    @precondition(lambda self: self.closed and self.speakers())
+    @precondition(lambda self: self.closed and self.without_threads())
     @rule(pick=picks)
     def force_unload(self, pick: int) -> None:
-        resident = chosen(self.speakers(), pick)
+        resident = chosen(self.without_threads(), pick)
         self.forced.add(resident)
         out = self.ledger.force_unload(resident.model_id)
         self.expect(out, "force_unload", resident.model_id)
@@ -229,7 +229,7 @@ class Shell(RuleBasedStateMachine):
     @rule(pick=picks, measured=st.sampled_from([None, None, 0, 2, 7]), warm=st.booleans())
     def land(self, pick: int, measured: int | None, warm: bool) -> None:
         resident = chosen(self.arriving(), pick)
-        if warm:
+        if warm and resident.state is State.LOADING:
             self.ledger.warming(resident, 0.5)
             self.expect(None, "warming", resident.model_id)
         else:
@@ -304,8 +304,8 @@ class Shell(RuleBasedStateMachine):
             assert self.ledger.next_due() > self.now
         self.judge(decided)
         if self.punctual:
-            foretold = getattr(self.plain, step)(*args, **facts) if step else []
-            foretold += self.plain.tick(self.now)
+            foretold = getattr(self.reference, step)(*args, **facts) if step else []
+            foretold += self.reference.tick(self.now)
             assert sorted(self.sentences(decided)) == sorted(foretold)
 
     def sentences(self, decisions: Iterable[Decision]) -> list[str]:
@@ -423,14 +423,14 @@ class Shell(RuleBasedStateMachine):
         capacity, residents = self.ledger.capacity, list(self.ledger.residents)
         staying = [r for r in residents if not r.leaving]
         movable = [r for r in staying if not r.pinned]
-        kept = [r for r in movable if r.kept]
+        protected = [r for r in movable if r.protected]
         assert capacity._count == len(residents)
         assert capacity.loading == len(self.arriving())
         assert capacity._leaving == len(residents) - len(staying)
         assert capacity._promised == len(self.promised)
         assert {r for r in residents if r.promised} == self.promised
         assert capacity._movable == len(movable)
-        assert capacity._kept == len(kept) == len(capacity._maturing)
+        assert len(protected) == len(capacity._protected)
         for device in ("cpu", "gpu"):
             here = [r for r in residents if r.device == device]
             assert capacity.booked[device] == sum(r.footprint for r in here)
@@ -442,7 +442,7 @@ class Shell(RuleBasedStateMachine):
             assert resident.pinned == self.ledger.is_pinned(resident.model_id)
             if resident.state is State.READY and not resident.pinned:
                 over = self.now >= self.ready_at[resident] + self.policy.min_residency
-                assert resident.kept or over
+                assert resident.protected or over
 
     def decisions_are_counted(self) -> None:
         assert self.ledger.refusals == self.refusals
@@ -450,21 +450,21 @@ class Shell(RuleBasedStateMachine):
 
     def nobody_waits_in_vain(self) -> None:
         for device in ("cpu", "gpu"):
-            line = [q for q in self.plain.in_line() if q.request.device == device]
-            if line and self.plain.free_slot():
-                victims = self.plain.plan(line[0].request, self.now)
+            line = [q for q in self.reference.in_line() if q.request.device == device]
+            if line and self.reference.free_slot():
+                victims = self.reference.plan(line[0].request, self.now)
                 assert not victims
-                assert victims is None or not self.plain.fits(line[0].request)
+                assert victims is None or not self.reference.fits(line[0].request)
         assert all(ticket.deadline > self.now for ticket in self.ledger.queue.all_tickets())
 
     def the_plain_ledger_agrees(self) -> None:
         assert {r.model_id: seen(r) for r in self.ledger.residents} == {
             model_id: (life.state, life.footprint, life.holders.total(), life.streams)
-            for model_id, life in self.plain.lives.items()
+            for model_id, life in self.reference.lives.items()
         }
-        queued = {caller for queued in self.plain.queue for caller in queued.callers}
+        queued = {caller for queued in self.reference.queue for caller in queued.callers}
         assert {self.callers[t] for t in self.ledger.queue.all_tickets()} == queued
-        assert self.now < self.ledger.next_due() <= self.plain.next_due(self.now)
+        assert self.now < self.ledger.next_due() <= self.reference.next_due(self.now)
 
     def teardown(self) -> None:
         """When everything has ended, nothing is left and nothing is booked."""
@@ -492,7 +492,7 @@ class Shell(RuleBasedStateMachine):
             0,
             0,
         )
-        assert (capacity._movable, capacity._kept) == (0, 0)
+        assert (capacity._movable, len(capacity._protected)) == (0, 0)
         assert self.ledger.next_due() == math.inf
 
     # What is there
@@ -508,6 +508,9 @@ class Shell(RuleBasedStateMachine):
 
     def speakers(self) -> list[Resident]:
         return self.ledger_in(State.READY, State.DRAINING)
+
+    def without_threads(self) -> list[Resident]:
+        return [resident for resident in self.speakers() if not resident.occupied]
 
     def free_to_go(self) -> list[Resident]:
         return [

@@ -1,4 +1,4 @@
-"""How long a model that failed is left alone: twice as long each time, until it succeeds.
+"""Backoff for models that failed to load: twice as long each time, until one load succeeds.
 
 Part of the ledger, as pure as it.
 """
@@ -12,7 +12,7 @@ from greenroom.ledger.state import Reason, Refused, Ticket
 
 @dataclass(slots=True)
 class Failure:
-    """What is remembered of a model that failed, until it loads again."""
+    """The failures in a row of one model, kept until it loads again."""
 
     problem: str
     count: int
@@ -29,8 +29,10 @@ class Backoff:
 
     def record(self, model_id: str, problem: str, now: float) -> float:
         """Remember one more failure, and return how long the model is left alone now."""
-        known = self._failures.get(model_id)
-        count = 1 if known is None else known.count + 1
+        last = self._failures.get(model_id)
+        count = 1 if last is None else last.count + 1
+        # The exponent has a limit, since a float has one: a model that fails for weeks would
+        # otherwise raise OverflowError. The longest wait is reached long before.
         wait = min(self._longest, self._first * 2.0 ** min(count - 1, 60))
         self._failures[model_id] = Failure(problem, count, now + wait)
         return wait
@@ -40,7 +42,9 @@ class Backoff:
         self._failures.pop(model_id, None)
 
     def refusal(self, ticket: Ticket, now: float) -> Refused | None:
-        """Return why the model is not tried now, if it failed a short while ago."""
+        """Return a refusal while the model must not be tried again, else `None`."""
+        # A failure is remembered after its wait is over: only a success begins anew, and one more
+        # failure doubles the wait.
         failure = self._failures.get(ticket.model_id)
         if failure is None or now >= failure.retry_at:
             return None

@@ -1,8 +1,15 @@
-"""How much room there is, what of it is spoken for, and who could make some.
+"""The capacity of a manager: what is booked of it, what is about to come free, which models may go.
 
 Part of the ledger, as pure as it. Counts and bytes are booked from the moment a load is decided
 until the model is really gone. Room that is about to come free is *promised*: it is counted on
-when victims are chosen, so that nobody is evicted twice for one need, but never given away early.
+when victims are chosen, so that no two models are evicted for one need, but never given away
+early, since the engine that leaves has it still.
+
+Each resident is counted in one of three ways, and all sums are kept by step, never by search:
+
+    movable   neither pinned nor leaving; `protected` among them within their min residency
+    pinned    pinned and not leaving: its bytes are out of reach for others
+    leaving   draining or unloading; `promised` among them when its room is counted on
 """
 
 from __future__ import annotations
@@ -22,25 +29,27 @@ NOISE = 32 * 1024 * 1024
 
 
 class Capacity:
-    """The accounts of one manager's memory, and the index of those who may leave it."""
+    """The accounts of one manager's memory, and an index of the models that may leave it."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self.booked: Counter[str] = Counter()
         """Per device, the bytes of all that is resident, loading and unloading."""
         self.reserved = 0
-        """Bytes of the machine's memory for work beside the models; nobody leaves for it."""
+        """Bytes of the machine's memory for work beside the models; no model leaves for it."""
         self.loading = 0
-        self._count = 0
+        """Loads under way; one that hangs after it failed has given its slot back."""
+        self._count = 0  # all residents, over all devices: the cap knows no device
+        self._count_on: Counter[str] = Counter()
         self._leaving = 0
         self._promised = 0
         self._promised_bytes: Counter[str] = Counter()
         self._pinned_bytes: Counter[str] = Counter()
-        self._movable = 0  # neither pinned nor leaving
-        self._kept = 0  # those of them that are ready and within their min residency
-        self._maturing = LazyHeap(lambda r: r.keep_until)
-        self._idle: dict[str, LazyHeap] = {}  # per device, by last use
-        self._on: Counter[str] = Counter()  # per device, all that is booked
+        self._movable = 0
+        self._protected = LazyHeap(lambda r: r.keep_until)
+        # A heap for each device: missing bytes come from one device, whose least recently used
+        # model would have to be searched for among those of the others.
+        self._candidates: dict[str, LazyHeap] = {}
         self.taken: dict[str, int] = {}
         """Per device, the bytes that the process was last seen to take for its models."""
         self._shedding: set[str] = set()
@@ -50,7 +59,7 @@ class Capacity:
     def book(self, resident: Resident) -> None:
         """Book a model that begins to load."""
         self._count += 1
-        self._on[resident.device] += 1
+        self._count_on[resident.device] += 1
         self.loading += 1
         self.booked[resident.device] += resident.footprint
         if resident.pinned:
@@ -60,42 +69,45 @@ class Capacity:
 
     def book_ready(self, resident: Resident, now: float, footprint: int | None) -> None:
         """Book a model that became ready, with its measured footprint."""
-        self.loading -= 1
+        self.end_load()
         if footprint is not None:
             self.rebook(resident, footprint)
         if not resident.pinned:
+            # Counted anew: only now that it is ready does its min residency begin.
             self._movable -= 1
-            self._admit(resident, now)
+            self._add_movable(resident, now)
+
+    def end_load(self) -> None:
+        """Give back the slot of a load that has ended, well or badly."""
+        self.loading -= 1
 
     def rebook(self, resident: Resident, footprint: int) -> None:
         """Book another footprint for a model that stays."""
         grown = footprint - resident.footprint
         resident.footprint = footprint
         self.booked[resident.device] += grown
+        # A pinned model that drains is counted with those that leave, and in no sum of the pinned.
         if resident.pinned and not resident.leaving:
             self._pinned_bytes[resident.device] += grown
 
-    def book_leaving(self, resident: Resident, *, promised: bool) -> None:
-        """Book a model that begins to leave; without a promise nobody counts on its room yet.
+    def book_leaving(self, resident: Resident) -> None:
+        """Book a model that begins to leave; nobody counts on its room before `promise`."""
+        self._stop_staying(resident)
+        self._leaving += 1
 
-        A model that drains left before, without one.
-        """
-        if resident.state is not State.DRAINING:
-            self.loading -= resident.loading
-            self._exempt(resident)
-            self._leaving += 1
-        if promised:
-            resident.promised = True
-            self._promised += 1
-            self._promised_bytes[resident.device] += resident.footprint
+    def promise(self, resident: Resident) -> None:
+        """Count on the room of a model whose unload begins."""
+        resident.promised = True
+        self._promised += 1
+        self._promised_bytes[resident.device] += resident.footprint
 
     def book_staying(self, resident: Resident, now: float) -> None:
-        """Undo `book_leaving` for a model that drained."""
+        """Undo `book_leaving` for a model whose drain was taken back."""
         self._leaving -= 1
         if resident.pinned:
             self._pinned_bytes[resident.device] += resident.footprint
         else:
-            self._admit(resident, now)
+            self._add_movable(resident, now)
 
     def break_promise(self, resident: Resident) -> None:
         """Stop counting on the room of a model that does not leave in time."""
@@ -109,12 +121,12 @@ class Capacity:
         self.break_promise(resident)
         self._leaving -= 1
         self._count -= 1
-        self._on[resident.device] -= 1
+        self._count_on[resident.device] -= 1
         self.booked[resident.device] -= resident.footprint
 
     def pin(self, resident: Resident) -> None:
         """Move a model that stays to the side of those that must not be moved."""
-        self._exempt(resident)
+        self._stop_staying(resident)
         resident.pinned = True
         self._pinned_bytes[resident.device] += resident.footprint
 
@@ -122,70 +134,70 @@ class Capacity:
         """Undo `pin`."""
         resident.pinned = False
         self._pinned_bytes[resident.device] -= resident.footprint
-        self._admit(resident, now)
+        self._add_movable(resident, now)
 
-    def _admit(self, resident: Resident, now: float) -> None:
+    def _add_movable(self, resident: Resident, now: float) -> None:
         """Count a model among those that may leave one day."""
         self._movable += 1
+        # One that loads is not protected yet: how long it will be is known when it is ready.
         if resident.state is State.READY and now < resident.keep_until:
-            resident.kept = True
-            self._kept += 1
-            self._maturing.add(resident)
+            resident.protected = True
+            self._protected.add(resident)
 
-    def _exempt(self, resident: Resident) -> None:
-        """Undo `book` or `_admit`."""
+    def _stop_staying(self, resident: Resident) -> None:
+        """Count a model neither as movable nor as pinned: undo `book` or `_add_movable`."""
         if resident.pinned:
             self._pinned_bytes[resident.device] -= resident.footprint
             return
         self._movable -= 1
-        if resident.kept:
-            resident.kept = False
-            self._kept -= 1
-        self._maturing.discard(resident)
-        self._idle_on(resident.device).discard(resident)
+        resident.protected = False
+        self._protected.discard(resident)
+        self._candidates_on(resident.device).discard(resident)
 
-    # Who may leave
+    # Which models may leave
 
-    def offer(self, resident: Resident) -> None:
+    def add_candidate(self, resident: Resident) -> None:
         """Put an idle, unpinned model where a search for victims will find it."""
-        if not resident.kept:
-            self._idle_on(resident.device).add(resident)
+        # A protected one comes there by `end_protection`, so that no search has to skip it.
+        if not resident.protected:
+            self._candidates_on(resident.device).add(resident)
 
-    def mature(self, now: float) -> None:
+    def end_protection(self, now: float) -> None:
         """Make those whose min residency is over available as victims."""
-        while (resident := self._maturing.pop(now)) is not None:
-            resident.kept = False
-            self._kept -= 1
+        while (resident := self._protected.pop(now)) is not None:
+            resident.protected = False
             if resident.may_leave:
-                self.offer(resident)
+                self.add_candidate(resident)
             else:
                 resident.indexed = False
 
-    def matures_at(self) -> float:
-        """Return a moment before which `mature` has nothing to do."""
-        return self._maturing.bound()
+    def next_protection_end(self) -> float:
+        """Return a moment before which `end_protection` has nothing to do."""
+        return self._protected.bound()
 
     def _pop_victim(self, device: str | None = None) -> Resident | None:
         """Take out the least recently used model that may leave, of `device` or of all."""
-        devices = list(self._idle) if device is None else [device]
-        found = [victim for name in devices if (victim := self._pop_idle(name)) is not None]
-        found.sort(key=lambda r: (r.idle_since, r.number))
-        for spared in found[1:]:
-            self.offer(spared)
-        return found[0] if found else None
+        devices = list(self._candidates) if device is None else [device]
+        firsts = [first for name in devices if (first := self._pop_candidate(name)) is not None]
+        firsts.sort(key=lambda r: (r.idle_since, r.number))
+        # A heap tells its first only by giving it up, so the others are put back.
+        for spared in firsts[1:]:
+            self.add_candidate(spared)
+        return firsts[0] if firsts else None
 
-    def _pop_idle(self, device: str) -> Resident | None:
-        heap = self._idle_on(device)
+    def _pop_candidate(self, device: str) -> Resident | None:
+        heap = self._candidates_on(device)
         while (resident := heap.pop()) is not None:
             if resident.may_leave:
                 return resident
+            # In use again since it was put in; the release that makes it idle puts it back.
             resident.indexed = False
         return None
 
-    def _idle_on(self, device: str) -> LazyHeap:
-        heap = self._idle.get(device)
+    def _candidates_on(self, device: str) -> LazyHeap:
+        heap = self._candidates.get(device)
         if heap is None:
-            heap = self._idle[device] = LazyHeap(lambda r: r.idle_since)
+            heap = self._candidates[device] = LazyHeap(lambda r: r.idle_since)
         return heap
 
     # What the process really takes
@@ -195,7 +207,7 @@ class Capacity:
 
         Where that is over the budget no load begins, unless nothing of the device is in memory:
         then nothing could give any back, and waiting would have no end. One idle model leaves for
-        each look, as it shows only afterwards what its leaving has given back.
+        each observation, as only the next shows what its leaving has given back.
         """
         self.taken = dict(taken)
         self._shedding = set(self.overdrawn)
@@ -211,7 +223,7 @@ class Capacity:
 
     # Whether there is room
 
-    def need(self, request: ModelRequest) -> int:
+    def bytes_for(self, request: ModelRequest) -> int:
         """Return the bytes to book for a load.
 
         What is only expected never asks for more than could come free: all but the pinned.
@@ -230,24 +242,30 @@ class Capacity:
         return self.loading < self._policy.max_parallel_loads
 
     def fits(self, request: ModelRequest) -> bool:
-        """Whether a load may begin now, with nobody's leaving counted on."""
+        """Whether a load may begin now, with no promised room counted on."""
         missing = self._missing_bytes(request) + self._reserved_on(request.device)
         if missing > 0 or self._is_barred(request.device):
             return False
         if self._count < self._policy.resident_cap:
             return True
+        # A soft cap gives way only where waiting would not help: not while a model is leaving.
         return self._policy.cap_policy == "soft" and not self._promised
 
     def victims_for(self, request: ModelRequest) -> list[Resident] | None:
-        """Return who must leave for `request`, or `None` if even that would not be enough.
+        """Return the models that must leave for `request`; `None` if that would not be enough.
 
-        Those who leave already count. Nobody is chosen in vain.
+        Those that leave already count. No model is chosen in vain.
         """
+        # What the process takes too much is booked to no model, so no victim is known to help;
+        # one leaves for each observation (`surplus`).
         if self._is_barred(request.device):
             return None
+        # Reserved bytes are not missing: no model leaves for work that gives way to callers.
         too_many = self._count + 1 - self._policy.resident_cap - self._promised
         too_much = self._missing_bytes(request) - self._promised_bytes[request.device]
         victims: list[Resident] = []
+        # Bytes first, from the device that misses them: each such victim is one too many fewer as
+        # well, while one of another device frees no byte here.
         while too_much > 0 or too_many > 0:
             victim = self._pop_victim(request.device if too_much > 0 else None)
             if victim is None:
@@ -255,14 +273,16 @@ class Capacity:
             victims.append(victim)
             too_many -= 1
             too_much -= victim.footprint  # another device's only when none are missing
+        # Missing bytes are never borne with, and models too many only under a soft cap.
         if too_much > 0 or (too_many > 0 and self._policy.cap_policy == "hard"):
             for victim in victims:
-                self.offer(victim)
+                self.add_candidate(victim)
             return None
         return victims
 
     def surplus(self) -> Resident | None:
         """Return the next one that must leave because there are too many, or too much."""
+        # How it comes to that: a soft cap gave way, or a model proved larger than was booked.
         if self._count - self._promised > self._policy.resident_cap:
             return self._pop_victim()
         for device in self._policy.budgets:
@@ -274,13 +294,14 @@ class Capacity:
     def _must_shed(self, device: str) -> bool:
         return self._excess(device) > 0 or device in self._shedding
 
-    def crowded(self) -> bool:
+    def over_limits(self) -> bool:
         """Whether there are more models, or more bytes, than there should be."""
         over = any(map(self._must_shed, self._policy.budgets))
         return over or self._count - self._promised > self._policy.resident_cap
 
     def refusal(self, request: ModelRequest, ticket: Ticket, now: float) -> Refused | None:
         """Return why waiting would be in vain: room never comes, or comes after the deadline."""
+        # Larger than the whole budget: no other model's leaving, and no time, changes that.
         if self._minimum(request) > self._budget(request.device):
             return Refused(ticket, Reason.TOO_BIG)
         if self.opens_at(request, now) > ticket.deadline:
@@ -292,15 +313,22 @@ class Capacity:
 
         By the rules alone: a holder may let go and a load may fail at any moment.
         """
-        if self._pinned_bytes[request.device] + self.need(request) > self._budget(request.device):
+        left_by_pinned = self.free_beside_pinned(request.device)
+        if self.bytes_for(request) > left_by_pinned:
             return math.inf
+        # What leaves may be gone at any moment, a load may fail, reserved work gives way.
         if self._leaving or self.loading or self.needs_reserved(request) or self.fits(request):
             return now
+        # The next observation may show that the process takes less.
         if self._is_barred(request.device):
             return now
+        # All that is left is ready. With nothing movable only pins are in the way.
         if not self._movable:
             return math.inf
-        return max(now, self._maturing.bound()) if self._kept == self._movable else now
+        # While all are protected, the first end of a min residency is the first chance.
+        if len(self._protected) == self._movable:
+            return max(now, self._protected.bound())
+        return now
 
     def retry_after(self, request: ModelRequest, now: float) -> float | None:
         """Return in how many seconds room can first exist; `None` if by the rules it never can."""
@@ -315,7 +343,7 @@ class Capacity:
         return reserved > 0 and self._missing_bytes(request) + reserved > 0
 
     def free_bytes(self, device: str) -> float:
-        """Return the bytes that nobody has booked; infinite where there is no limit."""
+        """Return the bytes that are not booked; infinite where there is no limit."""
         return self._budget(device) - self.booked[device] - self._reserved_on(device)
 
     def free_beside_pinned(self, device: str) -> float:
@@ -326,10 +354,11 @@ class Capacity:
         return self.reserved if device == RESERVED_ON else 0
 
     def _missing_bytes(self, request: ModelRequest) -> float:
-        return self.booked[request.device] + self.need(request) - self._budget(request.device)
+        return self.booked[request.device] + self.bytes_for(request) - self._budget(request.device)
 
     def _is_barred(self, device: str) -> bool:
-        return self._on[device] > 0 and self.is_overdrawn(device)
+        # Where nothing is in memory, nothing could give bytes back: then a load is let through.
+        return self._count_on[device] > 0 and self.is_overdrawn(device)
 
     def _excess(self, device: str) -> float:
         return self.booked[device] - self._promised_bytes[device] - self._budget(device)

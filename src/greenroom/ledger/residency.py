@@ -1,8 +1,9 @@
-"""The ledger: which models are in memory, who holds them, who waits, who must go.
+"""The ledger: which models are in memory, who holds them, who waits for memory, which must leave.
 
 Pure: no asyncio, no clock, no I/O. Time comes in as `now` (seconds of any monotonic clock),
-decisions go out as values, and a decision is booked in the step that makes it. The shell carries
-decisions out and reports back with `warming`, `loaded`, `failed`, `overdue` and `gone`.
+decisions go out as values, and a decision is booked in the step that makes it. The effects carry
+decisions out and report back with `warming`, `loaded`, `failed`, `overdue` and `gone`. The states
+of a resident, and the events that lead from one to the next, are drawn in `transitions.py`.
 
 One procedure, `_advance`, makes room and starts loads; every step that could change its outcome
 ends in it. A step costs at most the logarithm of the residents, whatever the catalog's size.
@@ -11,11 +12,13 @@ ends in it. A step costs at most the logarithm of the residents, whatever the ca
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, ValuesView
 from typing import Any
 
 from greenroom.errors import ModelInUseError, ModelNotResidentError
 from greenroom.ledger.backoff import Backoff
+from greenroom.ledger.capacity import RESERVED_ON, Capacity
 from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import (
     Decision,
@@ -33,24 +36,77 @@ from greenroom.ledger.state import (
     Wait,
     owners_of,
 )
-from greenroom.ledger.upkeep import Upkeep
-from greenroom.ledger.wait_queue import DeviceQueue, QueuedModel
+from greenroom.ledger.transitions import (
+    FORGOTTEN,
+    TRANSITIONS,
+    Event,
+    LedgerStateError,
+    successor,
+)
+from greenroom.ledger.wait_queue import DeviceQueue, QueuedModel, WaitQueue
 
 
-class Residency(Upkeep):
-    """The ledger of one manager."""
+class Residency:
+    """The ledger of one manager.
+
+    Steps that a caller asks for (`request`, `release`, `pin` ...) raise the errors of
+    `greenroom.errors`. Reports of what the effects did raise `LedgerStateError` when they do not
+    fit, e.g. about a model that is gone. Either way nothing is changed.
+    """
 
     def __init__(self, policy: Policy) -> None:
-        super().__init__(policy)
+        self.policy = policy
+        self.hits = 0
+        self.loads = 0
+        self.failed_loads = 0
+        self.departures: Counter[Reason] = Counter()
+        self.refusals: Counter[Reason] = Counter()
+        self.capacity = Capacity(policy)
+        self.queue = WaitQueue()
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
-        self._due = LazyHeap(lambda r: r.expires_at)
-        self._number = 0
-        self._crowded = False  # somebody waits in line, or there are too many
+        self._residents: dict[str, Resident] = {}
+        # The residents that are a hit. An index of its own, so that a hit is one look-up and asks
+        # for no state: all that makes a model no hit (leaving, draining, `close`) takes it out.
+        self._ready: dict[str, Resident] = {}
+        # Pins are of model ids, not of residents: they outlive the model, and bind its next life.
+        self._pins: set[str] = set()
+        self._expiry = LazyHeap(lambda r: r.expires_at)
+        self._last_number = 0
+        self._closed = False
+        # Whether the last `_advance` left callers in the queue, or more models than allowed. Only
+        # then does the end of a min residency matter: an idle process is not woken for it.
+        self._needs_room = False
 
-    # Requests
+    # What can be seen
+
+    @property
+    def residents(self) -> ValuesView[Resident]:
+        """Every model in memory, loading or leaving, in order of booking."""
+        return self._residents.values()
+
+    def get(self, model_id: str) -> Resident | None:
+        """Return the model's resident, whatever its state."""
+        return self._residents.get(model_id)
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """The models that are pinned, in memory or not, in alphabetical order."""
+        return tuple(sorted(self._pins))
+
+    def is_pinned(self, model_id: str) -> bool:
+        """Return whether the model is pinned, in memory or not."""
+        return model_id in self._pins
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{r.model_id} {r.state} x{r.refcount}" for r in self.residents)
+        return f"<Residency {len(self._residents)}/{self.policy.resident_cap} [{shown}]>"
+
+    # Requests of callers
 
     def hit(self, model_id: str, owner: Hashable, now: float) -> Resident | None:
         """Take a reference if the model is ready."""
+        # The hot path: no decision, no list, no heap. That the model is in use now is noticed when
+        # a heap next brings it up (`Resident.indexed`).
         resident = self._ready.get(model_id)
         if resident is None:
             return None
@@ -64,6 +120,8 @@ class Residency(Upkeep):
         """Ask for a model that was no hit; the ticket is granted or refused, now or later."""
         ticket = Ticket(request.model_id, owner, now, now + self.policy.acquire_timeout)
         resident = self._residents.get(request.model_id)
+        # A load under way is shared before anything is refused: it takes no more memory and no
+        # place in the queue, and its limit is the load's own.
         if resident is not None and resident.loading and not self._closed:
             resident.waiters[ticket] = None
             return ticket, [Joined(ticket)]
@@ -72,6 +130,8 @@ class Residency(Upkeep):
         if refusal is not None:
             self._refuse(refusal, out)
         else:
+            # A model that is leaving must be gone before it can be loaded afresh. Until then its
+            # callers stand in no device's queue, where they would hold up the others.
             self.queue.add(request, ticket, parked=resident is not None)
             out = self._advance(now)
             if ticket in self.queue:
@@ -81,6 +141,9 @@ class Residency(Upkeep):
     def _refuse_at_once(self, request: ModelRequest, ticket: Ticket, now: float) -> Refused | None:
         if self._closed:
             return Refused(ticket, Reason.SHUTDOWN)
+        # The backoff is asked before the capacity: why the model failed helps its caller more than
+        # that there is no room, and room must not be made for a load that is not tried. The length
+        # of the queue comes last, since a shorter one would change neither of the two.
         refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(request, ticket, now)
         if refusal is None and self.queue.count >= self.policy.max_waiting:
             return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(request, now))
@@ -92,6 +155,8 @@ class Residency(Upkeep):
             return self.release(ticket.model_id, ticket.owner, now) or []
         resident = self._residents.get(ticket.model_id)
         if resident is not None and ticket in resident.waiters:
+            # The load goes on, even without waiters: a thread cannot be cancelled, and the model
+            # is as good for the next caller.
             del resident.waiters[ticket]
             return []
         self.queue.remove(ticket)
@@ -109,33 +174,43 @@ class Residency(Upkeep):
         if resident.holders or resident.streams:
             return None
         resident.idle_since = now
+        # The heaps have it already, with a key that is too early and repaired when it comes up. An
+        # indexed model is ready and no queue needs it now, or the heaps had been searched for it.
         if resident.indexed and not self._closed:
             return None
         return self._became_idle(resident, now)
 
+    # Streams
+
     def open_stream(self, resident: Resident) -> None:
         """Count one more running stream; raises `ModelNotResidentError` once it is leaving."""
-        if self._residents.get(resident.model_id) is not resident or (
-            resident.state not in (State.READY, State.DRAINING)
-        ):
+        # A caller's error and no mistake of ours: a lease may outlive its model by a shutdown.
+        if not self._is_legal(resident, Event.OPEN_STREAM):
             raise ModelNotResidentError(resident.model_id)
         resident.streams += 1
 
     def close_stream(self, resident: Resident, now: float) -> list[Decision] | None:
         """Count one running stream fewer; `None` means that nothing else changed."""
+        if not resident.streams:
+            raise LedgerStateError(resident, Event.CLOSE_STREAM, "no stream is open")
+        self._enter(resident, Event.CLOSE_STREAM)
         resident.streams -= 1
-        if resident.in_use or self._residents.get(resident.model_id) is not resident:
+        if resident.in_use:
             return None
         resident.idle_since = now
         return self._became_idle(resident, now)
 
+    # Orders of operators
+
     def pin(self, model_id: str, now: float) -> list[Decision]:
         """Exempt a model from eviction and expiry, now and whenever it is loaded again."""
         resident = self._residents.get(model_id)
+        # One that is leaving is counted with those that leave: `end_drain` looks at the pins anew.
         if resident is not None and not resident.pinned and not resident.leaving:
             self.capacity.pin(resident)
-            self._due.discard(resident)
+            self._expiry.discard(resident)
         self._pins.add(model_id)
+        # Not to make room but to refuse: the pin may have taken the last that callers wait for.
         return self._advance(now)
 
     def unpin(self, model_id: str, now: float) -> list[Decision]:
@@ -160,9 +235,11 @@ class Residency(Upkeep):
         if resident.ttl == ttl:
             return None
         resident.ttl = ttl
-        self._due.discard(resident)  # its moment may have moved to an earlier one
+        # Taken out and put in again: the heap's keys may only be too early, and a shorter TTL
+        # moves the moment forward.
+        self._expiry.discard(resident)
         if resident.indexed and not resident.pinned and ttl >= 0:
-            self._due.add(resident)
+            self._expiry.add(resident)
         return self.tick(now)
 
     def begin_unload(self, model_id: str, now: float, *, drain: bool) -> list[Decision]:
@@ -182,9 +259,11 @@ class Residency(Upkeep):
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
         if resident.in_use or resident.upgrading:
-            self.capacity.book_leaving(resident, promised=False)
-            self._due.discard(resident)
-            resident.state = State.DRAINING
+            self._enter(resident, Event.DRAIN)
+            # Without a promise: when its holders let go is for them to say, and a caller that
+            # counted on this room might wait while an idle model could have left at once.
+            self.capacity.book_leaving(resident)
+            self._expiry.discard(resident)
             resident.indexed = False
             self._ready.pop(model_id, None)
         else:
@@ -192,19 +271,25 @@ class Residency(Upkeep):
         return out + self._advance(now)
 
     def end_drain(self, model_id: str, now: float) -> list[Decision]:
-        """Take a drain back: the model is ready again, and whoever waited for it has it."""
+        """Take a drain back: the model is ready again, and the callers that waited for it have it.
+
+        Does nothing for a model that does not drain: it may have left a moment before.
+        """
         resident = self._residents.get(model_id)
         if resident is None or self._closed or resident.state is not State.DRAINING:
             return []
-        resident.state = State.READY
+        self._enter(resident, Event.END_DRAIN)
         resident.pinned = model_id in self._pins
         self.capacity.book_staying(resident, now)
         self._ready[model_id] = resident
         return self._grant(self.queue.pop(model_id), resident, now) + self._advance(now)
 
+    # Shutdown
+
     def close(self) -> list[Decision]:
-        """Refuse everybody who waits, and every later request, hits included."""
+        """Refuse every caller that waits, and every later request, hits included."""
         self._closed = True
+        # A hit asks nothing but this index, so clearing it is what ends the hits.
         self._ready.clear()
         out: list[Decision] = []
         for ticket in self.queue.all_tickets():
@@ -216,16 +301,19 @@ class Residency(Upkeep):
         return out
 
     def force_unload(self, model_id: str) -> list[Decision]:
-        """Let a ready or draining model go, whoever holds it: the end of a shutdown."""
+        """Let a ready or draining model go, whoever holds it: the end of a shutdown.
+
+        Not while a thread is inside of it, which `Resident.occupied` tells.
+        """
         out: list[Decision] = []
         self._leave(self._residents[model_id], Reason.SHUTDOWN, out)
         return out
 
-    # Reports from the shell
+    # Reports of loads and unloads
 
     def warming(self, resident: Resident, load_s: float) -> None:
         """The model is loaded and speaks its first words."""
-        resident.state = State.WARMING
+        self._enter(resident, Event.WARMING)
         resident.load_s = load_s
 
     def loaded(
@@ -238,9 +326,9 @@ class Residency(Upkeep):
         footprint: int | None = None,
     ) -> list[Decision]:
         """The model is ready: every waiter gets a reference in this very step."""
+        self._enter(resident, Event.LOADED)
         self.loads += 1
         self.backoff.forget(resident.model_id)
-        resident.state = State.READY
         resident.instance = instance
         resident.warmup_s = warmup_s
         resident.ready_at = resident.idle_since = now
@@ -248,6 +336,8 @@ class Residency(Upkeep):
         if not self._closed:
             self._ready[resident.model_id] = resident
         self.capacity.book_ready(resident, now, footprint)
+        # References before room is made: a model that its callers have waited for must not be
+        # chosen to leave between its load and their first use.
         out = self._grant(resident.waiters, resident, now)
         resident.waiters = {}
         if not resident.in_use:
@@ -261,23 +351,27 @@ class Residency(Upkeep):
 
         With `gone=False` a thread is still inside the engine: its room stays booked until `gone`.
         """
+        self._enter(resident, Event.FAILED)
         wait = self.backoff.record(resident.model_id, problem, now)
         self.failed_loads += 1
         out: list[Decision] = []
         for ticket in resident.waiters:
             self._refuse(Refused(ticket, Reason.LOAD_FAILED, wait, problem), out)
         resident.waiters = {}
-        self.capacity.book_leaving(resident, promised=False)
-        resident.state = State.UNLOADING
+        self.capacity.end_load()
+        # Without a promise: when a hanging thread ends, nobody knows.
+        self.capacity.book_leaving(resident)
         return out + (self.gone(resident, now) if gone else self._advance(now))
 
     def overdue(self, resident: Resident, now: float) -> list[Decision]:
         """An unload takes longer than it may: others no longer count on its room."""
+        self._enter(resident, Event.OVERDUE)
         self.capacity.break_promise(resident)
         return self._advance(now)
 
     def gone(self, resident: Resident, now: float) -> list[Decision]:
-        """The model has left: its room is free, and whoever wants it may load it afresh."""
+        """The model has left: its room is free, and callers that want it may load it afresh."""
+        self._enter(resident, Event.GONE)
         self.capacity.free(resident)
         del self._residents[resident.model_id]
         resident.instance = None
@@ -289,58 +383,150 @@ class Residency(Upkeep):
         self.capacity.observe(taken)
         return self._advance(now)
 
+    # Upgrades
+
+    def begin_upgrade(self, resident: Resident) -> bool:
+        """Keep a model in memory, whoever lets go of it, while its form is replaced.
+
+        Callers use it meanwhile as ever, and its idle time runs. Returns whether it may begin:
+        not when the model is not ready, or in the middle of another upgrade.
+        """
+        legal = self._is_legal(resident, Event.BEGIN_UPGRADE)
+        if self._closed or not legal or resident.upgrading:
+            return False
+        resident.upgrading = True
+        return True
+
+    def end_upgrade(
+        self, resident: Resident, now: float, footprint: int | None = None
+    ) -> list[Decision]:
+        """The upgrade is over; `footprint` is what the model takes from now on, if that changed."""
+        if not resident.upgrading:
+            raise LedgerStateError(resident, Event.END_UPGRADE, "it is not being upgraded")
+        self._enter(resident, Event.END_UPGRADE)
+        resident.upgrading = False
+        if footprint is not None:
+            self.capacity.rebook(resident, footprint)
+        if resident.in_use:
+            return self._advance(now)
+        return self._became_idle(resident, now)
+
+    # Reservations
+
+    def reserve(self, size: int) -> bool:
+        """Book memory of the machine for work beside the models, if there is room and no caller.
+
+        Nobody leaves for it. One reservation at a time. It keeps a load from beginning, but no
+        caller is refused because of it: when one waits for that memory, the reserved work is to
+        end (`reservation_blocks_callers`).
+        """
+        # Not beside a load either: what it is expected to take may prove too little.
+        if self._closed or self.queue.count or self.capacity.reserved or self.capacity.loading:
+            return False
+        if self.capacity.free_bytes(RESERVED_ON) < size or self.capacity.is_overdrawn(RESERVED_ON):
+            return False
+        self.capacity.reserved = size
+        return True
+
+    def unreserve(self, now: float) -> list[Decision]:
+        """Give the reservation back."""
+        self.capacity.reserved = 0
+        return self._advance(now)
+
+    def can_ever_reserve(self, size: int) -> bool:
+        """Whether there could be room for it beside the models that are pinned."""
+        return self.capacity.free_beside_pinned(RESERVED_ON) >= size
+
+    @property
+    def reservation_blocks_callers(self) -> bool:
+        """Whether a caller waits for memory that the reserved work has, or takes beyond it."""
+        if not self.capacity.reserved:
+            return False
+        # The heads alone: those behind them wait for their turn, with or without a reservation.
+        heads = [head.request for each in self.queue.device_queues() if (head := each.head())]
+        return any(map(self.capacity.needs_reserved, heads)) or (
+            self.capacity.is_overdrawn(RESERVED_ON)
+            and any(request.device == RESERVED_ON for request in heads)
+        )
+
     # Time
 
     def tick(self, now: float) -> list[Decision]:
         """Do what is due: expire, make room, end waits that took too long."""
         out: list[Decision] = []
-        while (resident := self._due.pop(now)) is not None:
+        # Expiry comes before making room: what leaves in any case is counted on, and spares a
+        # model that would have had to leave for a caller.
+        while (resident := self._expiry.pop(now)) is not None:
             if resident.may_leave:
                 self._leave(resident, Reason.EXPIRED, out)
             else:
                 resident.indexed = False
+        # Loads before time-outs: room that comes at the deadline is in time.
         out += self._advance(now)
         for ticket in self.queue.timed_out(now):
             request = self.queue.request_of(ticket)
             overdrawn = self.capacity.is_overdrawn(request.device)
             reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
             self._refuse(Refused(ticket, reason, self.capacity.retry_after(request, now)), out)
+        # And once more: a head that has given up may have held up a smaller model behind it.
         return out + self._advance(now)
 
     def next_due(self) -> float:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
-        maturing = self.capacity.matures_at() if self._crowded else math.inf
-        return min(self._due.bound(), self.queue.next_deadline(), maturing)
+        protected_until = self.capacity.next_protection_end() if self._needs_room else math.inf
+        return min(self._expiry.bound(), self.queue.next_deadline(), protected_until)
 
     # Making room
 
     def _advance(self, now: float) -> list[Decision]:
-        """Start every load that has room, make room for the first that has none."""
+        """Start every load that has room, and make room for the first that has none.
+
+        For the model at the head of each device's queue, one of these holds:
+
+        1. There is room and a load slot: its load starts now, and the next model is the head.
+        2. There is room once others have left: those that must leave do (none, where enough are
+           leaving already), and the head waits for them to be gone.
+        3. No room can be made now, and none comes before the deadline of any of its callers: they
+           are refused, and the next model is the head.
+        4. No room can be made now, but it may come in time: the head waits, and the queue with it.
+           No model overtakes it, else a large one would never be loaded among small ones.
+        """
         out: list[Decision] = []
         device_queues = self.queue.device_queues()
-        if device_queues or self.capacity.crowded():
-            self.capacity.mature(now)
+        if device_queues or self.capacity.over_limits():
+            # First those whose min residency has ended become candidates, as the search for
+            # victims sees candidates only.
+            self.capacity.end_protection(now)
+            # In order of arrival of the heads, since they share the load slots and the cap.
             for device_queue in device_queues:
                 self._serve(device_queue, now, out)
+            # The surplus comes last: a model that leaves for a caller is one too many fewer, and
+            # nobody leaves for both; a load that began above a soft cap is one more.
             while (victim := self.capacity.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
-        self._crowded = bool(self.queue.device_queues()) or self.capacity.crowded()
+        self._needs_room = bool(self.queue.device_queues()) or self.capacity.over_limits()
         return out
 
     def _serve(self, device_queue: DeviceQueue, now: float, out: list[Decision]) -> None:
+        """Do what `_advance` says with the models of one device, by the numbers of its cases."""
         while queued := device_queue.head():
-            victims = (
-                self.capacity.victims_for(queued.request) if self.capacity.may_load() else None
-            )
-            for victim in victims or ():
+            # Without a load slot nobody is asked to leave: the room would stand empty meanwhile.
+            slot = self.capacity.may_load()
+            victims = self.capacity.victims_for(queued.request) if slot else None
+            for victim in victims or ():  # 2, and its room is promised to this head
                 self._leave(victim, Reason.EVICTED, out, makes_room_for=queued.request.model_id)
+            # Promised room is not free room: the engine of the one that leaves still has it, and
+            # the budget would be exceeded until it is gone.
             if victims is not None and self.capacity.fits(queued.request):
-                self._start(queued.request, now, out)
-            elif victims is not None or not self._refuse_hopeless(queued, now, out):
-                return
+                self._start(queued.request, now, out)  # 1
+            elif victims is not None:
+                return  # 2
+            elif not self._refuse_hopeless(queued, now, out):
+                return  # 4; else 3
 
     def _refuse_hopeless(self, queued: QueuedModel, now: float, out: list[Decision]) -> bool:
-        """Refuse those for whom room is sure to come too late; whether that was everybody."""
+        """Refuse the callers for whom room is sure to come too late; whether all of them were."""
+        # Each by its own deadline: one that came later may still be in time.
         for ticket in list(queued.tickets):
             refusal = self.capacity.refusal(queued.request, ticket, now)
             if refusal is not None:
@@ -349,11 +535,28 @@ class Residency(Upkeep):
 
     # Bookkeeping
 
+    def _is_legal(self, resident: Resident, event: Event) -> bool:
+        """Whether `event` may happen to a resident; never to one that is not here any more."""
+        present = self._residents.get(resident.model_id) is resident
+        return present and event in TRANSITIONS[resident.state]
+
+    def _enter(self, resident: Resident, event: Event) -> None:
+        """Move a resident on; raises `LedgerStateError`, and is called before all else is changed.
+
+        The one place that writes `Resident.state` after `_start`.
+        """
+        # By identity: a late report on an earlier life must not be booked on the present one.
+        if self._residents.get(resident.model_id) is not resident:
+            raise LedgerStateError(resident, event, "this life of it is not in memory")
+        state = successor(resident, event)
+        if state is not FORGOTTEN:
+            resident.state = state
+
     def _start(self, request: ModelRequest, now: float, out: list[Decision]) -> None:
-        self._number += 1
+        self._last_number += 1
         ttl = self.policy.ttl if request.ttl is None else request.ttl
-        footprint = self.capacity.need(request)
-        resident = Resident(request, State.LOADING, self._number, footprint, now, ttl)
+        footprint = self.capacity.bytes_for(request)
+        resident = Resident(request, State.LOADING, self._last_number, footprint, now, ttl)
         resident.pinned = request.model_id in self._pins
         resident.waiters = self.queue.pop(request.model_id)
         self._residents[request.model_id] = resident
@@ -368,10 +571,16 @@ class Residency(Upkeep):
         *,
         makes_room_for: str | None = None,
     ) -> None:
-        self.capacity.book_leaving(resident, promised=True)
-        self._due.discard(resident)
+        """Have a model unloaded, and count on its room."""
+        if resident.occupied:
+            raise LedgerStateError(resident, Event.LEAVE, "a thread is inside of it")
+        drained = resident.state is State.DRAINING
+        self._enter(resident, Event.LEAVE)
+        if not drained:  # the drain has booked that
+            self.capacity.book_leaving(resident)
+        self.capacity.promise(resident)
+        self._expiry.discard(resident)
         self._ready.pop(resident.model_id, None)
-        resident.state = State.UNLOADING
         self.departures[reason] += 1
         out.append(Unload(resident, reason, makes_room_for))
 
@@ -395,12 +604,13 @@ class Residency(Upkeep):
             return out + self._advance(now)
         if resident.state is State.READY:
             self._index(resident)
+        # A tick, not only `_advance`: with a TTL of 0 the model is due in this very moment.
         return self.tick(now)
 
     def _index(self, resident: Resident) -> None:
         """Put an idle model where expiry and eviction will find it."""
         resident.indexed = True
         if not resident.pinned:
-            self.capacity.offer(resident)
+            self.capacity.add_candidate(resident)
             if resident.ttl >= 0:
-                self._due.add(resident)
+                self._expiry.add(resident)

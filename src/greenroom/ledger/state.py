@@ -12,13 +12,13 @@ from greenroom.untrusted.owners import name_of
 
 
 class State(StrEnum):
-    """Where a resident is in its life; absence is not a state."""
+    """Where a resident is in its life; `transitions.py` has the events between. Absence is none."""
 
     LOADING = "loading"
     WARMING = "warming"
     READY = "ready"
     DRAINING = "draining"
-    """Its holders finish; nobody new gets it."""
+    """Its holders finish; no other caller gets it."""
     UNLOADING = "unloading"
     """It is leaving; its room stays booked until it is gone."""
 
@@ -26,12 +26,19 @@ class State(StrEnum):
 class Reason(StrEnum):
     """Why a decision was made, as the journal and `explain` show it."""
 
+    # The names are label values of the metrics, and as lasting as those.
+
+    # Why a load begins.
     ASKED = "asked for"
+
+    # Why a model leaves.
     EXPIRED = "idle longer than its TTL"
     EVICTED = "least recently used, its room was needed"
     SURPLUS = "over the cap or the budget"
     UNLOADED = "unload was asked for"
-    SHUTDOWN = "the manager shuts down"
+    SHUTDOWN = "the manager shuts down"  # and why a caller is refused
+
+    # Why a caller is refused.
     BACKING_OFF = "it failed before and is not tried again yet"
     LOAD_FAILED = "its load failed"
     TOO_BIG = "it is larger than the memory budget"
@@ -74,6 +81,10 @@ class ModelRequest:
     budget does not refuse a model: it is tried when nothing else is in memory that may leave."""
 
 
+# Tickets and residents are compared by identity: two requests of one owner in one moment are two,
+# and so are two lives of a model.
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One caller's request that could not be granted at once."""
@@ -83,6 +94,7 @@ class Ticket:
     since: float
     deadline: float
     granted: bool = False
+    """Whether its caller holds a reference: then a late `cancel` gives that back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,20 +103,25 @@ class Resident:
 
     request: ModelRequest
     state: State
+    """Written by `Residency._enter` alone."""
     number: int
     """The order of booking: breaks ties, and tells one life of a model from the next."""
     footprint: int
     """Bytes booked against the budget: anonymous memory, or what is expected of it."""
     booked_at: float
     ttl: float
+    # Who uses it. References and streams are counted apart: a stream may outlast the reference that
+    # it began with, and keeps a thread inside the engine.
     holders: dict[Hashable, list[float]] = field(default_factory=dict)
     """Per owner, when each of its references was taken. All of them are the refcount."""
     streams: int = 0
     waiters: dict[Ticket, None] = field(default_factory=dict)
     """Callers that wait for the present load."""
     pinned: bool = False
+    """Whether the capacity counts it as pinned; while it is leaving, the pins may say otherwise."""
     instance: Any = None
     """Opaque to the ledger: what callers get."""
+    # When, in the time of `now`. `idle_since` is of the last use, whether or not it is idle now.
     ready_at: float = 0.0
     idle_since: float = 0.0
     keep_until: float = 0.0
@@ -117,9 +134,11 @@ class Resident:
     """Which form of the model is in memory, for one that has several."""
     mapped: int = 0
     """Bytes of mapped files, which no budget counts: only shown."""
+    # Where the indexes have it. A use changes none of these: what a search then meets in use it
+    # takes out, and the release that follows puts it back. So a hit costs the indexes nothing.
     indexed: bool = False
-    """Whether the indexes know it; one that was found in use is put back when it is next idle."""
-    kept: bool = False
+    """Whether a search for idle models would meet it; false when one has found it in use."""
+    protected: bool = False
     """Whether it is ready, unpinned and within its min residency."""
     promised: bool = False
     """Whether room is planned on its leaving; not so once its unload is overdue."""
@@ -141,7 +160,7 @@ class Resident:
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody holds it or it is speaking."""
+        """Whether a caller holds it or it is speaking."""
         return bool(self.holders) or self.streams > 0
 
     @property
@@ -156,26 +175,30 @@ class Resident:
 
     @property
     def leaving(self) -> bool:
-        """Whether nobody new gets it, and it goes as soon as nobody uses it."""
+        """Whether no other caller gets it, and it goes as soon as its last use ends."""
         return self.state in (State.DRAINING, State.UNLOADING)
 
     @property
     def hanging(self) -> bool:
-        """Whether its load or its unload was written off and has not ended."""
+        """Whether its load or its unload was abandoned after its limit and has not ended."""
+        # A load that failed was never promised, an overdue unload is not any more.
         return self.state is State.UNLOADING and not self.promised
 
     @property
     def may_leave(self) -> bool:
-        """Whether an index that meets it may choose it: ready, and nobody uses it."""
+        """Whether a search that meets it may choose it: it is ready and not in use."""
+        # Neither pins nor min residency are asked: the heaps hold no pinned model, and of the
+        # protected ones only their expiry, which is not before the end of that.
         if self.holders or self.occupied:
             return False
         return self.state is State.READY
 
     @property
     def expires_at(self) -> float:
-        """When it expires if nobody comes; infinite with a negative TTL."""
+        """When it expires if no caller comes; infinite with a negative TTL."""
         if self.ttl < 0:
             return float("inf")
+        # A TTL shorter than min residency does not undo that: no load is for one use alone.
         return max(self.idle_since + self.ttl, self.keep_until)
 
     def drop_reference(self, owner: Hashable) -> None:
@@ -186,6 +209,8 @@ class Resident:
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {self.model_id!r}; release once for every load."
             )
+        # The youngest, so that `explain` shows how long the owner has had the model. No empty list
+        # stays behind: `holders` is asked for its truth only.
         if len(held) > 1:
             held.pop()
         else:
@@ -248,6 +273,7 @@ class Refused:
     problem: str = ""
 
 
+# What a step of the ledger answers: booked already, to be carried out in this order.
 Decision = Load | Unload | Granted | Joined | Wait | Refused
 
 

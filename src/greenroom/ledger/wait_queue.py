@@ -1,4 +1,7 @@
-"""Who waits for room: per device first come, first served, each at most until a deadline.
+"""Callers that wait for room: per device first come, first served, each until its deadline.
+
+Callers of one model wait together and are served together, at the place of the first of them.
+Each device has a queue of its own, so that a full one holds up no other.
 
 Part of the ledger, as pure as it.
 """
@@ -20,29 +23,32 @@ class QueuedModel:
 
     request: ModelRequest
     number: int
-    """The order of arrival; a place that first waits for its own model to leave keeps it."""
+    """The order of arrival, kept by a model that first waits for its own earlier life to end."""
     tickets: dict[Ticket, None] = field(default_factory=dict)
 
 
 class DeviceQueue:
-    """Places of one device in order of arrival; one whose callers have all left is passed over."""
+    """Models of one device in order of arrival; one whose callers have all left is passed over."""
 
     def __init__(self) -> None:
+        # A heap and no list: a model that was parked comes in later than it arrived.
         self._models: list[tuple[int, QueuedModel]] = []
 
     def add(self, queued: QueuedModel) -> None:
-        """Put `place` where its arrival puts it."""
+        """Put a model where its arrival puts it."""
         heappush(self._models, (queued.number, queued))
 
     def head(self) -> QueuedModel | None:
-        """Return the first place that somebody still waits at."""
+        """Return the first model that a caller still waits for."""
+        # Those without callers are dropped here and not when the last caller leaves, which would
+        # take a search. A model that is asked for again is a new entry, at the end.
         while self._models and not self._models[0][1].tickets:
             heappop(self._models)
         return self._models[0][1] if self._models else None
 
 
 class WaitQueue:
-    """Every caller that waits for room."""
+    """Every caller that waits for room, by model, by device and by deadline."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -53,7 +59,7 @@ class WaitQueue:
         self._numbers = count()
 
     def add(self, request: ModelRequest, ticket: Ticket, *, parked: bool) -> None:
-        """Put a caller at its model's place; a parked place is in no line until `unpark`."""
+        """Put a caller with its model's others; a parked model is in no queue until `unpark`."""
         queued = self._models.get(request.model_id)
         if queued is None:
             queued = self._models[request.model_id] = QueuedModel(request, next(self._numbers))
@@ -61,10 +67,11 @@ class WaitQueue:
                 self._enqueue(queued)
         queued.tickets[ticket] = None
         self.count += 1
+        # The number breaks ties: tickets cannot be compared.
         heappush(self._deadlines, (ticket.deadline, next(self._numbers), ticket))
 
     def unpark(self, model_id: str) -> None:
-        """Line up for room: the model's earlier life has ended."""
+        """Have a model wait for room: its earlier life has ended."""
         queued = self._models.get(model_id)
         if queued is not None:
             self._enqueue(queued)
@@ -83,6 +90,7 @@ class WaitQueue:
         queued = self._models.pop(model_id, None)
         if queued is None:
             return {}
+        # Emptied, so that its entry in the device's queue is passed over.
         tickets, queued.tickets = queued.tickets, {}
         self.count -= len(tickets)
         return tickets
@@ -101,12 +109,13 @@ class WaitQueue:
         return self._models[ticket.model_id].request
 
     def device_queues(self) -> list[DeviceQueue]:
-        """Return the lines that somebody stands in; the one whose head came first is first."""
+        """Return the queues with callers in them; the one whose head came first is first."""
         heads = {
             name: head
             for name, device_queue in self._device_queues.items()
             if (head := device_queue.head())
         }
+        # Empty queues are forgotten: a step costs what waits now, not what ever waited.
         self._device_queues = {name: self._device_queues[name] for name in heads}
         return [
             self._device_queues[name] for name in sorted(heads, key=lambda name: heads[name].number)
@@ -119,6 +128,7 @@ class WaitQueue:
 
     def next_deadline(self) -> float:
         """Return the earliest deadline of a caller that waits; infinite without one."""
+        # Tickets that were answered stay in the heap until they come up, as `head` does it.
         while self._deadlines and self._deadlines[0][2] not in self:
             heappop(self._deadlines)
         return self._deadlines[0][0] if self._deadlines else math.inf
