@@ -27,7 +27,7 @@ from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.cli.terminal.console import configure_logging
 from greenroom.cli.terminal.streams import safe_streams
-from greenroom.concurrency.threads import Lane
+from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 
@@ -162,9 +162,9 @@ def fill_the_log_disk(seconds: float) -> None:
     os.close(full)
 
 
-async def obey(worker: Worker, lane: Lane) -> None:
+async def obey(worker: Worker, executor: DaemonExecutor) -> None:
     """Carry out commands until `stop`, or until nobody is there to command."""
-    while line := await lane.run(sys.stdin.readline):
+    while line := await executor.run(sys.stdin.readline):
         command = json.loads(line)
         seconds = float(command["seconds"])
         until = time.monotonic() + seconds
@@ -176,7 +176,7 @@ async def obey(worker: Worker, lane: Lane) -> None:
             case "hang":
                 Faults.hung_until = until
             case "full log":
-                await lane.run(functools.partial(fill_the_log_disk, seconds))
+                await executor.run(functools.partial(fill_the_log_disk, seconds))
             case "many lines":
                 for number in range(3_000):
                     logging.getLogger("greenroom.soak").info("a line of the log, %d", number)
@@ -212,10 +212,10 @@ async def serve(listen: str, http_listen: str) -> None:
     worker = await asyncio.to_thread(build, listen, http_listen)
     await worker.listen()
     await worker.initialize()
-    lane = Lane("soak", 1)
-    await lane.run(lambda: None)
+    executor = DaemonExecutor("soak", 1)
+    await executor.run(lambda: None)
     print(json.dumps({"ready": True, **picture(worker)}), flush=True)
-    await obey(worker, lane)
+    await obey(worker, executor)
     began = time.monotonic()
     await worker.stop()
     print(json.dumps({"stopped_s": time.monotonic() - began}), flush=True)

@@ -18,7 +18,7 @@ from fuzz.engine import CHUNK_JUNK, FOUND_JUNK, STEPS, Plan, Tame, TameFinder, w
 from fuzz.junk import ERRORS, VALUES
 from fuzz.watchdog import Watchdog
 from greenroom import AudioFrame, Catalog, ModelManager, ModelManagerError, ModelSpec, TTSAdapter
-from greenroom.concurrency.threads import calls_inside
+from greenroom.concurrency.threads import running_calls
 
 TEXT = "One sentence. And one more."
 WHOLE = 2 * engine.CHUNKS * 5
@@ -306,7 +306,7 @@ async def _left(tasks: set[asyncio.Task[Any]]) -> list[str]:
 def _leaks(visit: Visit, living: weakref.WeakSet[TTSAdapter]) -> list[str]:
     """No object of the engine outlives the manager's last use of it."""
     for _ in range(300):
-        if not calls_inside():
+        if not running_calls():
             break
         threading.Event().wait(0.01)
     gc.collect()

@@ -18,7 +18,7 @@ from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog
 from greenroom.concurrency.condition import Changes, Timer
 from greenroom.concurrency.tasks import Tasks
-from greenroom.concurrency.threads import Lane, NoThreadError, OverdueError
+from greenroom.concurrency.threads import DaemonExecutor, NoThreadError, OverdueError
 from greenroom.config.schema import ManagerSettings
 from greenroom.errors import (
     CapacityError,
@@ -127,10 +127,10 @@ class Effects:
         )
         # A sentence waits for others of its model in its host, so all models share the threads;
         # four at least, as one that hangs keeps its thread until it is overdue.
-        self._speaking = Lane("speak", max(4, os.cpu_count() or 1))
+        self._speaking = DaemonExecutor("speak", max(4, os.cpu_count() or 1))
         # One at a time, apart from loads and speech: a file system that hangs holds up only those
         # who wait for it, and each of them has a limit.
-        self._files = Lane("look", 1)
+        self._files = DaemonExecutor("look", 1)
         self._memory = MemoryWatch(self.ledger, self._files, self.note, self.carry_out, self.time)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
@@ -385,7 +385,7 @@ class Effects:
         record.loaded, record.life = loaded, loaded.life
         record.host = ModelHost(
             resident.model_id,
-            lane=self._speaking,
+            executor=self._speaking,
             voice=loaded.voice,
             limit=self.settings.load_timeout_ms / 1000,
             opened=functools.partial(self._opened, resident, loaded.life.watch),
@@ -661,7 +661,7 @@ class Effects:
             lambda: not any(r.occupied for r in self.ledger.residents), STREAMS_LIMIT_S
         )
         for host in hosts:
-            host.give_up()
+            host.abandon()
 
     async def _unload_all(self) -> None:
         """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
@@ -686,8 +686,8 @@ class Effects:
 
     async def _write_footprints(self) -> None:
         """Write down what was measured; the file system may hang."""
-        # Past the lane's limit of one at a time, which a reading that hangs may have used up.
-        write = self._files.submit_surely(self.footprints.write)
+        # Past the executor's limit of one at a time, which a reading that hangs may have used up.
+        write = self._files.submit(self.footprints.write, must_run=True)
         done, _ = await asyncio.wait([write], timeout=WRITE_LIMIT_S)
         if not done:
             logger.error("what was measured is not remembered: writing it down hangs")

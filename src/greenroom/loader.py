@@ -20,7 +20,7 @@ from greenroom.adapters.stated import StatedMemory, memory_of, voice_of
 from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog import registry
-from greenroom.concurrency.threads import Lane, NoThreadError
+from greenroom.concurrency.threads import DaemonExecutor, NoThreadError
 from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
 from greenroom.memory import heap, usage
 from greenroom.memory.footprint_store import FootprintStore
@@ -206,8 +206,8 @@ class Loader:
         self._accounts = accounts
         self._warmup_text = warmup_text
         # Apart, so that loads which hang keep no thread from an unload, which makes room for all.
-        self._load_lane = Lane("load", 4)
-        self._unload_lane = Lane("unload", 4)
+        self._load_executor = DaemonExecutor("load", 4)
+        self._unload_executor = DaemonExecutor("unload", 4)
         self._activity = ActivityCounter()
         self._attempts: dict[LoadAttempt, Watch] = {}
 
@@ -268,7 +268,7 @@ class Loader:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            future = self._load_lane.submit(call)
+            future = self._load_executor.submit(call)
         except NoThreadError as error:
             raise ModelLoadError(attempt.spec.model_id, f"{error}.") from None
         if await _ends_within(future, self.load_limit):
@@ -289,7 +289,7 @@ class Loader:
             nothing = asyncio.get_running_loop().create_future()
             nothing.set_result(None)
             return nothing
-        return self._unload_lane.submit_surely(attempt.undo)
+        return self._unload_executor.submit(attempt.undo, must_run=True)
 
     async def end_of(self, overdue: Overdue) -> None:
         """Wait, as long as it takes, until an overdue load has ended and was undone."""
@@ -314,7 +314,7 @@ class Loader:
         before_life = life.before if life.watch.undisturbed else None
         watch = self._activity.watch(quiet=quiet)
         attempt = UnloadAttempt(adapter, spec, form, watch, before_life)
-        attempt.call = self._unload_lane.submit_surely(attempt.unload)
+        attempt.call = self._unload_executor.submit(attempt.unload, must_run=True)
         attempt.call.add_done_callback(lambda _: watch.stop())
         return attempt
 
@@ -356,8 +356,8 @@ class Loader:
         """Have loads that still run undo themselves, and let the threads end."""
         for attempt in self._attempts:
             attempt.abandoned = True
-        self._load_lane.close()
-        self._unload_lane.close()
+        self._load_executor.close()
+        self._unload_executor.close()
 
 
 async def _ends_within(call: asyncio.Future[Any], limit: float) -> bool:

@@ -24,7 +24,7 @@ from greenroom.adapter import TTSAdapter
 from greenroom.adapters.stated import form_of, memory_of
 from greenroom.concurrency.child_process import Child
 from greenroom.concurrency.tasks import Tasks
-from greenroom.concurrency.threads import Lane, OverdueError, to_end
+from greenroom.concurrency.threads import DaemonExecutor, OverdueError, to_end
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision, Resident
@@ -101,7 +101,7 @@ class Preparations:
         """`children` are process ids whose memory counts as this process's; ours are added."""
         self._manager = manager
         self._children = children
-        self._lane = Lane("prepare", 2)
+        self._executor = DaemonExecutor("prepare", 2)
         self._queue: dict[int, Resident] = {}
         self._failed: set[tuple[str, ...]] = set()
         """Commands that are not run again: they would fail again, and take seconds of a core."""
@@ -148,7 +148,7 @@ class Preparations:
         await self._tasks.end(_END_LIMIT_S)
         if self._child is not None:
             self._child.kill()
-        self._lane.close()
+        self._executor.close()
 
     async def _work(self) -> None:
         try:
@@ -165,7 +165,7 @@ class Preparations:
         adapter = resident.instance
         if adapter is None:  # it left while it was queued
             return
-        job = await self._lane.run(functools.partial(_job_of, adapter), limit=_ASK_LIMIT_S)
+        job = await self._executor.run(functools.partial(_job_of, adapter), limit=_ASK_LIMIT_S)
         del adapter  # the model may leave while its form is made: nothing here keeps it in memory
         if job is None or job.command in self._failed:
             return
@@ -219,7 +219,7 @@ class Preparations:
         """Run the command to its end; return what went wrong, or nothing."""
         try:
             call = functools.partial(self._run_child, job.command)
-            return await to_end(self._lane.submit(call), limit_when_cancelled=_END_LIMIT_S)
+            return await to_end(self._executor.submit(call), limit_when_cancelled=_END_LIMIT_S)
         except OverdueError:  # cancelled, and the child runs on: `closed` kills it
             raise asyncio.CancelledError from None
         except (OSError, ValueError) as error:
@@ -272,7 +272,7 @@ class Preparations:
     async def _call_upgrade(self, resident: Resident) -> int | None:
         """Call the adapter; return what to book from now on, `None` if that is not known."""
         call = functools.partial(_upgrade_adapter, resident.instance)
-        upgraded = await self._lane.run(call, limit=_UPGRADE_LIMIT_S)
+        upgraded = await self._executor.run(call, limit=_UPGRADE_LIMIT_S)
         if upgraded is None:
             return None
         resident.form, stated = upgraded

@@ -112,7 +112,7 @@ class ManagerStatistics:
     pinned: tuple[str, ...] = ()
     """Models that are exempt from eviction and expiry, in memory or not."""
     hanging: tuple[str, ...] = ()
-    """Models that a thread is inside of which was written off: loading, speaking or unloading."""
+    """Models with a thread of an abandoned call inside: loading, speaking or unloading."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ import numpy as np
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog.catalog import Catalog
-from greenroom.concurrency.threads import calls_inside
+from greenroom.concurrency.threads import running_calls
 from greenroom.memory.usage import MIB
 
 Ts = TypeVarTuple("Ts")
@@ -237,10 +237,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         while True:
             for _ in range(_ROUNDS):
                 await asyncio.sleep(0)
-            before = calls_inside()
+            before = running_calls()
             if before <= Gate.held():
                 for _ in range(_ROUNDS):
                     await asyncio.sleep(0)
-                if calls_inside() == before and before <= Gate.held():
+                if running_calls() == before and before <= Gate.held():
                     return
             await self.run_in_executor(None, time.sleep, 0.0002)

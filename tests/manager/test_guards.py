@@ -435,7 +435,7 @@ def refuse(self: threading.Thread) -> None:
 async def test_a_load_without_a_thread_fails_typed_and_later_loads_work(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch, clock: VirtualTimeLoop
 ) -> None:
-    manager._effects.loader._load_lane._resting.clear()
+    manager._effects.loader._load_executor._idle.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         with pytest.raises(ModelLoadError, match="no thread can be started"):
@@ -480,7 +480,7 @@ async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
 ) -> None:
     await manager.load("b")
     await manager.release("b")
-    manager._effects.loader._unload_lane._resting.clear()
+    manager._effects.loader._unload_executor._idle.clear()
     with monkeypatch.context() as patch:
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         waiting = asyncio.create_task(manager.load("c"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from greenroom import InvalidInputError, ManagerClosedError, ModelLoadError, ModelManager
-from greenroom.concurrency.threads import calls_inside
+from greenroom.concurrency.threads import running_calls
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -147,9 +147,9 @@ async def test_a_load_that_ends_as_the_shutdown_begins_is_undone(
     stage["b"].warm_up.hold()
     aboard = asyncio.create_task(manager.load("b"))
     await clock.settle()
-    inside = calls_inside()
+    inside = running_calls()
     stage["b"].warm_up.open()
-    while calls_inside() == inside:  # until its thread has looked for the last time
+    while running_calls() == inside:  # until its thread has looked for the last time
         pass
     stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
     assert await ended(stopping, clock) < 1

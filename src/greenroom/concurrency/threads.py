@@ -1,4 +1,4 @@
-"""Where engines run: named lanes of daemon threads that a hanging call cannot exhaust.
+"""Where engines run: executors of daemon threads that a hanging call cannot exhaust.
 
 The standard executor does not fit: its threads are joined at exit, so one hung engine would keep
 the process from ending, and a hung call would hold its place in the pool for ever.
@@ -19,17 +19,19 @@ from greenroom.untrusted.exceptions import told
 T = TypeVar("T")
 
 _RETRY_S = 0.5
-"""How soon what must run is tried again when no thread can be started."""
+"""How soon a call that must run is tried again when no thread can be started."""
 
 _Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Delivery = list[tuple["asyncio.Future[Any]", Any, BaseException | None]]
 
-_inside: deque[None] = deque()
-"""One item for each call that is inside; a deque, so that the event loop waits for no lock."""
+_running: deque[None] = deque()
+"""One item for each running call; a deque, as adding and removing take no lock, which the event
+loop would have to wait for."""
 
 
-def calls_inside() -> int:
-    """Return how many calls of all lanes have been started and have not delivered their outcome."""
-    return len(_inside)
+def running_calls() -> int:
+    """Return how many calls of all executors have begun and have not delivered their outcome."""
+    return len(_running)
 
 
 class OverdueError(TimeoutError):
@@ -40,26 +42,27 @@ class OverdueError(TimeoutError):
         super().__init__("the call outlasted its limit")
 
 
-class LaneBusyError(TimeoutError):
-    """No place in a lane came free in time."""
+class ExecutorBusyError(TimeoutError):
+    """No thread of an executor came free in time."""
 
 
 class NoThreadError(RuntimeError):
     """The system starts no more threads."""
 
 
-class Lane:
-    """At most `size` calls at once, first come first served, each on a daemon thread.
+class DaemonExecutor:
+    """Runs at most `size` calls at once, in order of arrival, each on a daemon thread.
 
-    A call that outlasts its limit is written off: its place is given to the next caller and its
-    thread ends when the call does.
+    A call that outlasts its limit is abandoned: its place is given to the next caller, and its
+    thread ends when the call does. So there may be more threads than `size`, but no more than
+    `size` whose callers wait.
     """
 
     def __init__(self, name: str, size: int) -> None:
         self.name = name
         self.size = size
         self._places = asyncio.Semaphore(size)
-        self._resting: list[_Worker] = []
+        self._idle: list[_Worker] = []
         self._started = 0
 
     async def run(
@@ -67,65 +70,56 @@ class Lane:
         call: Callable[[], T],
         *,
         limit: float | None = None,
-        surely: bool = False,
-        given_up: asyncio.Future[None] | None = None,
+        must_run: bool = False,
+        abandoned: asyncio.Future[None] | None = None,
     ) -> T:
         """Run `call` when there is a place and return its result.
 
         Cancelling ends the wait for a place at once, but not a call that runs: then this returns
-        when the call has ended. Raises `LaneBusyError` when no place comes free within `limit`
-        seconds, `OverdueError` when the call itself takes longer than that or `given_up` is done
-        before, and `NoThreadError` when there is no thread for it, unless it shall run `surely`.
+        when the call has ended, as `to_end` does. Raises `ExecutorBusyError` when no place comes
+        free within `limit` seconds, `OverdueError` when the call itself takes longer than that or
+        `abandoned` is done before, and `NoThreadError` when no thread can be started for it,
+        unless it `must_run`: then that is tried until one can.
         """
         try:
             async with asyncio.timeout(limit):
                 await self._places.acquire()
         except TimeoutError:
-            raise LaneBusyError(f"no thread of {self.name!r} came free in time") from None
+            raise ExecutorBusyError(f"no thread of {self.name!r} came free in time") from None
         try:
-            return await self._run(call, limit, given_up, surely=surely)
+            return await to_end(
+                self.submit(call, must_run=must_run), limit=limit, abandoned=abandoned
+            )
         finally:
+            # Also for a call that runs on, abandoned: else hung calls would use up all places.
             self._places.release()
 
-    async def _run(
-        self,
-        call: Callable[[], T],
-        limit: float | None,
-        given_up: asyncio.Future[None] | None,
-        *,
-        surely: bool,
-    ) -> T:
-        submit = self.submit_surely if surely else self.submit
-        return await to_end(submit(call), limit=limit, given_up=given_up)
-
-    def submit(self, call: Callable[[], T]) -> asyncio.Future[T]:
+    def submit(self, call: Callable[[], T], *, must_run: bool = False) -> asyncio.Future[T]:
         """Start `call` now, whatever else runs; the future is done when its thread has left it.
 
-        Raises `NoThreadError`.
+        Raises `NoThreadError` when no thread can be started, unless the call `must_run`, such as
+        one that frees something: then that is tried until one can.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._start(call, future)
+        if must_run:
+            self._start_or_retry(call, future)
+        else:
+            self._start(call, future)
         return future
 
-    def submit_surely(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        """Start `call` now, or as soon as a thread is to be had: for what gives something back."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._start_surely(call, future)
-        return future
-
-    def _start_surely(self, call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+    def _start_or_retry(self, call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         if future.done():
             return
         try:
             self._start(call, future)
         except NoThreadError:
-            future.get_loop().call_later(_RETRY_S, self._start_surely, call, future)
+            future.get_loop().call_later(_RETRY_S, self._start_or_retry, call, future)
 
     def _start(self, call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-        worker = self._resting.pop() if self._resting else self._new_worker()
-        _inside.append(None)
+        worker = self._idle.pop() if self._idle else self._new_worker()
+        _running.append(None)
         worker.jobs.put((call, future))
-        future.add_done_callback(lambda _: self._rest(worker))
+        future.add_done_callback(lambda _: self._keep_or_end(worker))
 
     def _new_worker(self) -> _Worker:
         worker = _Worker(f"greenroom-{self.name}-{self._started + 1}")
@@ -139,24 +133,25 @@ class Lane:
         self._started += 1
         return worker
 
-    def _rest(self, worker: _Worker) -> None:
-        if len(self._resting) < self.size:
-            self._resting.append(worker)
+    def _keep_or_end(self, worker: _Worker) -> None:
+        # After calls that were abandoned there may be more than `size`.
+        if len(self._idle) < self.size:
+            self._idle.append(worker)
         else:
             worker.jobs.put(None)
 
     def close(self) -> None:
-        """Let the resting threads end; those inside a call end with it."""
-        self.size = 0
-        while self._resting:
-            self._resting.pop().jobs.put(None)
+        """Let the idle threads end; those inside a call end with it."""
+        self.size = 0  # so that none is kept that comes back
+        while self._idle:
+            self._idle.pop().jobs.put(None)
 
 
 async def to_end(
     call: asyncio.Future[T],
     *,
     limit: float | None = None,
-    given_up: asyncio.Future[None] | None = None,
+    abandoned: asyncio.Future[None] | None = None,
     limit_when_cancelled: float | None = None,
 ) -> T:
     """Wait until a thread's `call` has ended, even when cancelled; return its result.
@@ -166,11 +161,11 @@ async def to_end(
     outcome is dropped.
 
     Raises what the call raises, and `OverdueError` when the call has not ended within `limit`
-    seconds, or when `given_up` is done before it. Cancelling begins a limit anew:
+    seconds, or when `abandoned` is done before it. Cancelling begins a limit anew:
     `limit_when_cancelled`, or else `limit`. A wait that is cancelled twice ends at once, with
     `OverdueError` as well if the call still runs: whoever owns what it uses has to know.
     """
-    waited: list[asyncio.Future[Any]] = [call] if given_up is None else [call, given_up]
+    waited: list[asyncio.Future[Any]] = [call] if abandoned is None else [call, abandoned]
     cancelled = False
     try:
         try:
@@ -205,7 +200,7 @@ async def run_to_end(step: Callable[[], T]) -> T:
 
 
 class _Worker(threading.Thread):
-    """One thread: takes a job, delivers its outcome to the loop, keeps no reference to either."""
+    """One thread: takes calls one at a time, and delivers the outcome of each to its loop."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -213,21 +208,24 @@ class _Worker(threading.Thread):
 
     def run(self) -> None:
         while (job := self.jobs.get()) is not None:
-            _do(*job)
-            _inside.pop()
-            del job
+            call, future = job
+            loop = future.get_loop()
+            delivery: _Delivery = [(future, *_outcome_of(call))]
+            # The loop may go on before this thread does. By then nothing here may refer to the
+            # call, to its future or to its outcome: each keeps a model alive that is unloaded.
+            del job, call, future
+            with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
+                loop.call_soon_threadsafe(_deliver, delivery)
+            del loop, delivery
+            # Last, so that whoever sees no running call finds all outcomes delivered.
+            _running.pop()
 
 
-def _do(call: Callable[[], Any], future: asyncio.Future[Any]) -> None:
-    outcome: Any = None
-    error: BaseException | None = None
+def _outcome_of(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
-        outcome = call()
-    except BaseException as raised:  # noqa: BLE001 - an engine may raise anything; the caller gets it
-        error = _ordinary(raised)
-    with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
-        future.get_loop().call_soon_threadsafe(_deliver, future, outcome, error)
-    del future, error  # the error's traceback holds this frame
+        return call(), None
+    except BaseException as error:  # noqa: BLE001 - an engine may raise anything; the caller gets it
+        return None, _ordinary(error)
 
 
 def _ordinary(error: BaseException) -> BaseException:
@@ -238,10 +236,11 @@ def _ordinary(error: BaseException) -> BaseException:
     return RuntimeError(f"the engine raised {told(error)}")
 
 
-def _deliver(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
+def _deliver(delivery: _Delivery) -> None:
+    future, result, error = delivery.pop()  # so that the thread's list is empty from here on
     if future.cancelled():
         return
     if error is None:
-        future.set_result(outcome)
+        future.set_result(result)
     else:
         future.set_exception(error)

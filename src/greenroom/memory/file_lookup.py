@@ -7,7 +7,7 @@ import functools
 
 from greenroom.adapter import ModelSpec
 from greenroom.concurrency.tasks import Tasks
-from greenroom.concurrency.threads import Lane
+from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.untrusted.exceptions import told
 from greenroom.untrusted.logs import safe_logger
@@ -25,9 +25,9 @@ class Looks:
     that hangs holds them up for a moment only: the load itself has its own limit.
     """
 
-    def __init__(self, footprints: FootprintStore, lane: Lane, tasks: Tasks) -> None:
+    def __init__(self, footprints: FootprintStore, executor: DaemonExecutor, tasks: Tasks) -> None:
         self._footprints = footprints
-        self._lane = lane
+        self._executor = executor
         self._tasks = tasks
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
@@ -42,7 +42,7 @@ class Looks:
     async def _look(self, spec: ModelSpec) -> None:
         look = functools.partial(self._footprints.inspect, spec)
         try:
-            await self._lane.run(look, limit=_LOOK_LIMIT_S)
+            await self._executor.run(look, limit=_LOOK_LIMIT_S)
         except TimeoutError:
             logger.warning("model %s: its file could not be looked at in time", spec.model_id)
         except Exception as error:  # noqa: BLE001 - the load itself says what is wrong with the file

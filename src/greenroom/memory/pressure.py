@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from greenroom.concurrency.threads import Lane
+from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision
@@ -33,13 +33,13 @@ class MemoryWatch:
     def __init__(
         self,
         ledger: Residency,
-        lane: Lane,
+        executor: DaemonExecutor,
         note: Note,
         carry_out: Callable[[Iterable[Decision]], None],
         time: Callable[[], float],
     ) -> None:
         self._ledger = ledger
-        self._lane = lane
+        self._executor = executor
         self._note = note
         self._carry_out = carry_out
         self._time = time
@@ -57,14 +57,14 @@ class MemoryWatch:
 
     async def begin(self) -> None:
         """Remember what the process takes before any model is loaded."""
-        await self._lane.run(self._process.begin)
+        await self._executor.run(self._process.begin)
 
     async def watch(self) -> None:
         """Compare what the process takes with the budget, until it is cancelled."""
         while True:
             self._stirred.clear()
             try:
-                self._observe(await self._lane.submit_surely(self._process.read))
+                self._observe(await self._executor.submit(self._process.read, must_run=True))
             except Exception as error:  # noqa: BLE001 - one look that failed ends no watch
                 logger.error("the memory of the process cannot be read: %s", told(error))
             await asyncio.sleep(_LOOK_PERIOD_S)

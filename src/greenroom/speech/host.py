@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from greenroom.concurrency.threads import (
-    Lane,
-    LaneBusyError,
+    DaemonExecutor,
+    ExecutorBusyError,
     NoThreadError,
     OverdueError,
     run_to_end,
@@ -42,24 +42,24 @@ class ModelHost:
         self,
         model_id: str,
         *,
-        lane: Lane,
+        executor: DaemonExecutor,
         voice: StatedVoice,
         limit: float,
         opened: Callable[[], None],
         closed: Callable[[], None],
     ) -> None:
         self.model_id = model_id
-        self.lane = lane
+        self.executor = executor
         self.limit = limit
         self.loop = asyncio.get_running_loop()
         self.sample_rate = voice.sample_rate
         self.turns = Turns(voice.concurrency, self._hurry)
-        self.given_up: asyncio.Future[None] = self.loop.create_future()
-        """Done when nobody waits any more for threads that hang in the model."""
+        self.abandoned: asyncio.Future[None] = self.loop.create_future()
+        """Done when the manager ends, and waits no longer for threads that hang in the model."""
         self.closed = closed
         self.speakers: set[Speaker] = set()
         self.hanging = 0
-        """Calls that were written off and have a thread inside the model still."""
+        """Calls that were abandoned and have a thread inside the model still."""
         self._opened: Callable[[], None] | None = opened
 
     def open(self, speaker: Speaker) -> ModelUse:
@@ -79,17 +79,17 @@ class ModelHost:
         """Let no new stream begin: the model is leaving."""
         self._opened = None
 
-    def give_up(self) -> None:
+    def abandon(self) -> None:
         """Wait no longer for threads that hang in the model: the manager ends."""
-        if not self.given_up.done():
-            self.given_up.set_result(None)
+        if not self.abandoned.done():
+            self.abandoned.set_result(None)
 
     def _hurry(self) -> None:
         for speaker in list(self.speakers):
             speaker.hurry()
 
-    def written_off(self, call: asyncio.Future[object]) -> None:
-        """Count a call as hanging until it ends."""
+    def count_abandoned(self, call: asyncio.Future[object]) -> None:
+        """Count an abandoned call as hanging until it ends."""
         self.hanging += 1
 
         def ended(_: asyncio.Future[object]) -> None:
@@ -132,27 +132,27 @@ class ModelUse:
         turns = self._host.turns
         return ModelTurn(self, turns) if turns.take_now() else None
 
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in a thread, when one is free; see `stream.Use`."""
         host = self._host
         try:
-            return await host.lane.run(
-                step, limit=host.limit, surely=surely, given_up=host.given_up
+            return await host.executor.run(
+                step, limit=host.limit, must_run=must_run, abandoned=host.abandoned
             )
         except OverdueError as late:
             self._overdue.append(late.call)
-            host.written_off(late.call)
+            host.count_abandoned(late.call)
             raise SynthesisError(
                 f"model {host.model_id!r} made no audio within {host.limit:g} s."
             ) from None
-        except LaneBusyError:
+        except ExecutorBusyError:
             raise _not_free(host) from None
         except NoThreadError as error:
             raise SynthesisError(f"model {host.model_id!r} cannot speak: {error}.") from None
 
     @property
     def inside(self) -> list[asyncio.Future[object]]:
-        """The calls of it that were written off and have a thread inside the model still."""
+        """The abandoned calls of this stream that have a thread inside the model still."""
         return [call for call in self._overdue if not call.done()]
 
     def close(self) -> None:
@@ -174,9 +174,9 @@ class ModelTurn:
         self._use = use
         self._turns: Turns | None = turns
 
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run a step of the sentence; see `stream.Use`."""
-        return await self._use.run(step, surely=surely)
+        return await self._use.run(step, must_run=must_run)
 
     def leave(self) -> None:
         """Give the turn back, now or when the overdue threads have left; once."""
@@ -236,6 +236,6 @@ class UnmanagedHost:
     def leave(self) -> None:
         """Do nothing: turns are not limited."""
 
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in the event loop's default executor, to its end even when cancelled."""
         return await run_to_end(step)

@@ -32,7 +32,7 @@ _END: Any = object()
 class Turn(Protocol):
     """A sentence's right to the engine, from its first step to its end."""
 
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run a step in a thread, to its end even when cancelled; see `stream.Use`."""
 
     def leave(self) -> None:
@@ -79,7 +79,7 @@ class Sentence:
         self.open = False
         """Whether the engine's generator has begun and not ended."""
         self.inside = False
-        """Whether a thread is in the engine now, perhaps one that was written off."""
+        """Whether a thread is in the engine now, perhaps that of an abandoned call."""
         self.engine_s = 0.0
         """Seconds that threads were in the engine."""
 
@@ -144,7 +144,7 @@ class Sentence:
             return
         try:
             if self.open and not self.inside:
-                await turn.run(self.close, surely=True)
+                await turn.run(self.close, must_run=True)
         finally:
             turn.leave()
 

@@ -68,12 +68,12 @@ class Use(Protocol):
     def enter_now(self) -> Turn | None:
         """Return a turn that is free and that nobody waits for."""
 
-    async def run(self, step: Callable[[], T], *, surely: bool = False) -> T:
+    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in a thread and return its result.
 
         Cancelling the wait does not end the step; then this returns when the step has ended.
         Raises `SynthesisError` when the step takes longer than it may, or when there is no thread
-        for it; one that runs `surely` waits until there is.
+        for it, unless it `must_run`: then it waits until there is.
         """
 
     def close(self) -> None:

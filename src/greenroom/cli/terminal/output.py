@@ -15,7 +15,7 @@ from greenroom.audio.wav import streaming_header
 from greenroom.cli.terminal.console import CommandError
 from greenroom.cli.terminal.player import Loudspeaker
 from greenroom.cli.terminal.streams import write_some
-from greenroom.concurrency.threads import Lane
+from greenroom.concurrency.threads import DaemonExecutor
 
 
 class ClosedPipeError(Exception):
@@ -63,22 +63,24 @@ class Output:
     def __init__(self, sink: Sink) -> None:
         self.name = sink.name
         self._sink = sink
-        self._lane = Lane("output", 1)
+        self._executor = DaemonExecutor("output", 1)
 
     async def write(self, pcm: bytes) -> None:
         """Write, in order; raises `CommandError` or `ClosedPipeError`."""
-        await self._lane.submit(
+        await self._executor.submit(
             partial(_with_command_errors, self._sink.name, partial(self._sink.write, pcm))
         )
 
     async def finish(self) -> None:
         """Finish the sink: when this returns, everything is written or heard."""
-        await self._lane.submit(partial(_with_command_errors, self._sink.name, self._sink.finish))
+        await self._executor.submit(
+            partial(_with_command_errors, self._sink.name, self._sink.finish)
+        )
 
     async def close(self) -> None:
         """Abandon the sink if it was not finished: nothing half-written is left behind."""
-        await self._lane.submit(self._sink.abandon)
-        self._lane.close()
+        await self._executor.submit(self._sink.abandon)
+        self._executor.close()
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from functools import partial
 
-from greenroom.concurrency.threads import Lane
+from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.errors import InvalidInputError
 
 _PIECE_BYTES = 4096
@@ -20,10 +20,10 @@ async def pieces(descriptor: int) -> AsyncIterator[str]:
     without Python's buffers, whose lock that thread would hold. Raises `InvalidInputError` for text
     that is not UTF-8.
     """
-    lane = Lane("input", 1)
+    executor = DaemonExecutor("input", 1)
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     try:
-        while content := await lane.submit(partial(os.read, descriptor, _PIECE_BYTES)):
+        while content := await executor.submit(partial(os.read, descriptor, _PIECE_BYTES)):
             yield decoder.decode(content)
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError:
@@ -31,4 +31,4 @@ async def pieces(descriptor: int) -> AsyncIterator[str]:
     except OSError as error:
         raise InvalidInputError(f"the text cannot be read: {error.strerror}.") from None
     finally:
-        lane.close()
+        executor.close()
