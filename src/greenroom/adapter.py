@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from greenroom.audio import check_rate
 from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
+from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.speech.host import UnmanagedHost
 from greenroom.speech.stream import Host, SpeechStream
-from greenroom.speech.text import check_source
+from greenroom.speech.text import CheckedText
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +203,22 @@ class TTSAdapter(ABC):
         Raises before anything is started: `InvalidInputError` for a text, rate or option that
         cannot be spoken, `ModelNotResidentError` when the model has been unloaded.
         """
-        check_rate(sample_rate)
-        check_source(text)
+        rate, checked = check_rate(sample_rate), CheckedText(text)
         self.check_options(options)
-        host = self._host or UnmanagedHost()
-        merged = {**_spec_options(self), **options}
-        return SpeechStream(self, host, text, merged, output_rate=sample_rate)
+        return open_stream(self, checked, options, rate)
+
+
+def open_stream(
+    adapter: TTSAdapter, text: CheckedText, options: Mapping[str, Any], sample_rate: SampleRate
+) -> SpeechStream:
+    """Speak a request that was checked, as frames of 20 ms; `synthesize_stream` checks first.
+
+    `options` are those that the adapter's `check_options` let pass. Raises `ModelNotResidentError`
+    when the model has been unloaded.
+    """
+    host = adapter._host or UnmanagedHost()
+    merged = {**_spec_options(adapter), **options}
+    return SpeechStream(adapter, host, text, merged, output_rate=sample_rate)
 
 
 def _spec_options(adapter: TTSAdapter) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.adapter import TTSAdapter
-from greenroom.audio import check_rate
 from greenroom.audio.frames import OUTPUT_RATE
+from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError, SynthesisError
@@ -31,7 +31,7 @@ class Voice:
 
     model_id: str
     options: Mapping[str, Option]
-    sample_rate: int
+    sample_rate: SampleRate
     """Hz of the frames."""
 
 

@@ -55,7 +55,9 @@ class House:
 
     async def speak(self, model_id: str, limit: int | None = None, *, stop: bool = False) -> None:
         voice = self.synthesis.voices.choose(model_id)
-        async with self.synthesis.once(voice, "Hello.", owner="test") as speech:
+        async with self.synthesis.once(
+            voice, self.synthesis.text("Hello."), owner="test"
+        ) as speech:
             heard = 0
             async for _ in speech:
                 heard += 1

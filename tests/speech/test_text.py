@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import InvalidInputError
-from greenroom.speech.text import LONGEST_SENTENCE, check_source, check_text, sentences
+from greenroom.speech.text import LONGEST_SENTENCE, CheckedText, check_text, sentences
 
 STORY = (
     "Dr. Ada Lovelace met Mr. Babbage at 3.14 p.m. on Monday. It was fun! Was it not? 你好。再见。"
@@ -25,7 +25,7 @@ async def pieces(parts: list[str]) -> AsyncIterator[str]:
 
 async def all_of(text: str | list[str]) -> list[str]:
     source = text if isinstance(text, str) else pieces(text)
-    return [sentence async for sentence in sentences(source)]
+    return [sentence async for sentence in sentences(CheckedText(source))]
 
 
 async def test_sentences_are_found_and_abbreviations_are_not_their_end() -> None:
@@ -54,7 +54,7 @@ async def test_a_sentence_is_yielded_before_the_next_has_ended() -> None:
             asked.append(part)
             yield part
 
-    found = sentences(source())
+    found = sentences(CheckedText(source()))
     assert await anext(found) == "First one."
     assert len(asked) == 1
     assert isinstance(found, AsyncGenerator)
@@ -86,9 +86,9 @@ async def test_the_time_per_character_does_not_grow_with_the_text() -> None:
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\n", "\t", "\u200b\ufeff"])
 async def test_blank_text_has_no_sentences_and_cannot_be_spoken(text: str) -> None:
-    assert await all_of(text) == []
+    assert await all_of([text]) == []
     with pytest.raises(InvalidInputError, match="empty"):
-        check_source(text)
+        CheckedText(text)
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,17 @@ def test_the_limit_counts_characters() -> None:
 
 
 def test_a_source_of_pieces_is_not_read_to_be_checked() -> None:
-    check_source(pieces(["\x00"]))
+    CheckedText(pieces(["\x00"]))
+
+
+async def test_a_first_piece_is_checked_at_once_and_counts() -> None:
+    with pytest.raises(InvalidInputError, match="control character"):
+        CheckedText(pieces([]), first="\x00")
+    text = CheckedText(pieces(["cd", "ef"]), limit=5, first="ab")
+    assert [await anext(text), await anext(text)] == ["ab", "cd"]
+    with pytest.raises(InvalidInputError, match="add up to more than 5 characters"):
+        await anext(text)
+
+
+async def test_a_whole_text_is_one_piece() -> None:
+    assert [piece async for piece in CheckedText(STORY)] == [STORY]

@@ -34,7 +34,7 @@ class House:
 
     async def speak(self, session_id: str) -> int:
         count = 0
-        async with self.synthesis.in_session(session_id, TEXT) as speech:
+        async with self.synthesis.in_session(session_id, self.synthesis.text(TEXT)) as speech:
             async for _ in speech:
                 count += 1
         return count
@@ -301,7 +301,9 @@ async def test_text_that_does_not_come_ends_the_speech_with_patience(
 
     async def speak() -> None:
         voice = house.synthesis.voices.choose()
-        async with house.synthesis.once(voice, pieces(), owner="somebody") as speech:
+        async with house.synthesis.once(
+            voice, house.synthesis.text(pieces()), owner="somebody"
+        ) as speech:
             async for _ in speech:
                 pass
 
@@ -360,7 +362,7 @@ async def test_a_cut_reaches_those_who_still_wait_for_a_model(
     voice = house.synthesis.voices.choose("b")
 
     async def speak() -> None:
-        async with house.synthesis.once(voice, TEXT, owner="somebody"):
+        async with house.synthesis.once(voice, house.synthesis.text(TEXT), owner="somebody"):
             pytest.fail("it was cut off before there was a model")
 
     speaking = asyncio.create_task(speak())
@@ -379,7 +381,9 @@ async def test_a_place_is_booked_before_the_model_is_there(
     voice = house.synthesis.voices.choose("b")
 
     async def speak() -> None:
-        async with house.synthesis.once(voice, TEXT, owner="somebody") as speech:
+        async with house.synthesis.once(
+            voice, house.synthesis.text(TEXT), owner="somebody"
+        ) as speech:
             async for _ in speech:
                 pass
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import av
 import numpy as np
 
-from greenroom.audio.framing import check_rate
+from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.audio.wav import streaming_header
 from greenroom.errors import InvalidInputError, SynthesisError
 
@@ -40,10 +40,10 @@ class Format:
     options: dict[str, str] = field(default_factory=dict)
     """Of the muxer."""
 
-    def rate(self, asked: int | None) -> int:
+    def rate(self, asked: int | None) -> SampleRate:
         """Return the rate to speak at, in Hz; raises `InvalidInputError` for an impossible one."""
         if asked is None:
-            return self.default_rate
+            return check_rate(self.default_rate)
         if self.rates and asked not in self.rates:
             known = ", ".join(map(str, self.rates))
             raise InvalidInputError(f"{self.name} cannot have {asked} Hz; use one of {known}.")
@@ -136,13 +136,13 @@ class _Coded:
     """
 
     def __init__(self, made: Format, sample_rate: int) -> None:
-        self._rate = sample_rate
+        self._rate = int(sample_rate)  # FFmpeg's binding takes no other kind of int
         self._written = _Written()
         self._at = 0  # in samples
         self._container = av.open(
             self._written, "w", format=made.container, options=dict(made.options)
         )
-        stream = self._container.add_stream(made.codec, rate=sample_rate, layout="mono")
+        stream = self._container.add_stream(made.codec, rate=self._rate, layout="mono")
         self._stream = cast("av.AudioStream", stream)
         if made.codec != "flac":
             self._stream.bit_rate = _BIT_RATE

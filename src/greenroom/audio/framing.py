@@ -12,18 +12,26 @@ from greenroom.errors import InvalidInputError, SynthesisError
 _FULL_SCALE = 32767.0
 
 
-def check_rate(sample_rate: int) -> int:
+class SampleRate(int):
+    """Hz that frames of 20 ms can be made at; made by `check_rate` alone, so checked once."""
+
+    __slots__ = ()
+
+
+def check_rate(sample_rate: int) -> SampleRate:
     """Return `sample_rate` if frames of 20 ms can be made at it (8 to 192 kHz, whole samples).
 
     Raises `InvalidInputError`.
     """
+    if isinstance(sample_rate, SampleRate):
+        return sample_rate
     whole = isinstance(sample_rate, int) and not isinstance(sample_rate, bool)
     if not whole or not 8_000 <= sample_rate <= 192_000 or sample_rate * FRAME_MS % 1000:
         raise InvalidInputError(
             f"sample_rate {sample_rate!r} Hz cannot be framed; use a whole number between 8000 and "
             "192000 that is divisible by 50, such as 16000, 22050, 24000 or 48000."
         )
-    return sample_rate
+    return SampleRate(sample_rate)
 
 
 class Framer:
@@ -35,12 +43,12 @@ class Framer:
 
     def __init__(self, source_rate: int, output_rate: int = OUTPUT_RATE) -> None:
         self.source_rate = source_rate
-        self.output_rate = check_rate(output_rate)
-        self._frame_bytes = output_rate * FRAME_MS // 1000 * 2
+        self.output_rate = int(check_rate(output_rate))
+        self._frame_bytes = self.output_rate * FRAME_MS // 1000 * 2
         self._resampler = (
             None
             if source_rate == output_rate
-            else soxr.ResampleStream(source_rate, output_rate, 1, dtype="float32")
+            else soxr.ResampleStream(source_rate, self.output_rate, 1, dtype="float32")
         )
         self._rest = b""
 

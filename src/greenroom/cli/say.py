@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Annotated, Protocol, cast
 
 import typer
 
-from greenroom.adapter import ModelSpec
-from greenroom.audio import check_rate
+from greenroom.adapter import ModelSpec, open_stream
 from greenroom.audio.frames import OUTPUT_RATE, AudioFrame
+from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.shared_options import (
@@ -31,7 +31,7 @@ from greenroom.cli.terminal.stdin import pieces
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
-from greenroom.speech.text import check_source
+from greenroom.speech.text import CheckedText
 from greenroom.voice import Voice, VoiceChooser
 
 
@@ -79,21 +79,19 @@ def say(
         note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
 
 
-def _checked(text: str | None) -> str | None:
+def _checked(text: str | None) -> CheckedText | None:
     """Return a text from the command line, checked; `None` if it is on standard input."""
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("give a TEXT, or `-` for standard input.")
     if text is None or text == "-":
         return None
-    check_source(text)
-    return text
+    return CheckedText(text)
 
 
-async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
+async def _say(speaker: Speaker, text: CheckedText | None, sink: Sink) -> str:
     """Speak to the end, and return one line about it: where it went, and how long it took."""
     stopwatch = Stopwatch()
-    spoken: str | AsyncIterable[str]
-    spoken = stopwatch.timed(pieces(sys.stdin.fileno())) if text is None else text
+    spoken = text or CheckedText(stopwatch.timed(pieces(sys.stdin.fileno())))
     async with opened(sink) as output:
         with working("loading") as status:
             async with speaker.speak(spoken, status.update) as frames:
@@ -119,7 +117,7 @@ class SpeechRequest:
     model_id: str
     """Empty takes the default."""
     options: Mapping[str, str]
-    sample_rate: int
+    sample_rate: SampleRate
 
 
 class Speaker(Protocol):
@@ -129,7 +127,7 @@ class Speaker(Protocol):
     """What the line about the finished speech begins with."""
 
     def speak(
-        self, text: str | AsyncIterable[str], progress: Progress
+        self, text: CheckedText, progress: Progress
     ) -> AbstractAsyncContextManager[AsyncIterator[AudioFrame]]:
         """Give the frames of `text`; leaving the block early stops the speech."""
 
@@ -154,7 +152,7 @@ class _LocalSpeaker:
 
     @contextlib.asynccontextmanager
     async def speak(
-        self, text: str | AsyncIterable[str], progress: Progress
+        self, text: CheckedText, progress: Progress
     ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
         voice = self._voice
         manager = ModelManager(
@@ -164,7 +162,7 @@ class _LocalSpeaker:
         async with manager, manager.lease(voice.model_id, owner="say") as lease:
             load_s = manager.list_resident()[0].load_s
             self.remark = f"{voice.model_id} loaded in {load_s:.2f} s, "
-            stream = lease.synthesize_stream(text, sample_rate=voice.sample_rate, **voice.options)
+            stream = open_stream(lease.adapter, text, voice.options, voice.sample_rate)
             async with stream:
                 yield stream
 
@@ -183,7 +181,7 @@ class _WorkerSpeaker:
 
     @contextlib.asynccontextmanager
     async def speak(
-        self, text: str | AsyncIterable[str], progress: Progress
+        self, text: CheckedText, progress: Progress
     ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
         from greenroom.worker.client import Client
 
@@ -191,7 +189,7 @@ class _WorkerSpeaker:
         progress(f"asking {self._server}")
         async with Client(self._server, self._key) as client:
             frames = client.speak(
-                text,
+                text.source,  # the worker checks it, by limits of its own
                 request.model_id,
                 options=request.options,
                 sample_rate=request.sample_rate,

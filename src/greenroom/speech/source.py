@@ -22,8 +22,8 @@ CLOSE_LIMIT_S = 2.0
 class Source:
     """Gives the sentences of a text one at a time."""
 
-    def __init__(self, text: str | AsyncIterable[str]) -> None:
-        self.is_whole = isinstance(text, str)
+    def __init__(self, text: texts.CheckedText) -> None:
+        self.is_whole = text.is_whole
         """Whether the text is all there, so that the next sentence need not be waited for."""
         self._text = text
         self._found = texts.sentences(text)
@@ -73,8 +73,8 @@ class Source:
                     del answer
         finally:
             await _close(self._found)
-            if isinstance(self._text, AsyncIterable):
-                await _close(self._text)
+            if isinstance(self._text.source, AsyncIterable):
+                await _close(self._text.source)
 
     async def close(self) -> None:
         """End the reading; returns after `CLOSE_LIMIT_S` though the source goes on."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from greenroom.audio import Framer
@@ -102,7 +102,7 @@ class SpeechStream:
         self,
         voice: Voice,
         host: Host,
-        text: str | AsyncIterable[str],
+        text: texts.CheckedText,
         options: Mapping[str, Any],
         *,
         output_rate: int,
@@ -165,7 +165,7 @@ class _Speaker:
         self,
         voice: Voice,
         host: Host,
-        text: str | AsyncIterable[str],
+        text: texts.CheckedText,
         options: Mapping[str, Any],
         output_rate: int,
     ) -> None:

@@ -44,15 +44,58 @@ def check_text(text: str, *, limit: int = MAX_TEXT_CHARS) -> str:
     return text
 
 
-def check_source(text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS) -> None:
-    """Raise `InvalidInputError` unless `text` is a speakable, non-empty string or a source of some.
+class CheckedText(AsyncIterator[str]):
+    """The text of one stream, checked: all at once where it is whole, else each piece as it comes.
 
-    The pieces of an asynchronous source are checked as they come.
+    A stream takes no other text, so none is spoken unchecked and none is checked twice. Iterate
+    once: over the pieces of a whole text, which is one piece, or of a source.
     """
-    if isinstance(text, AsyncIterable):
-        return
-    if _is_blank(check_text(text, limit=limit)):
-        raise InvalidInputError("text is empty; send at least one word.")
+
+    def __init__(
+        self,
+        text: str | AsyncIterable[str],
+        *,
+        limit: int = MAX_TEXT_CHARS,
+        first: str | None = None,
+    ) -> None:
+        """`limit` is in characters over all pieces; `first` is the piece before those of a source.
+
+        Raises `InvalidInputError` for a whole text that is empty or cannot be spoken, and for a
+        first piece that cannot; no other piece is read yet.
+        """
+        self.source = text
+        """The text as it was given."""
+        self.is_whole = not isinstance(text, AsyncIterable)
+        self._limit = limit
+        self._pieces: AsyncIterator[str] | None = None
+        self._total = 0
+        self._first = first
+        if not isinstance(text, AsyncIterable):
+            self._first = check_text(text, limit=limit)
+            if _is_blank(text):
+                raise InvalidInputError("text is empty; send at least one word.")
+        elif first is not None:
+            check_text(first, limit=limit)
+
+    async def __anext__(self) -> str:
+        """Return the next piece; raises `InvalidInputError` for one that makes the whole too long,
+        or cannot be spoken, and whatever the source raises."""
+        if self._first is not None:
+            piece, self._first = self._first, None
+            self._total = len(piece)
+            return piece
+        if not isinstance(self.source, AsyncIterable):
+            raise StopAsyncIteration
+        if self._pieces is None:
+            self._pieces = aiter(self.source)
+        piece = check_text(await anext(self._pieces), limit=self._limit)
+        self._total += len(piece)
+        if self._total > self._limit:
+            raise InvalidInputError(
+                f"the pieces of text add up to more than {self._limit} characters; start another "
+                "stream."
+            )
+        return piece
 
 
 def has_words(text: str) -> bool:
@@ -60,20 +103,13 @@ def has_words(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
-async def sentences(
-    text: str | AsyncIterable[str], *, limit: int = MAX_TEXT_CHARS
-) -> AsyncIterator[str]:
+async def sentences(text: CheckedText) -> AsyncIterator[str]:
     """Yield each sentence of `text` as soon as it is whole, stripped and never empty.
 
-    Raises `InvalidInputError` at the piece that cannot be spoken, or that makes the whole too long.
+    Raises what the pieces of `text` raise.
     """
     border = _Border()
-    pieces = _cut(text) if isinstance(text, str) else text
-    total = 0
-    async for piece in pieces:
-        check_text(piece, limit=limit)
-        total += len(piece)
-        check_total(total, limit)
+    async for piece in text:
         for start in range(0, len(piece), _PIECE):
             for sentence in border.add(piece[start : start + _PIECE]):
                 yield sentence
@@ -81,21 +117,9 @@ async def sentences(
         yield sentence
 
 
-def check_total(total: int, limit: int) -> None:
-    """Raise `InvalidInputError` when the pieces of one stream add up to more than `limit`."""
-    if total > limit:
-        raise InvalidInputError(
-            f"the pieces of text add up to more than {limit} characters; start another stream."
-        )
-
-
 def _is_blank(text: str) -> bool:
     """Return whether there is nothing but spaces and invisible marks, such as U+200B."""
     return all(char.isspace() or unicodedata.category(char) == "Cf" for char in text)
-
-
-async def _cut(text: str) -> AsyncIterator[str]:
-    yield text
 
 
 class _Border:

@@ -7,6 +7,8 @@ more protocol reads these rows too, and needs no table of its own.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grpc import StatusCode
@@ -99,6 +101,17 @@ ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
     errors.WorkerError: Answer(StatusCode.UNKNOWN, 502, "worker_failed", retry=True),
 }
 """Complete, each class with a row of its own: tests walk the tree."""
+
+
+@contextlib.contextmanager
+def about_field(param: str) -> Iterator[None]:
+    """Name the field, in the protocol's words, of a value that is refused inside the block."""
+    try:
+        yield
+        return
+    except errors.InvalidInputError as error:
+        problem = str(error)
+    raise FieldError(param, problem)
 
 
 def answer_to(error: errors.ModelManagerError) -> Answer:

@@ -7,12 +7,13 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Self
 
+from greenroom.adapter import open_stream
 from greenroom.audio.frames import AudioFrame
 from greenroom.errors import ModelManagerError, StalledError
 from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
+from greenroom.speech.text import CheckedText
 from greenroom.voice import Voice
-from greenroom.worker.text_input import Text
 from greenroom.worker.timing import Timing
 
 
@@ -52,9 +53,9 @@ class Speech:
         self._raise_error()
 
     @contextlib.asynccontextmanager
-    async def begun(self, lease: Lease, voice: Voice, text: Text) -> AsyncIterator[Self]:
+    async def begun(self, lease: Lease, voice: Voice, text: CheckedText) -> AsyncIterator[Self]:
         """Speak inside the block; at its end no thread of this speech is inside the model."""
-        stream = lease.synthesize_stream(text, sample_rate=voice.sample_rate, **voice.options)
+        stream = open_stream(lease.adapter, text, voice.options, voice.sample_rate)
         self._stream = stream
         self.sample_rate = voice.sample_rate
         if self.stopped or self._error is not None:
@@ -139,3 +140,18 @@ class Speech:
         handle, self._paused = self._paused, None
         if handle is not None:
             handle.cancel()
+
+
+async def in_time(pieces: AsyncIterator[str], patience: float) -> AsyncIterator[str]:
+    """Yield pieces of text; raises `StalledError` when one takes longer than `patience` seconds."""
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise StalledError(
+                f"no text came for {patience:g} s; end the text with is_final or half-close."
+            ) from None
+        yield piece

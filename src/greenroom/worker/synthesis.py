@@ -20,6 +20,7 @@ from greenroom.errors import (
     WorkerBusyError,
 )
 from greenroom.model_manager import ModelManager
+from greenroom.speech.text import CheckedText
 from greenroom.statistics import ResidentStatistics
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice, VoiceChooser
@@ -28,8 +29,7 @@ from greenroom.worker.prometheus import WorkerMetrics
 from greenroom.worker.quotas import STREAM_RETRY_S
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
-from greenroom.worker.speech import Speech
-from greenroom.worker.text_input import Text, checked
+from greenroom.worker.speech import Speech, in_time
 
 logger = safe_logger(__name__)
 
@@ -120,13 +120,30 @@ class Synthesis:
 
     # Speaking
 
+    def text(
+        self,
+        text: str | AsyncIterator[str],
+        *,
+        limit: int | None = None,
+        first: str | None = None,
+    ) -> CheckedText:
+        """Return the text of a request, checked: the one way for it into the worker.
+
+        `limit` is the caller's, in characters; none is the worker's. The pieces of a text that
+        comes in pieces, of which `first` may be there already, are waited for within `patience`.
+        Raises `InvalidInputError`; a later piece raises it, or `StalledError`, when it is spoken.
+        """
+        limit = limit or self.settings.max_text_chars
+        if isinstance(text, str):
+            return CheckedText(text, limit=limit)
+        return CheckedText(in_time(text, self.patience), limit=limit, first=first)
+
     @contextlib.asynccontextmanager
     async def in_session(
-        self, session_id: str, text: Text, *, caller: str = "", max_text_chars: int | None = None
+        self, session_id: str, text: CheckedText, *, caller: str = ""
     ) -> AsyncIterator[Speech]:
         """Speak with the session's voice; the frames are those of the yielded speech."""
         session = self._sessions.get(session_id, caller)
-        text = self._checked(text, max_text_chars)
         with self._booked() as speech, self._sessions.running(session, speech):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
@@ -135,11 +152,8 @@ class Synthesis:
                     yield speech
 
     @contextlib.asynccontextmanager
-    async def once(
-        self, voice: Voice, text: Text, *, owner: str, max_text_chars: int | None = None
-    ) -> AsyncIterator[Speech]:
+    async def once(self, voice: Voice, text: CheckedText, *, owner: str) -> AsyncIterator[Speech]:
         """Speak with a lease that lasts as long as the speech."""
-        text = self._checked(text, max_text_chars)
         with self._booked() as speech:
             lease = self.manager.lease(voice.model_id, owner=owner)
             with self.metrics.waiting():
@@ -151,10 +165,6 @@ class Synthesis:
                         yield speech
             finally:
                 await lease.release()
-
-    def _checked(self, text: Text, max_text_chars: int | None) -> Text:
-        limit = max_text_chars or self.settings.max_text_chars
-        return checked(text, limit=limit, patience=self.patience)
 
     @contextlib.contextmanager
     def _booked(self) -> Iterator[Speech]:

@@ -16,14 +16,13 @@ from greenroom.errors import (
     SynthesisError,
 )
 from greenroom.ledger.state import State
-from greenroom.speech.text import check_text
+from greenroom.speech.text import CheckedText
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.auth import CALLER, Role, owner_of
 from greenroom.worker.grpc.conversions import frame_message, models_message
 from greenroom.worker.grpc.errors import answered
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Command, Synthesis
-from greenroom.worker.text_input import Text
 
 SERVICE_NAME: str = tts_pb2.DESCRIPTOR.services_by_name["TTSService"].full_name
 
@@ -90,34 +89,30 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         except TimeoutError:
             raise StalledError("no text came in time; send the first TextChunk at once.") from None
 
-    def _text(self, first: tts_pb2.TextChunk, rest: _Chunks) -> Text:
+    def _text(self, first: tts_pb2.TextChunk, rest: _Chunks) -> CheckedText:
         """Return the text, whole if the first chunk is all of it.
 
         The first piece is checked before a model is loaded for it.
         """
-        check_text(first.text, limit=self._text_limit())
-        return first.text if first.is_final else _pieces(first, rest)
+        limit = self._text_limit()
+        if first.is_final:
+            return self._synthesis.text(first.text, limit=limit)
+        return self._synthesis.text(_pieces(first, rest), limit=limit, first=first.text)
 
     def _text_limit(self) -> int:
         return CALLER.get().allowance.text_limit(self._synthesis.settings.max_text_chars)
 
     @contextlib.asynccontextmanager
     async def _speech(
-        self, first: tts_pb2.TextChunk, text: Text, peer: str
+        self, first: tts_pb2.TextChunk, text: CheckedText, peer: str
     ) -> AsyncIterator[Speech]:
         if first.session_id:
             self._check_session_chunk(first)
-            speaking = self._synthesis.in_session(
-                first.session_id, text, caller=_name(), max_text_chars=self._text_limit()
-            )
+            speaking = self._synthesis.in_session(first.session_id, text, caller=_name())
         else:
             voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
-            speaking = self._synthesis.once(
-                voice,
-                text,
-                owner=owner_of("call", CALLER.get(), peer),
-                max_text_chars=self._text_limit(),
-            )
+            owner = owner_of("call", CALLER.get(), peer)
+            speaking = self._synthesis.once(voice, text, owner=owner)
         async with speaking as speech:
             yield speech
 
@@ -268,7 +263,7 @@ class _Outlet:
 
 
 async def _pieces(first: tts_pb2.TextChunk, rest: _Chunks) -> AsyncIterator[str]:
-    yield first.text
+    """Yield the pieces of text after the first."""
     async for chunk in rest:
         if chunk.session_id not in ("", first.session_id) or (
             chunk.model_id not in ("", first.model_id)

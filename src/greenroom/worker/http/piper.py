@@ -12,9 +12,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS
+from greenroom.worker.errors import about_field
 from greenroom.worker.http.body import read
 from greenroom.worker.http.openapi import reads
-from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan, checked_text
+from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan
 from greenroom.worker.http.streaming_response import Delivery
 from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
@@ -67,10 +68,11 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
         """Say a text: WAV at 24 kHz, sent as it is made."""
         asked = await read(request, PiperRequest, synthesis.patience)
         limit = request.state.caller.allowance.text_limit(synthesis.settings.max_text_chars)
-        checked_text(asked.text, limit, param="text")
+        with about_field("text"):
+            text = synthesis.text(asked.text, limit=limit)
         model_id = names.voice_id(asked.voice) if asked.voice else ""
         voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)
-        plan = SpeechPlan(asked.text, voice, wav, sse=False, keep_alive=None)
+        plan = SpeechPlan(text, voice, wav, sse=False, keep_alive=None)
         return Delivery(synthesis, plan, request.state.caller)
 
     return made

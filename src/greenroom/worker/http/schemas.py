@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS, Format
+from greenroom.audio.framing import SampleRate
 from greenroom.catalog.catalog import Catalog
-from greenroom.errors import InvalidInputError
-from greenroom.speech.text import check_source
+from greenroom.speech.text import CheckedText
 from greenroom.voice import Voice
-from greenroom.worker.errors import FieldError
+from greenroom.worker.errors import about_field
 from greenroom.worker.http.body import parsed
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.voice_names import Names
@@ -26,7 +26,7 @@ from greenroom.worker.synthesis import Synthesis
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 NOT_BLANK: dict[str, Any] = {"pattern": r"\S"}
-"""Said in the document; what is refused is decided by `checked_text`."""
+"""Said in the document; what is refused is decided by `Synthesis.text`."""
 
 _EXAMPLE: dict[str, Any] = {
     "model": "tts-1",
@@ -64,7 +64,7 @@ class SpeechRequest(BaseModel):
 class SpeechPlan:
     """A request that can be fulfilled, as far as that can be known before a model is loaded."""
 
-    text: str
+    text: CheckedText
     voice: Voice
     format: Format
     sse: bool
@@ -87,37 +87,24 @@ class SpeechPlanner:
         model_id = self._names.model_id(asked.model, voice)
         made = FORMATS[asked.response_format or "mp3"]
         keep = asked.keep_alive
-        limit = allowance.text_limit(self._synthesis.settings.max_text_chars)
-        checked_text(asked.input, limit, param="input")
+        with about_field("input"):
+            text = self._synthesis.text(
+                asked.input, limit=allowance.text_limit(self._synthesis.settings.max_text_chars)
+            )
+        with about_field("sample_rate"):
+            rate = made.rate(asked.sample_rate)
         return SpeechPlan(
-            asked.input,
-            self._voice(model_id, asked.speed or 1.0, _rate(made, asked.sample_rate)),
+            text,
+            self._voice(model_id, asked.speed or 1.0, rate),
             made,
             asked.stream_format == "sse",
             None if keep is None else seconds_of(keep),
         )
 
-    def _voice(self, model_id: str, speed: float, rate: int) -> Voice:
+    def _voice(self, model_id: str, speed: float, rate: SampleRate) -> Voice:
         """Return the voice; a speed of 1 is the model's own, whatever that is configured to be."""
         if speed == 1.0:
             return self._synthesis.voices.choose(model_id, None, rate)
         own = float(self._catalog.get(model_id).options.get("speed", 1.0))
-        try:
+        with about_field("speed"):
             return self._synthesis.voices.choose(model_id, {"speed": f"{own * speed:g}"}, rate)
-        except InvalidInputError as error:
-            raise FieldError("speed", str(error)) from None
-
-
-def checked_text(text: str, limit: int, *, param: str) -> None:
-    """Raise `FieldError` for a text that cannot be spoken or has more than `limit` characters."""
-    try:
-        check_source(text, limit=limit)
-    except InvalidInputError as error:
-        raise FieldError(param, str(error)) from None
-
-
-def _rate(made: Format, asked: int | None) -> int:
-    try:
-        return made.rate(asked)
-    except InvalidInputError as error:
-        raise FieldError("sample_rate", str(error)) from None

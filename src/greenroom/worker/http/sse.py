@@ -42,7 +42,7 @@ class Events:
     media_type = "text/event-stream; charset=utf-8"
 
     def __init__(self, plan: SpeechPlan) -> None:
-        self._chars = len(plan.text)
+        self._chars = len(str(plan.text.source))
 
     def of(self, audio: bytes) -> bytes:
         """Return an event with a piece of audio."""
