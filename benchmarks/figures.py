@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Literal
 
-from greenroom.adapters.piper.prepared.run.arena import REST_S
+from greenroom.adapters.piper.prepared.run.arena import SHRINK_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Effort:
     @property
     def quiet_s(self) -> float:
         """Seconds without speech after which graphs have given back the memory of their runs."""
-        return 0.0 if self.short else 2 * REST_S
+        return 0.0 if self.short else 2 * SHRINK_AFTER_S
 
     def count(self, full: int, *, least: int = 1) -> int:
         """Return how many steps to do where a full run does `full`."""

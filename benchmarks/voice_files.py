@@ -74,7 +74,7 @@ def prepared_crowd(count: int) -> list[Path]:
         _settings(path).symlink_to(_settings(first))
         factor = np.float32(1 + (number + 1) * 1e-5)
         weights = ((name, array * factor) for name, array in weights_of(first))
-        store.put(path, store.see(path), graph, weights, {})
+        store.put(path, store.snapshot(path), graph, weights, {})
     return paths
 
 

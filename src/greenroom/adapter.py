@@ -1,4 +1,7 @@
-"""The contract for engines: `TTSAdapter`, written by people who need know no asyncio."""
+"""The contract for engines: `TTSAdapter`, and `Preparation` for those that prepare models.
+
+Both are synchronous: an engine's author needs to know no asyncio.
+"""
 
 from __future__ import annotations
 

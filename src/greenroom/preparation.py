@@ -264,7 +264,7 @@ class Preparations:
         except OverdueError as late:  # it must not be unloaded while the thread is in the engine
             with contextlib.suppress(Exception):
                 await late.call
-        except Exception as error:  # noqa: BLE001 - whatever an adapter raises, the old form serves
+        except Exception as error:  # noqa: BLE001 - the adapter's, of any kind: the old form serves
             logger.warning("%s stays in its form: %s", resident.model_id, told(error))
         finally:
             manager.carry_out(manager.ledger.end_upgrade(resident, manager.time(), footprint))

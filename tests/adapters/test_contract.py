@@ -73,7 +73,7 @@ def test_every_built_in_adapter_is_under_this_contract() -> None:
 def test_the_prepared_form_is_under_it_too(
     adapter: TTSAdapter, request: pytest.FixtureRequest
 ) -> None:
-    prepared = isinstance(getattr(adapter, "_engine", None), PreparedVoice)
+    prepared = isinstance(getattr(adapter, "_session", None), PreparedVoice)
     assert prepared == ("prepared piper" in request.node.name)
 
 

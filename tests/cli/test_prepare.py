@@ -230,7 +230,7 @@ def put(source: Path) -> None:
     source.write_bytes(source.name.encode())
     store = default_store()
     weights = np.full(1024 * 1024, len(source.name), np.float32)
-    store.put(source, store.see(source), {"g": b"graph"}, [("w", weights)], {})
+    store.put(source, store.snapshot(source), {"g": b"graph"}, [("w", weights)], {})
 
 
 def test_pruning_removes_what_no_file_has_any_more_and_says_how_much(

@@ -17,7 +17,7 @@ from greenroom.adapter import ModelSpec
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.concurrency.child_process import Child
-from tests.piper import shaped_engine
+from tests.piper import synthetic_voice
 
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
@@ -114,7 +114,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
     slow = "\n".join(
         [
             "import os, subprocess, sys, time, threading",
-            "from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent",
+            "from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent",
             "end_with_parent()",
             f"open({str(pids)!r}, 'a').write(str(os.getpid()) + ' ')",
             "if sys.argv[1] == 'first':",
@@ -141,7 +141,7 @@ def command_for(model: Path) -> list[str]:
 
 
 def test_preparing_without_a_pipe_on_standard_input_is_nobodys_child(tmp_path: Path) -> None:
-    model = shaped_engine.write_voice(tmp_path)
+    model = synthetic_voice.write_voice(tmp_path)
     subprocess.run(
         command_for(model),
         stdin=subprocess.DEVNULL,
@@ -153,7 +153,7 @@ def test_preparing_without_a_pipe_on_standard_input_is_nobodys_child(tmp_path: P
 def test_preparing_that_is_ended_leaves_no_files_and_what_was_killed_is_swept_by_the_next(
     tmp_path: Path,
 ) -> None:
-    model = shaped_engine.write_voice(tmp_path)
+    model = synthetic_voice.write_voice(tmp_path)
     root = default_store()._layout.root
 
     def temporary() -> list[Path]:

@@ -320,4 +320,4 @@ def test_an_engine_that_would_go_on_without_the_gpu_is_refused(
 ) -> None:
     session(["CPUExecutionProvider"])
     with pytest.raises(ConfigError, match="device 'cuda:0' cannot be used, as CUDA does not start"):
-        cuda.session(Path("x.onnx"), None, 0)
+        cuda.gpu_session(Path("x.onnx"), None, 0)

@@ -15,7 +15,7 @@ from greenroom.adapters.piper.prepared.run import arena
 
 @pytest.fixture(autouse=True)
 def _rest_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "REST_S", 0.01)
+    monkeypatch.setattr(arena, "SHRINK_AFTER_S", 0.01)
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -26,12 +26,12 @@ def eventually(true: Callable[[], bool]) -> None:
 
 def test_memory_is_given_back_once_nobody_has_spoken_for_a_while() -> None:
     given_back = threading.Event()
-    quiet = arena.Resting()
-    quiet.join(given_back.set)
-    with quiet.speaking(given_back.set):
-        with quiet.speaking(given_back.set):
+    shrinker = arena.ArenaShrinker()
+    shrinker.add(given_back.set)
+    with shrinker.in_use(given_back.set):
+        with shrinker.in_use(given_back.set):
             pass
-        quiet._look(quiet._spoken)  # what the timer does
+        shrinker._shrink_if_idle(shrinker._uses)  # what the timer does
         assert not given_back.is_set()
     assert given_back.wait(30)
 
@@ -47,11 +47,11 @@ def test_memory_is_given_back_by_another_when_the_one_who_spoke_has_gone() -> No
         calls.append("second")
         heard.set()
 
-    quiet = arena.Resting()
-    quiet.join(second)
-    quiet.join(first)
-    with quiet.speaking(first):
-        quiet.forget(first)
+    shrinker = arena.ArenaShrinker()
+    shrinker.add(second)
+    shrinker.add(first)
+    with shrinker.in_use(first):
+        shrinker.remove(first)
     assert heard.wait(30)
     assert calls == ["second"]
 
@@ -68,11 +68,11 @@ def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_senten
     def logged(count: int) -> bool:
         return len(caplog.records) == count
 
-    quiet = arena.Resting()
-    quiet.join(fail)
+    shrinker = arena.ArenaShrinker()
+    shrinker.add(fail)
     with caplog.at_level(logging.WARNING):
         for count in (1, 2):
-            with quiet.speaking(fail):
+            with shrinker.in_use(fail):
                 pass
             eventually(partial(logged, count))
     assert len(calls) == 2
@@ -81,19 +81,19 @@ def test_giving_memory_back_that_fails_is_logged_and_tried_after_the_next_senten
 
 def test_forgetting_waits_until_it_is_not_being_called() -> None:
     begun, may_end, forgotten = (threading.Event() for _ in range(3))
-    quiet = arena.Resting()
+    shrinker = arena.ArenaShrinker()
 
     def slow() -> None:
         begun.set()
         assert may_end.wait(30)
 
     def forget_slow() -> None:
-        quiet.forget(slow)
+        shrinker.remove(slow)
         forgotten.set()
 
-    quiet.join(slow)
-    quiet._spoken = 1
-    look = threading.Thread(target=quiet._look, args=(1,))
+    shrinker.add(slow)
+    shrinker._uses = 1
+    look = threading.Thread(target=shrinker._shrink_if_idle, args=(1,))
     forget = threading.Thread(target=forget_slow)
     look.start()
     assert begun.wait(30)

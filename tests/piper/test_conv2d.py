@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from greenroom.adapters.piper.prepared.build.conv2d import planar
+from greenroom.adapters.piper.prepared.build.conv2d import as_conv2d
 
 CHANNELS = 16
 
@@ -61,13 +61,13 @@ def run(model: ModelProto, samples: np.ndarray) -> np.ndarray:
 def test_the_same_numbers_come_out(attributes: dict[str, Any], count: int) -> None:
     model = convolutions(count, **attributes)
     samples = np.random.default_rng(1).standard_normal((1, CHANNELS, 61)).astype(np.float32)
-    expected, made = run(model, samples), run(planar(model), samples)
+    expected, made = run(model, samples), run(as_conv2d(model), samples)
     assert made.shape == expected.shape
     assert np.abs(made - expected).max() < 1e-4
 
 
 def test_every_convolution_along_time_is_made_planar_and_its_old_weights_are_gone() -> None:
-    model = planar(convolutions(2, pads=[2, 2]))
+    model = as_conv2d(convolutions(2, pads=[2, 2]))
     weights = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Conv":
@@ -78,9 +78,9 @@ def test_every_convolution_along_time_is_made_planar_and_its_old_weights_are_gon
 def test_a_graph_from_before_axes_were_inputs_stays_as_it_is() -> None:
     model = convolutions(1, pads=[2, 2])
     model.opset_import[0].version = 12
-    assert planar(model) is model
+    assert as_conv2d(model) is model
 
 
 def test_what_is_no_convolution_along_time_stays_as_it_is() -> None:
-    once = planar(convolutions(1, pads=[2, 2]))
-    assert planar(once) == once
+    once = as_conv2d(convolutions(1, pads=[2, 2]))
+    assert as_conv2d(once) == once

@@ -18,11 +18,11 @@ from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.run import decoder, shared_graphs
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
-from greenroom.adapters.piper.prepared.run.thread_pool import CREW, Crew
+from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL, DecodePool
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store
-from tests.piper import shaped_engine
-from tests.piper.shaped_engine import sentence, spoken_by_itself
+from tests.piper import synthetic_voice
+from tests.piper.synthetic_voice import sentence, spoken_by_itself
 
 CLOSE = 1e-4
 LENGTHS = (1, 2, 7, 40, 150, 400)
@@ -45,7 +45,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
     def prepared(**says: Any) -> tuple[Path, PreparedFiles]:
         name = str(sorted(says.items()))
         if name not in made:
-            model = shaped_engine.write_voice(root, f"voice{len(made)}", **says)
+            model = synthetic_voice.write_voice(root, f"voice{len(made)}", **says)
             made[name] = model, prepare(model, Store(root / "store", "runtime"))
         return made[name]
 
@@ -75,10 +75,10 @@ def assert_equal(one: np.ndarray, other: np.ndarray) -> None:
     assert np.abs(one - other).max() < CLOSE
 
 
-def crew_of(cores: int, monkeypatch: pytest.MonkeyPatch) -> Crew:
-    crew = Crew(cores)
-    monkeypatch.setattr(decoder, "CREW", crew)
-    return crew
+def pool_of(cores: int, monkeypatch: pytest.MonkeyPatch) -> DecodePool:
+    pool = DecodePool(cores)
+    monkeypatch.setattr(decoder, "DECODE_POOL", pool)
+    return pool
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_the_real_voice_is_what_the_engine_makes_of_it(tmp_path: Path) -> None:
 def test_the_first_piece_comes_before_the_rest_is_made(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    crew_of(cores, monkeypatch)
+    pool_of(cores, monkeypatch)
     pieces = list(voice().speak(sentence(300)))
     sizes = [len(piece) for piece in pieces]
-    assert sizes[0] == 16 * shaped_engine.HOP
+    assert sizes[0] == 16 * synthetic_voice.HOP
     assert sizes[1] > sizes[0]
-    assert max(sizes) < (128 + 16) * shaped_engine.HOP
+    assert max(sizes) < (128 + 16) * synthetic_voice.HOP
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
@@ -138,7 +138,7 @@ def test_however_many_cores_share_a_sentence_it_sounds_the_same(
     cores: int,
     says: dict[str, Any],
 ) -> None:
-    crew_of(cores, monkeypatch)
+    pool_of(cores, monkeypatch)
     for length in (1, 17, 60, 700):
         feeds = sentence(length, seed=cores)
         assert_equal(spoken(voice(**says), feeds), spoken_by_itself(prepared(**says)[0], feeds))
@@ -175,7 +175,7 @@ def test_a_voice_of_another_structure_attribute_or_constant_has_its_own_graph(
 def test_many_callers_on_one_graph_never_hear_each_others_weights(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew_of(4, monkeypatch)
+    pool_of(4, monkeypatch)
     voices = [voice(seed=seed, speakers=2) for seed in range(4)]
     said = [sentence(length, speaker=length % 2) for length in (5, 30, 90, 31, 120)]
     jobs = [(one, feeds) for feeds in said for one in voices]
@@ -190,10 +190,10 @@ def test_many_callers_on_one_graph_never_hear_each_others_weights(
 def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    crew = crew_of(cores, monkeypatch)
-    inside, true_decode = [], decoder.Decoding._decode
+    pool = pool_of(cores, monkeypatch)
+    inside, true_decode = [], decoder.SentenceDecoder._decode
 
-    def decode(self: decoder.Decoding, window: Any) -> Any:
+    def decode(self: decoder.SentenceDecoder, window: Any) -> Any:
         inside.append(1)
         try:
             if threading.current_thread() is not threading.main_thread():
@@ -202,7 +202,7 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
         finally:
             inside.pop()
 
-    monkeypatch.setattr(decoder.Decoding, "_decode", decode)
+    monkeypatch.setattr(decoder.SentenceDecoder, "_decode", decode)
     ours, feeds = voice(), sentence(400)
     expected = spoken(ours, feeds)
     for heard in (0, 1, 2, 5):
@@ -211,37 +211,37 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
             next(pieces)
         pieces.close()
         assert not inside
-        assert crew._speakers == 0
+        assert pool._streams == 0
     assert_equal(spoken(ours, feeds), expected)
 
 
 def test_a_piece_that_fails_ends_the_sentence_and_harms_no_later_one(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crew = crew_of(2, monkeypatch)
+    pool = pool_of(2, monkeypatch)
     ours, feeds = voice(), sentence(400)
     expected = spoken(ours, feeds)
     with monkeypatch.context() as patch:
-        true_decode, count = decoder.Decoding._decode, iter(range(100))
+        true_decode, count = decoder.SentenceDecoder._decode, iter(range(100))
 
-        def decode(self: decoder.Decoding, window: Any) -> Any:
+        def decode(self: decoder.SentenceDecoder, window: Any) -> Any:
             if next(count) == 3:
                 raise MemoryError("no room")
             return true_decode(self, window)
 
-        patch.setattr(decoder.Decoding, "_decode", decode)
+        patch.setattr(decoder.SentenceDecoder, "_decode", decode)
         with pytest.raises(MemoryError):
             spoken(ours, feeds)
-    assert crew._speakers == 0
+    assert pool._streams == 0
     assert_equal(spoken(ours, feeds), expected)
 
 
 def test_a_sentence_of_no_frames_has_no_pieces(voice: Callable[..., PreparedVoice]) -> None:
     _, flow, *decoders = voice()._stages.values()
-    nothing = np.empty((1, shaped_engine.CHANNELS, 0), np.float32)
-    edges = dict.fromkeys((*flow.recipe.timed, *decoders[0].recipe.timed), nothing)
+    nothing = np.empty((1, synthetic_voice.CHANNELS, 0), np.float32)
+    edges = dict.fromkeys((*flow.manifest.timed, *decoders[0].manifest.timed), nothing)
     for first in (None, flow):
-        assert not list(decoder.Decoding(first, decoders, edges).pieces())
+        assert not list(decoder.SentenceDecoder(first, decoders, edges).pieces())
 
 
 def test_a_graph_leaves_with_its_last_voice(prepared: Prepare) -> None:
@@ -305,7 +305,9 @@ def test_a_graph_that_cannot_be_read_leaves_no_trace_and_the_next_try_works(
 ) -> None:
     _, files = prepared()
     with monkeypatch.context() as patch:
-        patch.setattr(shared_graphs, "session", lambda *_: (_ for _ in ()).throw(OSError("gone")))
+        patch.setattr(
+            shared_graphs, "cpu_session", lambda *_: (_ for _ in ()).throw(OSError("gone"))
+        )
         with ThreadPoolExecutor(3) as pool:
             loads = [pool.submit(PreparedVoice, files, threads=1) for _ in range(3)]
         assert [str(load.exception()) for load in loads] == ["gone"] * 3
@@ -355,16 +357,16 @@ def test_giving_back_is_a_sentence_that_changes_nothing(
     for says in ({}, {"speakers": 2}, {"normalised": True}):
         ours = voice(**says)
         expected = spoken(ours, sentence(60))
-        ours._give_back()
+        ours._shrink_arena()
         assert_equal(spoken(ours, sentence(60)), expected)
 
 
 def test_the_crew_shares_its_cores_among_those_who_speak() -> None:
-    crew = Crew(4)
-    with crew.speaking() as share:
+    pool = DecodePool(4)
+    with pool.working() as share:
         assert share() == 4
-        with crew.speaking(), crew.speaking():
+        with pool.working(), pool.working():
             assert share() == 1
         assert share() == 4
-    assert crew._speakers == 0
-    assert CREW.cores >= 1
+    assert pool._streams == 0
+    assert DECODE_POOL.cores >= 1

@@ -18,12 +18,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from greenroom.adapters.piper.prepared.build import partition, pipeline
 from greenroom.adapters.piper.prepared.build.pipeline import CannotPrepareError, prepare
-from greenroom.adapters.piper.prepared.build.receptive_field import Reach, reach_of
-from greenroom.adapters.piper.prepared.build.weights import separated
-from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe
+from greenroom.adapters.piper.prepared.build.receptive_field import (
+    ReceptiveField,
+    receptive_field_of,
+)
+from greenroom.adapters.piper.prepared.build.weights import externalised
+from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
 from greenroom.adapters.piper.prepared.store.store import Store
 from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, windows
-from tests.piper import shaped_engine
+from tests.piper import synthetic_voice
 
 SHAPES: dict[str, dict[str, Any]] = {
     "single": {},
@@ -33,9 +36,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def prepared(folder: Path, **says: Any) -> Recipe:
-    files = prepare(shaped_engine.write_voice(folder, **says), Store(folder / "store", "runtime"))
-    return Recipe.model_validate_json((files.graph / BLOB).read_bytes())
+def prepared(folder: Path, **says: Any) -> Manifest:
+    files = prepare(synthetic_voice.write_voice(folder, **says), Store(folder / "store", "runtime"))
+    return Manifest.model_validate_json((files.graph / FILE_NAME).read_bytes())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,7 +47,7 @@ def test_text_flow_and_decoder_are_found_by_structure(tmp_path: Path, shape: str
     assert [text.name, flow.name, decoders[0].name] == ["text", "flow", "decoder"]
     assert [stage.name for stage in decoders[1:]] in ([], ["waveform"])
     assert flow.rate == 1
-    assert math.prod(stage.rate for stage in decoders) == shaped_engine.HOP
+    assert math.prod(stage.rate for stage in decoders) == synthetic_voice.HOP
     assert len(flow.timed) == 2
     assert set(flow.timed) <= set(text.leave)
     for before, after in pairwise((flow, *decoders)):
@@ -60,7 +63,7 @@ def test_a_speaker_enters_flow_and_decoder_and_is_no_frame(tmp_path: Path) -> No
 
 
 def test_names_in_the_file_do_not_matter(tmp_path: Path) -> None:
-    model = shaped_engine.graph_of(shaped_engine.Kind())
+    model = synthetic_voice.graph_of(synthetic_voice.Kind())
     outer = {"input", "input_lengths", "scales", "output"}
     for node in model.graph.node:
         for names in (node.input, node.output):
@@ -70,7 +73,7 @@ def test_names_in_the_file_do_not_matter(tmp_path: Path) -> None:
     renamed = tmp_path / "renamed.onnx"
     onnx.save(model, renamed)
     store = Store(tmp_path / "store", "runtime")
-    plain = prepare(shaped_engine.write_voice(tmp_path, seed=1), store)
+    plain = prepare(synthetic_voice.write_voice(tmp_path, seed=1), store)
     assert prepare(renamed, store).graph_id == plain.graph_id
 
 
@@ -88,7 +91,9 @@ def test_stages_that_turn_out_wrong_or_do_not_run_are_given_up_for_the_whole(
 
     def too_short(model: onnx.ModelProto) -> tuple[partition.Stage, ...]:
         *others, last = true_cut(model)
-        return *others, replace(last, reach=Reach(last.reach.rate, 0, 0))
+        return *others, replace(
+            last, receptive_field=ReceptiveField(last.receptive_field.rate, 0, 0)
+        )
 
     def not_running(model: onnx.ModelProto) -> tuple[partition.Stage, ...]:
         *others, last = true_cut(model)
@@ -107,7 +112,7 @@ def test_a_graph_with_branches_is_left_to_the_engine(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_graph_cannot_be_prepared(tmp_path: Path) -> None:
-    model = shaped_engine.write_voice(tmp_path)
+    model = synthetic_voice.write_voice(tmp_path)
     whole = model.read_bytes()
     for content in (whole[: len(whole) // 2], b"no graph" * 100, b""):
         model.write_bytes(content)
@@ -134,15 +139,15 @@ def test_preparing_that_fails_leaves_nothing_in_the_store(tmp_path: Path) -> Non
 def test_preparing_as_a_command_says_in_one_line_why_it_cannot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = shaped_engine.write_voice(tmp_path, branches=True)
+    model = synthetic_voice.write_voice(tmp_path, branches=True)
     assert pipeline.main([str(model)]) == 1
     assert capsys.readouterr().err == "its graph has branches\n"
 
 
 def test_only_what_sounds_is_taken_out_of_a_graph() -> None:
-    model = shaped_engine.graph_of(shaped_engine.Kind())
+    model = synthetic_voice.graph_of(synthetic_voice.Kind())
     names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
-    bare, weights = separated(model, names, "w.")
+    bare, weights = externalised(model, names, "w.")
     assert all(array.dtype == np.float32 and array.ndim for array in weights.values())
     for tensor in bare.graph.initializer:
         assert tensor.data_type == TensorProto.INT64 or not tensor.dims
@@ -164,7 +169,7 @@ LAYERS = st.lists(
 def test_reach_is_exact(layers: list[tuple[str, int, int, int]]) -> None:
     """Convolutions of nothing but ones show which frames a column is made of."""
     nodes, constants = _stack(layers)
-    reach = reach_of(nodes, ["x"], ["end"], constants)
+    reach = receptive_field_of(nodes, ["x"], ["end"], constants)
     assert reach is not None
     run = _runner(nodes, list(constants.values()))
     middle, frames = 60, 121  # four layers reach 48 at most
@@ -213,13 +218,13 @@ def _runner(nodes: list[onnx.NodeProto], constants: list[TensorProto]) -> Any:
 @pytest.mark.parametrize("speakers", [1, 2])
 def test_a_window_with_reach_is_the_whole_and_one_frame_less_is_not(speakers: int) -> None:
     model = onnx.shape_inference.infer_shapes(
-        shaped_engine.graph_of(shaped_engine.Kind(speakers=speakers))
+        synthetic_voice.graph_of(synthetic_voice.Kind(speakers=speakers))
     )
     _, *stages = partition.cut(model)
     assert len(stages) > 1
     edges = _edges(model, [name for stage in stages for name in stage.enter])
     for stage in stages:
-        left, right = stage.reach.left, stage.reach.right
+        left, right = stage.receptive_field.left, stage.receptive_field.right
         assert _difference(model, stage, edges, left, right) < 1e-6
         assert _difference(model, stage, edges, left - 1, right) > 1e-6
         assert _difference(model, stage, edges, left, right - 1) > 1e-6
@@ -229,7 +234,7 @@ def _difference(
     model: onnx.ModelProto, stage: partition.Stage, edges: dict[str, Any], before: int, after: int
 ) -> float:
     """Return by how much a window that reaches so far differs from the whole."""
-    session, rate = _session(partition.extracted(model, stage)), stage.reach.rate
+    session, rate = _session(partition.extracted(model, stage)), stage.receptive_field.rate
     given = {name: edges[name] for name in stage.enter}
     part = {name: edges[name][..., 60 - before : 90 + after] for name in stage.timed}
     (whole,) = session.run(stage.leave, given)
@@ -247,7 +252,7 @@ def _edges(model: onnx.ModelProto, names: list[str]) -> dict[str, Any]:
     telling.graph.output.extend(known[name] for name in names)
     session = _session(telling)
     wanted = {value.name for value in session.get_inputs()}
-    feeds = {n: array for n, array in shaped_engine.sentence(80).items() if n in wanted}
+    feeds = {n: array for n, array in synthetic_voice.sentence(80).items() if n in wanted}
     return dict(zip(names, session.run(names, feeds), strict=True))
 
 
@@ -272,7 +277,7 @@ def test_a_convolution_that_changes_the_number_of_frames_otherwise_is_not_local(
 ) -> None:
     weight = numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "w")
     node = helper.make_node(op_type, ["x", "w"], ["y"], **says)
-    assert reach_of([node], ["x"], ["y"], {"w": weight}) is None
+    assert receptive_field_of([node], ["x"], ["y"], {"w": weight}) is None
 
 
 @given(st.integers(0, 5_000), st.integers(0, 40), st.integers(0, 40))

@@ -13,22 +13,22 @@ import pytest
 
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
-from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS, pieces
+from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS, split_into_runs
 from greenroom.adapters.piper.prepared.run import arena
-from greenroom.adapters.piper.prepared.run.fifo_lock import Turns
-from tests.piper import shaped_engine
+from greenroom.adapters.piper.prepared.run.fifo_lock import FifoLock
+from tests.piper import synthetic_voice
 
 STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
 
 
 def cut(text: str, *, ids: int | None = None, length: float = 1.0) -> list[str]:
-    found = pieces(list(text), 2 * len(text) + 3 if ids is None else ids, length)
+    found = split_into_runs(list(text), 2 * len(text) + 3 if ids is None else ids, length)
     return ["".join(piece) for piece in found]
 
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Iterator[PiperTTSAdapter]:
-    model = shaped_engine.write_voice(tmp_path)
+    model = synthetic_voice.write_voice(tmp_path)
     adapter = PiperTTSAdapter(ModelSpec("voice", PiperTTSAdapter, model))
     adapter.load()
     yield adapter
@@ -38,7 +38,7 @@ def adapter(tmp_path: Path) -> Iterator[PiperTTSAdapter]:
 def runs_of(adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return what the engine will be fed with, for each run."""
     runs: list[Any] = []
-    engine = adapter._engine
+    engine = adapter._session
     assert engine is not None
     speak = engine.speak
 
@@ -52,7 +52,7 @@ def runs_of(adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch) -> list[A
 
 def test_a_sentence_of_usual_length_is_one_piece_and_the_very_same_object() -> None:
     usual = list("a" * 190)
-    (only,) = pieces(usual, LONGEST_IDS, 1.0)
+    (only,) = split_into_runs(usual, LONGEST_IDS, 1.0)
     assert only is usual
 
 
@@ -115,7 +115,7 @@ def test_callers_of_voices_on_their_own_files_take_turns(
 ) -> None:
     inside: list[int] = []
     most: list[int] = []
-    engine: Any = adapter._engine
+    engine: Any = adapter._session
     session = engine._session
 
     class Counted:
@@ -127,7 +127,7 @@ def test_callers_of_voices_on_their_own_files_take_turns(
             finally:
                 inside.pop()
 
-    monkeypatch.setattr(adapter._engine, "_session", Counted())
+    monkeypatch.setattr(adapter._session, "_session", Counted())
     threads = [
         threading.Thread(target=lambda: list(adapter.synthesize("a few words", STILL)))
         for _ in range(6)
@@ -141,17 +141,17 @@ def test_callers_of_voices_on_their_own_files_take_turns(
 
 
 def test_turns_are_taken_in_the_order_of_asking() -> None:
-    turns, order = Turns(), []
+    lock, order = FifoLock(), []
 
     def ask(number: int) -> None:
-        with turns.turn():
+        with lock.hold():
             order.append(number)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
-    with turns.turn():
+    with lock.hold():
         for number, thread in enumerate(threads, 1):
             thread.start()
-            while len(turns._waiting) < number:
+            while len(lock._waiters) < number:
                 time.sleep(0.001)
     for thread in threads:
         thread.join()
@@ -159,30 +159,30 @@ def test_turns_are_taken_in_the_order_of_asking() -> None:
 
 
 def test_a_run_that_hangs_holds_up_nobody_for_ever() -> None:
-    turns = Turns(limit=0.01)
-    with turns.turn() as first:
+    lock = FifoLock(limit=0.01)
+    with lock.hold() as first:
         assert first
-        with turns.turn() as second:
+        with lock.hold() as second:
             assert not second
-    with turns.turn() as third:
+    with lock.hold() as third:
         assert third
-    assert not turns._waiting
+    assert not lock._waiters
 
 
 def test_a_turn_that_ends_with_an_error_is_passed_on() -> None:
-    turns = Turns()
-    with pytest.raises(RuntimeError), turns.turn():
+    lock = FifoLock()
+    with pytest.raises(RuntimeError), lock.hold():
         raise RuntimeError("no such run")
-    with turns.turn() as mine:
+    with lock.hold() as mine:
         assert mine
 
 
 def test_a_voice_on_its_own_file_gives_the_memory_of_its_runs_back_when_it_rests(
     adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arena, "REST_S", 0.01)
+    monkeypatch.setattr(arena, "SHRINK_AFTER_S", 0.01)
     given_back = threading.Event()
-    engine: Any = adapter._engine
+    engine: Any = adapter._session
     session = engine._session
 
     class Watched:
@@ -194,6 +194,6 @@ def test_a_voice_on_its_own_file_gives_the_memory_of_its_runs_back_when_it_rests
                 given_back.set()
             return made
 
-    monkeypatch.setattr(adapter._engine, "_session", Watched())
+    monkeypatch.setattr(adapter._session, "_session", Watched())
     list(adapter.synthesize("a few words", STILL))
     assert given_back.wait(30)

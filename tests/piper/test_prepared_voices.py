@@ -21,8 +21,8 @@ from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS
 from greenroom.adapters.piper.prepared.store.index import _INDEX, write_index
 from greenroom.adapters.piper.prepared.store.store import default_store
-from greenroom.adapters.piper.session import OwnSession
-from tests.piper import shaped_engine
+from greenroom.adapters.piper.session import CpuSession
+from tests.piper import synthetic_voice
 
 TEXT = "the quick brown fox jumps over the lazy dog"
 STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
@@ -38,7 +38,7 @@ def prepares(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return shaped_engine.write_voice(tmp_path)
+    return synthetic_voice.write_voice(tmp_path)
 
 
 def loaded(model: Path, **options: Any) -> PiperTTSAdapter:
@@ -62,12 +62,12 @@ def warmed(model: Path, **options: Any) -> PiperTTSAdapter:
 def test_the_prepared_voice_sounds_as_the_file_itself(
     tmp_path: Path, prepares: None, rate: int
 ) -> None:
-    model = shaped_engine.write_voice(tmp_path, rate=rate)
+    model = synthetic_voice.write_voice(tmp_path, rate=rate)
     own = loaded(model)
-    assert isinstance(own._engine, OwnSession)
+    assert isinstance(own._session, CpuSession)
     prepare(model, default_store())
     ours = loaded(model)
-    assert isinstance(ours._engine, PreparedVoice)
+    assert isinstance(ours._session, PreparedVoice)
     assert own.sample_rate == ours.sample_rate == rate
     for text in ("a", TEXT, TEXT * 5):
         assert np.abs(said(own, text) - said(ours, text)).max() < 1e-4
@@ -95,7 +95,7 @@ def test_it_says_which_form_is_in_memory_and_which_the_next_load_takes(
 
 
 def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, prepares: None) -> None:
-    model = shaped_engine.write_voice(tmp_path, speakers=3)
+    model = synthetic_voice.write_voice(tmp_path, speakers=3)
     own = loaded(model)
     prepare(model, default_store())
     ours = loaded(model)
@@ -114,9 +114,9 @@ def test_loading_another_model_of_the_same_file_finds_it_prepared(
 ) -> None:
     prepare(model, default_store())
     one, other = loaded(model), loaded(model, volume=0.5)
-    assert isinstance(one._engine, PreparedVoice)
-    assert isinstance(other._engine, PreparedVoice)
-    assert one._engine._graph is other._engine._graph
+    assert isinstance(one._session, PreparedVoice)
+    assert isinstance(other._session, PreparedVoice)
+    assert one._session._graph is other._session._graph
     assert np.allclose(said(one) * 0.5, said(other), atol=1e-6)
     one.unload()
     assert len(said(other))
@@ -131,7 +131,7 @@ def test_a_voice_that_is_not_to_be_prepared_uses_its_file(
     if says == "environment":
         monkeypatch.setenv("GREENROOM_PREPARE", "off")
     adapter = loaded(model, **({"prepare": 0} if says == "option" else {}))
-    assert isinstance(adapter._engine, OwnSession)
+    assert isinstance(adapter._session, CpuSession)
     adapter.unload()
 
 
@@ -233,13 +233,13 @@ def test_a_broken_prepared_form_is_one_line_in_the_log_and_the_file_serves(
         adapter = loaded(model)
     (record,) = caplog.records
     assert model.name in record.getMessage()
-    assert isinstance(adapter._engine, OwnSession)
+    assert isinstance(adapter._session, CpuSession)
     assert np.array_equal(said(adapter), said(own))
     adapter.unload()
     own.unload()
     prepare(model, default_store())
     again = loaded(model)
-    assert isinstance(again._engine, PreparedVoice)
+    assert isinstance(again._session, PreparedVoice)
     again.unload()
 
 
@@ -311,8 +311,8 @@ def test_a_speech_that_has_begun_ends_on_the_engine_it_began_with_which_closes_a
     text = f"{TEXT} " * 12
     expected = said(adapter, text)
     prepare(model, default_store())
-    old = adapter._engine
-    assert isinstance(old, OwnSession)
+    old = adapter._session
+    assert isinstance(old, CpuSession)
     speech = adapter.synthesize(text, {**adapter.spec.options, **STILL})
     begun = next(speech)
     assert adapter.upgrade()
@@ -329,12 +329,12 @@ def test_an_upgrade_that_comes_after_the_unload_leaves_nothing_open(
 ) -> None:
     adapter = warmed(model)
     prepare(model, default_store())
-    seat = adapter._seat
-    assert seat is not None
+    swappable = adapter._swappable
+    assert swappable is not None
     adapter.unload()
     late = session.open_prepared(model, "cpu", {})
     assert late is not None
-    seat.replace(late)  # GRAPHS is empty at the end
+    swappable.replace(late)  # GRAPHS is empty at the end
 
 
 def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(
@@ -348,7 +348,7 @@ def test_the_cache_deleted_under_a_voice_that_speaks_harms_it_not(
     shutil.rmtree(default_store()._layout.root)
     assert np.array_equal(said(adapter), expected)
     fresh = loaded(model)
-    assert isinstance(fresh._engine, OwnSession)
+    assert isinstance(fresh._session, CpuSession)
     adapter.unload()
     fresh.unload()
 
@@ -359,9 +359,9 @@ def test_a_new_version_of_the_file_is_not_spoken_with_the_old_ones_weights(
     prepare(model, default_store())
     old = loaded(model)
     before = said(old)
-    shaped_engine.write_voice(model.parent, seed=9)
+    synthetic_voice.write_voice(model.parent, seed=9)
     new = loaded(model)
-    assert isinstance(new._engine, OwnSession)
+    assert isinstance(new._session, CpuSession)
     assert np.array_equal(said(old), before)
     assert not np.array_equal(said(new)[:500], before[:500])
     prepare(model, default_store())

@@ -43,7 +43,7 @@ def weights():
             print("writing", flush=True)
             sys.stdin.readline()
 """
-PUT = "print(store.put(source, store.see(source), graph, weights(), {'gain': 1.5}).weights)"
+PUT = "print(store.put(source, store.snapshot(source), graph, weights(), {'gain': 1.5}).weights)"
 
 
 def arrays(seed: int = 0, rows: int = 50) -> dict[str, npt.NDArray[np.float32]]:
@@ -63,7 +63,7 @@ def read(files: PreparedFiles) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def put(store: Store, source: Path, seed: int = 0, **facts: Any) -> PreparedFiles:
-    return store.put(source, store.see(source), GRAPH, arrays(seed).items(), facts)
+    return store.put(source, store.snapshot(source), GRAPH, arrays(seed).items(), facts)
 
 
 def files_in(root: Path) -> list[str]:
@@ -142,7 +142,7 @@ def other(tmp_path: Path) -> Path:
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start as a new process does, which knows only what is on the disk."""
     monkeypatch.setattr(identity, "_learned", {})
-    monkeypatch.setattr(verify, "_proven", {})
+    monkeypatch.setattr(verify, "_verified", {})
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_what_was_put_is_found_with_equal_aligned_arrays(store: Store, source: P
 
 def test_arrays_that_are_not_contiguous_are_put_as_they_read(store: Store, source: Path) -> None:
     array = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    files = store.put(source, store.see(source), GRAPH, [("w", array)], {})
+    files = store.put(source, store.snapshot(source), GRAPH, [("w", array)], {})
     np.testing.assert_array_equal(read(files)["w"], array)
 
 
@@ -267,7 +267,7 @@ def test_what_cannot_be_kept_is_refused_and_leaves_nothing(
     store: Store, root: Path, source: Path, graph: Any, weights: Any, facts: Any
 ) -> None:
     with pytest.raises((ValueError, TypeError)):
-        store.put(source, store.see(source), graph, weights, facts)
+        store.put(source, store.snapshot(source), graph, weights, facts)
     assert store.find(source) is None
     assert [name for name in files_in(root) if not name.startswith("sources/")] == []
 
@@ -280,7 +280,7 @@ def test_a_caller_that_fails_while_it_gives_the_weights_leaves_nothing(
         raise RuntimeError("the caller's own")
 
     with pytest.raises(RuntimeError, match="own"):
-        store.put(source, store.see(source), GRAPH, failing(), {})
+        store.put(source, store.snapshot(source), GRAPH, failing(), {})
     assert files_in(root) == []
 
 
@@ -321,7 +321,7 @@ def test_a_source_replaced_under_the_same_name_is_not_found(
 def test_a_source_that_changes_while_it_is_prepared_is_refused(
     store: Store, root: Path, source: Path, other: Path, when: str
 ) -> None:
-    seen = store.see(source)
+    seen = store.snapshot(source)
 
     def weights() -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
         yield from arrays().items()
@@ -386,7 +386,7 @@ def test_touched_weights_are_verified_once_and_then_believed(
     made = put(store, source)
     touch(made.weights)
     assert store.find(source) == made
-    monkeypatch.setattr(verify, "_proven", {})
+    monkeypatch.setattr(verify, "_verified", {})
     monkeypatch.setattr(verify, "digest_of", None)
     assert store.find(source) == made
 
@@ -625,7 +625,7 @@ def test_a_directory_deleted_while_a_voice_is_written_refuses_that_voice_only(
         shutil.rmtree(root)
 
     with pytest.raises(StoreError):
-        store.put(source, store.see(source), GRAPH, weights(), {})
+        store.put(source, store.snapshot(source), GRAPH, weights(), {})
     assert files_in(root) == []
     assert put(store, source) == store.find(source)
 
@@ -793,7 +793,7 @@ def test_a_voice_larger_than_the_limit_is_refused_and_nobody_leaves_for_it(
     store = Store(root, "runtime", limit_bytes=5_000)
     big = {"w": np.zeros(100_000, np.float32)}
     with pytest.raises(StoreError, match="does not fit the limit of 5000 bytes"):
-        store.put(other, store.see(other), GRAPH, big.items(), {})
+        store.put(other, store.snapshot(other), GRAPH, big.items(), {})
     assert store.find(source)
     assert len(list((root / "weights").iterdir())) == 1
 
@@ -819,7 +819,7 @@ def test_a_voice_put_anew_with_other_weights_leaves_no_old_ones(
     store: Store, root: Path, source: Path
 ) -> None:
     first = put(store, source)
-    second = store.put(source, store.see(source), {"a": b"b"}, arrays(1).items(), {})
+    second = store.put(source, store.snapshot(source), {"a": b"b"}, arrays(1).items(), {})
     assert not first.weights.exists()
     assert not first.graph.exists()
     assert store.find(source) == second

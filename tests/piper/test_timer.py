@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import pytest
 
-from greenroom.adapters.piper.prepared.manifest import Recipe
+from greenroom.adapters.piper.prepared.manifest import Manifest
 from greenroom.adapters.piper.prepared.run import arena
 from greenroom.adapters.piper.prepared.run.shared_graphs import Graph, Graphs
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Timer
@@ -175,7 +175,7 @@ def test_a_forked_child_has_a_timer_of_its_own_and_what_is_due_keeps_no_process_
 
 def a_graph(monkeypatch: pytest.MonkeyPatch) -> Graph:
     """Return a graph without sessions, which every slot reads."""
-    graph = Graph("graph", Recipe.model_construct(stages=()), MappingProxyType({}))
+    graph = Graph("graph", Manifest.model_construct(stages=()), MappingProxyType({}))
     monkeypatch.setattr(Graph, "read", lambda *_: graph)
     return graph
 
@@ -186,8 +186,8 @@ def test_graphs_that_linger_after_any_number_of_unloads_need_one_thread(
     graph, held, before = a_graph(monkeypatch), Graphs(), len(TIMER)
     threads = timer_threads()
     for _ in range(50):
-        held.take("graph", Path(), 1)
-        held.give_back(graph, 1, linger=3_600)
+        held.acquire("graph", Path(), 1)
+        held.release(graph, 1, linger=3_600)
     assert len(timer_threads() - threads) <= 1
     assert len(TIMER) == before + 1
     slot = held._slots["graph", 1]
@@ -201,12 +201,12 @@ def test_a_graph_lingers_as_long_as_the_voice_that_asked_for_most(
 ) -> None:
     graph, held = a_graph(monkeypatch), Graphs()
     for _ in range(3):
-        held.take("graph", Path(), 1)
-    held.give_back(graph, 1, linger=3_600)
+        held.acquire("graph", Path(), 1)
+    held.release(graph, 1, linger=3_600)
     slot = held._slots["graph", 1]
     longest = slot.lingering
-    held.give_back(graph, 1, linger=0.01)
-    held.give_back(graph, 1)
+    held.release(graph, 1, linger=0.01)
+    held.release(graph, 1)
     assert slot.lingering is longest
     assert slot.users == 1
     assert longest is not None
@@ -220,19 +220,19 @@ def test_a_graph_leaves_once_when_its_voice_comes_and_goes_while_it_lingers(
 ) -> None:
     graph, held = a_graph(monkeypatch), Graphs()
     for _ in range(20):
-        held.take("graph", Path(), 1)
-        held.give_back(graph, 1, linger=0.001)
+        held.acquire("graph", Path(), 1)
+        held.release(graph, 1, linger=0.001)
     eventually(lambda: "graph" not in held)
 
 
 def test_any_number_of_graphs_that_rest_need_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "REST_S", 0.02)
+    monkeypatch.setattr(arena, "SHRINK_AFTER_S", 0.02)
     threads = timer_threads()
-    quiet = [arena.Resting() for _ in range(50)]
-    given_back = [threading.Event() for _ in quiet]
-    for each, event in zip(quiet, given_back, strict=True):
-        each.join(event.set)
-        with each.speaking(event.set):
+    shrinker = [arena.ArenaShrinker() for _ in range(50)]
+    given_back = [threading.Event() for _ in shrinker]
+    for each, event in zip(shrinker, given_back, strict=True):
+        each.add(event.set)
+        with each.in_use(event.set):
             pass
     assert len(timer_threads() - threads) <= 1
     assert all(event.wait(LIMIT_S) for event in given_back)

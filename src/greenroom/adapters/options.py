@@ -1,4 +1,4 @@
-"""Checking a caller's options before any work is done."""
+"""Check the options of a caller before any work is done."""
 
 from __future__ import annotations
 

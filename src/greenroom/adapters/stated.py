@@ -1,4 +1,4 @@
-"""What an adapter states of its model: checked and converted once, in the thread that loads it."""
+"""Check and convert what an adapter states of its model, once, in the thread that loads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding voices on disk: packs, and loose files in an engine's own naming.
+"""Find voices on disk: packs, and loose files in an engine's own naming.
 
 Folders are listed, and `metadata.yaml` is read; nothing else is opened, and no file is looked at
 unless its folder does not tell what it is.

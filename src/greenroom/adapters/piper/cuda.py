@@ -1,4 +1,4 @@
-"""Piper voices on NVIDIA's GPUs: whether that can work here, and the session that does it."""
+"""Check for an NVIDIA GPU, and make the onnxruntime session of a voice on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_gpu(device: str) -> None:
         )
 
 
-def session(model: Path, options: Any, gpu: int) -> Any:
+def gpu_session(model: Path, options: Any, gpu: int) -> Any:
     """Return a session that has the weights in the memory of a GPU, and computes there.
 
     Raises `ConfigError` where CUDA does not start: onnxruntime would go on without it.

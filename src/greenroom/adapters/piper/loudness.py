@@ -1,4 +1,4 @@
-"""One gain for a voice: voices differ in loudness, the sentences of one voice should as spoken."""
+"""Measure one gain for a voice, so that voices are alike loud and its sentences stay as spoken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long sentences in pieces: what a run takes grows with its text, so a run's text is bounded."""
+"""Split long sentences into runs of the engine: memory grows with a run's text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _CLAUSE_ENDS = frozenset(",;:.!?…—–、，；：。！？،؛؟।")
 _SPACES = frozenset(" \n\t")
 
 
-def pieces(phonemes: Sequence[str], ids: int, length: float) -> Iterator[Sequence[str]]:
+def split_into_runs(phonemes: Sequence[str], ids: int, length: float) -> Iterator[Sequence[str]]:
     """Yield a sentence whole, or in pieces of which none takes a run over its bound.
 
     `ids` is how many ids the sentence has, `length` by how much it is spoken slower than at length
-    scale 1: memory grows with the seconds of audio. Cut is after the end of a clause, else after a
-    word, at whatever place makes the pieces most alike.
+    scale 1: memory grows with the seconds of audio. It is cut after the end of a clause, else after
+    a word, where the pieces are most alike.
     """
     bound = LONGEST_IDS / max(1.0, length)
     if ids <= bound:

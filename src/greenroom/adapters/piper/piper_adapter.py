@@ -1,4 +1,4 @@
-"""The adapter of Piper voices: text to phonemes by Piper, phonemes to samples by an engine."""
+"""The adapter of Piper voices: text to phonemes by Piper, phonemes to samples by a session."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 from greenroom.adapter import LeftOut, ModelSpec, Preparation, TTSAdapter
 from greenroom.adapters.options import Name, Number, check
 from greenroom.adapters.piper.cuda import check_gpu
-from greenroom.adapters.piper.engine_swap import Seat
 from greenroom.adapters.piper.loudness import gain_of
-from greenroom.adapters.piper.phoneme_runs import pieces
+from greenroom.adapters.piper.phoneme_runs import split_into_runs
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.session import (
     OWN_FILE,
     PREPARED,
-    Engine,
     Samples,
-    open_engine,
+    Session,
     open_own_file,
     open_prepared,
+    open_session,
 )
+from greenroom.adapters.piper.session_swap import SwappableSession
 from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings
 from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
@@ -36,7 +36,7 @@ from greenroom.untrusted.logs import safe_logger
 logger = safe_logger(__name__)
 
 _AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
-"""What makes a sentence the same each time it is said, as loud as the voice has it."""
+"""Options by which a sentence is the same each time it is spoken, as loud as the voice has it."""
 
 _OPTIONS: dict[str, Number | Name] = {
     "speaker": Name(),
@@ -69,7 +69,7 @@ class PiperTTSAdapter(TTSAdapter):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.sample_rate = 0
-        self._seat: Seat | None = None
+        self._swappable: SwappableSession | None = None
         self._speech: Any = None
         self._gain = float(spec.options.get("gain", 1.0))
 
@@ -108,7 +108,7 @@ class PiperTTSAdapter(TTSAdapter):
             ) from error
         model = Path(self.spec.path or "")
         settings = read_settings(model)
-        self._seat = Seat(open_engine(model, self.spec.device, self.spec.options))
+        self._swappable = SwappableSession(open_session(model, self.spec.device, self.spec.options))
         self._speech = PiperVoice(session=None, config=PiperConfig.from_dict(settings))
         self.sample_rate = settings["audio"]["sample_rate"]
 
@@ -127,80 +127,80 @@ class PiperTTSAdapter(TTSAdapter):
         try:
             return list(self.synthesize(text, options))
         except Exception as error:
-            if self._seat is None or self.form != PREPARED:
+            if self._swappable is None or self.form != PREPARED:
                 raise
             logger.warning("%s: its prepared form cannot speak: %s", self.spec.model_id, error)
-            self._seat.replace(open_own_file(Path(self.spec.path or ""), self.spec.options))
+            self._swappable.replace(open_own_file(Path(self.spec.path or ""), self.spec.options))
             return list(self.synthesize(text, options))
 
     def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
         """Yield the audio of each sentence that Piper finds in `text`, in pieces."""
-        seat, speech = self._seat, self._speech
-        assert seat is not None
+        swappable, speech = self._swappable, self._speech
+        assert swappable is not None
         gain = float(options.get("gain", self._gain)) * float(options.get("volume", 1.0))
         pause = round(float(options.get("sentence_silence", 0.0)) * self.sample_rate)
-        with seat.speaking() as engine:
+        with swappable.in_use() as session:
             for phonemes in speech.phonemize(text):
                 if not phonemes:
                     continue
-                for samples in _spoken(engine, speech, phonemes, options):
+                for samples in _spoken(session, speech, phonemes, options):
                     loud = samples if gain == 1.0 else samples * np.float32(gain)
                     yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
                 if pause:
                     yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
 
     def upgrade(self) -> bool:
-        """Take the prepared form in the place of the own file, for all who speak from now on."""
-        seat = self._seat
-        if seat is None or self.form != OWN_FILE:
+        """Take the prepared form in the place of the own file, for all speech from now on."""
+        swappable = self._swappable
+        if swappable is None or self.form != OWN_FILE:
             return False
         model, device = Path(self.spec.path or ""), self.spec.device
         prepared = open_prepared(model, device, self.spec.options)
         if prepared is None:
             return False
-        seat.replace(prepared)
+        swappable.replace(prepared)
         return True
 
     @property
     def form(self) -> str:
         """Which form is in memory: `prepared` or `own file`."""
-        if self._engine is None:
+        if self._session is None:
             return ""
-        return PREPARED if isinstance(self._engine, PreparedVoice) else OWN_FILE
+        return PREPARED if isinstance(self._session, PreparedVoice) else OWN_FILE
 
     @property
-    def _engine(self) -> Engine | None:
-        return self._seat.engine if self._seat is not None else None
+    def _session(self) -> Session | None:
+        return self._swappable.session if self._swappable is not None else None
 
     @property
     def looks_ahead(self) -> bool:
         """Whether cores would idle: a prepared voice's text stage leaves all but one alone."""
-        return self._engine is not None and self._engine.looks_ahead
+        return self._session is not None and self._session.looks_ahead
 
     def footprint_bytes(self) -> int | None:
         """Return what the voice takes while it says the longest piece of text.
 
         The prepared form was weighed; on its own file it follows from the file's size.
         """
-        return self._engine.footprint_bytes if self._engine is not None else None
+        return self._session.footprint_bytes if self._session is not None else None
 
     def mapped_bytes(self) -> int | None:
         """Return the size of the prepared weights."""
-        return self._engine.mapped_bytes if self._engine is not None else None
+        return self._session.mapped_bytes if self._session is not None else None
 
     def unload(self) -> None:
-        """Let go of weights and graph; what nobody else uses is free when this returns."""
-        seat, self._seat, self._speech = self._seat, None, None
-        if seat is not None:
-            seat.close()
+        """Let go of weights and graph; what no other voice uses is free when this returns."""
+        swappable, self._swappable, self._speech = self._swappable, None, None
+        if swappable is not None:
+            swappable.close()
 
 
 def _spoken(
-    engine: Engine, speech: Any, phonemes: list[str], options: Mapping[str, Any]
+    session: Session, speech: Any, phonemes: list[str], options: Mapping[str, Any]
 ) -> Iterator[Samples]:
     """Yield the samples of one sentence; text that is too long for one run is said in several."""
     ids = speech.phonemes_to_ids(phonemes)
-    for piece in pieces(phonemes, len(ids), length_of(speech.config, options)):
+    for piece in split_into_runs(phonemes, len(ids), length_of(speech.config, options)):
         own_ids = ids if piece is phonemes else speech.phonemes_to_ids(piece)
-        with contextlib.closing(engine.speak(feeds(speech.config, own_ids, options))) as spoken:
+        with contextlib.closing(session.speak(feeds(speech.config, own_ids, options))) as spoken:
             yield from spoken

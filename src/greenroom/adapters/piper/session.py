@@ -1,4 +1,4 @@
-"""What turns phoneme ids into samples: the voice's own file, or its prepared form."""
+"""Sessions, which turn phoneme ids into samples: of a voice's own file or of its prepared form."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
-from greenroom.adapters.piper.prepared.run.arena import Resting
-from greenroom.adapters.piper.prepared.run.fifo_lock import Turns
+from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
+from greenroom.adapters.piper.prepared.run.fifo_lock import FifoLock
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice, sentence
-from greenroom.adapters.piper.prepared.run.shared_graphs import session
+from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.run.stage import shrinking
 from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.piper.prepared.store.lookup import switched_off
@@ -36,12 +36,12 @@ _SESSION_FACTOR = 1.3
 _BYTES_PER_ID = int(0.57 * MIB)
 """What a run takes for each id of its text: measured 0.50 to 0.56 MiB, growing with the length."""
 
-TURNS = Turns()
-"""Of all own sessions on the CPU: a run uses every core, so two at once would take twice the memory
-and be done no sooner."""
+CPU_LOCK = FifoLock()
+"""One run at a time, of all `CpuSession`s: a run uses every core, so two at once would take twice
+the memory and be done no sooner."""
 
 
-class Engine(Protocol):
+class Session(Protocol):
     """Speaks sentences. Any number of threads may be inside `speak`."""
 
     @property
@@ -63,10 +63,11 @@ class Engine(Protocol):
         """Give the memory back."""
 
 
-class OwnSession:
+class CpuSession:
     """The voice's file as it is, in a session of its own on the CPU; a sentence is one piece.
 
-    Callers take turns, and what the longest run took is given back after half a second of rest.
+    Runs follow one another in the order of arrival, and what the longest of them took is given back
+    when none has run for half a second.
     """
 
     looks_ahead = False
@@ -74,26 +75,26 @@ class OwnSession:
 
     def __init__(self, model: Path, threads: int) -> None:
         """Read and optimise the graph; raises what onnxruntime raises."""
-        self._session = session(model, threads, optimise=True)
-        self.footprint_bytes: int | None = own_footprint(model.stat().st_size)
-        self._resting = Resting()
-        self._resting.join(self._give_back)
+        self._session = cpu_session(model, threads, optimise=True)
+        self.footprint_bytes: int | None = own_file_footprint(model.stat().st_size)
+        self._shrinker = ArenaShrinker()
+        self._shrinker.add(self._shrink_arena)
 
     def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
         """Yield the whole sentence."""
-        with self._resting.speaking(self._give_back), TURNS.turn():
+        with self._shrinker.in_use(self._shrink_arena), CPU_LOCK.hold():
             samples = self._session.run(None, dict(feeds))[0].reshape(-1)
         yield samples
 
-    def _give_back(self) -> None:
-        """Say next to nothing, and return what earlier runs left behind."""
+    def _shrink_arena(self) -> None:
+        """Run on next to nothing, so that the arena drops what earlier runs took."""
         inputs = {value.name for value in self._session.get_inputs()}
         feeds = {name: array for name, array in sentence(1).items() if name in inputs}
         self._session.run(None, feeds, shrinking())
 
     def close(self) -> None:
         """Drop the session."""
-        self._resting.forget(self._give_back)
+        self._shrinker.remove(self._shrink_arena)
         self._session = None
 
 
@@ -111,7 +112,7 @@ class GpuSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        self._session = cuda.session(model, options, gpu)
+        self._session = cuda.gpu_session(model, options, gpu)
 
     def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
         """Yield the whole sentence."""
@@ -122,12 +123,12 @@ class GpuSession:
         self._session = None
 
 
-def own_footprint(file_bytes: int) -> int:
+def own_file_footprint(file_bytes: int) -> int:
     """Return what a voice takes on its own file while it says the longest piece of text."""
     return int(file_bytes * _SESSION_FACTOR) + LONGEST_IDS * _BYTES_PER_ID
 
 
-def open_engine(model: Path, device: str, options: Mapping[str, Any]) -> Engine:
+def open_session(model: Path, device: str, options: Mapping[str, Any]) -> Session:
     """Return the prepared voice, or its own file while there is none that can be used."""
     gpu = gpu_of(device)
     if gpu is not None:
@@ -145,14 +146,14 @@ def open_prepared(model: Path, device: str, options: Mapping[str, Any]) -> Prepa
     linger = float(options.get("linger", 0.0))
     try:
         return PreparedVoice(files, threads=_threads(options), linger=linger)
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the file serves
+    except Exception as error:  # noqa: BLE001 - the file serves, and the warning says what is wrong
         logger.warning("%s: its prepared form cannot be used: %s", model.name, error)
         return None
 
 
-def open_own_file(model: Path, options: Mapping[str, Any]) -> OwnSession:
+def open_own_file(model: Path, options: Mapping[str, Any]) -> CpuSession:
     """Return the voice's file as it is, on the CPU."""
-    return OwnSession(model, _threads(options))
+    return CpuSession(model, _threads(options))
 
 
 def may_be_prepared(device: str, options: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A voice's own settings: the JSON beside its graph, and what callers may change of it."""
+"""Read a voice's settings, the JSON beside its graph, and apply the options of a caller."""
 
 from __future__ import annotations
 

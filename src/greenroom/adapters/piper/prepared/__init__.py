@@ -5,5 +5,5 @@
 
 import os
 
-# onnxruntime reports home from the moment it is imported; what is spoken here is nobody's business.
+# Set before the first import of onnxruntime, which reports its use to its vendor from then on.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

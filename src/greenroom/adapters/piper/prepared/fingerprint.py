@@ -1,4 +1,4 @@
-"""What a prepared graph is bound to: the engine's version and the processor it was made for."""
+"""The fingerprint of engine and processor, which a prepared graph is bound to."""
 
 from __future__ import annotations
 

@@ -1,15 +1,17 @@
-"""What a prepared graph is made of, as it is stored beside its stages."""
+"""The manifest of a prepared graph: its stages, as stored beside them."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-BLOB = "recipe.json"
+FILE_NAME = "recipe.json"
+"""Of the manifest, in the folder of its graph."""
+
 FLOW = "flow"
 """The stage that makes the decoder's frames from those of the text; the only one that may."""
 
 
-class StageRecipe(BaseModel):
+class StageManifest(BaseModel):
     """One stage: a session whose inputs are what `enter`s it and its weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,14 +29,14 @@ class StageRecipe(BaseModel):
     """Columns that leave for each that enters."""
 
     @property
-    def blob(self) -> str:
+    def file_name(self) -> str:
         """The name of the stage's file."""
         return f"{self.name}.onnx"
 
 
-class Recipe(BaseModel):
+class Manifest(BaseModel):
     """The stages in order: `whole`, or `text`, perhaps `flow`, `decoder`, perhaps `waveform`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stages: tuple[StageRecipe, ...] = Field(min_length=1, max_length=4)
+    stages: tuple[StageManifest, ...] = Field(min_length=1, max_length=4)

@@ -1,4 +1,4 @@
-"""In which pieces a sentence is decoded: small for the first audio, then growing."""
+"""The windows of frames in which a sentence is decoded: small for the first audio, then growing."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _FILLED = {"dilations": 1, "strides": 1, "kernel_shape": 1, "pads": 0}
 """What these attributes say of the axis that is added."""
 
 
-def planar(part: ModelProto) -> ModelProto:
+def as_conv2d(part: ModelProto) -> ModelProto:
     """Return the graph with its one-dimensional convolutions made two-dimensional.
 
     A graph from before axes were inputs (opset 13, 2021) is returned as it is.

@@ -1,4 +1,4 @@
-"""What a prepared voice takes, measured where nothing else runs: in a process of its own."""
+"""Measure what a prepared voice takes, where nothing else runs: in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
+from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
 from greenroom.adapters.piper.prepared.run.prepared_voice import (
     GRAPH_BYTES,
     VOICE_BYTES,
@@ -28,10 +28,10 @@ _TIMES = 2
 """Said until the graph has taken all that it takes, with pieces side by side."""
 
 
-def weigh(source: Path) -> None:
-    """Speak with the voice and with one more of its kind; remember what each of them took.
+def measure(source: Path) -> None:
+    """Speak with the voice and with one more on the same graph; remember what each of them took.
 
-    Both by as many callers as there can be, so that what is booked covers what a crowd takes.
+    Both by as many callers as there can be, so that what is booked covers them all.
     """
     files = default_store().find(source)
     if files is None:
@@ -59,4 +59,4 @@ def _speak(voice: PreparedVoice) -> None:
 
 if __name__ == "__main__":
     end_with_parent()
-    weigh(Path(sys.argv[1]))
+    measure(Path(sys.argv[1]))

@@ -26,7 +26,11 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 
-from greenroom.adapters.piper.prepared.build.receptive_field import Reach, reach_of, work_of
+from greenroom.adapters.piper.prepared.build.receptive_field import (
+    ReceptiveField,
+    multiplications_of,
+    receptive_field_of,
+)
 from greenroom.adapters.piper.prepared.windows import LARGEST
 
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Exp", "Log", "Sin", "Cos")
@@ -49,19 +53,19 @@ class Stage:
     leave: tuple[str, ...]
     timed: tuple[str, ...] = ()
     """Those of `enter` that have a column for each frame; they are cut into windows."""
-    reach: Reach = field(default_factory=Reach)
+    receptive_field: ReceptiveField = field(default_factory=ReceptiveField)
 
 
 def cut(model: ModelProto) -> tuple[Stage, ...]:
     """Return the stages in order, one stage if the graph cannot be cut."""
     graph = _Graph(model.graph)
     decoder = graph.tail("decoder", _ELEMENTWISE | _CONVOLUTIONS | _SHAPE, 1, graph.outputs)
-    if decoder is None or decoder.reach.rate < 2:
+    if decoder is None or decoder.receptive_field.rate < 2:
         return whole(model)
     stages = list(graph.halved(decoder))
     done = set(map(id, decoder.nodes))
     flow = graph.tail("flow", _ELEMENTWISE | _CONVOLUTIONS | _MOVING, 2, decoder.timed, done)
-    if flow is not None and flow.reach.rate == 1:
+    if flow is not None and flow.receptive_field.rate == 1:
         stages.insert(0, flow)
         done |= set(map(id, flow.nodes))
     wanted = dict.fromkeys(name for stage in stages for name in stage.enter)
@@ -141,15 +145,15 @@ class _Graph:
         work, frames = 0.0, float(LARGEST)
         for number in reversed(range(len(stages))):
             stage = stages[number]
-            rate = math.prod(each.reach.rate for each in stages[:number])
-            frames += (stage.reach.left + stage.reach.right) / rate
-            work += frames * rate * work_of(stage.nodes, stage.timed, self.constants)
+            rate = math.prod(each.receptive_field.rate for each in stages[:number])
+            frames += (stage.receptive_field.left + stage.receptive_field.right) / rate
+            work += frames * rate * multiplications_of(stage.nodes, stage.timed, self.constants)
         return work
 
     def _taken(
         self, allowed: frozenset[str], most: int, leave: tuple[str, ...], after: Iterable[int]
     ) -> tuple[list[NodeProto], list[int]]:
-        """Take in nodes from `leave` on backwards, as long as nobody outside reads their output.
+        """Take in nodes from `leave` on backwards, as long as no node outside reads their output.
 
         Returns them, and after how many of them at most `most` timed tensors enter.
         """
@@ -180,11 +184,11 @@ class _Graph:
         made = {o for node in nodes for o in node.output}
         read = dict.fromkeys(i for node in nodes for i in node.input if i not in made)
         timed = tuple(i for i in read if i in self.timed)
-        reach = reach_of(nodes, timed, leave, self.constants)
-        if reach is None or max(reach.left, reach.right) > _MOST_FRAMES:
+        around = receptive_field_of(nodes, timed, leave, self.constants)
+        if around is None or max(around.left, around.right) > _MOST_FRAMES:
             return None
         enter = tuple(i for i in read if i in self.runtime)
-        return Stage(name, self._with_constants(nodes), enter, leave, timed, reach)
+        return Stage(name, self._with_constants(nodes), enter, leave, timed, around)
 
     def rest(self, name: str, done: Iterable[int], leave: Iterable[str]) -> Stage:
         """Return the stage of every node that is needed for `leave` and not done elsewhere."""

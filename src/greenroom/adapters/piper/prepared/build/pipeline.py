@@ -24,11 +24,11 @@ from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from greenroom.adapters.piper.prepared.build import partition
-from greenroom.adapters.piper.prepared.build.conv2d import planar
-from greenroom.adapters.piper.prepared.build.lifeline import end_with_parent
-from greenroom.adapters.piper.prepared.build.weights import Weights, has_branches, separated
-from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe, StageRecipe
-from greenroom.adapters.piper.prepared.run.shared_graphs import session
+from greenroom.adapters.piper.prepared.build.conv2d import as_conv2d
+from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
+from greenroom.adapters.piper.prepared.build.weights import Weights, externalised, has_branches
+from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest, StageManifest
+from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store, default_store
 from greenroom.adapters.piper.prepared.windows import windows
@@ -62,7 +62,7 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     Raises `CannotPrepareError`, and `OSError` when it cannot be read or written.
     """
     store.sweep()
-    seen = store.see(source)
+    seen = store.snapshot(source)
     try:
         expected = list(_expected(source))
         heap.malloc_trim()
@@ -103,26 +103,26 @@ def _built(
     )
     graph: dict[str, bytes] = {}
     weights: Weights = {}
-    recipes = []
+    manifests = []
     for stage in stages:
         heap.malloc_trim()
         best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         optimised = _optimised(_serialised(model, stage), best, store)
-        bare, own = separated(optimised, names, f"{stage.name}.")
-        recipe = StageRecipe(
+        bare, own = externalised(optimised, names, f"{stage.name}.")
+        manifest = StageManifest(
             name=stage.name,
             enter=tuple(names[name] for name in stage.enter),
             leave=tuple(names[name] for name in stage.leave),
             timed=tuple(names[name] for name in stage.timed),
             weights=tuple(own),
-            left=stage.reach.left,
-            right=stage.reach.right,
-            rate=stage.reach.rate,
+            left=stage.receptive_field.left,
+            right=stage.receptive_field.right,
+            rate=stage.receptive_field.rate,
         )
-        graph[recipe.blob] = bare.SerializeToString(deterministic=True)
+        graph[manifest.file_name] = bare.SerializeToString(deterministic=True)
         weights.update(own)
-        recipes.append(recipe)
-    graph[BLOB] = Recipe(stages=tuple(recipes)).model_dump_json().encode()
+        manifests.append(manifest)
+    graph[FILE_NAME] = Manifest(stages=tuple(manifests)).model_dump_json().encode()
     return graph, weights
 
 
@@ -130,7 +130,7 @@ def _serialised(model: ModelProto, stage: partition.Stage) -> bytes:
     """Return the graph of one stage."""
     part = partition.extracted(model, stage)
     if stage.timed:  # the text stage gains little, and would have more nodes to build
-        part = planar(part)
+        part = as_conv2d(part)
     return part.SerializeToString()
 
 
@@ -166,7 +166,7 @@ def _optimised(
 
 def _expected(source: Path) -> Iterator[tuple[Mapping[str, Any], NDArray[np.float32]]]:
     """Yield sentences without noise, and what the engine's own file makes of them."""
-    own = session(source, 1, optimise=True)
+    own = cpu_session(source, 1, optimise=True)
     for length, speaker in zip(_PROBE_LENGTHS, itertools.cycle((0, 1)), strict=False):
         feeds = _sentence(own, length, speaker)
         try:
@@ -196,17 +196,17 @@ def _difference(
     expected: Sequence[tuple[Mapping[str, Any], NDArray[np.float32]]],
 ) -> str:
     """Run the stages, whole and in windows; return what is wrong, or nothing."""
-    recipe = Recipe.model_validate_json(graph[BLOB])
-    sessions = {stage.name: session(graph[stage.blob], 1) for stage in recipe.stages}
+    manifest = Manifest.model_validate_json(graph[FILE_NAME])
+    sessions = {stage.name: cpu_session(graph[stage.file_name], 1) for stage in manifest.stages}
 
-    def run(stage: StageRecipe, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    def run(stage: StageManifest, feeds: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: feeds[name] for name in stage.enter}
         given.update((name, weights[name]) for name in stage.weights)
         return dict(zip(stage.leave, sessions[stage.name].run(stage.leave, given), strict=True))
 
     for feeds, samples in expected:
-        edges = {**feeds, **run(recipe.stages[0], feeds)}
-        for stage in recipe.stages[1:]:
+        edges = {**feeds, **run(manifest.stages[0], feeds)}
+        for stage in manifest.stages[1:]:
             made: dict[str, list[Any]] = {name: [] for name in stage.leave}
             frames = edges[stage.timed[0]].shape[-1]
             if any(edges[name].shape[-1] != frames for name in stage.timed):
@@ -218,7 +218,7 @@ def _difference(
                 for name, array in run(stage, {**edges, **part}).items():
                     made[name].append(array[..., begin:end])
             edges.update((name, np.concatenate(parts, -1)) for name, parts in made.items())
-        ours = edges[recipe.stages[-1].leave[0]].ravel()
+        ours = edges[manifest.stages[-1].leave[0]].ravel()
         if ours.shape != samples.shape or not np.allclose(ours, samples, rtol=0, atol=CLOSE):
             return "its pieces are not what the whole is"
     return ""
@@ -240,14 +240,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         heap.malloc_trim()
         measure = "greenroom.adapters.piper.prepared.build.footprint"
         subprocess.run([sys.executable, "-m", measure, source], check=False)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the engine's own file serves
+    except Exception as error:  # noqa: BLE001 - the reason is the last line; the own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    # Whoever ends it wants nothing half-written left behind: all that is open is cleaned up.
+    # SystemExit closes what is open, so that nothing half-written is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("it was ended"))
     end_with_parent()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""How far a stage's convolutions reach: which frames a sample depends on."""
+"""The receptive field of a stage: which frames a sample depends on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class ReceptiveField:
     """What one frame becomes, and what it depends on.
 
     With `rate` columns a frame, column o is made of frames i for which
@@ -32,16 +32,18 @@ class Reach:
         """Frames that a window needs after the last one that is wanted."""
         return (self.rate - 1 + self.later) // self.rate
 
-    def __or__(self, other: Reach) -> Reach:
-        return Reach(self.rate, max(self.earlier, other.earlier), max(self.later, other.later))
+    def __or__(self, other: ReceptiveField) -> ReceptiveField:
+        return ReceptiveField(
+            self.rate, max(self.earlier, other.earlier), max(self.later, other.later)
+        )
 
 
-def reach_of(
+def receptive_field_of(
     nodes: Iterable[NodeProto],
     timed: Iterable[str],
     leave: Iterable[str],
     constants: Mapping[str, TensorProto],
-) -> Reach | None:
+) -> ReceptiveField | None:
     """Return the reach of what leaves, or `None` when a node is not local after all."""
     known = _traced(nodes, timed, constants)
     ends = [known[name] for name in leave if name in known] if known else []
@@ -53,7 +55,7 @@ def reach_of(
     return whole
 
 
-def work_of(
+def multiplications_of(
     nodes: Iterable[NodeProto], timed: Iterable[str], constants: Mapping[str, TensorProto]
 ) -> int:
     """Return the multiplications that the convolutions of local nodes do for each frame."""
@@ -69,9 +71,9 @@ def work_of(
 
 def _traced(
     nodes: Iterable[NodeProto], timed: Iterable[str], constants: Mapping[str, TensorProto]
-) -> dict[str, Reach] | None:
+) -> dict[str, ReceptiveField] | None:
     """Return the reach of every timed tensor, or `None` when a node is not local."""
-    known: dict[str, Reach] = {name: Reach() for name in timed}
+    known: dict[str, ReceptiveField] = {name: ReceptiveField() for name in timed}
     shapes: set[str] = set()
     for node in nodes:
         if node.op_type == "Shape":
@@ -91,8 +93,8 @@ def _traced(
 
 
 def _after(
-    node: NodeProto, before: list[Reach], constants: Mapping[str, TensorProto]
-) -> Reach | None:
+    node: NodeProto, before: list[ReceptiveField], constants: Mapping[str, TensorProto]
+) -> ReceptiveField | None:
     whole = before[0]
     for one in before[1:]:
         if one.rate != whole.rate:
@@ -109,7 +111,9 @@ def _after(
     return whole
 
 
-def _after_convolution(node: NodeProto, before: Reach, weight: TensorProto) -> Reach | None:
+def _after_convolution(
+    node: NodeProto, before: ReceptiveField, weight: TensorProto
+) -> ReceptiveField | None:
     if len(weight.dims) != 3:  # not along one axis of time
         return None
     says = {a.name: list(a.ints) for a in node.attribute}
@@ -121,12 +125,12 @@ def _after_convolution(node: NodeProto, before: Reach, weight: TensorProto) -> R
     if node.op_type == "Conv":
         if stride != 1 or first + last != spread:
             return None
-        return Reach(before.rate, before.earlier + first, before.later + last)
+        return ReceptiveField(before.rate, before.earlier + first, before.later + last)
     # Column o is made of those i with o = i * stride - first + j, where j is from 0 to spread.
     grown = spread + 1 - first - last + says.get("output_padding", [0])[0]
     if grown != stride or "output_shape" in says:
         return None
-    return Reach(
+    return ReceptiveField(
         before.rate * stride,
         before.earlier * stride + spread - first,
         before.later * stride + first,

@@ -18,7 +18,7 @@ from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 Weights = dict[str, NDArray[np.float32]]
 
 
-def separated(
+def externalised(
     model: ModelProto, names: Mapping[str, str], prefix: str
 ) -> tuple[ModelProto, Weights]:
     """Return the graph with weights as inputs `<prefix>0`, `<prefix>1`, …, and those weights.
@@ -59,7 +59,7 @@ def separated(
 
 
 def has_branches(model: ModelProto) -> bool:
-    """Whether nodes contain graphs of their own, whose names nobody renames."""
+    """Whether nodes contain graphs of their own, whose names are not renamed here."""
     return any(a.HasField("g") or a.graphs for n in model.graph.node for a in n.attribute)
 
 

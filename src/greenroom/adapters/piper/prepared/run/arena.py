@@ -1,4 +1,4 @@
-"""Memory between sentences: kept while somebody speaks, given back when nobody has for a while.
+"""Shrink onnxruntime's memory arenas between sentences: kept while in use, given back when idle.
 
 A session's arena makes runs a quarter faster, and would keep what its largest run took for ever.
 """
@@ -15,64 +15,68 @@ from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 
-REST_S = 0.5
-"""How long nobody has spoken before memory is given back: longer than from sentence to sentence."""
+SHRINK_AFTER_S = 0.5
+"""How long an arena is idle before it shrinks: longer than the pause between two sentences."""
 
 
-class Resting:
-    """Counts who speaks through a graph, and has memory given back once it is quiet.
+class ArenaShrinker:
+    """Counts the runs of a graph's sessions, and has the arenas shrink when there are none.
 
-    Any of the voices on the graph can do that, in the timer's thread: the one that spoke last, as
-    its weights are at hand, or another if that has gone.
+    Arenas shrink at the end of a run, so a voice on the graph has to run it once more, in the
+    timer's thread: the voice that ran last, as its weights are in the caches, or another if that
+    one has been closed.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ways: dict[Callable[[], None], None] = {}  # how each voice does it; the latest last
-        self._speakers = 0
-        self._spoken = 0
-        self._waits = False
-        """Whether a look is due."""
+        self._shrinks: dict[Callable[[], None], None] = {}
+        """How each voice shrinks the arenas; that of the voice that ran last is the last one."""
+        self._users = 0
+        self._uses = 0
+        """Grows with each use, so that a timer that is due knows whether there was one since."""
+        self._is_scheduled = False
 
-    def join(self, give_back: Callable[[], None]) -> None:
-        """From now on `give_back` may be called, whoever spoke."""
+    def add(self, shrink: Callable[[], None]) -> None:
+        """Add a voice: `shrink` may be called from now on, also when another voice ran last."""
         with self._lock:
-            self._ways[give_back] = None
+            self._shrinks[shrink] = None
 
     @contextlib.contextmanager
-    def speaking(self, give_back: Callable[[], None]) -> Iterator[None]:
-        """Count as a speaker inside the block; `give_back` has joined and is now the latest."""
+    def in_use(self, shrink: Callable[[], None]) -> Iterator[None]:
+        """Keep the arenas as they are inside the block; `shrink` was added before."""
         with self._lock:
-            self._speakers += 1
+            self._users += 1
         try:
             yield
         finally:
             with self._lock:
-                self._speakers -= 1
-                self._spoken += 1
-                if give_back in self._ways:
-                    self._ways[give_back] = self._ways.pop(give_back)
-                if not self._waits:
-                    self._wait()
+                self._users -= 1
+                self._uses += 1
+                if shrink in self._shrinks:
+                    self._shrinks[shrink] = self._shrinks.pop(shrink)
+                if not self._is_scheduled:
+                    self._schedule()
 
-    def forget(self, give_back: Callable[[], None]) -> None:
-        """Call it no more; returns when it is not being called."""
+    def remove(self, shrink: Callable[[], None]) -> None:
+        """Remove a voice; when this returns, `shrink` is not running and never will again."""
         with self._lock:
-            self._ways.pop(give_back, None)
+            self._shrinks.pop(shrink, None)
 
-    def _wait(self) -> None:
-        self._waits = True
-        TIMER.call_later(REST_S, partial(self._look, self._spoken))
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        TIMER.call_later(SHRINK_AFTER_S, partial(self._shrink_if_idle, self._uses))
 
-    def _look(self, spoken: int) -> None:
+    def _shrink_if_idle(self, uses: int) -> None:
+        # The lock is held while a voice shrinks: `remove` must not return in the middle of that, as
+        # the voice's weights are let go of next. A caller who wants to speak waits that long.
         with self._lock:
-            self._waits = False
-            if self._speakers or not self._ways:
+            self._is_scheduled = False
+            if self._users or not self._shrinks:
                 return
-            if self._spoken != spoken:
-                self._wait()
+            if self._uses != uses:
+                self._schedule()
                 return
             try:
-                next(reversed(self._ways))()
-            except Exception:
+                next(reversed(self._shrinks))()
+            except Exception:  # the engine's, of any kind: the next sentence schedules it again
                 logger.warning("a graph keeps the memory of its runs", exc_info=True)

@@ -1,4 +1,4 @@
-"""From the frames of a sentence to its samples, piece by piece."""
+"""Decode a sentence, from the flow's frames to samples, piece by piece."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.run.flow import Frames, GivenFrames
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
-from greenroom.adapters.piper.prepared.run.thread_pool import CREW
+from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
 from greenroom.adapters.piper.prepared.windows import Window, windows
 
 Samples = NDArray[np.float32]
@@ -29,8 +29,8 @@ class _Part:
     end: int
 
 
-class Decoding:
-    """One sentence on its way from frames to samples."""
+class SentenceDecoder:
+    """Decodes one sentence; several threads of the pool may be at it."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Decoding:
         self._decoders, self._edges, self._shrink = decoders, edges, shrink
         self._frames: Frames | GivenFrames
         if flow is None:
-            self._frames = GivenFrames(edges[decoders[0].recipe.timed[0]])
+            self._frames = GivenFrames(edges[decoders[0].manifest.timed[0]])
         else:
             self._frames = Frames(flow, edges, shrink=shrink)
         self._todo = windows(self._frames.count, 0, 0)
@@ -58,19 +58,19 @@ class Decoding:
                 yield samples
                 samples = self._next_piece()
         finally:
-            _give_up(self._ahead)
+            _cancel(self._ahead)
 
     def _first_piece(self) -> Samples | None:
         first = next(self._todo, None)
         if first is None:
             return None
-        with CREW.speaking() as share:
-            self._frames.begin(self._parts(first)[0].last, CREW.cores)
+        with DECODE_POOL.working() as share:
+            self._frames.begin(self._parts(first)[0].last, DECODE_POOL.cores)
             self._run_ahead(share() - 1)
             return self._decode(first)
 
     def _next_piece(self) -> Samples | None:
-        with CREW.speaking() as share:
+        with DECODE_POOL.working() as share:
             self._run_ahead(share() if share() > 1 else 0)
             if self._ahead:
                 samples = self._ahead.popleft().result()
@@ -80,36 +80,38 @@ class Decoding:
             return None if window is None else self._decode(window)
 
     def _run_ahead(self, most: int) -> None:
-        """Have others work until `most` pieces are under way."""
+        """Submit pieces to the pool until `most` are under way."""
         while len(self._ahead) < most and (window := next(self._todo, None)):
-            self._ahead.append(CREW.submit(self._decode, window))
+            self._ahead.append(DECODE_POOL.submit(self._decode, window))
 
     def _decode(self, window: Window) -> Samples:
         parts = self._parts(window)
         columns = self._frames.columns(parts[0].first, parts[0].last)
         for stage, part in zip(self._decoders, parts, strict=True):
-            given = {**self._edges, stage.recipe.timed[0]: columns}
-            made = stage.run(given, shrink=self._shrink)[stage.recipe.leave[0]]
+            given = {**self._edges, stage.manifest.timed[0]: columns}
+            made = stage.run(given, shrink=self._shrink)[stage.manifest.leave[0]]
             columns = made[..., part.begin : part.end]
         return columns.reshape(-1)
 
     def _parts(self, window: Window) -> list[_Part]:
         """Return what each decoder must be given, so that the last one makes the window."""
-        rate = math.prod(stage.recipe.rate for stage in self._decoders)
+        rate = math.prod(stage.manifest.rate for stage in self._decoders)
         total, begin, end = self._frames.count * rate, window.start * rate, window.end * rate
         parts = []
         for stage in reversed(self._decoders):
-            recipe = stage.recipe
-            total //= recipe.rate
-            first = max(0, begin // recipe.rate - recipe.left)
-            last = min(total, -(-end // recipe.rate) + recipe.right)
-            parts.append(_Part(first, last, begin - first * recipe.rate, end - first * recipe.rate))
+            manifest = stage.manifest
+            total //= manifest.rate
+            first = max(0, begin // manifest.rate - manifest.left)
+            last = min(total, -(-end // manifest.rate) + manifest.right)
+            parts.append(
+                _Part(first, last, begin - first * manifest.rate, end - first * manifest.rate)
+            )
             begin, end = first, last
         return parts[::-1]
 
 
-def _give_up(ahead: deque[Future[Samples]]) -> None:
-    """Return when no thread works on what nobody will hear."""
+def _cancel(ahead: deque[Future[Samples]]) -> None:
+    """Cancel the pieces that are not wanted any more; return when no thread works on one."""
     for future in ahead:
         future.cancel()
     for future in ahead:

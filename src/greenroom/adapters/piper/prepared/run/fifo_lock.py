@@ -1,4 +1,4 @@
-"""Turns among threads: one at a time, first come first served."""
+"""A lock for threads that is given in the order of arrival, and waited for within a limit."""
 
 from __future__ import annotations
 
@@ -8,46 +8,47 @@ from collections import deque
 from collections.abc import Iterator
 
 LIMIT_S = 30.0
-"""A wait that takes longer ends without a turn: whoever has it hangs, and must hold up nobody."""
+"""Of a wait: a run takes seconds, so one that holds the lock for longer hangs, and is not waited
+for by everyone else."""
 
 
-class Turns:
+class FifoLock:
     """A lock whose waiters get it in the order in which they came, and do not wait for ever."""
 
     def __init__(self, limit: float = LIMIT_S) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._taken = False
-        self._waiting: deque[threading.Event] = deque()
+        self._is_held = False
+        self._waiters: deque[threading.Event] = deque()
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[bool]:
-        """Wait for a turn, and have it inside the block; false if the wait took too long."""
-        mine = self._take()
+    def hold(self) -> Iterator[bool]:
+        """Hold the lock inside the block; yields false where the wait took too long."""
+        held = self._acquire()
         try:
-            yield mine
+            yield held
         finally:
-            if mine:
-                self._pass_on()
+            if held:
+                self._release()
 
-    def _take(self) -> bool:
+    def _acquire(self) -> bool:
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if not self._is_held:
+                self._is_held = True
                 return True
             mine = threading.Event()
-            self._waiting.append(mine)
+            self._waiters.append(mine)
         if mine.wait(self._limit):
             return True
         with self._lock:
-            if mine.is_set():  # it came at the last moment
+            if mine.is_set():  # it was handed over between the end of the wait and this line
                 return True
-            self._waiting.remove(mine)
+            self._waiters.remove(mine)
             return False
 
-    def _pass_on(self) -> None:
+    def _release(self) -> None:
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().set()  # the turn goes over to that thread
+            if self._waiters:
+                self._waiters.popleft().set()  # handed over: it never looks free to a newcomer
             else:
-                self._taken = False
+                self._is_held = False

@@ -1,4 +1,4 @@
-"""The decoder's frames of one sentence, made by the flow in blocks, by whoever needs them first."""
+"""Run the flow: the decoder's frames of one sentence, in blocks, each when it is first needed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class _Block:
 
 
 class Frames:
-    """Frames by number; shape `(1, channels, n)`."""
+    """The frames of one sentence, made on demand; any number of threads may ask."""
 
     def __init__(
         self, flow: BoundStage, edges: Mapping[str, NDArray[Any]], *, shrink: bool
     ) -> None:
-        """`edges` has what enters the flow, whole."""
+        """`edges` has what enters the flow, whole; frames have the shape `(1, channels, n)`."""
         self._flow, self._edges, self._shrink = flow, edges, shrink
-        self.count = edges[flow.recipe.timed[0]].shape[-1]
+        self.count = edges[flow.manifest.timed[0]].shape[-1]
         self._frames: NDArray[np.float32] | None = None
         self._blocks: list[_Block] = []
 
     def begin(self, first: int, side_by_side: int) -> None:
         """Make the `first` frames, and cut the rest into blocks that many threads may make."""
-        if first + self._flow.recipe.right >= self.count:
+        if first + self._flow.manifest.right >= self.count:
             first = self.count  # all are worked on anyway
         self._blocks = [_Block(0, first)]
         self._make(self._blocks[0])
@@ -50,8 +50,10 @@ class Frames:
             self._blocks += [_Block(*block) for block in itertools.pairwise(ends)]
 
     def columns(self, first: int, last: int) -> NDArray[np.float32]:
-        """Return the frames from `first` to `last`, made now if nobody has."""
+        """Return the frames from `first` to `last`, made now unless another thread has."""
         blocks = [b for b in self._blocks if b.start < last and first < b.end and not b.made]
+        # First the blocks that no other thread is at, then a wait for the rest: two threads that
+        # need the same two blocks make one each.
         for block in blocks:
             if block.making.acquire(blocking=False):
                 self._make_once(block)
@@ -63,7 +65,7 @@ class Frames:
         return self._frames[..., first:last]
 
     def _make_once(self, block: _Block) -> None:
-        """Make a block whose lock is held, unless somebody else has, and let go of the lock."""
+        """Make a block whose lock is held, unless another thread has, and release the lock."""
         try:
             if not block.made:
                 self._make(block)
@@ -71,11 +73,11 @@ class Frames:
             block.making.release()
 
     def _make(self, block: _Block) -> None:
-        recipe = self._flow.recipe
-        first = max(0, block.start - recipe.left)
-        last = min(self.count, block.end + recipe.right)
-        part = {name: self._edges[name][..., first:last] for name in recipe.timed}
-        made = self._flow.run({**self._edges, **part}, shrink=self._shrink)[recipe.leave[0]]
+        manifest = self._flow.manifest
+        first = max(0, block.start - manifest.left)
+        last = min(self.count, block.end + manifest.right)
+        part = {name: self._edges[name][..., first:last] for name in manifest.timed}
+        made = self._flow.run({**self._edges, **part}, shrink=self._shrink)[manifest.leave[0]]
         if self._frames is None:
             self._frames = np.empty((*made.shape[:-1], self.count), np.float32)
         self._frames[..., block.start : block.end] = made[

@@ -1,4 +1,4 @@
-"""A prepared voice: weights in a mapped file, spoken through a graph that others use as well."""
+"""A prepared voice in memory: weights in a mapped file, run through a graph that voices share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from greenroom.adapters.piper.prepared.manifest import FLOW
-from greenroom.adapters.piper.prepared.run.decoder import Decoding, Samples
+from greenroom.adapters.piper.prepared.run.decoder import Samples, SentenceDecoder
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
-from greenroom.adapters.piper.prepared.run.thread_pool import CREW
+from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 
 GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
@@ -26,60 +26,60 @@ class PreparedVoice:
     def __init__(self, files: PreparedFiles, *, threads: int, linger: float = 0.0) -> None:
         """Map the weights and take the graph; raises what reading them raises."""
         self._threads, self._linger = threads, linger
-        self._graph: Graph | None = GRAPHS.take(files.graph_id, files.graph, threads)
+        self._graph: Graph | None = GRAPHS.acquire(files.graph_id, files.graph, threads)
         try:
             weights = _mapped(files)
             self.footprint_bytes = self._footprint(files.facts)
             self.mapped_bytes = sum(4 * math.prod(tensor.shape) for tensor in files.tensors)
             self._stages = {
                 stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
-                for stage in self._graph.recipe.stages
+                for stage in self._graph.manifest.stages
             }
-            self._graph.resting.join(self._give_back)
+            self._graph.shrinker.add(self._shrink_arena)
         except BaseException:
             self.close()
             raise
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether there are cores for the next sentence beside all who speak."""
-        return CREW.has_room
+        """Whether there are cores for the next sentence beside all streams that speak."""
+        return DECODE_POOL.has_idle_cores
 
     def speak(self, feeds: Feeds) -> Generator[Samples, None, None]:
         """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate."""
         assert self._graph is not None
-        with self._graph.resting.speaking(self._give_back):
+        with self._graph.shrinker.in_use(self._shrink_arena):
             yield from self._pieces(feeds)
 
     def _pieces(self, feeds: Feeds, *, shrink: bool = False) -> Generator[Samples, None, None]:
         text, *rest = self._stages.values()
         edges = {**feeds, **text.run(feeds, shrink=shrink)}
         if not rest:
-            yield edges[text.recipe.leave[0]].ravel()
+            yield edges[text.manifest.leave[0]].ravel()
             return
-        flow = rest.pop(0) if rest[0].recipe.name == FLOW else None
-        yield from Decoding(flow, rest, edges, shrink=shrink).pieces()
+        flow = rest.pop(0) if rest[0].manifest.name == FLOW else None
+        yield from SentenceDecoder(flow, rest, edges, shrink=shrink).pieces()
 
-    def _give_back(self) -> None:
-        """Have every stage say next to nothing, and return what earlier runs left behind."""
+    def _shrink_arena(self) -> None:
+        """Run every stage on next to nothing, so that the arenas drop what earlier runs took."""
         for _ in self._pieces(sentence(1), shrink=True):
             pass
 
     def _footprint(self, facts: Mapping[str, Any]) -> int | None:
-        """Anonymous bytes as they were weighed; the first voice of a graph counts it as its own."""
+        """Anonymous bytes, as `build` measured them; the first voice counts the graph, too."""
         assert self._graph is not None
         graph, own = facts.get(GRAPH_BYTES), facts.get(VOICE_BYTES)
         if not isinstance(graph, int) or not isinstance(own, int):
             return None
-        return own + graph if self._graph.book() else own
+        return own + graph if self._graph.claim() else own
 
     def close(self) -> None:
-        """Let go of weights and graph. Nobody may be speaking."""
+        """Let go of weights and graph. No thread may be inside `speak`."""
         graph, self._graph = self._graph, None
         if graph is not None:
-            graph.resting.forget(self._give_back)
+            graph.shrinker.remove(self._shrink_arena)
             self._stages = {}
-            GRAPHS.give_back(graph, self._threads, linger=self._linger)
+            GRAPHS.release(graph, self._threads, linger=self._linger)
 
 
 def sentence(length: int) -> Feeds:

@@ -1,4 +1,4 @@
-"""The graphs in memory: each is one set of sessions, however many voices speak through it."""
+"""The graphs in memory: each is one set of sessions, shared by all voices that have it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greenroom.adapters.piper.prepared.manifest import BLOB, Recipe
-from greenroom.adapters.piper.prepared.run.arena import Resting
+from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
+from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Due
 from greenroom.untrusted.logs import safe_logger
 
@@ -23,10 +23,10 @@ class Graph:
     """Sessions without weights, by the name of their stage. Any number of threads may run them."""
 
     graph_id: str
-    recipe: Recipe
+    manifest: Manifest
     sessions: Mapping[str, Any]
-    resting: Resting = field(default_factory=Resting)
-    _booking: threading.Lock = field(default_factory=threading.Lock)
+    shrinker: ArenaShrinker = field(default_factory=ArenaShrinker)
+    _claimed: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def read(cls, graph_id: str, folder: Path, threads: int) -> Graph:
@@ -35,19 +35,21 @@ class Graph:
         `threads` work on the text stage. The others are run in pieces, several at once, so one
         thread each is enough for them.
         """
-        recipe = Recipe.model_validate_json((folder / BLOB).read_bytes())
+        manifest = Manifest.model_validate_json((folder / FILE_NAME).read_bytes())
         sessions = {
-            stage.name: session((folder / stage.blob).read_bytes(), 1 if stage.timed else threads)
-            for stage in recipe.stages
+            stage.name: cpu_session(
+                (folder / stage.file_name).read_bytes(), 1 if stage.timed else threads
+            )
+            for stage in manifest.stages
         }
-        return cls(graph_id, recipe, sessions)
+        return cls(graph_id, manifest, sessions)
 
-    def book(self) -> bool:
-        """Whether the graph's memory is the asker's to book: true for the first who asks."""
-        return self._booking.acquire(blocking=False)
+    def claim(self) -> bool:
+        """Whether the caller is the first, which counts the graph's memory as its own."""
+        return self._claimed.acquire(blocking=False)
 
 
-def session(model: bytes | Path, threads: int, *, optimise: bool = False) -> Any:
+def cpu_session(model: bytes | Path, threads: int, *, optimise: bool = False) -> Any:
     """Return an onnxruntime session that takes no more memory than its runs need.
 
     Threads do not spin while they wait: other models need the cores.
@@ -68,14 +70,14 @@ def session(model: bytes | Path, threads: int, *, optimise: bool = False) -> Any
 
 
 class Graphs:
-    """Graphs by id and number of threads; each stays as long as somebody uses it, or lingers."""
+    """Graphs by id and number of threads, counted: each stays while a voice has it, or lingers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._slots: dict[tuple[str, int], _Slot] = {}
 
-    def take(self, graph_id: str, folder: Path, threads: int) -> Graph:
-        """Return the graph and count one more user; reads it if nobody has it.
+    def acquire(self, graph_id: str, folder: Path, threads: int) -> Graph:
+        """Return the graph and count one more user; reads it if it is not in memory.
 
         Concurrent first users share one reading. Raises what `Graph.read` raises.
         """
@@ -91,7 +93,7 @@ class Graphs:
             self._leave((graph_id, threads), slot)
             raise
 
-    def give_back(self, graph: Graph, threads: int, *, linger: float = 0.0) -> None:
+    def release(self, graph: Graph, threads: int, *, linger: float = 0.0) -> None:
         """Count one user fewer; the last one's graph leaves, `linger` seconds later."""
         key = (graph.graph_id, threads)
         with self._lock:
@@ -101,7 +103,7 @@ class Graphs:
             self._leave(key, slot)
 
     def _lingers_already(self, key: tuple[str, int], slot: _Slot, linger: float) -> bool:
-        """Have one user, and not one for every voice that left, stay until the last moment."""
+        """Let one user stay until the latest time, and not one for every voice that left."""
         earlier = slot.lingering
         if earlier is not None and earlier.when >= time.monotonic() + linger:
             return True
@@ -122,15 +124,15 @@ class Graphs:
 
 
 class _Slot:
-    """Where one graph is, or is being read."""
+    """The place of one graph, which may still be being read."""
 
     def __init__(self) -> None:
         self.users = 0
         self.graph: Graph | None = None
         self.reading = threading.Lock()
         self.lingering: Due | None = None
-        """The leaving of the user that lingers; it may be over."""
+        """The timer of the user that lingers; it may be over."""
 
 
 GRAPHS = Graphs()
-"""Those of this process."""
+"""The ones of this process."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.adapters.piper.prepared.manifest import StageRecipe
+from greenroom.adapters.piper.prepared.manifest import StageManifest
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -28,11 +28,11 @@ def shrinking() -> Any:
 class BoundStage:
     """A stage with one voice's weights."""
 
-    def __init__(self, recipe: StageRecipe, session: Any, weights: Mapping[str, Any]) -> None:
-        self.recipe = recipe
+    def __init__(self, manifest: StageManifest, session: Any, weights: Mapping[str, Any]) -> None:
+        self.manifest = manifest
         self._session = session
-        _check(recipe, session, weights)
-        self._weights = {name: weights[name] for name in recipe.weights}
+        _check(manifest, session, weights)
+        self._weights = {name: weights[name] for name in manifest.weights}
         self._idle: deque[Any] = deque(maxlen=4)
 
     def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
@@ -43,32 +43,32 @@ class BoundStage:
             binding = self._session.io_binding()
             for name, value in self._weights.items():
                 binding.bind_ortvalue_input(name, value)
-        for name in self.recipe.enter:
+        for name in self.manifest.enter:
             binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
-        for name in self.recipe.leave:
+        for name in self.manifest.leave:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding, shrinking() if shrink else None)
-        made = dict(zip(self.recipe.leave, binding.copy_outputs_to_cpu(), strict=True))
+        made = dict(zip(self.manifest.leave, binding.copy_outputs_to_cpu(), strict=True))
         binding.clear_binding_outputs()
         self._idle.append(binding)
         return made
 
 
-def _check(recipe: StageRecipe, session: Any, weights: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless weights and recipe are what the graph wants.
+def _check(manifest: StageManifest, session: Any, weights: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless weights and manifest are what the graph wants.
 
     The runtime would find that out in the first run only, in the middle of a caller's sentence.
     """
     inputs = {value.name: value for value in session.get_inputs()}
-    missing = inputs.keys() - {*recipe.enter, *recipe.weights}
-    unknown = {*recipe.enter, *recipe.weights} - inputs.keys()
-    unmade = set(recipe.leave) - {value.name for value in session.get_outputs()}
+    missing = inputs.keys() - {*manifest.enter, *manifest.weights}
+    unknown = {*manifest.enter, *manifest.weights} - inputs.keys()
+    unmade = set(manifest.leave) - {value.name for value in session.get_outputs()}
     if names := missing | unknown | unmade:
-        raise ValueError(f"its stage {recipe.name!r} has {min(names)!r} on one side only")
-    for name in recipe.weights:
+        raise ValueError(f"its stage {manifest.name!r} has {min(names)!r} on one side only")
+    for name in manifest.weights:
         weight = weights.get(name)
         if weight is None:
-            raise ValueError(f"its stage {recipe.name!r} has no weights {name!r}")
+            raise ValueError(f"its stage {manifest.name!r} has no weights {name!r}")
         wanted, found = (
             (inputs[name].shape, inputs[name].type),
             (weight.shape(), weight.data_type()),

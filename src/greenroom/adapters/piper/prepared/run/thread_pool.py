@@ -1,4 +1,4 @@
-"""Threads that decode pieces ahead, as long as there are more cores than speakers."""
+"""A thread pool that decodes pieces ahead, while there are more cores than streams that speak."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Crew:
-    """A pool of as many threads as there are cores, shared by all who speak.
+class DecodePool:
+    """As many threads as there are cores, shared by all streams that speak.
 
-    One speaker alone gets all of them: its next audio comes soonest. As soon as there are as many
-    speakers as cores, each works in its own thread: nothing is handed over, most is done.
+    One stream alone gets all of them: its next audio comes soonest. As soon as there are as many
+    streams as cores, each decodes in its own thread: nothing is handed over, most is done.
     """
 
     def __init__(self, cores: int) -> None:
         self.cores = cores
-        self._speakers = 0
+        self._streams = 0
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="greenroom-decode")
 
     @contextlib.contextmanager
-    def speaking(self) -> Iterator[Callable[[], int]]:
-        """Count as a speaker who works now; yields how many pieces it may have under way."""
+    def working(self) -> Iterator[Callable[[], int]]:
+        """Count as a stream that decodes now; yields how many pieces it may have under way."""
         with self._lock:
-            self._speakers += 1
+            self._streams += 1
         try:
-            yield lambda: max(1, self.cores // self._speakers)
+            yield lambda: max(1, self.cores // self._streams)
         finally:
             with self._lock:
-                self._speakers -= 1
+                self._streams -= 1
 
     @property
-    def has_room(self) -> bool:
-        """Whether fewer than all cores have a speaker."""
-        return self._speakers < self.cores
+    def has_idle_cores(self) -> bool:
+        """Whether fewer streams decode than there are cores."""
+        return self._streams < self.cores
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Have a thread of the crew do it."""
+        """Call in a thread of the pool."""
         return self._pool.submit(call, *arguments)
 
 
@@ -51,5 +51,5 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-CREW = Crew(cores())
-"""That of this process."""
+DECODE_POOL = DecodePool(cores())
+"""The one of this process."""

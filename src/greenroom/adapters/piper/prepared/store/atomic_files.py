@@ -1,9 +1,9 @@
-"""How files come into the store and leave it.
+"""Add and remove files of the store so that a reader never sees half of one.
 
 Every name in the store is made, replaced and removed by the holder of the store's lock. Only the
 bytes of a weights file, which take long, are written without it, by the holder of a lock on that
-very file. So a temporary file that nobody has locked belongs to a dead writer, whatever its
-process id means by now, or in another container. The system drops a dead process's locks.
+very file. So a temporary file that is not locked belongs to a dead writer, as the system drops a
+dead process's locks; its process id proves nothing, by now or in another container.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write_beside(path: Path, content: bytes) -> None:
 
 
 def write_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
-    """Make `folder` hold exactly these files; whatever had its name is removed."""
+    """Make `folder` hold exactly these files; what had its name is removed."""
     beside = folder.with_name(temporary_name())
     try:
         beside.mkdir()

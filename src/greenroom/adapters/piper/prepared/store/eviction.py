@@ -1,4 +1,4 @@
-"""What is kept, and who leaves when that is too much."""
+"""Evict the least recently used voices when the store is over its limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from greenroom.adapters.piper.prepared.store.atomic_files import listed, remove
 from greenroom.adapters.piper.prepared.store.identity import StoreError
-from greenroom.adapters.piper.prepared.store.index import Index, UnfitError, read_index
+from greenroom.adapters.piper.prepared.store.index import CorruptFileError, Index, read_index
 from greenroom.adapters.piper.prepared.store.paths import Layout
 from greenroom.untrusted.logs import safe_logger
 
@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredVoice:
     """A voice in the store: the path of its index, and the index unless it is unsound."""
 
     path: Path
@@ -49,7 +49,7 @@ class Kept:
         return self.index.parts if self.index else ()
 
 
-def kept(layout: Layout, contents: Container[str]) -> list[Kept]:
+def stored_voices(layout: Layout, contents: Container[str]) -> list[StoredVoice]:
     """Read every index there is, also of other runtimes.
 
     A voice is stale if it is another runtime's, or none of `contents`, or cannot be read.
@@ -61,17 +61,17 @@ def kept(layout: Layout, contents: Container[str]) -> list[Kept]:
             index: Index | None = read_index(path)
         except FileNotFoundError:  # removed by another process since it was listed
             continue
-        except (OSError, UnfitError):
+        except (OSError, CorruptFileError):
             used, index = 0.0, None
         stale = index is None or index.runtime != layout.runtime or index.content not in contents
-        voices.append(Kept(path, index, used, stale))
+        voices.append(StoredVoice(path, index, used, stale))
     return voices
 
 
-def leaving(voices: Sequence[Kept], limit_bytes: int) -> list[Kept]:
-    """Choose who leaves so that the rest fits: the stale first, then the least recently used.
+def to_evict(voices: Sequence[StoredVoice], limit_bytes: int) -> list[StoredVoice]:
+    """Choose the voices to remove so that the rest fits: stale ones, then least recently used.
 
-    What voices share counts once, and leaves with the last of them.
+    What voices share counts once, and is removed with the last of them.
     """
     uses = Counter(part for voice in voices for part in voice.parts)
     total = sum(size for _, size in uses)
@@ -85,12 +85,12 @@ def leaving(voices: Sequence[Kept], limit_bytes: int) -> list[Kept]:
     return chosen
 
 
-def make_room(layout: Layout, contents: Container[str], new: Index, limit_bytes: int) -> None:
+def evict_to_fit(layout: Layout, contents: Container[str], new: Index, limit_bytes: int) -> None:
     """Remove voices until `new` fits beside the rest. Raises `StoreError` if it never will."""
     path = layout.index_of(new.content)
-    voices = [voice for voice in kept(layout, contents) if voice.path != path]
-    arriving = Kept(path, new, math.inf, stale=False)
-    going = leaving([*voices, arriving], limit_bytes)
+    voices = [voice for voice in stored_voices(layout, contents) if voice.path != path]
+    arriving = StoredVoice(path, new, math.inf, stale=False)
+    going = to_evict([*voices, arriving], limit_bytes)
     if arriving in going:
         raise StoreError(
             f"a prepared voice of {sum(size for _, size in new.parts)} bytes does not fit the "
@@ -99,19 +99,19 @@ def make_room(layout: Layout, contents: Container[str], new: Index, limit_bytes:
     for voice in going:
         logger.info("the prepared voice %s leaves to make room", voice.path)
         remove(voice.path)
-    remove_unused(layout, kept(layout, contents))
+    remove_unused(layout, stored_voices(layout, contents))
 
 
 def remove_stale(layout: Layout, contents: Container[str], limit_bytes: int) -> int:
     """Remove voices that are stale, or that exceed the limit; return the bytes freed."""
-    voices = kept(layout, contents)
+    voices = stored_voices(layout, contents)
     going = [voice for voice in voices if voice.stale]
-    going += leaving([voice for voice in voices if not voice.stale], limit_bytes)
+    going += to_evict([voice for voice in voices if not voice.stale], limit_bytes)
     freed = sum(remove(voice.path) for voice in going)
     return freed + remove_unused(layout, [voice for voice in voices if voice not in going])
 
 
-def remove_unused(layout: Layout, staying: Iterable[Kept]) -> int:
+def remove_unused(layout: Layout, staying: Iterable[StoredVoice]) -> int:
     """Remove graphs and weights that no voice of `staying` consists of; return the bytes."""
     used = {name for voice in staying for name, _ in voice.parts}
     paths = listed(layout.weights) + listed(layout.graphs)

@@ -1,4 +1,4 @@
-"""What a file is: its stat, cheap to compare, and its content, certain.
+"""Identify files: by their stat, which is cheap to compare, and by their content, for certain.
 
 A source (a voice's own file, 63 MB) is read once to learn its content; a small record remembers
 the content together with the stat, and is believed for as long as the stat stays the same.
@@ -50,7 +50,7 @@ class FileStat:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSeen:
+class SourceSnapshot:
     """A source as it was before it was read for preparing."""
 
     stat: FileStat
@@ -125,7 +125,7 @@ class Sources:
 
     def known(self, source: Path, stat: FileStat) -> str | None:
         """Return the content of `source`, resolved, if it is known for this stat."""
-        record = _learned.get(source) or self._read(self._place(source))
+        record = _learned.get(source) or self._read(self._record_path(source))
         if record is None or record.stat != stat or record.source != shown(source):
             return None
         _learned[source] = record
@@ -145,7 +145,7 @@ class Sources:
 
     def write(self, source: Path) -> None:
         """Record what was learned of `source`, by the holder of the store's lock."""
-        write_beside(self._place(source), _RECORD.dump_json(_learned[source]))
+        write_beside(self._record_path(source), _RECORD.dump_json(_learned[source]))
 
     def records(self) -> Iterator[Record]:
         """Read every record, from the disk."""
@@ -168,7 +168,7 @@ class Sources:
         seen = bool(_learned) and Path(source) in _learned
         return seen or os.path.exists(f"{folder}/{name_of(source)}.json")
 
-    def _place(self, source: Path) -> Path:
+    def _record_path(self, source: Path) -> Path:
         return self._folder / f"{name_of(str(source))}.json"
 
     def _read(self, path: Path) -> Record | None:

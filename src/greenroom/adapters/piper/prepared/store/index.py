@@ -28,7 +28,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
 
 
-class UnfitError(Exception):
+class CorruptFileError(Exception):
     """A file of the store is not what it should be; the message says which and why."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -78,19 +78,19 @@ _INDEX = TypeAdapter(Index)
 
 
 def read_index(path: Path) -> Index:
-    """Read and check an index. Raises `UnfitError` if it is unsound, `OSError` if unreadable."""
+    """Read and check an index. Raises `CorruptFileError`, or `OSError` if it is unreadable."""
     try:
         index = _INDEX.validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UnfitError(path, f"is no index of a voice: {place} {first['msg']}") from error
+        raise CorruptFileError(path, f"is no index of a voice: {place} {first['msg']}") from error
     if any(tensor.end > index.weights_size for tensor in index.tensors):
-        raise UnfitError(path, "has a tensor that does not lie inside the weights file")
+        raise CorruptFileError(path, "has a tensor that does not lie inside the weights file")
     if not _is_gapless(index):
-        raise UnfitError(path, "has a tensor that does not lie where it was put")
+        raise CorruptFileError(path, "has a tensor that does not lie where it was put")
     if index.seal != _seal_of(index):
-        raise UnfitError(path, "was altered")
+        raise CorruptFileError(path, "was altered")
     return index
 
 

@@ -1,4 +1,4 @@
-"""Whether voices are prepared: to be listed, which is no use of them."""
+"""Look up whether a voice is prepared, for lists: this does not count as a use of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from greenroom.adapters.piper.prepared.fingerprint import runtime
 from greenroom.adapters.piper.prepared.store.identity import FileStat, Sources, resolved
-from greenroom.adapters.piper.prepared.store.index import UnfitError, read_index
+from greenroom.adapters.piper.prepared.store.index import CorruptFileError, read_index
 from greenroom.adapters.piper.prepared.store.paths import SOURCES, Layout, default_root
 from greenroom.adapters.piper.prepared.store.verify import check_voice
 
@@ -36,6 +36,6 @@ def is_prepared(source: Path) -> bool:
             return False
         index = layout.index_of(content)
         check_voice(layout, index, read_index(index))
-    except (OSError, ValueError, UnfitError):
+    except (OSError, ValueError, CorruptFileError):
         return False
     return True

@@ -1,4 +1,4 @@
-"""Where the store keeps what.
+"""The folders and file names of the store.
 
 ::
 

@@ -30,23 +30,23 @@ from greenroom.adapters.piper.prepared.store.atomic_files import (
 )
 from greenroom.adapters.piper.prepared.store.eviction import (
     Entry,
-    kept,
-    make_room,
+    evict_to_fit,
     remove_stale,
     remove_unused,
+    stored_voices,
 )
 from greenroom.adapters.piper.prepared.store.identity import (
     FileStat,
     Sources,
-    SourceSeen,
+    SourceSnapshot,
     StoreError,
     graph_id_of,
     resolved,
     shown,
 )
 from greenroom.adapters.piper.prepared.store.index import (
+    CorruptFileError,
     Index,
-    UnfitError,
     WeightsDraft,
     read_index,
     write_index,
@@ -103,7 +103,7 @@ class Store:
             path = self._layout.index_of(content)
             index = read_index(path)
             self._note_stat(path, index, check_voice(self._layout, path, index))
-        except (OSError, ValueError, UnfitError) as error:
+        except (OSError, ValueError, CorruptFileError) as error:
             absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
             if not (absent and _is_gone(source, path)):
                 logger.warning("the prepared voice of %s is not used: %s", source, error)
@@ -111,14 +111,14 @@ class Store:
         _note_use(path)
         return self._layout.files_of(index)
 
-    def see(self, source: Path) -> SourceSeen:
+    def snapshot(self, source: Path) -> SourceSnapshot:
         """Look at a source before it is read for preparing. Raises `OSError`."""
-        return SourceSeen(FileStat.of(source))
+        return SourceSnapshot(FileStat.of(source))
 
     def put(
         self,
         source: Path,
-        seen: SourceSeen,
+        seen: SourceSnapshot,
         graph: Mapping[str, bytes],
         weights: Iterable[tuple[str, npt.NDArray[np.float32]]],
         facts: Mapping[str, Any],
@@ -133,7 +133,7 @@ class Store:
         layout = self._layout
         if unfit := [name for name in graph if Path(name).name != name]:
             raise ValueError(f"{unfit[0]!r} is no file name for a part of a graph")
-        with self._plainly(f"the prepared voice of {source} cannot be kept"):
+        with self._as_store_error(f"the prepared voice of {source} cannot be kept"):
             source = resolved(source)
             with locked(layout.root):
                 for folder in layout.folders:
@@ -181,7 +181,7 @@ class Store:
 
         Raises `ValueError` for facts that are not JSON.
         """
-        with contextlib.suppress(OSError, UnfitError):
+        with contextlib.suppress(OSError, CorruptFileError):
             content = self._sources.known(resolved(source), FileStat.of(source))
             if content and (path := self._layout.index_of(content)).exists():
                 with locked(self._layout.root):
@@ -193,9 +193,9 @@ class Store:
 
         Raises `OSError` if the directory cannot be read.
         """
-        living = self._living()
+        living = self._sources_by_content()
         entries = []
-        for voice in kept(self._layout, living):
+        for voice in stored_voices(self._layout, living):
             if (index := voice.index) is not None:
                 first = Path(index.source)
                 paths = living.get(index.content, [first])
@@ -213,8 +213,8 @@ class Store:
         layout = self._layout
         if not layout.root.is_dir():
             return 0
-        with self._plainly("prepared voices cannot be removed"):
-            living = {} if everything else self._living()
+        with self._as_store_error("prepared voices cannot be removed"):
+            living = {} if everything else self._sources_by_content()
             with locked(layout.root):
                 freed = sum(map(sweep, (layout.root, *layout.folders)))
                 freed += remove_stale(layout, living, self._limit_bytes)
@@ -227,24 +227,24 @@ class Store:
         layout = self._layout
         path = layout.index_of(index.content)
         contents = {record.content for record in self._sources.records() if record.holds()}
-        make_room(layout, contents, index, self._limit_bytes)
+        evict_to_fit(layout, contents, index, self._limit_bytes)
         try:
             try:
                 check_graph(layout, index)
-            except (OSError, UnfitError):
+            except (OSError, CorruptFileError):
                 write_folder(layout.graph_of(index), graph)
             index = replace(index, weights_stat=self._place(path, index, draft))
             self._sources.write(source)
             write_index(path, index)
         finally:
             with contextlib.suppress(OSError):
-                remove_unused(layout, kept(layout, ()))
+                remove_unused(layout, stored_voices(layout, ()))
         return layout.files_of(index)
 
     def _place(self, path: Path, index: Index, draft: WeightsDraft) -> FileStat:
         """Place the weights, unless another process just did: so both map one file."""
         place = self._layout.weights_of(index)
-        with contextlib.suppress(OSError, UnfitError):
+        with contextlib.suppress(OSError, CorruptFileError):
             there = read_index(path)
             if there.weights == index.weights and FileStat.of(place) == there.weights_stat:
                 return there.weights_stat
@@ -263,7 +263,7 @@ class Store:
                 self._sources.write(source)
         return content
 
-    def _living(self) -> dict[str, list[Path]]:
+    def _sources_by_content(self) -> dict[str, list[Path]]:
         """Return recorded sources by their present content; those that were touched are read."""
         living: dict[str, list[Path]] = {}
         for record in self._sources.records():
@@ -277,7 +277,7 @@ class Store:
         """Note what the weights look like now, so that the next process need not read them."""
         if stat != index.weights_stat:
             with (
-                contextlib.suppress(OSError, UnfitError),
+                contextlib.suppress(OSError, CorruptFileError),
                 locked(self._layout.root, wait=False),
             ):
                 now = read_index(path)
@@ -285,7 +285,7 @@ class Store:
                     write_index(path, replace(now, weights_stat=stat))
 
     @contextlib.contextmanager
-    def _plainly(self, what: str) -> Iterator[None]:
+    def _as_store_error(self, what: str) -> Iterator[None]:
         """Turn what the system reports into one sentence."""
         try:
             yield

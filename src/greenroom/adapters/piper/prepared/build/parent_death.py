@@ -1,4 +1,4 @@
-"""A preparing process ends with the process that started it, even if that was killed."""
+"""End a preparing process when its parent dies, even if that was killed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import sys
 import threading
 
 _CLEAN_UP_S = 0.5
-"""How long it may take to clean up; temporary files that stay are swept by the next one."""
+"""How long it may take to clean up; temporary files that stay are swept by the next process."""
 
 _STANDARD_INPUT = 0
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def end_with_parent() -> None:
-    """From now on end when standard input is closed, if it is a pipe: nobody writes to it."""
+    """End when standard input is closed, if it is a pipe, whose other end the parent holds."""
     try:
         piped = stat.S_ISFIFO(os.fstat(_STANDARD_INPUT).st_mode)
     except OSError:

@@ -1,4 +1,4 @@
-"""Small graphs in the shape of a Piper voice, with seeded weights: for tests of what cuts them.
+"""Synthetic Piper voices: small graphs of the same structure, with seeded weights.
 
 Text: embedding, attention over the sentence, durations, expansion to frames, noise. Flow: flips,
 splits, gated convolutions, a mask. Decoder: upsampling with dilated residual convolutions.
@@ -47,7 +47,7 @@ class Kind:
     """Constants are nodes, and weights come by way of others, as plain exporters write them."""
 
 
-class _Writer:
+class _GraphWriter:
     """Collects nodes; each call returns the name of the first output."""
 
     def __init__(self, kind: Kind) -> None:
@@ -107,7 +107,7 @@ class _Writer:
 
 def graph_of(kind: Kind) -> onnx.ModelProto:
     """Return the graph of a voice."""
-    w = _Writer(kind)
+    w = _GraphWriter(kind)
     speaker = _speaker(w, kind)
     frames, mask = _text(w, kind)
     if kind.branches:
@@ -131,14 +131,14 @@ def graph_of(kind: Kind) -> onnx.ModelProto:
     return model
 
 
-def _speaker(w: _Writer, kind: Kind) -> str:
+def _speaker(w: _GraphWriter, kind: Kind) -> str:
     if kind.speakers == 1:
         return ""
     row = w.op("Gather", w.weight(kind.speakers, CHANNELS, scale=3.0), "sid")
     return w.op("Unsqueeze", row, w.constant([-1]))
 
 
-def _text(w: _Writer, kind: Kind) -> tuple[str, str]:
+def _text(w: _GraphWriter, kind: Kind) -> tuple[str, str]:
     """Return the frames, (1, channels, frames), and their mask, (1, 1, frames)."""
     zero, one, two = (w.constant(number) for number in (0, 1, 2))
     noise, length, noise_w = (w.op("Gather", "scales", number) for number in (zero, one, two))
@@ -172,7 +172,7 @@ def _text(w: _Writer, kind: Kind) -> tuple[str, str]:
     return w.op("Add", frames, stray), mask
 
 
-def _branch(w: _Writer, x: str) -> str:
+def _branch(w: _GraphWriter, x: str) -> str:
     """Choose at run time between two graphs."""
     grown = helper.make_node("Add", [x, x], ["grown"])
     value = helper.make_tensor_value_info("grown", TensorProto.FLOAT, None)
@@ -187,7 +187,7 @@ def _branch(w: _Writer, x: str) -> str:
     )
 
 
-def _flow(w: _Writer, kind: Kind, x: str, mask: str, speaker: str) -> str:
+def _flow(w: _GraphWriter, kind: Kind, x: str, mask: str, speaker: str) -> str:
     half = CHANNELS // 2
     for layer in range(2):
         if layer:
@@ -209,7 +209,7 @@ def _flow(w: _Writer, kind: Kind, x: str, mask: str, speaker: str) -> str:
     return x
 
 
-def _decoder(w: _Writer, kind: Kind, x: str, speaker: str) -> str:
+def _decoder(w: _GraphWriter, kind: Kind, x: str, speaker: str) -> str:
     x = w.conv(x, CHANNELS, CHANNELS, 7)
     if speaker:
         x = w.op("Add", x, w.conv(speaker, CHANNELS, CHANNELS))
