@@ -10,8 +10,7 @@ from pydantic import SecretStr
 
 from greenroom.config.schema import ApiKey, WorkerSettings
 from greenroom.errors import WorkerBusyError
-from greenroom.worker.auth import Keys
-from greenroom.worker.quotas import Allowance
+from greenroom.worker.auth import Allowance, Keys
 
 
 class Clock:

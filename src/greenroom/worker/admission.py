@@ -2,7 +2,7 @@
 
 A place is counted in the step that checks for it, and is given back once, by whatever ends first.
 Administrators have places of their own, so that what others use never takes theirs; probes need
-none (`grpc_calls.py`, `http/crowding.py`).
+none (`grpc/calls.py`, `http/middleware.py`).
 """
 
 from __future__ import annotations

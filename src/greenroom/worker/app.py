@@ -26,14 +26,13 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
-from greenroom.worker.file_descriptors import connection_limit, raise_limit
 from greenroom.worker.grpc.auth import Guard
 from greenroom.worker.grpc.health import Health
 from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
 from greenroom.worker.http.app import create_app
 from greenroom.worker.http.server import HttpServer
-from greenroom.worker.listen import bind_grpc
+from greenroom.worker.listen import bind_grpc, connection_limit, raise_limit
 from greenroom.worker.settings_check import worker_problems
 from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis

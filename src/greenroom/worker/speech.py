@@ -1,9 +1,10 @@
-"""One running stream of the worker, which its session may pause, resume and stop."""
+"""One running utterance, which its session may pause, resume and stop, and what it took."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Self
 
@@ -14,7 +15,32 @@ from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
 from greenroom.voice import Voice
-from greenroom.worker.timing import Timing
+
+
+class Timing:
+    """Begins when the speech is asked for."""
+
+    def __init__(self) -> None:
+        self.first_audio_s: float | None = None
+        """From asking to the first frame, loading included; `None` until it is heard."""
+        self.audio_s = 0.0
+        """Of the frames that were taken."""
+        self.engine_s = 0.0
+        """That threads spent in the engine; known when the speech has ended."""
+        self.over = False
+        """Whether it was heard to its end."""
+        self._asked = time.monotonic()
+
+    def heard(self, frame: AudioFrame) -> None:
+        """Count a frame that its caller takes now."""
+        if self.first_audio_s is None:
+            self.first_audio_s = time.monotonic() - self._asked
+        self.audio_s += frame.samples / frame.sample_rate
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds in the engine for a second of audio; `None` unless it was heard to its end."""
+        return self.engine_s / self.audio_s if self.over and self.audio_s else None
 
 
 class Speech:

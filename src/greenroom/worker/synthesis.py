@@ -24,9 +24,9 @@ from greenroom.speech.text import CheckedText
 from greenroom.statistics import ResidentStatistics
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice, VoiceChooser
+from greenroom.worker.auth import STREAM_RETRY_S
 from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.prometheus import WorkerMetrics
-from greenroom.worker.quotas import STREAM_RETRY_S
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speech import Speech, in_time

@@ -15,7 +15,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
-from greenroom.worker import app, file_descriptors
+from greenroom.worker import app, listen
 from greenroom.worker.http import connections
 from greenroom.worker.http.connections import Acceptor, Connections
 from tests.worker.http.web import Web, web_serving
@@ -192,14 +192,14 @@ def test_connections_are_bounded_below_the_limit_of_open_files(
     for files, expected in ((1_024, 256), (1_000_000, 4_096), (2, 1), (-1, 4_096)):
         limits = (files, files)
         monkeypatch.setattr(resource, "getrlimit", lambda _, found=limits: found)
-        assert file_descriptors.connection_limit() == expected
+        assert listen.connection_limit() == expected
 
 
 def test_a_worker_takes_as_many_open_files_as_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1_024, 4_096))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: taken.append(limits))
-    file_descriptors.raise_limit()
+    listen.raise_limit()
     assert taken == [(4_096, 4_096)]
 
 

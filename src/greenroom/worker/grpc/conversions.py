@@ -9,7 +9,7 @@ from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
-from greenroom.worker.catalog_walk import in_steps
+from greenroom.worker.model_repository import in_steps
 
 
 def frame_message(

@@ -20,16 +20,14 @@ from fastapi.responses import JSONResponse
 
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
-from greenroom.worker.http import events, health, ollama, openai, piper, triton, voices
+from greenroom.worker.http import events, health, models, ollama, openai, piper, triton
 from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BoundedBodies, limit_for
-from greenroom.worker.http.concurrency_limit import BoundedCrowd
 from greenroom.worker.http.errors import add_error_handlers
+from greenroom.worker.http.middleware import BoundedCrowd, RequestIds
 from greenroom.worker.http.openapi import REFUSALS, describe
 from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
-from greenroom.worker.http.request_id import RequestIds
-from greenroom.worker.http.schemas import SpeechRequest
 from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
@@ -55,14 +53,14 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     app.add_middleware(BoundedCrowd, keys=keys, admission=admission)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
-    app.include_router(openai.router(synthesis, names), dependencies=access.speaking)
+    app.include_router(openai.speech_router(synthesis, names), dependencies=access.speaking)
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
-    app.include_router(voices.router(synthesis, names), dependencies=access.looking)
+    app.include_router(openai.discovery_router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access, admission)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
-        [SpeechRequest, PiperRequest, *ollama.BODIES],
+        [openai.SpeechRequest, PiperRequest, *models.BODIES, ollama.GenerateBody],
         has_keys=bool(keys),
         public_tags=public,
     )
@@ -81,6 +79,7 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access, admission:
 
     looking, reading, changing = access.looking, access.speaking, access.administering
     app.include_router(health.router(synthesis, access.may_look, reading=reading))
+    app.include_router(models.router(synthesis, changing=changing))
     for routes in (ollama.router, triton.router):
         made = routes(synthesis, looking=looking, reading=reading, changing=changing)
         app.include_router(made)

@@ -15,7 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import ForbiddenError
-from greenroom.worker.auth import Keys, Role
+from greenroom.worker.auth import Keys, Role, owner_of
 
 _bearer = HTTPBearer(auto_error=False, description="One of the worker's `api_keys`.")
 _Described = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
@@ -59,6 +59,12 @@ class Access:
         if self._local:
             _refuse_strangers(request)
         request.state.caller = self._keys.admit(request.headers.getlist("authorization"), role)
+
+
+def requester(request: Request) -> str:
+    """Return who sends a request, as owners of references are shown; it was let in before."""
+    peer = f"{request.client.host}:{request.client.port}" if request.client else "a local client"
+    return owner_of(f"{request.method} {request.url.path}", request.state.caller, peer)
 
 
 def _refuse_strangers(request: Request) -> None:

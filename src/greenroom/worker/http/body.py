@@ -7,10 +7,10 @@ caller's key is looked at, without a time limit.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +19,9 @@ from greenroom.worker.errors import FieldError
 from greenroom.worker.http.errors import response_to
 
 Body = TypeVar("Body", bound=BaseModel)
+
+VoiceName = Annotated[str, Field(min_length=1, max_length=200)]
+"""What a client calls a voice or a model."""
 
 LIMIT_S = 30.0
 """How long a body may take at most, however patient the worker is."""

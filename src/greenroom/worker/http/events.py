@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from greenroom.journal import Event, Subscription
 from greenroom.worker.admission import Shared
 from greenroom.worker.http import serializers
-from greenroom.worker.http.concurrency_limit import peer_in, uses_of
+from greenroom.worker.http.middleware import peer_in, uses_of
 from greenroom.worker.synthesis import Synthesis
 
 _SOON_S = 0.2

@@ -1,62 +1,26 @@
-"""Models brought in, kept and let go over HTTP: Ollama's verbs, and Greenroom's own."""
+"""Ollama's verbs: what is in memory, what could be, and `generate`, which loads and unloads."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 
-from greenroom.errors import ModelNotResidentError
-from greenroom.worker.auth import owner_of
 from greenroom.worker.errors import FieldError
 from greenroom.worker.http import serializers
 from greenroom.worker.http.body import read
-from greenroom.worker.http.disconnect import unless_left
-from greenroom.worker.http.json_lists import CatalogList
-from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
+from greenroom.worker.http.keep_alive import seconds_of
+from greenroom.worker.http.models import LoadBody, answer_load, answer_unload
 from greenroom.worker.http.openapi import reads
+from greenroom.worker.http.serializers import CatalogList
 from greenroom.worker.synthesis import Synthesis
-
-ModelName = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-class ModelBody(BaseModel):
-    """Which model; unknown fields are ignored, as clients send theirs everywhere."""
-
-    model_config = ConfigDict(strict=True)
-
-    model: ModelName
-
-
-class LoadBody(ModelBody):
-    """A model to bring into memory, and how long it stays after its last use."""
-
-    keep_alive: KeepAlive | None = None
-
-
-class KeepBody(ModelBody):
-    """How long a model in memory stays after its last use."""
-
-    keep_alive: KeepAlive
-
-
-class UnloadBody(ModelBody):
-    """A model to let go; without `drain` it is refused (409) while somebody holds it."""
-
-    drain: bool = True
 
 
 class GenerateBody(LoadBody):
     """Ollama's way to load (no prompt) and to unload (no prompt, `keep_alive` 0)."""
 
     prompt: str = ""
-
-
-BODIES = (ModelBody, LoadBody, KeepBody, UnloadBody, GenerateBody)
-"""What the routes read."""
 
 
 def router(
@@ -70,8 +34,7 @@ def router(
     may look at the models and who may change them."""
     routes = APIRouter(prefix="/api", tags=["lifecycle"])
     _add_looking(routes, synthesis, list(looking), list(reading))
-    _add_moving(routes, synthesis, list(changing))
-    _add_keeping(routes, synthesis, list(changing))
+    _add_generate(routes, synthesis, list(changing))
     return routes
 
 
@@ -104,20 +67,8 @@ def _add_looking(
         return await known.answer()
 
 
-def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
+def _add_generate(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
     patience = synthesis.patience
-
-    @routes.post("/load", dependencies=changing, openapi_extra=reads(LoadBody))
-    async def load(request: Request) -> dict[str, Any]:
-        """Bring a model into memory and keep no reference to it."""
-        body = await read(request, LoadBody, patience)
-        return await _load(synthesis, body, request)
-
-    @routes.post("/unload", dependencies=changing, openapi_extra=reads(UnloadBody))
-    async def unload(request: Request) -> dict[str, Any]:
-        """Let a model go, once its holders are done; one that is not there is no error."""
-        body = await read(request, UnloadBody, patience)
-        return await _unload(synthesis, body.model, drain=body.drain)
 
     @routes.post("/generate", dependencies=changing, openapi_extra=reads(GenerateBody))
     async def generate(request: Request) -> dict[str, Any]:
@@ -129,60 +80,7 @@ def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) ->
             )
         leave = body.keep_alive is not None and seconds_of(body.keep_alive) == 0
         if leave:
-            await _unload(synthesis, body.model, drain=True)
+            await answer_unload(synthesis, body.model, drain=True)
         else:
-            await _load(synthesis, body, request)
+            await answer_load(synthesis, body, request)
         return serializers.generated(body.model, "unload" if leave else "load")
-
-
-def _add_keeping(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
-    manager, patience = synthesis.manager, synthesis.patience
-
-    @routes.post("/pin", dependencies=changing, openapi_extra=reads(ModelBody))
-    async def pin(request: Request) -> dict[str, Any]:
-        """Exempt a model from eviction and expiry, now or whenever it is loaded."""
-        body = await read(request, ModelBody, patience)
-        manager.pin(body.model)
-        return _now(synthesis, body.model)
-
-    @routes.post("/unpin", dependencies=changing, openapi_extra=reads(ModelBody))
-    async def unpin(request: Request) -> dict[str, Any]:
-        """End the exemption."""
-        body = await read(request, ModelBody, patience)
-        manager.unpin(body.model)
-        return _now(synthesis, body.model)
-
-    @routes.post("/keep-alive", dependencies=changing, openapi_extra=reads(KeepBody))
-    async def keep_alive(request: Request) -> dict[str, Any]:
-        """Say how long a model in memory stays after its last use, until it leaves."""
-        body = await read(request, KeepBody, patience)
-        manager.keep_alive(body.model, seconds_of(body.keep_alive))
-        return _now(synthesis, body.model)
-
-
-async def _load(synthesis: Synthesis, body: LoadBody, request: Request) -> dict[str, Any]:
-    kept = None if body.keep_alive is None else seconds_of(body.keep_alive)
-    loading = synthesis.load_model(body.model, owner=asker(request), keep_alive=kept)
-    await unless_left(request, loading)
-    return _now(synthesis, body.model)
-
-
-async def _unload(synthesis: Synthesis, model: str, *, drain: bool) -> dict[str, Any]:
-    """Unload; that goes on when the caller leaves, who may have said all they wanted to say."""
-    with contextlib.suppress(ModelNotResidentError):
-        await synthesis.unload_model(model, drain=drain)
-    return _now(synthesis, model)
-
-
-def _now(synthesis: Synthesis, model: str) -> dict[str, Any]:
-    """Return the model as it is now; the state is `null` when it is not in memory."""
-    model_id = synthesis.manager.catalog.get(model).model_id
-    residents = synthesis.manager.list_resident()
-    found = next((serializers.resident(r) for r in residents if r.model_id == model_id), None)
-    return found or {"name": model_id, "model": model_id, "state": None}
-
-
-def asker(request: Request) -> str:
-    """Return who asks, as owners of references are shown; access was given before."""
-    peer = f"{request.client.host}:{request.client.port}" if request.client else "a local client"
-    return owner_of(f"{request.method} {request.url.path}", request.state.caller, peer)

@@ -11,6 +11,9 @@ from pydantic.json_schema import models_json_schema
 _REF = "#/components/schemas/{model}"
 _ONE_LINE = {"type": "string"}
 
+NOT_BLANK: dict[str, Any] = {"pattern": r"\S"}
+"""Said in the document; what is refused is decided by `Synthesis.text`."""
+
 _ERROR = {
     "type": "object",
     "required": ["error"],

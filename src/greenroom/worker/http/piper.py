@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.errors import about_field
-from greenroom.worker.http.body import read
-from greenroom.worker.http.openapi import reads
-from greenroom.worker.http.schemas import NOT_BLANK, Name, SpeechPlan
-from greenroom.worker.http.streaming_response import Delivery
+from greenroom.worker.http.body import VoiceName, read
+from greenroom.worker.http.openapi import NOT_BLANK, reads
+from greenroom.worker.http.streaming_response import Delivery, SpeechPlan
 from greenroom.worker.http.voice_names import Names
 from greenroom.worker.synthesis import Synthesis
 
@@ -33,7 +32,7 @@ class PiperRequest(BaseModel):
     )
 
     text: str = Field(json_schema_extra=NOT_BLANK)
-    voice: Name | None = Field(None, description="Absent: the default.")
+    voice: VoiceName | None = Field(None, description="Absent: the default.")
     speaker: str | int | None = None
     speaker_id: int | None = None
     length_scale: float | None = Field(None, gt=0, allow_inf_nan=False)

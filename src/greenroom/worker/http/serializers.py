@@ -1,11 +1,19 @@
-"""Residents, events and explanations as JSON; sizes are bytes, times seconds or ISO 8601."""
+"""From Greenroom's values to JSON: residents, events, explanations, lists of the whole catalog.
+
+Sizes are bytes, times seconds or ISO 8601.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
+
+from fastapi import Response
 
 from greenroom.adapter import ModelSpec
 from greenroom.devices import CPU
@@ -135,3 +143,29 @@ def explanation(found: Explanation) -> dict[str, Any]:
 def iso(wall: float) -> str:
     """Return a moment, in seconds since the epoch, as ISO 8601 in UTC."""
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
+
+
+class CatalogList:
+    """`{…, "key": [an entry for each model]}`."""
+
+    def __init__(self, key: str, entries: Callable[[], Iterable[dict[str, Any]]], **rest: Any):
+        self._key = key
+        self._entries = entries
+        self._rest = rest
+        self._body: bytes | None = None
+
+    async def answer(self) -> Response:
+        """Return the list, encoded at the first question."""
+        if self._body is None:
+            self._body = await asyncio.to_thread(self._encoded)
+        return Response(self._body, media_type="application/json")
+
+    def _encoded(self) -> bytes:
+        """Encode entry by entry: one call for all would keep the loop's thread from running."""
+        head = "".join(f"{_text(key)}:{_text(value)}," for key, value in self._rest.items())
+        entries = ",".join(map(_text, self._entries()))
+        return f"{{{head}{_text(self._key)}:[{entries}]}}".encode()
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

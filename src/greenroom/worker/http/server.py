@@ -18,9 +18,8 @@ from greenroom.concurrency.tasks import race
 from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
-from greenroom.worker.file_descriptors import connection_limit
 from greenroom.worker.http.connections import Acceptor, Connections
-from greenroom.worker.listen import bind_http
+from greenroom.worker.listen import bind_http, connection_limit
 
 logger = safe_logger(__name__)
 

@@ -11,7 +11,6 @@ from typing import Any
 from greenroom.audio.frames import FRAME_MS
 from greenroom.errors import ModelManagerError
 from greenroom.worker.http.errors import body_of
-from greenroom.worker.http.schemas import SpeechPlan
 
 _CHARS_PER_TOKEN = 4
 """Tokens of text are estimated, as no model here counts in them; a token of audio is a frame."""
@@ -20,8 +19,8 @@ _CHARS_PER_TOKEN = 4
 class Bytes:
     """The audio is the body."""
 
-    def __init__(self, plan: SpeechPlan) -> None:
-        self.media_type = plan.format.media_type
+    def __init__(self, media_type: str) -> None:
+        self.media_type = media_type
 
     def of(self, audio: bytes) -> bytes:
         """Return what to send for a piece of audio."""
@@ -41,8 +40,9 @@ class Events:
 
     media_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, plan: SpeechPlan) -> None:
-        self._chars = len(str(plan.text.source))
+    def __init__(self, chars: int) -> None:
+        """`chars` are those of the text."""
+        self._chars = chars
 
     def of(self, audio: bytes) -> bytes:
         """Return an event with a piece of audio."""

@@ -11,19 +11,21 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from greenroom.audio.encoding import encoder_for
+from greenroom.audio.encoding import Format, encoder_for
 from greenroom.concurrency.tasks import race
 from greenroom.concurrency.threads import run_to_end
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
+from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger
+from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
 from greenroom.worker.http.disconnect import left
-from greenroom.worker.http.schemas import SpeechPlan
 from greenroom.worker.http.server import CONNECTION, PATIENCE
 from greenroom.worker.http.sse import Bytes, Events
 from greenroom.worker.speech import Speech
@@ -36,6 +38,18 @@ _FAREWELL_S = 1.0
 """How long a connection that is closed may take to be gone."""
 
 
+@dataclass(frozen=True, slots=True)
+class SpeechPlan:
+    """A request that can be fulfilled, as far as that can be known before a model is loaded."""
+
+    text: CheckedText
+    voice: Voice
+    format: Format
+    sse: bool
+    keep_alive: float | None
+    """Seconds; negative is for ever."""
+
+
 class Delivery(Response):
     """An ASGI response that speaks."""
 
@@ -44,7 +58,7 @@ class Delivery(Response):
         self._synthesis = synthesis
         self._plan = plan
         self._caller = caller
-        self._packets = Events(plan) if plan.sse else Bytes(plan)
+        self._packets = _packets(plan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Speak until it is said or the client has left.
@@ -101,6 +115,10 @@ class Delivery(Response):
             "x-channels": "1",
         }
         return {**headers, "x-sample-width": "2"} if made.is_raw else headers
+
+
+def _packets(plan: SpeechPlan) -> Events | Bytes:
+    return Events(len(str(plan.text.source))) if plan.sse else Bytes(plan.format.media_type)
 
 
 class _Outlet:

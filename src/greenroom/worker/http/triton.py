@@ -15,10 +15,10 @@ from fastapi.routing import APIRoute
 
 from greenroom.errors import ModelManagerError
 from greenroom.worker.errors import FieldError
+from greenroom.worker.http.auth import requester
 from greenroom.worker.http.body import read_body
 from greenroom.worker.http.disconnect import unless_left
 from greenroom.worker.http.errors import response_to
-from greenroom.worker.http.ollama import asker
 from greenroom.worker.http.openapi import PLAIN_REFUSALS
 from greenroom.worker.model_repository import READY, VERSION, Repository
 from greenroom.worker.synthesis import Synthesis
@@ -108,7 +108,9 @@ def _add_repository(
     async def load(model: str, request: Request) -> dict[str, Any]:
         """Bring a model into memory; parameters that would change it are refused."""
         changed = bool((await _content(request, patience)).get("parameters"))
-        await unless_left(request, repository.load(model, owner=asker(request), changed=changed))
+        await unless_left(
+            request, repository.load(model, owner=requester(request), changed=changed)
+        )
         return {}
 
     @routes.post("/repository/models/{model:path}/unload", dependencies=changing)

@@ -1,21 +1,45 @@
-"""A place for each request, which it has until its answer is sent; one more is told when to come.
+"""ASGI middleware around every request: its name, and a slot that it has until its answer is sent.
 
-What a request uses beside its place it enters into the stack of `uses_of`, so that it is given back
-with it, whatever happens: an error, a client that leaves, an answer that was never begun.
+What a request uses beside its slot it enters into the stack of `cleanups_of`, so that it is given
+back with it, whatever happens: an error, a client that leaves, an answer that was never begun.
 """
 
 from __future__ import annotations
 
 import contextlib
+import uuid
 
 from fastapi import Request
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greenroom.errors import WorkerBusyError
 from greenroom.worker.admission import Admission, peer_of
 from greenroom.worker.auth import Keys
 from greenroom.worker.http.errors import response_to
+
+
+class RequestIds:
+    """ASGI middleware; the name is also `request.state.request_id`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the request and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        name = f"req_{uuid.uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = name
+
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = name
+            await send(message)
+
+        await self._app(scope, receive, named)
+
 
 _PROBES = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 """Probes are answered however many others ask: a crowd is no reason to be restarted."""
