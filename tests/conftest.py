@@ -10,6 +10,8 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from greenroom.catalog.discovery import discover_models
+from greenroom.memory.usage import limit_bytes
 from greenroom.testing import Stage, VirtualTimeLoop
 
 settings.register_profile("default", deadline=None, print_blob=True)
@@ -42,9 +44,9 @@ def _no_blocking_calls() -> Iterator[BlockBuster]:
     Constructing a manager may look at the disk: that is once, before anybody is served.
     """
     with blockbuster_ctx("greenroom") as blockbuster:
-        for function in blockbuster.functions.values():
-            function.can_block_in("greenroom/memory/usage.py", "limit_bytes")
-            function.can_block_in("greenroom/catalog/discovery.py", "discovered")
+        for blocking in blockbuster.functions.values():
+            for caller in (limit_bytes, discover_models):
+                blocking.can_block_in(f"{caller.__module__.replace('.', '/')}.py", caller.__name__)
         yield blockbuster
 
 

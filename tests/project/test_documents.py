@@ -60,6 +60,7 @@ def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> No
         "README.md",
         "CONTRIBUTING.md",
         "docs/architecture.md",
+        "docs/tour.md",
         "docs/conformance.md",
         "docs/adapters.md",
         "docs/prepared.md",
