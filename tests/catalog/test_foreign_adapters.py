@@ -94,7 +94,7 @@ def test_what_was_found_before_a_discovery_failed_is_served(
 def test_a_discovery_without_end_is_cut_off(
     beside_tone: Callable[[Any], Catalog], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "MOST_MODELS", 50)
+    monkeypatch.setattr(discovery, "MAX_MODELS", 50)
     catalog = beside_tone(lambda: (ModelSpec(f"odd-{n}", "odd") for n in iter(int, 1)))
     assert "odd-0" in catalog
     assert "tone-440" in catalog

@@ -329,7 +329,7 @@ def test_a_model_whose_path_is_any_folder_is_looked_at_in_bounded_time(
 ) -> None:
     for number in range(5):
         (tmp_path / f"part-{number}").write_bytes(bytes(100))
-    monkeypatch.setattr(footprints_module, "FILES_LOOKED_AT", 3)
+    monkeypatch.setattr(footprints_module, "MAX_FILES_COUNTED", 3)
     folder = replace(spec, path=tmp_path)
     assert expected(known([folder], tmp_path / "f.json"), folder) <= 3 * 1_000 * 3
 

@@ -69,9 +69,9 @@ def test_what_cannot_be_said_is_named_by_its_type(thing: Any) -> None:
 def shows(kind: str) -> Any:
     """Return what shows a text, one of the ways that commands have."""
     return {
-        "tell": console.tell,
-        "note": console.note,
-        "error": console.say_error,
+        "tell": console.print_text,
+        "note": console.print_note,
+        "error": console.print_error,
         "table": lambda text: console.print_table(("A",), [(text,)]),
         "json": lambda text: console.print_json({"a": [text]}),
     }[kind]

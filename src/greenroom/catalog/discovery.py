@@ -22,7 +22,7 @@ from greenroom.untrusted.printable import quoted, reason_of, shown
 if TYPE_CHECKING:
     from greenroom.adapter import TTSAdapter
 
-MOST_MODELS = 200_000
+MAX_MODELS = 200_000
 """The limit for one adapter: one that never ends would keep a worker from starting."""
 
 _LARGEST_MB = 1e9
@@ -106,7 +106,7 @@ def _models_of(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterat
     found: list[object] = []
 
     def ask() -> None:
-        found.extend(itertools.islice(adapter.discover(directories), MOST_MODELS))
+        found.extend(itertools.islice(adapter.discover(directories), MAX_MODELS))
 
     failure: BaseException | None = None
     try:

@@ -20,7 +20,7 @@ from greenroom.cli.prepare import prepare
 from greenroom.cli.ps import ps
 from greenroom.cli.say import say
 from greenroom.cli.serve import serve
-from greenroom.cli.terminal.console import configure_logging, tell
+from greenroom.cli.terminal.console import configure_logging, print_text
 from greenroom.cli.top import top
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def command() -> Any:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        tell(f"greenroom {version('greenroom')}")
+        print_text(f"greenroom {version('greenroom')}")
         raise typer.Exit
 
 
@@ -75,7 +75,7 @@ def configuration(context: typer.Context) -> None:
 
 
 def _help(context: typer.Context) -> None:
-    tell(context.get_help())
+    print_text(context.get_help())
     raise typer.Exit
 
 

@@ -12,8 +12,14 @@ import typer
 
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
-from greenroom.cli.shared_options import AsJson, Settings, about, configuration, name_of
-from greenroom.cli.terminal.console import print_json, print_table, say_error, tell
+from greenroom.cli.shared_options import (
+    AsJson,
+    Settings,
+    configuration,
+    display_name,
+    prefixing_problems,
+)
+from greenroom.cli.terminal.console import print_error, print_json, print_table, print_text
 from greenroom.config.schema import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
@@ -40,10 +46,10 @@ def check(
     Loads no model.
     Prints what was found, or one line for each problem; the exit code is 1 if there is one.
     """
-    name, found, wrong = name_of(file), {}, []
+    name, found, wrong = display_name(file), {}, []
     try:
         config = configuration(file, settings)
-        with about(file):
+        with prefixing_problems(file):
             catalog = Catalog.from_config(config, warn=False)
         wrong = [f"{name}: {problem}" for problem in problems(config, catalog)]
         found = {} if wrong else dict(_found(config, catalog))
@@ -52,11 +58,11 @@ def check(
     if as_json:
         print_json({"file": name, "problems": wrong, "found": found})
     for problem in () if as_json else wrong:
-        say_error(problem)
+        print_error(problem)
     if wrong:
         raise typer.Exit(1)
     if not as_json:
-        tell(f"{name} works.")
+        print_text(f"{name} works.")
         print_table(("WHAT", "FOUND"), list(found.items()), wraps=("FOUND",))
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from greenroom.cli.ps import resident_of
-from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Model, Server, described
-from greenroom.cli.terminal.console import print_json, tell
+from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Model, Server, as_dict
+from greenroom.cli.terminal.console import print_json, print_text
 
 
 def explain(
@@ -19,14 +19,14 @@ def explain(
     """
     found = asyncio.run(_explain(model, server, key))
     if not as_json:
-        tell(found.explanation)
+        print_text(found.explanation)
         return
     resident = resident_of(found)
     print_json(
         {
             "model_id": found.model_id,
             "explanation": found.explanation.splitlines(),
-            "resident": None if resident is None else described(resident),
+            "resident": None if resident is None else as_dict(resident),
         }
     )
 

@@ -7,7 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.cli.shared_options import AsJson
-from greenroom.cli.terminal.console import CommandError, note, print_json, print_table, tell
+from greenroom.cli.terminal.console import (
+    CommandError,
+    print_json,
+    print_note,
+    print_table,
+    print_text,
+)
 from greenroom.memory.footprint_store import FootprintRecord, FootprintStore
 from greenroom.memory.usage import MIB
 
@@ -54,7 +60,7 @@ def footprints(
     elif records:
         _print(records)
     else:
-        note("nothing was measured yet; loads are, and a worker writes that down at its end.")
+        print_note("nothing was measured yet; loads are, and a worker writes that down at its end.")
 
 
 def _forget(known: FootprintStore, models: list[str] | None, *, as_json: bool) -> None:
@@ -68,8 +74,8 @@ def _forget(known: FootprintStore, models: list[str] | None, *, as_json: bool) -
         print_json({"forgotten": count})
         return
     if not count:
-        note("nothing was known of them; `greenroom footprints` lists what is.")
-    tell(f"{count} {'record' if count == 1 else 'records'} forgotten")
+        print_note("nothing was known of them; `greenroom footprints` lists what is.")
+    print_text(f"{count} {'record' if count == 1 else 'records'} forgotten")
 
 
 def _print(records: list[FootprintRecord]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Models, Server
-from greenroom.cli.terminal.console import print_json, tell, working
+from greenroom.cli.terminal.console import print_json, print_text, spinner
 
 
 def load(
@@ -22,7 +22,7 @@ def load(
     for each in () if as_json else loaded:
         took = each["load_s"]
         how = f"after {took:.2f} s" if took else "already"
-        tell(f"{each['model_id']} is in memory {how}, {each['footprint_mb']:,.0f} MB")
+        print_text(f"{each['model_id']} is in memory {how}, {each['footprint_mb']:,.0f} MB")
 
 
 async def _load(models: list[str], server: str, key: str | None) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ async def _load(models: list[str], server: str, key: str | None) -> list[dict[st
     loaded = []
     async with Client(server, key) as client:
         for name in models:
-            with working(f"loading {name}"):
+            with spinner(f"loading {name}"):
                 answer = await client.load(name)
             took = answer.load_duration_ms / 1000
             loaded.append({"model_id": name, "load_s": took, "footprint_mb": answer.footprint_mb})
@@ -46,7 +46,7 @@ def unload(
     if as_json:
         print_json([{"model_id": name} for name in models])
     for name in () if as_json else models:
-        tell(f"{name} is unloaded")
+        print_text(f"{name} is unloaded")
 
 
 async def _unload(models: list[str], server: str, key: str | None) -> None:
@@ -54,5 +54,5 @@ async def _unload(models: list[str], server: str, key: str | None) -> None:
 
     async with Client(server, key) as client:
         for name in models:
-            with working(f"waiting for the callers of {name}"):
+            with spinner(f"waiting for the callers of {name}"):
                 await client.unload(name)

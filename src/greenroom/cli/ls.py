@@ -13,8 +13,8 @@ from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
     Settings,
-    about,
     configuration,
+    prefixing_problems,
 )
 from greenroom.cli.terminal.console import print_json, print_table
 from greenroom.memory.usage import MIB
@@ -32,7 +32,7 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
     kept, `-` where there is none to make.
     """
     found = configuration(config, settings)
-    with about(config):
+    with prefixing_problems(config):
         catalog = Catalog.from_config(found)
     if as_json:
         print_json([_entry(spec) for spec in catalog])

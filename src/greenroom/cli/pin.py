@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.cli.shared_options import Key, Models
-from greenroom.cli.terminal.console import KEY_FIX, CommandError, tell
+from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_text
 from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
@@ -28,14 +28,14 @@ def pin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
     """Exempt models from eviction and expiry, now or whenever they are loaded."""
     for name in models:
         state = _post(url, key, "/api/pin", {"model": name})["state"]
-        tell(f"{name} is pinned" + ("" if state else "; it is not in memory yet"))
+        print_text(f"{name} is pinned" + ("" if state else "; it is not in memory yet"))
 
 
 def unpin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
     """Let models be evicted and expire again."""
     for name in models:
         _post(url, key, "/api/unpin", {"model": name})
-        tell(f"{name} is not pinned")
+        print_text(f"{name} is not pinned")
 
 
 def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:

@@ -20,11 +20,18 @@ from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
     Settings,
-    about,
+    as_dict,
     configuration,
-    described,
+    prefixing_problems,
 )
-from greenroom.cli.terminal.console import CommandError, err, note, print_json, tell, working
+from greenroom.cli.terminal.console import (
+    CommandError,
+    err,
+    print_json,
+    print_note,
+    print_text,
+    spinner,
+)
 from greenroom.concurrency.child_process import Child
 from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB
@@ -90,29 +97,29 @@ def prepare(
     reasons = [preparation.switched_off() for preparation in _preparations()]
     if reasons and all(reasons):
         raise CommandError(reasons[0])
-    with about(config):
+    with prefixing_problems(config):
         catalog = Catalog.from_config(configuration(config, settings))
     chosen = {catalog.get(name).model_id: catalog.get(name) for name in models or ()}
     specs = chosen.values() if models else filter(_can_be_prepared, catalog)
     outcomes = _outcomes(specs)
     if as_json:
-        print_json([described(outcome) for outcome in outcomes])
+        print_json([as_dict(outcome) for outcome in outcomes])
     for outcome in () if as_json else outcomes:
-        tell(str(outcome))
+        print_text(str(outcome))
     if models and any(outcome.problem for outcome in outcomes):
         raise typer.Exit(1)
 
 
 def _prune(*, everything: bool, as_json: bool) -> None:
     try:
-        with working("looking at what is prepared"):
+        with spinner("looking at what is prepared"):
             freed = sum(engine.prune(everything=everything) for engine in _preparations())
     except OSError as error:
         raise CommandError(f"{error}; make the folder writable, or remove it.") from error
     if as_json:
         print_json({"freed_bytes": freed})
     else:
-        tell(f"{freed / MIB:,.1f} MB came free")
+        print_text(f"{freed / MIB:,.1f} MB came free")
 
 
 def _preparations() -> Iterator[Preparation]:
@@ -142,7 +149,7 @@ def _outcomes(specs: Iterable[ModelSpec]) -> list[Outcome]:
             outcomes.append(Outcome((spec.model_id,), "not prepared", reason))
         elif preparation is not None:
             commands.setdefault(tuple(preparation.command(spec)), []).append((preparation, spec))
-    with working("preparing") as status:
+    with spinner("preparing") as status:
         for number, (command, models) in enumerate(commands.items(), 1):
             names = tuple(spec.model_id for _, spec in models)
             preparation, first = models[0]
@@ -152,7 +159,7 @@ def _outcomes(specs: Iterable[ModelSpec]) -> list[Outcome]:
             step = f"preparing {names[0]}, {number} of {len(commands)}"
             status.update(escape(step))
             if not err.is_terminal:
-                note(step)
+                print_note(step)
             if problem := _run(command):
                 reason = f"{problem}; its own file serves."
                 outcomes.append(Outcome(names, "not prepared", reason))

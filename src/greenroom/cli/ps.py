@@ -11,9 +11,9 @@ from greenroom.cli.shared_options import (
     AsJson,
     Key,
     Server,
-    described,
+    as_dict,
 )
-from greenroom.cli.terminal.console import note, print_json, print_table
+from greenroom.cli.terminal.console import print_json, print_note, print_table
 from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 
@@ -36,11 +36,11 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
     answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
     if as_json:
-        print_json([described(resident) for resident in residents])
+        print_json([as_dict(resident) for resident in residents])
         return
     if residents:
         print_residents(residents)
-    note(summary(answer, len(residents)))
+    print_note(summary(answer, len(residents)))
 
 
 def summary(answer: Any, count: int) -> str:

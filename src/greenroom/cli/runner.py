@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from greenroom.cli.app import command
-from greenroom.cli.terminal.console import KEY_FIX, CommandError, logging_restored, say_error
+from greenroom.cli.terminal.console import KEY_FIX, CommandError, logging_restored, print_error
 from greenroom.cli.terminal.streams import open_missing, safe_streams
 from greenroom.errors import ModelManagerError
 
@@ -27,7 +27,7 @@ def run(arguments: Sequence[str] | None) -> int:
     with safe_streams(to_the_end=own) as out, logging_restored():
         code = _run(arguments)
         if out.complaint:
-            say_error(out.complaint)
+            print_error(out.complaint)
             return code or 1
         return code
 
@@ -37,13 +37,13 @@ def _run(arguments: Sequence[str] | None) -> int:
         outcome = command().main(arguments, prog_name="greenroom", standalone_mode=False)
     except (ModelManagerError, CommandError) as error:
         logger.debug("where it happened:", exc_info=error)
-        say_error(_with_fix(error))
+        print_error(_with_fix(error))
         return 1
     except UsageProblem as error:
         return _refuse(error)
     except Exception as error:  # whatever it is, people get a line and not a traceback
         logger.debug("where it happened:", exc_info=error)
-        say_error(f"{type(error).__name__}: {error} (a fault of greenroom's; see --debug)")
+        print_error(f"{type(error).__name__}: {error} (a fault of greenroom's; see --debug)")
         return 1
     return outcome if isinstance(outcome, int) else 0
 
@@ -59,5 +59,5 @@ def _refuse(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "greenroom"
     problem = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
-    say_error(f"{problem}; `{path} --help` shows how.")
+    print_error(f"{problem}; `{path} --help` shows how.")
     return 2

@@ -25,7 +25,7 @@ from greenroom.cli.shared_options import (
     configuration,
     options_of,
 )
-from greenroom.cli.terminal.console import note, working
+from greenroom.cli.terminal.console import print_note, spinner
 from greenroom.cli.terminal.output import ClosedPipeError, Sink, opened, sink_for
 from greenroom.cli.terminal.stdin import pieces
 from greenroom.cli.terminal.stopwatch import Stopwatch
@@ -76,7 +76,7 @@ def say(
         else worker_speaker(server, key, request)
     )
     with contextlib.suppress(ClosedPipeError):
-        note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
+        print_note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
 
 
 def _checked(text: str | None) -> CheckedText | None:
@@ -93,7 +93,7 @@ async def _say(speaker: Speaker, text: CheckedText | None, sink: Sink) -> str:
     stopwatch = Stopwatch()
     spoken = text or CheckedText(stopwatch.timed(pieces(sys.stdin.fileno())))
     async with opened(sink) as output:
-        with working("loading") as status:
+        with spinner("loading") as status:
             async with speaker.speak(spoken, status.update) as frames:
                 if text is not None:
                     stopwatch.start()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greenroom.catalog.catalog import Catalog, check_ids
-from greenroom.cli.shared_options import ConfigFile, Settings, about, configuration
-from greenroom.cli.terminal.console import FLUSH_S, tell
+from greenroom.cli.shared_options import ConfigFile, Settings, configuration, prefixing_problems
+from greenroom.cli.terminal.console import FLUSH_S, print_text
 from greenroom.cli.terminal.interrupts import end_at_once
 from greenroom.cli.terminal.log_writer import LineWriter
 from greenroom.errors import first_few
@@ -50,30 +50,33 @@ def serve(
 
 def _serve(config: Path | None, flags: list[str]) -> None:
     from greenroom.worker.app import logger
-    from greenroom.worker.app import serve as serve_until_told
+    from greenroom.worker.app import serve as serve_worker
 
     found = configuration(config, flags)
-    with about(config):
+    with prefixing_problems(config):
         catalog = Catalog.from_config(found)
         check_ids(found.model_manager, catalog)
 
-    said = LineWriter(tell)  # the event loop waits for no reader of standard output
+    lines = LineWriter(print_text)  # the event loop waits for no reader of standard output
 
     def ready(worker: Worker) -> None:
         logger.setLevel(logging.NOTSET)
-        said.put(_ready(worker))
+        lines.put(_ready(worker))
 
     if logger.isEnabledFor(logging.INFO) and not logger.isEnabledFor(logging.DEBUG):
         logger.setLevel(logging.WARNING)  # the start is told here, in plainer words
     try:
         asyncio.run(
-            serve_until_told(
-                found, ready, listening=lambda worker: said.put(_listening(worker)), catalog=catalog
+            serve_worker(
+                found,
+                ready,
+                listening=lambda worker: lines.put(_listening(worker)),
+                catalog=catalog,
             )
         )
     finally:
         logger.setLevel(logging.NOTSET)
-        said.close(FLUSH_S)
+        lines.close(FLUSH_S)
 
 
 def _listening(worker: Worker) -> str:

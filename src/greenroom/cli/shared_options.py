@@ -97,17 +97,17 @@ def configuration(path: Path | None, settings: Sequence[str] | None = None) -> C
 
 
 @contextlib.contextmanager
-def about(path: Path | None) -> Iterator[None]:
+def prefixing_problems(path: Path | None) -> Iterator[None]:
     """Put the name of the configuration before each problem that the block raises about it."""
     try:
         yield
     except ConfigError as error:
-        name = name_of(path)
+        name = display_name(path)
         problems = [f"{name}: {problem}" for problem in error.problems]
         raise ConfigError(f"{name}: {error}", problems=problems) from error
 
 
-def name_of(path: Path | None) -> str:
+def display_name(path: Path | None) -> str:
     """Return the name of a configuration in messages: its path, if it is a file."""
     return "the configuration" if path is None else str(path)
 
@@ -129,6 +129,6 @@ def _pair(text: str) -> tuple[str, str]:
     return key.strip(), value
 
 
-def described(value: Any) -> dict[str, Any]:
+def as_dict(value: Any) -> dict[str, Any]:
     """Return a dataclass as a dictionary, for JSON."""
     return dataclasses.asdict(value)

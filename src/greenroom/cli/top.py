@@ -11,7 +11,7 @@ from rich.text import Text
 
 from greenroom.cli.ps import HEADINGS, SHAPE, ps, resident_of, resident_rows, summary
 from greenroom.cli.shared_options import DEFAULT_SERVER, Key, Server
-from greenroom.cli.terminal.console import out, reader_is_gone
+from greenroom.cli.terminal.console import out, output_failed
 from greenroom.cli.terminal.tables import table_lines
 
 
@@ -38,7 +38,7 @@ async def _watch(server: str, key: str | None, every: float) -> None:
     async with Client(server, key) as client:
         view = screen(await client.list_models(), server, out.width)
         with Live(view, console=out, screen=True, auto_refresh=False) as live:
-            while out.is_terminal and not reader_is_gone():  # a closed one is none
+            while out.is_terminal and not output_failed():  # a closed one is none
                 await asyncio.sleep(every)
                 view = screen(await client.list_models(), server, out.width)
                 live.update(view, refresh=True)

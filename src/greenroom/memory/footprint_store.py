@@ -37,12 +37,12 @@ footprint booked too low shows in what the process takes, one booked too high sh
 PROOFS = 2
 """How many loads with nothing else in memory prove what a model takes at least."""
 
-_LARGEST_FILE = 16 * MIB
-_MOST_RECORDS = 20_000
+_MAX_FILE_BYTES = 16 * MIB
+_MAX_RECORDS = 20_000
 
 _Size = Annotated[int, Field(ge=0)]
 
-FILES_LOOKED_AT = 10_000
+MAX_FILES_COUNTED = 10_000
 """The limit for one model's folder: `path` may be any folder, even the root of a file system."""
 
 
@@ -178,7 +178,7 @@ class FootprintStore:
         for key in self._changed:
             kept.pop(key, None)
             kept[key] = self._records[key]
-        if self._try_to_write(list(kept.values())[-_MOST_RECORDS:]):
+        if self._try_to_write(list(kept.values())[-_MAX_RECORDS:]):
             self._changed.clear()
 
     def records(self, model_id: str | None = None) -> Sequence[FootprintRecord]:
@@ -270,7 +270,7 @@ class FootprintStore:
     def _read_file(self) -> list[FootprintRecord]:
         # The file is a cache: without it loads are measured again.
         with contextlib.suppress(OSError, ValidationError):
-            return _RECORDS.validate_json(read_bounded(self.path, _LARGEST_FILE), strict=True)
+            return _RECORDS.validate_json(read_bounded(self.path, _MAX_FILE_BYTES), strict=True)
         return []
 
     def _try_to_write(self, records: list[FootprintRecord]) -> bool:
@@ -310,5 +310,5 @@ def _file_size(spec: ModelSpec) -> int:
 
 def _size_below(folder: Path | str) -> int:
     """Return the size of the files in a folder, as far as can be seen in bounded time."""
-    files = itertools.islice(Path(folder).rglob("*"), FILES_LOOKED_AT)
+    files = itertools.islice(Path(folder).rglob("*"), MAX_FILES_COUNTED)
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from greenroom.cli import main
-from greenroom.cli.terminal.console import configure_logging, logging_restored, tell
-from greenroom.cli.terminal.log_writer import LONGEST_LINE, LineWriter, LogHandler
+from greenroom.cli.terminal.console import configure_logging, logging_restored, print_text
+from greenroom.cli.terminal.log_writer import MAX_LINE_CHARS, LineWriter, LogHandler
 from greenroom.cli.terminal.streams import StandardStream, safe_streams
 
 LIMIT_S = 30.0
@@ -159,9 +159,9 @@ def test_a_log_for_which_no_thread_is_to_be_had_is_written_later(
 
 def test_a_huge_line_is_cut(disk: Disk) -> None:
     writer = LineWriter(disk.write)
-    writer.put("x" * (LONGEST_LINE + 7))
+    writer.put("x" * (MAX_LINE_CHARS + 7))
     assert writer.flush(LIMIT_S)
-    assert disk.lines == ["x" * LONGEST_LINE + "... (7 characters more)"]
+    assert disk.lines == ["x" * MAX_LINE_CHARS + "... (7 characters more)"]
 
 
 class Nameless:
@@ -322,7 +322,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(pipe: tuple[int, int]) -> None
 def test_no_standard_output_at_all_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     with safe_streams(to_the_end=False) as out:
-        tell("unheard")
+        print_text("unheard")
         assert not out.isatty()
         with pytest.raises(io.UnsupportedOperation):
             out.fileno()

@@ -11,7 +11,7 @@ import typer
 from greenroom.catalog.catalog import Catalog
 from greenroom.cli.demo.steps import STEPS
 from greenroom.cli.demo.tour import Tour
-from greenroom.cli.terminal.console import CommandError, reader_is_gone, tell
+from greenroom.cli.terminal.console import CommandError, output_failed, print_text
 from greenroom.config.schema import DEFAULT_MODEL_ID, Config, load_config
 from greenroom.memory.usage import resident_bytes
 from greenroom.model_manager import ModelManager
@@ -78,11 +78,11 @@ async def _tour(config: Config, catalog: Catalog, folder: Path, started_at: int)
     tour = Tour(manager, folder, started_at)
     ids = [spec.model_id for spec in catalog if spec.adapter == "piper"]
     cap = config.model_manager.resident_cap
-    tell(f"{len(ids)} voices, room for {cap}, and no way over (cap_policy: hard):")
+    print_text(f"{len(ids)} voices, room for {cap}, and no way over (cap_policy: hard):")
     tour.say(", ".join(ids))
     try:
         for number, step in enumerate(STEPS, start=1):
-            if reader_is_gone():
+            if output_failed():
                 break
             tour.begin(number, step)
             await step(tour)

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from greenroom.cli.demo.tour import Tour, megabytes
-from greenroom.cli.terminal.console import working
+from greenroom.cli.terminal.console import spinner
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
@@ -23,7 +23,7 @@ GIVEN_BACK = 0.8
 
 async def engine(tour: Tour) -> None:
     """The engine alone: one voice is loaded, and unloaded again."""
-    with working("loading the first voice"):
+    with spinner("loading the first voice"):
         await tour.manager.initialize()
     loaded = tour.manager.list_resident()[0]
     with_one = tour.measure("with one voice")
@@ -169,7 +169,7 @@ STEPS = (engine, sharing, speaking, eviction, refusal, explaining, giving_back)
 async def holding(*leases: Lease) -> AsyncIterator[None]:
     """Acquire those of `leases` that are not held yet, all at once; release all at the end."""
     try:
-        with working("one moment"):
+        with spinner("one moment"):
             await asyncio.gather(*(lease.acquire() for lease in leases if not lease.held))
         yield
     finally:

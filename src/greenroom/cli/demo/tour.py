@@ -15,7 +15,7 @@ from rich.text import Text
 from greenroom.audio import write_wav
 from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.ps import print_residents
-from greenroom.cli.terminal.console import out, tell
+from greenroom.cli.terminal.console import out, print_text
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.journal import Kind
 from greenroom.lease import Lease
@@ -46,7 +46,7 @@ class Tour:
     def say(self, text: str) -> None:
         """Print a paragraph."""
         for line in _wrapped(text):
-            tell(f"   {line}")
+            print_text(f"   {line}")
 
     def quote(self, line: str) -> None:
         """Print a line that the manager itself has written."""
@@ -98,7 +98,7 @@ class Tour:
         many = len(self._claims)
         what = f"{failed} of {many} claims did NOT hold" if failed else f"all {many} claims held"
         files = len(list(self.folder.glob("*.wav")))
-        tell(f"\nDone: {what}; {files} WAV files are in {self.folder}.")
+        print_text(f"\nDone: {what}; {files} WAV files are in {self.folder}.")
         return failed
 
 

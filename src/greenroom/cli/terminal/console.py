@@ -33,28 +33,28 @@ class CommandError(Exception):
     """A command cannot be carried out; the message is one sentence with the fix."""
 
 
-def say_error(message: object) -> None:
+def print_error(message: object) -> None:
     """Print one line to standard error."""
     text = escaped(" ".join(str(message).split()))
     _on_standard_error(Text.assemble(("error:", "red bold"), " ", text))
 
 
-def tell(text: str) -> None:
+def print_text(text: str) -> None:
     """Print text to standard output, with control characters escaped."""
     out.print(escaped(text), markup=False, soft_wrap=True)
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a remark to standard error."""
     _on_standard_error(Text(escaped(text)))
 
 
-def working(text: str) -> AbstractContextManager[Any]:
+def spinner(text: str) -> AbstractContextManager[Any]:
     """Show a spinner with `text` during the block, on a terminal; nothing elsewhere."""
     return err.status(escape(escaped(text)))
 
 
-def reader_is_gone() -> bool:
+def output_failed() -> bool:
     """Whether printing is of no use any more: the last write to standard output failed."""
     return getattr(out.file, "problem", None) is not None
 
@@ -82,7 +82,7 @@ def print_table(
     head, *body = table_lines(headings, rows, wraps=wraps, right=right, spare=spare, width=width)
     out.print(Text(" " * indent + head, style="bold"), soft_wrap=True)
     if body:
-        tell("\n".join(" " * indent + line for line in body))
+        print_text("\n".join(" " * indent + line for line in body))
 
 
 class _Logging:

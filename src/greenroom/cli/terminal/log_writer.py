@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from greenroom.untrusted.printable import escaped
 
-MOST_LINES = 4_096
+MAX_LINES = 4_096
 """How many lines may wait; beyond that the oldest are dropped, and counted."""
 
-LONGEST_LINE = 8_192
+MAX_LINE_CHARS = 8_192
 """Characters of one line; a longer one is cut."""
 
 _RETRY_S = 0.25
@@ -26,7 +26,7 @@ class LineWriter:
     """Writes lines in order. `put` never raises, never blocks and may be called from anywhere."""
 
     def __init__(
-        self, write: Callable[[str], object], *, most: int = MOST_LINES, retry_s: float = _RETRY_S
+        self, write: Callable[[str], object], *, most: int = MAX_LINES, retry_s: float = _RETRY_S
     ) -> None:
         """`write` may block, and is called again with a line for which it raised."""
         self._write = write
@@ -122,5 +122,5 @@ class LogHandler(logging.Handler):
 
 
 def _cut(line: str) -> str:
-    more = len(line) - LONGEST_LINE
-    return line if more <= 0 else f"{line[:LONGEST_LINE]}... ({more} characters more)"
+    more = len(line) - MAX_LINE_CHARS
+    return line if more <= 0 else f"{line[:MAX_LINE_CHARS]}... ({more} characters more)"
