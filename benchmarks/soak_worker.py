@@ -127,6 +127,7 @@ def build(listen: str, http_listen: str) -> Worker:
         min_residency_ms=500,
         evict_check_interval_ms=500,
         load_timeout_ms=int(LOAD_LIMIT_S * 1_000),
+        synthesis_timeout_ms=int(LOAD_LIMIT_S * 1_000),
         acquire_timeout_ms=20_000,
         memory_budget_mb=4_000,
     )

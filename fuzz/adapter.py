@@ -128,6 +128,7 @@ class Visit:
             default_model_id="good",
             min_residency_ms=0,
             load_timeout_ms=LOAD_LIMIT_MS,
+            synthesis_timeout_ms=LOAD_LIMIT_MS,
             acquire_timeout_ms=5 * LOAD_LIMIT_MS,
             memory_budget_mb=1_000,
         )

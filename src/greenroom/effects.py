@@ -387,7 +387,7 @@ class Effects:
             resident.model_id,
             executor=self._speaking,
             voice=loaded.voice,
-            limit=self.settings.load_timeout_ms / 1000,
+            limit=self.settings.synthesis_timeout_ms / 1000,
             opened=functools.partial(self._opened, resident, loaded.life.watch),
             closed=functools.partial(self._closed, resident),
         )

@@ -60,6 +60,7 @@ class ModelManager:
         warmup_text: str = DEFAULT_WARMUP_TEXT,
         load_timeout_ms: int = 60_000,
         acquire_timeout_ms: int = 30_000,
+        synthesis_timeout_ms: int = 60_000,
     ) -> None:
         if catalog is None:
             if adapter_class is None:
@@ -82,6 +83,7 @@ class ModelManager:
             warmup_text=warmup_text,
             load_timeout_ms=load_timeout_ms,
             acquire_timeout_ms=acquire_timeout_ms,
+            synthesis_timeout_ms=synthesis_timeout_ms,
         )
         self.settings = settings
         self.catalog = catalog

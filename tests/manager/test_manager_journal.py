@@ -296,6 +296,7 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
         "warmup_text": "Hello.",
         "load_timeout_ms": 4_500,
         "acquire_timeout_ms": 5_500,
+        "synthesis_timeout_ms": 6_500,
     }
     assert set(settings) == set(ManagerSettings.model_fields)
     manager = ModelManager.from_settings(ManagerSettings(**settings), stage.catalog)

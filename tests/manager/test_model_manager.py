@@ -169,6 +169,7 @@ async def test_shutdown_of_a_manager_that_never_ran_does_nothing(stage: Stage) -
         ({"min_residency_ms": -1}, "min_residency_ms"),
         ({"evict_check_interval_ms": 0}, "evict_check_interval_ms"),
         ({"load_timeout_ms": 0}, "load_timeout_ms"),
+        ({"synthesis_timeout_ms": 0}, "synthesis_timeout_ms"),
     ],
 )
 async def test_settings_that_cannot_work_are_refused_before_anything_starts(

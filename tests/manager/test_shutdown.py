@@ -212,7 +212,11 @@ async def test_with_hung_streams_it_ends_within_the_drain_and_fifteen_seconds_wh
     stage: Stage, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = ModelManager(
-        catalog=stage.catalog, default_model_id="a", load_timeout_ms=600_000, resident_cap=4
+        catalog=stage.catalog,
+        default_model_id="a",
+        load_timeout_ms=600_000,
+        synthesis_timeout_ms=600_000,
+        resident_cap=4,
     )
     await manager.initialize()
     for name in "bc":

@@ -57,7 +57,11 @@ async def manager() -> AsyncIterator[ModelManager]:
     Playing.script, Playing.warm = [GOOD], [GOOD]
     catalog = Catalog([ModelSpec("a", Playing), ModelSpec("b", Playing)])
     made = ModelManager(
-        catalog=catalog, default_model_id="a", min_residency_ms=0, load_timeout_ms=5_000
+        catalog=catalog,
+        default_model_id="a",
+        min_residency_ms=0,
+        load_timeout_ms=5_000,
+        synthesis_timeout_ms=5_000,
     )
     await made.initialize()
     yield made

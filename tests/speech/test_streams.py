@@ -26,7 +26,11 @@ TWO = "One sentence here. Another one there."
 @pytest.fixture
 async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
     made = ModelManager(
-        catalog=stage.catalog, default_model_id="a", min_residency_ms=0, load_timeout_ms=5_000
+        catalog=stage.catalog,
+        default_model_id="a",
+        min_residency_ms=0,
+        load_timeout_ms=5_000,
+        synthesis_timeout_ms=5_000,
     )
     await made.initialize()
     yield made

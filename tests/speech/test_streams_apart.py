@@ -51,7 +51,7 @@ async def manager() -> AsyncIterator[ModelManager]:
     Locking.happened, Locking.chunks = [], 3
     catalog = Catalog([ModelSpec("one", Locking)])
     made = ModelManager(
-        catalog=catalog, default_model_id="one", warmup_text="", load_timeout_ms=5_000
+        catalog=catalog, default_model_id="one", warmup_text="", synthesis_timeout_ms=5_000
     )
     await made.initialize()
     yield made
@@ -138,7 +138,7 @@ async def test_who_waits_too_long_for_a_turn_gets_a_typed_error_and_the_next_goe
     clock: VirtualTimeLoop,
 ) -> None:
     stage = Stage("a", concurrency=1)
-    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=5_000)
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", synthesis_timeout_ms=5_000)
     await manager.initialize()
     adapter = await manager.load("a")
     stage["a"].synthesize.hold()
@@ -146,10 +146,14 @@ async def test_who_waits_too_long_for_a_turn_gets_a_typed_error_and_the_next_goe
     await clock.advance(1)
     late = asyncio.create_task(heard(adapter.synthesize_stream("B waits.")))
     await clock.advance(4.5)
-    with pytest.raises(SynthesisError, match="made no audio within 5 s"):
+    with pytest.raises(
+        SynthesisError, match="made no audio within 5 s; raise synthesis_timeout_ms"
+    ):
         await hung
     await clock.advance(1)
-    with pytest.raises(SynthesisError, match="was not free within 5 s"):
+    with pytest.raises(
+        SynthesisError, match=r"was not free within 5 s; .* raise synthesis_timeout_ms"
+    ):
         await late
     stage["a"].synthesize.open()
     await clock.settle()
@@ -162,7 +166,7 @@ async def test_the_turn_of_an_engine_that_hangs_comes_back_when_its_thread_has_l
     clock: VirtualTimeLoop,
 ) -> None:
     stage = Stage("a", concurrency=1)
-    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=5_000)
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", synthesis_timeout_ms=5_000)
     await manager.initialize()
     adapter = await manager.load("a")
     stage["a"].synthesize.hold()

@@ -124,6 +124,7 @@ HUGE = str(10**400)
         "model_manager.max_parallel_loads",
         "model_manager.load_timeout_ms",
         "model_manager.acquire_timeout_ms",
+        "model_manager.synthesis_timeout_ms",
         "model_manager.memory_budget_mb",
         "worker.max_sessions",
         "worker.max_streams",

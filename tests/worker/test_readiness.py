@@ -124,7 +124,7 @@ async def test_a_thread_that_hangs_in_one_voice_is_said_and_the_worker_stays_rea
 async def test_a_pinned_default_that_hangs_makes_a_worker_not_ready_until_it_ends(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    manager, readiness = await managing(stage, load_timeout_ms=10_000)
+    manager, readiness = await managing(stage, synthesis_timeout_ms=10_000)
     await manager.initialize()
     readiness.open()
     stage["a"].synthesize.hold()

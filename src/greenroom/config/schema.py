@@ -139,6 +139,7 @@ class ManagerSettings(_Section):
     warmup_text: str = DEFAULT_WARMUP_TEXT
     load_timeout_ms: Milliseconds = Field(60_000, ge=1)
     acquire_timeout_ms: Milliseconds = Field(30_000, ge=0)
+    synthesis_timeout_ms: Milliseconds = Field(60_000, ge=1)
 
     @model_validator(mode="after")
     def _fits(self) -> ManagerSettings:

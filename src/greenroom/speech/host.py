@@ -143,7 +143,8 @@ class ModelUse:
             self._overdue.append(late.call)
             host.count_abandoned(late.call)
             raise SynthesisError(
-                f"model {host.model_id!r} made no audio within {host.limit:g} s."
+                f"model {host.model_id!r} made no audio within {host.limit:g} s; "
+                "raise synthesis_timeout_ms."
             ) from None
         except ExecutorBusyError:
             raise _not_free(host) from None
@@ -202,7 +203,8 @@ def when_done(calls: list[asyncio.Future[object]], then: Callable[[], None]) -> 
 
 def _not_free(host: ModelHost) -> SynthesisError:
     return SynthesisError(
-        f"model {host.model_id!r} was not free within {host.limit:g} s; try again."
+        f"model {host.model_id!r} was not free within {host.limit:g} s; "
+        "try again, or raise synthesis_timeout_ms."
     )
 
 

@@ -109,7 +109,7 @@ async def test_a_start_that_fails_never_serves() -> None:
 
 async def test_only_the_model_that_hangs_does_not_serve_until_it_ends() -> None:
     stage = Stage("a", "b")
-    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", synthesis_timeout_ms=200)
     config = Config(worker={"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0})
     worker = await asyncio.to_thread(Worker, config, manager)
     await worker.listen()

@@ -73,7 +73,7 @@ async def test_a_voice_that_hangs_is_named_and_the_others_are_served() -> None:
 
 async def test_a_default_that_hangs_says_so_and_gets_no_work() -> None:
     stage = Stage("a", "b")
-    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", synthesis_timeout_ms=200)
     async with web_serving(manager) as web:
         stage["a"].synthesize.hold()
         asked = {"model": "a", "voice": "a", "input": "Hi.", "response_format": "pcm"}
