@@ -349,3 +349,18 @@ async def test_what_a_thread_that_was_written_off_raises_in_the_end_is_nobodys_s
         del adapter, speaking
         gc.collect()
     assert not unseen
+
+
+async def test_a_source_of_text_that_cancels_itself_ends_the_stream_with_an_error(
+    manager: ModelManager,
+) -> None:
+    async def broken() -> AsyncIterator[str]:
+        yield "One sentence. And"
+        raise asyncio.CancelledError
+
+    adapter = await manager.load("a")
+    stream = adapter.synthesize_stream(broken())
+    with pytest.raises(SynthesisError, match="the source of text broke off"):
+        async for _ in stream:
+            pass
+    await manager.release("a")

@@ -13,7 +13,7 @@ import pytest
 from greenroom import Catalog, ModelManager, ModelSpec, SynthesisError
 from greenroom.adapter import TTSAdapter
 from greenroom.audio.frames import AudioChunk
-from greenroom.speech.turns import Turns
+from greenroom.concurrency.fifo_semaphore import FifoSemaphore
 from greenroom.testing import Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -183,14 +183,14 @@ async def test_the_turn_of_an_engine_that_hangs_comes_back_when_its_thread_has_l
 
 
 async def test_a_waiter_that_is_cancelled_as_its_turn_comes_hands_it_on() -> None:
-    turns = Turns(1, lambda: None)
-    await turns.take(5)
-    first, second = (asyncio.create_task(turns.take(5)) for _ in range(2))
+    turns = FifoSemaphore(1, lambda: None)
+    await turns.acquire(5)
+    first, second = (asyncio.create_task(turns.acquire(5)) for _ in range(2))
     await asyncio.sleep(0)
-    turns.give_back()
+    turns.release()
     first.cancel()
     await asyncio.wait([first])
     await second
-    assert not turns.awaited
-    turns.give_back()
-    assert turns.take_now()
+    assert not turns.contended
+    turns.release()
+    assert turns.acquire_now()

@@ -1,4 +1,9 @@
-"""Where resident models speak: every running stream is counted, threaded and limited here."""
+"""The hosts of speaking models: each stream is counted, run in threads and limited here.
+
+A turn in a model lasts from the first step of a sentence to its end, so that an engine made for
+one sentence at a time never sees the steps of two. Turns are taken in order of arrival. A stream
+that holds one while another stream waits finishes its sentence without waiting for its listener.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from greenroom.concurrency.fifo_semaphore import FifoSemaphore
 from greenroom.concurrency.threads import (
     DaemonExecutor,
     ExecutorBusyError,
@@ -16,7 +22,6 @@ from greenroom.concurrency.threads import (
 )
 from greenroom.errors import ModelNotResidentError, SynthesisError
 from greenroom.speech.stream import Speaker
-from greenroom.speech.turns import Turns
 
 T = TypeVar("T")
 
@@ -53,7 +58,7 @@ class ModelHost:
         self.limit = limit
         self.loop = asyncio.get_running_loop()
         self.sample_rate = voice.sample_rate
-        self.turns = Turns(voice.concurrency, self._hurry)
+        self.turns = FifoSemaphore(voice.concurrency, self._notify_turn_wanted)
         self.abandoned: asyncio.Future[None] = self.loop.create_future()
         """Done when the manager ends, and waits no longer for threads that hang in the model."""
         self.closed = closed
@@ -84,9 +89,9 @@ class ModelHost:
         if not self.abandoned.done():
             self.abandoned.set_result(None)
 
-    def _hurry(self) -> None:
+    def _notify_turn_wanted(self) -> None:
         for speaker in list(self.speakers):
-            speaker.hurry()
+            speaker.notify_turn_wanted()
 
     def count_abandoned(self, call: asyncio.Future[object]) -> None:
         """Count an abandoned call as hanging until it ends."""
@@ -95,7 +100,7 @@ class ModelHost:
         def ended(_: asyncio.Future[object]) -> None:
             self.hanging -= 1
             if not call.cancelled():
-                call.exception()  # its caller has had an error long since; nobody will ask for this
+                call.exception()  # its caller knows that it is overdue; asyncio reports nothing
 
         call.add_done_callback(ended)
 
@@ -114,23 +119,23 @@ class ModelUse:
         self._overdue: list[asyncio.Future[object]] = []
 
     @property
-    def hurried(self) -> bool:
+    def turn_wanted(self) -> bool:
         """Whether another stream waits for the turn that this one may hold."""
-        return self._host.turns.awaited
+        return self._host.turns.contended
 
     async def enter(self) -> ModelTurn:
         """Wait for a turn in the model; see `stream.Use`."""
         host = self._host
         try:
-            await host.turns.take(host.limit)
+            await host.turns.acquire(host.limit)
         except TimeoutError:
             raise _not_free(host) from None
         return ModelTurn(self, host.turns)
 
     def enter_now(self) -> ModelTurn | None:
-        """Return a turn that is free and that nobody waits for."""
+        """Return a turn if one is free that no other stream waits for."""
         turns = self._host.turns
-        return ModelTurn(self, turns) if turns.take_now() else None
+        return ModelTurn(self, turns) if turns.acquire_now() else None
 
     async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in a thread, when one is free; see `stream.Use`."""
@@ -159,9 +164,11 @@ class ModelUse:
     def close(self) -> None:
         """Count one stream fewer, now or when its overdue threads have left the model.
 
-        A second time does nothing.
+        A thread that hangs keeps the stream counted, and so the model in memory: unloading it under
+        the thread would crash the process. A second time does nothing.
         """
-        speaker, self._speaker = self._speaker, None  # no cycle keeps an unloaded model alive
+        # Cleared, so that no cycle of host, speaker and use keeps an unloaded model alive.
+        speaker, self._speaker = self._speaker, None
         if speaker is None:
             return
         self._host.speakers.discard(speaker)
@@ -171,19 +178,20 @@ class ModelUse:
 class ModelTurn:
     """The `Turn` of one sentence."""
 
-    def __init__(self, use: ModelUse, turns: Turns) -> None:
+    def __init__(self, use: ModelUse, turns: FifoSemaphore) -> None:
         self._use = use
-        self._turns: Turns | None = turns
+        self._turns: FifoSemaphore | None = turns
 
     async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run a step of the sentence; see `stream.Use`."""
         return await self._use.run(step, must_run=must_run)
 
     def leave(self) -> None:
-        """Give the turn back, now or when the overdue threads have left; once."""
+        """Give the turn back, once: now, or when the overdue threads have left."""
         turns, self._turns = self._turns, None
         if turns is not None:
-            when_done(self._use.inside, turns.give_back)
+            # An engine for one sentence at a time may not be entered while a thread hangs in it.
+            when_done(self._use.inside, turns.release)
 
 
 def when_done(calls: list[asyncio.Future[object]], then: Callable[[], None]) -> None:
@@ -218,7 +226,7 @@ class UnmanagedHost:
     leaving = False
     sample_rate = None
     model_id = ""
-    hurried = False
+    turn_wanted = False
 
     def open(self, speaker: Speaker) -> UnmanagedHost:
         """Return itself: no stream is counted."""

@@ -1,4 +1,4 @@
-"""One sentence on its way through the engine, and the one after it."""
+"""One sentence on its way through the engine, and the prefetch of the one after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from greenroom.audio import Framer
 from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk, AudioFrame
 from greenroom.errors import ModelManagerError, SynthesisError
-from greenroom.speech.source import Source
+from greenroom.speech.source import SentenceSource
 from greenroom.untrusted.exceptions import Translated, linked, told
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Turn(Protocol):
         """Give the right back, once no thread of it is inside the engine."""
 
 
-class Voice(Protocol):
+class Synthesizer(Protocol):
     """What a stream needs of an adapter."""
 
     @property
@@ -61,14 +61,14 @@ class Sentence:
     """
 
     def __init__(
-        self, voice: Voice, sentence: str, options: Mapping[str, Any], framer: Framer
+        self, synthesizer: Synthesizer, sentence: str, options: Mapping[str, Any], framer: Framer
     ) -> None:
-        self._voice = voice
+        self._synthesizer = synthesizer
         self._sentence = sentence
         self._options = options
         self._framer = framer
         self._iterator: Iterator[AudioChunk] | None = None
-        self._begun: NDArray[np.float32] | None = None
+        self._first_chunk: NDArray[np.float32] | None = None
         self._empty = 0
         self.turn: Turn | None = None
         """Held from the sentence's first step to its end."""
@@ -85,27 +85,27 @@ class Sentence:
 
     def begin(self) -> None:
         """Have the engine make the first chunk, and keep it."""
-        self._begun = self._typed(self._next_samples)
+        self._first_chunk = self._translated(self._next_samples)
 
     def next_frames(self) -> list[AudioFrame] | None:
         """Return the frames of the next chunk, or `None` at the end of the sentence."""
-        return self._typed(self._next_frames)
+        return self._translated(self._next_frames)
 
     def close(self) -> None:
         """Let the engine's generator run its `finally`."""
-        self._typed(self._close)
+        self._translated(self._close)
 
-    def _typed(self, step: Callable[[], T]) -> T:
+    def _translated(self, step: Callable[[], T]) -> T:
         with Translated(synthesis_error):
             return step()
 
     def _next_frames(self) -> list[AudioFrame] | None:
-        samples, self._begun = self._begun, None
+        samples, self._first_chunk = self._first_chunk, None
         if samples is None:
             samples = self._next_samples()
         if samples is None:
             return None
-        self.looks_ahead = bool(self._voice.looks_ahead)
+        self.looks_ahead = bool(self._synthesizer.looks_ahead)
         return self._framer.feed(samples)
 
     def _next_samples(self) -> NDArray[np.float32] | None:
@@ -114,7 +114,7 @@ class Sentence:
         try:
             if self._iterator is None:
                 self.open = True
-                self._iterator = iter(self._voice.synthesize(self._sentence, self._options))
+                self._iterator = iter(self._synthesizer.synthesize(self._sentence, self._options))
             chunk = next(self._iterator, _END)
         finally:
             self.engine_s += time.perf_counter() - began
@@ -122,9 +122,9 @@ class Sentence:
         if chunk is _END:
             self.open = False
             return None
-        return self._counted(samples_of(chunk, self._framer.source_rate))
+        return self._within_limits(samples_of(chunk, self._framer.source_rate))
 
-    def _counted(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _within_limits(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self.samples += samples.size
         self._empty += not samples.size
         if self._empty > _MOST_EMPTY or self.samples > _MOST_SECONDS * self._framer.source_rate:
@@ -152,7 +152,7 @@ class Sentence:
 def synthesis_error(error: BaseException) -> ModelManagerError:
     """Return what a stream ends with; an error that is none of ours is its cause, if it is small.
 
-    Of a kind derived from ours nobody knows how it tells itself: it becomes a cause as well.
+    A class that an engine derived from ours may do anything in `str()`: it becomes a cause as well.
     """
     if isinstance(error, ModelManagerError) and type(error).__module__ == errors.__name__:
         return error
@@ -162,16 +162,16 @@ def synthesis_error(error: BaseException) -> ModelManagerError:
     return problem
 
 
-class Ahead:
-    """The sentence after the present one, begun where cores would idle otherwise."""
+class Prefetch:
+    """Begins the next sentence while the present one is spoken, on cores that would idle."""
 
     def __init__(
         self,
-        source: Source,
+        source: SentenceSource,
         sentence: Callable[[str], Sentence],
         enter_now: Callable[[], Turn | None],
     ) -> None:
-        """`enter_now` gives a turn if one is free that nobody waits for."""
+        """`enter_now` gives a turn if one is free that no other stream waits for."""
         self._source = source
         self._sentence = sentence
         self._enter_now = enter_now
@@ -181,18 +181,19 @@ class Ahead:
     def begin(self) -> None:
         """Have the engine make the next sentence's first chunk, if it does not already."""
         if self._beginning is None:
-            self._beginning = asyncio.create_task(self._begin(), name="greenroom-ahead")
+            self._beginning = asyncio.create_task(self._begin(), name="greenroom-prefetch")
 
     async def _begin(self) -> None:
         text = await self._source.next()
         if text is None:
             return
         self._next = self._sentence(text)
+        # Without waiting: a stream that waits for a second turn while it holds one could lock up.
         turn = self._next.turn = self._enter_now()
         if turn is not None:
             await turn.run(self._next.begin)
 
-    async def take(self) -> Sentence | None:
+    async def next(self) -> Sentence | None:
         """Return the next sentence, begun or not; `None` after the last.
 
         Raises what the text or the engine raised.
@@ -205,12 +206,12 @@ class Ahead:
         return sentence
 
     async def close(self) -> None:
-        """Give up what was begun; returns when no thread is in the engine for it."""
+        """Abandon what was begun; returns when no thread is in the engine for it."""
         if self._beginning is not None:
             self._beginning.cancel()
             await asyncio.wait([self._beginning])
             if not self._beginning.cancelled():
-                self._beginning.exception()  # nobody will hear it
+                self._beginning.exception()  # asked for, so that asyncio does not report it
             self._beginning = None
         sentence, self._next = self._next, None
         if sentence is not None:

@@ -19,14 +19,14 @@ CLOSE_LIMIT_S = 2.0
 """How long the end of a stream waits for its source of text to close."""
 
 
-class Source:
+class SentenceSource:
     """Gives the sentences of a text one at a time."""
 
     def __init__(self, text: texts.CheckedText) -> None:
         self.is_whole = text.is_whole
         """Whether the text is all there, so that the next sentence need not be waited for."""
         self._text = text
-        self._found = texts.sentences(text)
+        self._sentences = texts.sentences(text)
         self._asked: asyncio.Queue[asyncio.Future[str | None]] = asyncio.Queue(1)
         self._answer: asyncio.Future[str | None] | None = None
         """What `next` waits for now."""
@@ -36,7 +36,7 @@ class Source:
     async def next(self) -> str | None:
         """Return the next sentence, `None` after the last; raises what the text raises."""
         if self.is_whole:
-            return await anext(self._found, None)
+            return await anext(self._sentences, None)
         if self._reader is None:
             self._reader = asyncio.create_task(self._read(), name="greenroom-text")
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
@@ -62,7 +62,7 @@ class Source:
             while not self._closed:  # a source may take no notice of being cancelled
                 answer = await self._asked.get()
                 try:
-                    sentence = await anext(self._found, None)
+                    sentence = await anext(self._sentences, None)
                     if not answer.done():
                         answer.set_result(sentence)
                 except Exception as error:  # noqa: BLE001 - a source may raise anything; the stream gets it
@@ -72,7 +72,7 @@ class Source:
                 finally:
                     del answer
         finally:
-            await _close(self._found)
+            await _close(self._sentences)
             if isinstance(self._text.source, AsyncIterable):
                 await _close(self._text.source)
 
@@ -80,7 +80,7 @@ class Source:
         """End the reading; returns after `CLOSE_LIMIT_S` though the source goes on."""
         self._closed = True
         if self.is_whole:
-            await _close(self._found)
+            await _close(self._sentences)
             return
         reader = self._reader
         if reader is None:  # it closes what it never read

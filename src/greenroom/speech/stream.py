@@ -23,12 +23,12 @@ from greenroom.errors import (
     SynthesisError,
 )
 from greenroom.speech import text as texts
-from greenroom.speech.sentence import Ahead, Sentence, Turn, Voice, synthesis_error
-from greenroom.speech.source import Source
+from greenroom.speech.sentence import Prefetch, Sentence, Synthesizer, Turn, synthesis_error
+from greenroom.speech.source import SentenceSource
 
 T = TypeVar("T")
 
-_LOOKAHEAD_FRAMES = 100
+_BUFFER_FRAMES = 100
 """Synthesis rests while this many frames (2 s of audio) wait for the consumer."""
 
 
@@ -45,7 +45,7 @@ class Host(Protocol):
 
     @property
     def sample_rate(self) -> int | None:
-        """Hz of the chunks, where that is known better than from the voice."""
+        """Hz of the chunks as checked after the load; `None` where only the adapter knows."""
 
     @property
     def model_id(self) -> str:
@@ -59,14 +59,14 @@ class Use(Protocol):
     """One stream's counted use of its model."""
 
     @property
-    def hurried(self) -> bool:
+    def turn_wanted(self) -> bool:
         """Whether another stream waits for the turn that this one may hold."""
 
     async def enter(self) -> Turn:
         """Wait for a turn in the engine; raises `SynthesisError` when that takes too long."""
 
     def enter_now(self) -> Turn | None:
-        """Return a turn that is free and that nobody waits for."""
+        """Return a turn if one is free that no other stream waits for."""
 
     async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in a thread and return its result.
@@ -86,8 +86,8 @@ class Speaker(Protocol):
     def stop(self) -> None:
         """End the stream: no more frames, no more synthesis after the present chunk."""
 
-    def hurry(self) -> None:
-        """Finish the sentence without waiting for the listener, if somebody waits for its turn."""
+    def notify_turn_wanted(self) -> None:
+        """Finish the sentence without waiting for the listener: another stream waits for a turn."""
 
 
 class SpeechStream:
@@ -100,14 +100,14 @@ class SpeechStream:
 
     def __init__(
         self,
-        voice: Voice,
+        synthesizer: Synthesizer,
         host: Host,
         text: texts.CheckedText,
         options: Mapping[str, Any],
         *,
         output_rate: int,
     ) -> None:
-        self._speaker = _Speaker(voice, host, text, options, output_rate)
+        self._speaker = _Speaker(synthesizer, host, text, options, output_rate)
         self._drop = weakref.finalize(self, self._speaker.stop_from_anywhere)
         self._drop.atexit = False
 
@@ -147,7 +147,7 @@ class SpeechStream:
     async def aclose(self) -> None:
         """Stop, and wait until no thread of this stream is inside the model."""
         self._speaker.stop()
-        await self._speaker.gone()
+        await self._speaker.wait_ended()
 
     @property
     def engine_s(self) -> float:
@@ -163,19 +163,21 @@ class _Speaker:
 
     def __init__(
         self,
-        voice: Voice,
+        synthesizer: Synthesizer,
         host: Host,
         text: texts.CheckedText,
         options: Mapping[str, Any],
         output_rate: int,
     ) -> None:
-        self._voice = voice
-        self._source = Source(text)
+        self._synthesizer = synthesizer
+        self._source = SentenceSource(text)
         self._options = options
-        self._framer = Framer(_rate_of(voice, host), output_rate)
+        self._framer = Framer(_rate_of(synthesizer, host), output_rate)
         self._frames: deque[AudioFrame] = deque()
-        self._news = asyncio.Event()  # for the consumer: a frame, the end, or a resume
-        self._taken = asyncio.Event()  # for the speaker: room for more frames
+        self._changed = asyncio.Event()
+        """Wakes the consumer: for a frame, the end, or a resume."""
+        self._space = asyncio.Event()
+        """Wakes the speaker: for space in the buffer, or as its turn is wanted."""
         self._task: asyncio.Task[None] | None = None
         self._loop = host.loop or _running_loop()
         self._error: BaseException | None = None
@@ -189,7 +191,7 @@ class _Speaker:
             raise ModelNotResidentError(host.model_id)
         if self._loop is None or self._loop is _running_loop() or not self._loop.is_running():
             self._open()
-        else:  # made in a thread: counted in the loop, before anything else can happen to it
+        else:  # made in a thread: the ledger, which counts it, may be touched in its loop only
             self._loop.call_soon_threadsafe(self._open_late)
 
     def _open(self) -> Use:
@@ -212,15 +214,15 @@ class _Speaker:
         while self._paused or not self._frames:
             if self.phase in ("made", "ended") and not self._frames:
                 self._end()
-            self._news.clear()
+            self._changed.clear()
             try:
-                await self._news.wait()
+                await self._changed.wait()
             except asyncio.CancelledError:
                 self.stop()
                 raise
         frame = self._frames.popleft()
-        if len(self._frames) <= _LOOKAHEAD_FRAMES:
-            self._taken.set()
+        if len(self._frames) <= _BUFFER_FRAMES:
+            self._space.set()
         return frame
 
     def take_ready(self) -> list[AudioFrame]:
@@ -228,7 +230,7 @@ class _Speaker:
             return []
         frames = list(self._frames)
         self._frames.clear()
-        self._taken.set()
+        self._space.set()
         return frames
 
     def _end(self) -> NoReturn:
@@ -244,7 +246,7 @@ class _Speaker:
 
     def pause(self, paused: bool) -> None:
         self._paused = paused
-        self._news.set()
+        self._changed.set()
 
     def stop(self) -> None:
         if self.phase == "ended":
@@ -252,7 +254,7 @@ class _Speaker:
         started = self.phase != "new"
         self.phase = "ended"
         self._frames.clear()
-        self._news.set()
+        self._changed.set()
         self._host = None
         if not started:
             if self._use is not None:
@@ -270,7 +272,7 @@ class _Speaker:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self.stop)
 
-    async def gone(self) -> None:
+    async def wait_ended(self) -> None:
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
@@ -281,8 +283,8 @@ class _Speaker:
         self._task = self._loop.create_task(self._speak(use), name="greenroom-stream")
         self._task.add_done_callback(self._done)
 
-    def hurry(self) -> None:
-        self._taken.set()
+    def notify_turn_wanted(self) -> None:
+        self._space.set()
 
     async def _speak(self, use: Use) -> None:
         try:
@@ -301,48 +303,48 @@ class _Speaker:
             self.phase = "made"
         if self._use is not None:
             self._use.close()
-        self._news.set()
+        self._changed.set()
 
     def _fail(self, error: ModelManagerError) -> None:
         if self.phase == "speaking":
             self._error = error  # raised after what was made before the failure is heard
 
     async def _speak_sentences(self, use: Use) -> None:
-        ahead = Ahead(self._source, self._sentence, use.enter_now)
-        heard = 0
+        prefetch = Prefetch(self._source, self._sentence, use.enter_now)
+        samples = 0
         spoken = False
         try:
-            while (present := await ahead.take()) is not None and self.phase == "speaking":
+            while (present := await prefetch.next()) is not None and self.phase == "speaking":
                 spoken = True
-                heard += await self._speak_one(present, use, ahead)
-            if heard:
+                samples += await self._speak_one(present, use, prefetch)
+            if samples:
                 self._keep(await use.run(self._framer.finish))
         finally:
-            await self._leave(use, ahead)
+            await self._leave(use, prefetch)
         if not spoken:
             raise InvalidInputError("text is empty; send at least one word.")
-        if not heard and not self._has_words:
+        if not samples and not self._has_words:
             raise InvalidInputError("text has nothing in it to say; send at least one word.")
-        if not heard:
+        if not samples:
             raise SynthesisError("the engine made no audio for this text.")
 
-    async def _leave(self, use: Use, ahead: Ahead) -> None:
-        """Leave the model, and only then the text, whose source may hang."""
+    async def _leave(self, use: Use, prefetch: Prefetch) -> None:
+        """Leave the model, and only then the text: its source may hang, and not hold the model."""
         try:
-            await ahead.close()
+            await prefetch.close()
         finally:
             use.close()
             await self._source.close()
 
     def _sentence(self, text: str) -> Sentence:
         self._has_words = self._has_words or texts.has_words(text)
-        return Sentence(self._voice, text, self._options, self._framer)
+        return Sentence(self._synthesizer, text, self._options, self._framer)
 
-    async def _speak_one(self, sentence: Sentence, use: Use, ahead: Ahead) -> int:
+    async def _speak_one(self, sentence: Sentence, use: Use, prefetch: Prefetch) -> int:
         """Speak one sentence; return how many samples it had."""
         try:
             while True:
-                await self._room(sentence, use)
+                await self._buffer_has_space(sentence, use)
                 if sentence.turn is None:
                     sentence.turn = await use.enter()
                 frames = await sentence.turn.run(sentence.next_frames)
@@ -350,27 +352,27 @@ class _Speaker:
                     return sentence.samples
                 self._keep(frames)
                 if self._source.is_whole and sentence.looks_ahead:
-                    ahead.begin()
+                    prefetch.begin()
         finally:
             self.engine_s += sentence.engine_s
             await sentence.leave()
 
-    async def _room(self, sentence: Sentence, use: Use) -> None:
-        """Rest while enough frames wait, but not with a turn that somebody else waits for.
+    async def _buffer_has_space(self, sentence: Sentence, use: Use) -> None:
+        """Wait while the buffer is full, but not with a turn that another stream waits for.
 
-        Then the sentence is finished all the same: it is of bounded length, and a listener who
+        Then the sentence is finished all the same: its length is bounded, and a listener who
         pauses would lock the others out.
         """
-        while len(self._frames) > _LOOKAHEAD_FRAMES:
-            if sentence.turn is not None and use.hurried:
+        while len(self._frames) > _BUFFER_FRAMES:
+            if sentence.turn is not None and use.turn_wanted:
                 return
-            self._taken.clear()
-            await self._taken.wait()
+            self._space.clear()
+            await self._space.wait()
 
     def _keep(self, frames: list[AudioFrame]) -> None:
         if self.phase == "speaking" and frames:
             self._frames.extend(frames)
-            self._news.set()
+            self._changed.set()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -380,6 +382,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _rate_of(voice: Voice, host: Host) -> int:
-    """Return the rate of the chunks; of a voice that nobody manages, as it says itself."""
-    return voice.sample_rate if host.sample_rate is None else host.sample_rate
+def _rate_of(synthesizer: Synthesizer, host: Host) -> int:
+    """Return the rate of the chunks in Hz; outside a manager, as the adapter says itself."""
+    return synthesizer.sample_rate if host.sample_rate is None else host.sample_rate
