@@ -15,6 +15,7 @@ import json
 import mmap
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -177,15 +178,16 @@ def reach(items: list[pytest.Item], files: set[str], children: int, scratch: Pat
 
     def run(share: int) -> int:
         set_mutant_under_test("")
-        executed = Executed(files)
-        threading.settrace(executed)
-        sys.settrace(executed)
+        executed: set[tuple[str, int]] = set()
+        trace = noting(files, executed)
+        threading.settrace(trace)
+        sys.settrace(trace)
         noted = []
         for item in items[share::children]:
-            executed.lines.clear()
+            executed.clear()
             since = time.monotonic()
             failed = fails(item.session, item)
-            noted.append((item.nodeid, time.monotonic() - since, failed, sorted(executed.lines)))
+            noted.append((item.nodeid, time.monotonic() - since, failed, sorted(executed)))
         sys.settrace(None)
         (scratch / f"normal-{share}").write_text(json.dumps(noted), encoding="utf-8")
         return SURVIVED
@@ -203,20 +205,18 @@ def reach(items: list[pytest.Item], files: set[str], children: int, scratch: Pat
     return normal
 
 
-class Executed:
-    """A trace function that notes the lines of some files that are executed."""
+def noting(files: set[str], executed: set[tuple[str, int]]) -> TraceFunction:
+    """Make a trace function that notes which lines of some files are executed."""
+    names = {str(Path(file).absolute()): file for file in files}
 
-    def __init__(self, files: set[str]) -> None:
-        self.lines: set[tuple[str, int]] = set()
-        self._files = {str(Path(file).absolute()): file for file in files}
+    def note(frame: FrameType, event: str, arg: object) -> TraceFunction:
+        executed.add((names[frame.f_code.co_filename], frame.f_lineno))
+        return note
 
-    def __call__(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
-        """Trace a call if it is of these files."""
-        return self._note if frame.f_code.co_filename in self._files else None
+    def trace(frame: FrameType, event: str, arg: object) -> TraceFunction | None:
+        return note if frame.f_code.co_filename in names else None
 
-    def _note(self, frame: FrameType, event: str, arg: object) -> TraceFunction:
-        self.lines.add((self._files[frame.f_code.co_filename], frame.f_lineno))
-        return self._note
+    return trace
 
 
 def fails(session: pytest.Session, item: pytest.Item) -> bool:
@@ -254,6 +254,7 @@ def forked(
 def _become(run: Callable[[T], int], job: T, scratch: Path) -> NoReturn:
     """Be the child, to its end."""
     status = BROKEN
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test would take it for its own end only
     try:
         temporary = scratch / str(os.getpid())
         temporary.mkdir()

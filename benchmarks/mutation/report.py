@@ -24,6 +24,8 @@ def report(
     for part in parts:
         of_part = {file: results[file] for file in part.files() if file in results}
         for file, found in of_part.items():
+            if not found.made:
+                continue
             table.add_row(file.removeprefix("src/greenroom/"), *_figures(found))
         whole = Result(
             "",
