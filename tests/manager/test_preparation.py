@@ -339,10 +339,10 @@ async def test_a_caller_who_waits_for_the_memory_has_it_and_preparing_is_tried_a
     async with running(models, memory_budget_mb=200) as manager:
         await eventually(place.exists)
         pid = int(place.read_text())
+        models["amy"].lines = f"Path({str(models['amy'].mark)!r}).touch()"  # what the next try does
         await asyncio.wait_for(load_and_release(manager, "joe"), LONG)
         assert not alive(pid)
         assert "gave way" in str(manager.explain("amy"))
-        models["amy"].lines = f"Path({str(models['amy'].mark)!r}).touch()"
         await manager.unload("joe")
         await eventually(lambda: form(manager) == "prepared")
 
