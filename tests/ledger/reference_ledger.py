@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.capacity import NOISE, RESERVED_ON
 from greenroom.ledger.state import ModelRequest, Policy, Reason, State
 
 
@@ -25,6 +25,7 @@ class Life:
     idle_since: float = 0.0
     keep_until: float = 0.0
     promised: bool = False
+    upgrading: bool = False
 
     @property
     def in_use(self) -> bool:
@@ -67,6 +68,7 @@ class ReferenceLedger:
         self.closed = False
         self.number = 0
         self.taken: dict[str, int] = {}
+        self.reserved = 0
         self.shedding: set[str] = set()
 
     # What is
@@ -96,6 +98,7 @@ class ReferenceLedger:
             for life in self.lives.values()
             if life.state is State.READY
             and not life.in_use
+            and not life.upgrading
             and life.request.model_id not in self.pins
         ]
 
@@ -126,8 +129,16 @@ class ReferenceLedger:
     def missing(self, request: ModelRequest) -> float:
         return self.booked(request.device) + self.need(request) - self.budget(request.device)
 
+    def reserved_on(self, device: str) -> int:
+        return self.reserved if device == RESERVED_ON else 0
+
+    def needs_reserved(self, request: ModelRequest) -> bool:
+        reserved = self.reserved_on(request.device)
+        return reserved > 0 and self.missing(request) + reserved > 0
+
     def fits(self, request: ModelRequest) -> bool:
-        if self.missing(request) > 0 or self.barred(request.device):
+        missing = self.missing(request) + self.reserved_on(request.device)
+        if missing > 0 or self.barred(request.device):
             return False
         below = len(self.lives) < self.policy.resident_cap
         return below or (self.policy.cap_policy == "soft" and not self.promised())
@@ -169,7 +180,9 @@ class ReferenceLedger:
         if self.pinned_bytes(request.device) + self.need(request) > self.budget(request.device):
             return math.inf
         unsettled = any(life.leaving or life.loading for life in self.lives.values())
-        if unsettled or self.fits(request) or self.barred(request.device):
+        if unsettled or self.needs_reserved(request):
+            return now
+        if self.fits(request) or self.barred(request.device):
             return now
         return max(now, min((x.keep_until for x in staying if x not in pinned), default=math.inf))
 
@@ -336,8 +349,12 @@ class ReferenceLedger:
         if life.in_use:
             return []
         life.idle_since = now
-        drained = life.state is State.DRAINING
-        return self.let_go(life, Reason.UNLOADED) if drained else []
+        return self.drained(life)
+
+    def drained(self, life: Life) -> list[str]:
+        if life.in_use or life.upgrading or life.state is not State.DRAINING:
+            return []
+        return self.let_go(life, Reason.UNLOADED)
 
     def pin(self, model_id: str) -> list[str]:
         self.pins.add(model_id)
@@ -355,10 +372,44 @@ class ReferenceLedger:
         life = self.lives[model_id]
         if life.leaving:
             return []
-        if life.in_use:
+        if life.in_use or life.upgrading:
             life.state = State.DRAINING
             return []
         return self.let_go(life, Reason.UNLOADED)
+
+    def may_upgrade(self, model_id: str) -> bool:
+        life = self.lives[model_id]
+        return not self.closed and life.state is State.READY and not life.upgrading
+
+    def begin_upgrade(self, model_id: str) -> list[str]:
+        self.lives[model_id].upgrading = True
+        return []
+
+    def end_upgrade(self, model_id: str, footprint: int | None) -> list[str]:
+        life = self.lives[model_id]
+        life.upgrading = False
+        life.footprint = life.footprint if footprint is None else footprint
+        return self.drained(life)
+
+    def may_reserve(self, size: int) -> bool:
+        if self.closed or self.reserved or self.queue or self.overdrawn(RESERVED_ON):
+            return False
+        if any(life.loading for life in self.lives.values()):
+            return False
+        return self.booked(RESERVED_ON) + size <= self.budget(RESERVED_ON)
+
+    def reserve(self, size: int) -> list[str]:
+        self.reserved = size
+        return []
+
+    def unreserve(self) -> list[str]:
+        self.reserved = 0
+        return []
+
+    def reservation_blocks_callers(self) -> bool:
+        heads = [queued.request for queued in self.in_line() if queued.request.device == "cpu"][:1]
+        over = self.overdrawn(RESERVED_ON)
+        return self.reserved > 0 and any(over or self.needs_reserved(head) for head in heads)
 
     def end_drain(self, model_id: str) -> list[str]:
         life = self.lives.get(model_id)

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from greenroom.ledger.capacity import NOISE
+from greenroom.ledger.capacity import NOISE, RESERVED_ON
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
@@ -123,6 +123,8 @@ class Shell(RuleBasedStateMachine):
         self.refusals: Counter[Reason] = Counter()
         self.departures: Counter[Reason] = Counter()
         self.forced: set[Resident] = set()
+        self.upgrades: list[Resident] = []
+        self.reserved = 0
 
     # Callers
 
@@ -222,6 +224,43 @@ class Shell(RuleBasedStateMachine):
         self.forced.add(resident)
         out = self.ledger.force_unload(resident.model_id)
         self.expect(out, "force_unload", resident.model_id)
+
+    # Work beside the callers
+
+    @precondition(lambda self: self.ready())
+    @rule(pick=picks)
+    def begin_upgrade(self, pick: int) -> None:
+        resident = chosen(self.ready(), pick)
+        began = self.ledger.begin_upgrade(resident)
+        assert began == (not self.closed and resident not in self.upgrades)
+        if self.punctual:
+            assert began == self.reference.may_upgrade(resident.model_id)
+        if began:
+            self.upgrades.append(resident)
+            self.expect(None, "begin_upgrade", resident.model_id)
+
+    @precondition(lambda self: self.upgrades)
+    @rule(pick=picks, measured=st.sampled_from([None, None, 0, 2, 7]))
+    def end_upgrade(self, pick: int, measured: int | None) -> None:
+        resident = self.upgrades.pop(pick % len(self.upgrades))
+        out = self.ledger.end_upgrade(resident, self.now, measured)
+        self.expect(out, "end_upgrade", resident.model_id, measured)
+
+    @rule(size=st.integers(1, 9))
+    def reserve(self, size: int) -> None:
+        reserved = self.ledger.reserve(size)
+        if self.punctual:
+            assert reserved == self.reference.may_reserve(size)
+        if reserved:
+            assert not self.reserved
+            self.reserved = size
+            self.expect(None, "reserve", size)
+
+    @precondition(lambda self: self.reserved)
+    @rule()
+    def unreserve(self) -> None:
+        self.reserved = 0
+        self.expect(self.ledger.unreserve(self.now), "unreserve")
 
     # Engines
 
@@ -336,6 +375,7 @@ class Shell(RuleBasedStateMachine):
                     assert not self.closed
                     if resident.device in self.policy.budgets:
                         booked = self.ledger.capacity.booked[resident.device]
+                        booked += self.reserved if resident.device == RESERVED_ON else 0
                         assert booked <= self.policy.budgets[resident.device]
                     if self.ledger.capacity.is_overdrawn(resident.device):
                         assert [
@@ -367,9 +407,11 @@ class Shell(RuleBasedStateMachine):
         assert resident.state is State.UNLOADING
         if reason is Reason.SHUTDOWN:
             assert resident in self.forced
+            assert not resident.occupied
             return
         assert not any(held is resident for held, _ in self.leases)
         assert not any(speaking is resident for speaking in self.streams)
+        assert resident not in self.upgrades
         if reason is Reason.UNLOADED:
             return
         assert not self.ledger.is_pinned(resident.model_id)
@@ -465,6 +507,8 @@ class Shell(RuleBasedStateMachine):
         queued = {caller for queued in self.reference.queue for caller in queued.callers}
         assert {self.callers[t] for t in self.ledger.queue.all_tickets()} == queued
         assert self.now < self.ledger.next_due() <= self.reference.next_due(self.now)
+        blocks = self.reference.reservation_blocks_callers()
+        assert self.ledger.reservation_blocks_callers == blocks
 
     def teardown(self) -> None:
         """When everything has ended, nothing is left and nothing is booked."""
@@ -478,6 +522,10 @@ class Shell(RuleBasedStateMachine):
             self.release(0)
         while self.streams:
             self.hush(0)
+        while self.upgrades:
+            self.end_upgrade(0, None)
+        if self.reserved:
+            self.unreserve()
         while self.speakers():
             self.force_unload(0)
         while self.ledger_in(State.UNLOADING):
@@ -517,6 +565,7 @@ class Shell(RuleBasedStateMachine):
             r
             for r in self.ready()
             if not r.in_use
+            and not r.upgrading
             and not self.ledger.is_pinned(r.model_id)
             and self.now >= self.ready_at[r] + self.policy.min_residency
         ]

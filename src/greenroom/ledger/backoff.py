@@ -34,6 +34,7 @@ class Backoff:
         # The exponent has a limit, since a float has one: a model that fails for weeks would
         # otherwise raise OverflowError. The longest wait is reached long before.
         wait = min(self._longest, self._first * 2.0 ** min(count - 1, 60))
+        # From the end of the load, not its begin: a slow failure must not use up its own wait.
         self._failures[model_id] = Failure(problem, count, now + wait)
         return wait
 

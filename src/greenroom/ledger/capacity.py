@@ -104,6 +104,7 @@ class Capacity:
     def book_staying(self, resident: Resident, now: float) -> None:
         """Undo `book_leaving` for a model whose drain was taken back."""
         self._leaving -= 1
+        # By its pin as it is by now, which `Residency.end_drain` has just looked up.
         if resident.pinned:
             self._pinned_bytes[resident.device] += resident.footprint
         else:
@@ -111,6 +112,7 @@ class Capacity:
 
     def break_promise(self, resident: Resident) -> None:
         """Stop counting on the room of a model that does not leave in time."""
+        # The bytes stay booked, so the budget holds whatever the hanging thread uses.
         if resident.promised:
             resident.promised = False
             self._promised -= 1
@@ -230,6 +232,8 @@ class Capacity:
         """
         if request.min_footprint is None:
             return request.footprint
+        # Booked whole, an expectation above that would wait for ever; it is tried alone instead,
+        # and measured.
         most = max(0.0, self._budget(request.device) - self._pinned_bytes[request.device])
         return max(request.min_footprint, int(min(request.footprint, most)))
 
@@ -292,6 +296,7 @@ class Capacity:
         return None
 
     def _must_shed(self, device: str) -> bool:
+        # Booked too much, or seen to take too much: the second ends with one departure.
         return self._excess(device) > 0 or device in self._shedding
 
     def over_limits(self) -> bool:

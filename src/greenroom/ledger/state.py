@@ -52,16 +52,19 @@ class Reason(StrEnum):
 class Policy:
     """The settings that decide; times in seconds, sizes in bytes."""
 
+    # What may be in memory at once.
     resident_cap: int = 3
     cap_policy: Literal["soft", "hard"] = "soft"
     budgets: Mapping[str, int] = field(default_factory=dict)
     """Bytes that all models of a device may take; a device that is absent has no limit."""
+    # How long an idle model stays: at most `ttl`, and at least `min_residency` after its load.
     ttl: float = 600.0
     min_residency: float = 120.0
     max_parallel_loads: int = 1
     acquire_timeout: float = 30.0
     max_waiting: int = 1024
     """Callers waiting for room at once; one more is refused."""
+    # How long a model that failed is left alone.
     first_retry: float = 1.0
     longest_retry: float = 300.0
 

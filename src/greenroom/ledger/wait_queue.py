@@ -53,6 +53,8 @@ class WaitQueue:
     def __init__(self) -> None:
         self.count = 0
         """Callers that wait."""
+        # Three indexes of the same tickets. Only the first is exact; the heaps of the other two
+        # keep what has been answered until it comes up.
         self._models: dict[str, QueuedModel] = {}
         self._device_queues: dict[str, DeviceQueue] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
@@ -61,6 +63,7 @@ class WaitQueue:
     def add(self, request: ModelRequest, ticket: Ticket, *, parked: bool) -> None:
         """Put a caller with its model's others; a parked model is in no queue until `unpark`."""
         queued = self._models.get(request.model_id)
+        # The first request stands for all: it is about the model, not about its caller.
         if queued is None:
             queued = self._models[request.model_id] = QueuedModel(request, next(self._numbers))
             if not parked:
@@ -78,6 +81,7 @@ class WaitQueue:
 
     def remove(self, ticket: Ticket) -> None:
         """Let one caller go, if it waits."""
+        # Not in the heaps: to find it there would take a search.
         if ticket in self:
             queued = self._models[ticket.model_id]
             del queued.tickets[ticket]
