@@ -64,7 +64,7 @@ def _serve(config: Path | None, flags: list[str]) -> None:
         lines.put(_ready(worker))
 
     if logger.isEnabledFor(logging.INFO) and not logger.isEnabledFor(logging.DEBUG):
-        logger.setLevel(logging.WARNING)  # the start is told here, in plainer words
+        logger.setLevel(logging.WARNING)  # this command prints the start itself, in plainer words
     try:
         asyncio.run(
             serve_worker(

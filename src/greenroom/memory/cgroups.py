@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _V2_FILES = ("memory.max", "memory.high")
-"""`memory.high` kills nobody, but a process above it is slowed down until it is below: speech
+"""`memory.high` kills no process, but one above it is slowed down until it is below: speech
 would falter long before `memory.max`, so either counts as the limit."""
 
 _V1_FILE = "memory.limit_in_bytes"
