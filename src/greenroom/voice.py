@@ -1,7 +1,8 @@
-"""What a caller asks for, checked before anything is started: model, options, rate."""
+"""A request becomes a model, options and a rate: checked once, before anything is started."""
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
-from greenroom.errors import InvalidInputError, SynthesisError
+from greenroom.errors import InvalidInputError, ModelNotFoundError, SynthesisError
 from greenroom.untrusted.exceptions import told
 
 Option = str | int | float
@@ -54,6 +55,35 @@ class VoiceChooser:
         spec = self._catalog.get(model_id or self.default_model_id)
         chosen = _typed(self._adapters[spec.adapter], options or {})
         return Voice(spec.model_id, chosen, check_rate(sample_rate or OUTPUT_RATE))
+
+
+class ModelNames:
+    """Finds a model by any of its names: those of the catalog, and aliases beside it."""
+
+    def __init__(self, catalog: Catalog, aliases: Mapping[str, str | None], default: str) -> None:
+        """An alias without a model stands for the `default`."""
+        self.aliases = aliases
+        self._catalog = catalog
+        self._default = default
+
+    def find(self, name: str) -> str:
+        """Return the id of the model; raises `ModelNotFoundError` with names that look like it."""
+        if name in self._catalog:
+            return self._catalog.get(name).model_id
+        if name not in self.aliases:
+            raise ModelNotFoundError(name, self.near(name))
+        return self._catalog.get(self.aliases[name] or self._default).model_id
+
+    def near(self, name: str) -> tuple[str, ...]:
+        """Return names that look like this one, those of the catalog first."""
+        near = self._catalog.near(name)
+        aliases = {alias.lower(): alias for alias in self.aliases}
+        found = difflib.get_close_matches(name[:80].lower(), aliases, n=3)
+        return near or tuple(aliases[alias] for alias in found)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the catalog itself has the name."""
+        return name in self._catalog
 
 
 def _typed(adapter: type[TTSAdapter], options: Mapping[str, str]) -> dict[str, Option]:

@@ -11,7 +11,7 @@ import pytest
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
 from greenroom.testing import VirtualTimeLoop
-from greenroom.worker.admission import Admission, Place, Places, Shares, host_of, peer_of
+from greenroom.worker.admission import Admission, Shares, Slot, Slots, host_of, peer_of
 from greenroom.worker.auth import Keys
 from greenroom.worker.grpc.calls import SilentCalls
 
@@ -19,15 +19,15 @@ SPEAK, ADMIN = "Bearer speak-secret-1", "Bearer admin-secret-1"
 KEYS = ({"key": SPEAK[7:], "name": "kitchen"}, {"key": ADMIN[7:], "name": "boss", "role": "admin"})
 
 
-def places(total: int = 10, key: int = 10, peer: int = 10) -> tuple[Places, list[str]]:
+def slots(total: int = 10, key: int = 10, peer: int = 10) -> tuple[Slots, list[str]]:
     refused: list[str] = []
-    made = Places("calls", Shares(total, key, peer), lambda: refused.append("calls"))
+    made = Slots("calls", Shares(total, key, peer), lambda: refused.append("calls"))
     return made, refused
 
 
-def all_of(found: Places, key: str, peer: str) -> list[Place]:
-    """Take places until there is none for this holder."""
-    taken: list[Place] = []
+def all_of(found: Slots, key: str, peer: str) -> list[Slot]:
+    """Take slots until there is none for this holder."""
+    taken: list[Slot] = []
     while True:
         try:
             taken.append(found.take(key, peer))
@@ -43,10 +43,10 @@ def all_of(found: Places, key: str, peer: str) -> list[Place]:
         ((9, 9, 4), 4, "of this address"),
     ],
 )
-def test_one_use_more_than_there_are_places_is_refused_and_says_whose_they_are(
+def test_one_use_more_than_there_are_slots_is_refused_and_says_whose_they_are(
     shares: tuple[int, int, int], count: int, words: str
 ) -> None:
-    found, refused = places(*shares)
+    found, refused = slots(*shares)
     for _ in range(count):
         found.take("kitchen", "10.0.0.1")
     with pytest.raises(WorkerBusyError, match=words):
@@ -54,20 +54,20 @@ def test_one_use_more_than_there_are_places_is_refused_and_says_whose_they_are(
     assert (len(found), refused) == (count, ["calls"])
 
 
-def test_what_one_key_takes_leaves_places_for_another_wherever_both_are() -> None:
-    found, _ = places(total=10, key=6)
+def test_what_one_key_takes_leaves_slots_for_another_wherever_both_are() -> None:
+    found, _ = slots(total=10, key=6)
     assert len(all_of(found, "kitchen", "10.0.0.1")) == 6
     assert len(all_of(found, "hall", "10.0.0.1")) == 4
 
 
-def test_what_one_address_takes_leaves_places_for_another_with_the_same_key() -> None:
-    found, _ = places(total=20, key=10, peer=6)
+def test_what_one_address_takes_leaves_slots_for_another_with_the_same_key() -> None:
+    found, _ = slots(total=20, key=10, peer=6)
     assert len(all_of(found, "kitchen", "10.0.0.1")) == 6
     assert len(all_of(found, "kitchen", "10.0.0.2")) == 4
 
 
 def test_a_place_is_given_back_once_however_often_it_is_said() -> None:
-    found, _ = places(total=2)
+    found, _ = slots(total=2)
     first, _second = found.take("a", "x"), found.take("a", "x")
     first.give_back()
     first.give_back()
@@ -80,14 +80,14 @@ def test_a_place_is_given_back_once_however_often_it_is_said() -> None:
 
 
 def test_who_has_given_everything_back_is_forgotten() -> None:
-    found, _ = places(total=1)
+    found, _ = slots(total=1)
     for number in range(1_000):
         with found.take(f"key {number}", f"10.0.{number % 256}.1"):
             pass
     assert (len(found), len(found._keys), len(found._peers)) == (0, 0, 0)
 
 
-def test_administrators_have_places_of_their_own() -> None:
+def test_administrators_have_slots_of_their_own() -> None:
     settings = WorkerSettings.model_validate({"api_keys": KEYS})
     refused: list[str] = []
     keys = Keys(settings, lambda _: None)

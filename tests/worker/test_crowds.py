@@ -110,7 +110,7 @@ async def test_watches_without_keys_are_counted_by_address(open_worker: Served) 
     assert (await watch(open_worker).read()).status == SERVING
 
 
-async def test_reflection_and_watches_share_their_places(open_worker: Served) -> None:
+async def test_reflection_and_watches_share_their_slots(open_worker: Served) -> None:
     open_worker.worker.admission.watches.others.shares = Shares(1, 1, 1)
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(open_worker.channel)
     call = stub.ServerReflectionInfo(timeout=LIMIT_S)
@@ -122,7 +122,7 @@ async def test_reflection_and_watches_share_their_places(open_worker: Served) ->
     await until(lambda: len(open_worker.worker.admission.watches) == 0)
 
 
-async def test_calls_of_one_key_leave_places_for_others_and_come_back(locked: Served) -> None:
+async def test_calls_of_one_key_leave_slots_for_others_and_come_back(locked: Served) -> None:
     calls = locked.worker.admission.calls
     calls.others.shares = Shares(4, 2, 2)
     stub = locked.stub.Synthesize
@@ -171,7 +171,7 @@ async def test_a_place_comes_back_however_a_call_ends(locked: Served) -> None:
 async def test_calls_that_never_send_their_message_keep_nobody_out(
     locked: Served, method: str
 ) -> None:
-    locked.worker.guard.silent._limit = 8
+    locked.worker.interceptor.silent._limit = 8
     async with connected(locked.worker) as crowd:
         held = silent_calls(crowd, 400, f"/grpc.health.v1.Health/{method}")
         for _ in range(20):
@@ -183,7 +183,7 @@ async def test_calls_that_never_send_their_message_keep_nobody_out(
 
 
 async def test_a_call_without_its_message_is_ended(open_worker: Served) -> None:
-    guard = open_worker.worker.guard
+    guard = open_worker.worker.interceptor
     guard.silent._patience = 0.05
     (call,) = silent_calls(open_worker, 1)
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "no message came"):
@@ -279,24 +279,24 @@ async def followers(web: Web, count: int) -> AsyncIterator[list[int]]:
             await answer.aclose()
 
 
-async def test_followers_asked_for_at_once_are_no_more_than_there_are_places(
+async def test_followers_asked_for_at_once_are_no_more_than_there_are_slots(
     locked: Served,
 ) -> None:
-    places = locked.worker.admission.followers
+    slots = locked.worker.admission.followers
     async with connected_web(locked, SPEAKER) as web:
-        share = places.others.shares.peer
+        share = slots.others.shares.peer
         async with followers(web, share + 24) as statuses:
             assert sorted(statuses) == [200] * share + [429] * 24
             for key in (OTHER, ADMIN):
                 async with connected_web(locked, key) as other, other.events() as events:
                     await anext(events)
-        await until(lambda: len(places) == 0)
+        await until(lambda: len(slots) == 0)
 
 
 async def test_a_follower_that_leaves_before_its_answer_gives_its_place_back(
     locked: Served,
 ) -> None:
-    places = locked.worker.admission.followers
+    slots = locked.worker.admission.followers
     address = locked.worker.http_address
     assert address is not None
     for _ in range(40):
@@ -308,12 +308,12 @@ async def test_a_follower_that_leaves_before_its_answer_gives_its_place_back(
             await writer.wait_closed()
     async with connected_web(locked, SPEAKER) as web, web.events() as events:
         await anext(events)
-        await until(lambda: len(places) == 1)
-    await until(lambda: len(places) == 0)
+        await until(lambda: len(slots) == 1)
+    await until(lambda: len(slots) == 0)
     await until(lambda: len(locked.worker.admission.calls) == 0)
 
 
-async def test_callers_without_a_key_are_counted_by_address_and_leave_keys_their_places(
+async def test_callers_without_a_key_are_counted_by_address_and_leave_keys_their_slots(
     locked: Served,
 ) -> None:
     locked.worker.admission.calls.others.shares = Shares(4, 2, 1)

@@ -1,7 +1,7 @@
 """Admission control: how much is used at once, in all, by one key, and by one address with it.
 
-A place is counted in the step that checks for it, and is given back once, by whatever ends first.
-Administrators have places of their own, so that what others use never takes theirs; probes need
+A slot is counted in the step that checks for it, and is given back once, by whatever ends first.
+Administrators have slots of their own, so that what others use never takes theirs; probes need
 none (`grpc/calls.py`, `http/middleware.py`).
 """
 
@@ -27,7 +27,7 @@ _RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How many places there are, and how many of them one may have."""
+    """How many slots there are, and how many of them one may have."""
 
     total: int
     key: int
@@ -36,7 +36,7 @@ class Shares:
     """Of one address with one key, or without."""
 
 
-class Place:
+class Slot:
     """The right to use something until it is given back; a second time changes nothing."""
 
     __slots__ = ("_give_back",)
@@ -57,11 +57,11 @@ class Place:
         self.give_back()
 
 
-class Places:
-    """Places of one kind, `what` in words and in the plural."""
+class Slots:
+    """Slots of one kind, `what` in words and in the plural."""
 
     def __init__(self, what: str, shares: Shares, refused: Callable[[], None]) -> None:
-        """`refused` is called for each that is not given a place."""
+        """`refused` is called for each that is not given a slot."""
         self.shares = shares
         self._what = what
         self._refused = refused
@@ -69,7 +69,7 @@ class Places:
         self._keys: Counter[str] = Counter()
         self._peers: Counter[tuple[str, str]] = Counter()
 
-    def take(self, key: str, peer: str) -> Place:
+    def take(self, key: str, peer: str) -> Slot:
         """Count one more use by the holder of a key (empty: none) at an address.
 
         Raises `WorkerBusyError`.
@@ -82,7 +82,7 @@ class Places:
         self._total += 1
         self._keys[key] += 1
         self._peers[holder] += 1
-        return Place(lambda: self._give_back(holder))
+        return Slot(lambda: self._give_back(holder))
 
     def _problem(self, holder: tuple[str, str]) -> str | None:
         key, shares = holder[0], self.shares
@@ -105,21 +105,21 @@ class Places:
         return self._total
 
     def __repr__(self) -> str:
-        return f"<Places {self._what} {self._total}/{self.shares.total}>"
+        return f"<Slots {self._what} {self._total}/{self.shares.total}>"
 
 
-class Shared:
-    """Places of one kind twice: for administrators, and for everybody else."""
+class SlotPools:
+    """Slots of one kind twice: for administrators, and for everybody else."""
 
     def __init__(self, what: str, shares: Shares, refused: Callable[[], None]) -> None:
-        self.administrators = Places(what, shares, refused)
-        self.others = Places(what, shares, refused)
+        self.administrators = Slots(what, shares, refused)
+        self.others = Slots(what, shares, refused)
 
-    def take(self, caller: Caller, peer: str) -> Place:
+    def take(self, caller: Caller, peer: str) -> Slot:
         """Count one more use of a caller's; raises `WorkerBusyError`."""
         is_administrator = bool(caller.name) and caller.role is Role.ADMIN
-        places = self.administrators if is_administrator else self.others
-        return places.take(caller.name, peer)
+        slots = self.administrators if is_administrator else self.others
+        return slots.take(caller.name, peer)
 
     def __len__(self) -> int:
         return len(self.administrators) + len(self.others)
@@ -136,9 +136,9 @@ class Admission:
         speaking = settings.max_sessions + settings.max_streams
         has_keys = bool(settings.api_keys)
 
-        def shared(what: str, reason: str, total: int, key: int, peer: int) -> Shared:
+        def shared(what: str, reason: str, total: int, key: int, peer: int) -> SlotPools:
             shares = Shares(total, key if has_keys else total, peer)
-            return Shared(what, shares, lambda: refused(reason))
+            return SlotPools(what, shares, lambda: refused(reason))
 
         total = 2 * speaking + SPARE_CALLS
         self.calls = shared("calls", "requests", total, speaking + 256, speaking + 128)

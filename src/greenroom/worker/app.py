@@ -26,7 +26,7 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
-from greenroom.worker.grpc.auth import Guard
+from greenroom.worker.grpc.auth import AuthInterceptor
 from greenroom.worker.grpc.health import Health
 from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
@@ -79,7 +79,7 @@ class Worker:
         """Where it listens; with the real port once it does."""
         self.admission = Admission(config.worker, self.synthesis.metrics.refused)
         """What callers use of it now."""
-        self.guard = Guard(self._keys, config.worker, self.admission)
+        self.interceptor = AuthInterceptor(self._keys, config.worker, self.admission)
         self._health = Health(
             manager,
             self.synthesis.readiness,
@@ -116,7 +116,7 @@ class Worker:
     async def listen(self) -> None:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
         server = grpc.aio.server(
-            interceptors=[self.guard],
+            interceptors=[self.interceptor],
             options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())),
             maximum_concurrent_rpcs=_MOST_CALLS,
         )

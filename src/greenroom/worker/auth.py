@@ -29,11 +29,11 @@ class Role(IntEnum):
 class Caller:
     """One key's holder, or everybody where there are no keys."""
 
-    def __init__(self, name: str, role: Role, allowance: Allowance) -> None:
+    def __init__(self, name: str, role: Role, quota: Quota) -> None:
         self.name = name
         """What logs and owners of leases show; never the key."""
         self.role = role
-        self.allowance = allowance
+        self.quota = quota
 
     def needs(self, role: Role) -> None:
         """Raise `ForbiddenError` unless the caller may do what needs `role`."""
@@ -60,12 +60,12 @@ class Keys:
     """Recognises callers by their keys."""
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
-        """`refused` is told what for a key was refused (`Allowance`)."""
+        """`refused` is told what for a key was refused (`Quota`)."""
         self._keys = [
             (_digest(key.key.get_secret_value()), _caller(key, settings, refused))
             for key in settings.api_keys
         ]
-        self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Allowance())
+        self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Quota())
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -85,7 +85,7 @@ class Keys:
             )
         caller.needs(role)
         if role is not Role.NOBODY:
-            caller.allowance.count_request()
+            caller.quota.count_request()
         return caller
 
     def recognise(self, authorizations: Sequence[str]) -> Caller:
@@ -116,14 +116,14 @@ def _bearer(authorization: str) -> str:
 
 
 def _caller(key: ApiKey, settings: WorkerSettings, refused: Callable[[str], None]) -> Caller:
-    allowance = Allowance(
+    quota = Quota(
         key.max_streams or _share(settings.max_streams, settings),
         key.requests_per_minute,
         max_sessions=key.max_sessions or _share(settings.max_sessions, settings),
         max_text_chars=key.max_text_chars,
         refused=refused,
     )
-    return Caller(key.name, Role[key.role.upper()], allowance)
+    return Caller(key.name, Role[key.role.upper()], quota)
 
 
 def _share(total: int, settings: WorkerSettings) -> int:
@@ -136,14 +136,14 @@ def _digest(key: str) -> bytes:
 
 
 STREAM_RETRY_S = 1.0
-"""A stream may end at any moment, so this is how often it is worth asking for its place."""
+"""A stream may end at any moment, so this is how often it is worth asking for its slot."""
 
 
 def _nobody_counts(reason: str) -> None:
     pass
 
 
-class Allowance:
+class Quota:
     """Counts what is used; everything is allowed where there is no limit.
 
     Requests refill evenly, and may come in a burst of a minute's worth.

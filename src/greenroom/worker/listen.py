@@ -80,10 +80,10 @@ def _try(address: Address) -> None:
             probe.bind(str(path))
         path.unlink()
         return
-    for family, _, _, _, place in _resolved(address):
+    for family, _, _, _, sockaddr in _resolved(address):
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+            probe.bind(sockaddr)
 
 
 def _bound(address: Address) -> list[socket.socket]:
@@ -107,14 +107,14 @@ def _bound_port(address: Address) -> list[socket.socket]:
     with contextlib.ExitStack() as opened:
         sockets: list[socket.socket] = []
         problem: OSError | None = None
-        for family, kind, protocol, _, place in _resolved(address):
+        for family, kind, protocol, _, sockaddr in _resolved(address):
             each = opened.enter_context(socket.socket(family, kind, protocol))
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             port = sockets[0].getsockname()[1] if sockets else address.port
             try:
-                each.bind((place[0], port, *place[2:]))
+                each.bind((sockaddr[0], port, *sockaddr[2:]))
             except OSError as error:
                 problem = error
             else:

@@ -48,7 +48,7 @@ class Session:
         """Reaps the session; absent while it is not idle."""
 
     @property
-    def place(self) -> tuple[str, str]:
+    def key(self) -> tuple[str, str]:
         """What finds it: each caller has ids of their own."""
         return self.caller, self.session_id
 
@@ -175,7 +175,7 @@ class Sessions:
             raise WorkerBusyError(
                 f"{self.limit} sessions are open already", self._next_reaping(self._open.values())
             )
-        self._open[session.place] = session
+        self._open[session.key] = session
         session.taking = self._own(self._take(session), session)
         return session
 
@@ -211,8 +211,8 @@ class Sessions:
 
     def _close(self, session: Session) -> Session:
         """Take the session off the list; from here on it is nobody's."""
-        if self._open.get(session.place) is session:
-            del self._open[session.place]
+        if self._open.get(session.key) is session:
+            del self._open[session.key]
         self._rest(session)
         return session
 
@@ -229,7 +229,7 @@ class Sessions:
         if session.idle is not None:
             session.idle.cancel()
             session.idle = None
-        is_open = self._open.get(session.place) is session
+        is_open = self._open.get(session.key) is session
         if is_open and session.lease is not None and not session.speeches:
             loop = asyncio.get_running_loop()
             session.idle = loop.call_later(self.idle_limit, self._reap, session)

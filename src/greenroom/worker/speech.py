@@ -46,7 +46,7 @@ class Timing:
 class Speech:
     """An asynchronous iterator of frames.
 
-    It exists from the moment its place is booked, before there is a model to speak it, so that
+    It exists from the moment its slot is booked, before there is a model to speak it, so that
     what is said to it meanwhile is not lost.
     """
 

@@ -168,7 +168,7 @@ class Synthesis:
 
     @contextlib.contextmanager
     def _booked(self) -> Iterator[Speech]:
-        """Book a place for one more speech before anything is awaited."""
+        """Book a slot for one more speech before anything is awaited."""
         self._refuse_if_closing()
         with self.metrics.limited("streams"):
             self._refuse_if_full()

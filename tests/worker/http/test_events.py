@@ -159,10 +159,10 @@ async def test_a_state_in_which_nothing_changes_is_told_once(
     looks = 0
     real = serializers.unchanging
 
-    def counted(picture: dict[str, Any]) -> object:
+    def counted(snapshot: dict[str, Any]) -> object:
         nonlocal looks
         looks += 1
-        return real(picture)
+        return real(snapshot)
 
     monkeypatch.setattr(serializers, "unchanging", counted)
     async with web.events() as events:

@@ -1,4 +1,4 @@
-"""Keys over gRPC: every call needs a role (one that nobody thought of: `admin`) and a place."""
+"""Keys over gRPC: every call needs a role (one that nobody thought of: `admin`) and a slot."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PROBES: dict[str, tuple[str, ...]] = {
 }
 
 
-class Guard(grpc.aio.ServerInterceptor):
+class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call through to its servicer, or ends it with the status that says why not."""
 
     def __init__(self, keys: Keys, settings: WorkerSettings, admission: Admission) -> None:
@@ -44,7 +44,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._calls = AdmittedCalls()
         self.silent = self._calls.silent
         """Calls whose message has not come."""
-        self._places = {
+        self._slots = {
             **dict.fromkeys(_roles(_WATCHING, Role.SPEAK), admission.watches),
             **dict.fromkeys(_roles(_PROBES, Role.NOBODY)),
         }
@@ -74,7 +74,7 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return self._calls.handler(handler, caller, self._places.get(method, self._others))
+        return self._calls.handler(handler, caller, self._slots.get(method, self._others))
 
 
 def _roles(services: dict[str, tuple[str, ...]], role: Role) -> dict[str, Role]:

@@ -1,4 +1,4 @@
-"""Admission of gRPC calls: a place for each, and a limit for the message that it was opened for.
+"""Admission of gRPC calls: a slot for each, and a limit for the message that it was opened for.
 
 The number of calls that gRPC itself allows would be one for all; refusals here are somebody's.
 Every call becomes one that streams both ways (on the wire there is no difference), so that its
@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
-from greenroom.worker.admission import Shared, host_of
+from greenroom.worker.admission import SlotPools, host_of
 from greenroom.worker.auth import Caller
 from greenroom.worker.grpc.errors import answered
 
@@ -110,17 +110,17 @@ class SilentCalls:
 
 
 class AdmittedCalls:
-    """Wraps handlers, so that their calls run only with their message and a place."""
+    """Wraps handlers, so that their calls run only with their message and a slot."""
 
     def __init__(self) -> None:
         self.silent = SilentCalls()
 
-    def handler(self, handler: Any, caller: Caller, places: Shared | None) -> Any:
+    def handler(self, handler: Any, caller: Caller, slots: SlotPools | None) -> Any:
         """Return a handler of any kind as one that streams both ways and is admitted first.
 
-        Without `places` none is needed: for probes, which are answered in one step.
+        Without `slots` none is needed: for probes, which are answered in one step.
         """
-        call = _Call(handler, caller, places, self.silent)
+        call = _Call(handler, caller, slots, self.silent)
         return grpc.stream_stream_rpc_method_handler(
             call.answer, response_serializer=handler.response_serializer
         )
@@ -130,30 +130,30 @@ class _Call:
     """One method of a servicer as it is called by one caller."""
 
     def __init__(
-        self, handler: Any, caller: Caller, places: Shared | None, silent: SilentCalls
+        self, handler: Any, caller: Caller, slots: SlotPools | None, silent: SilentCalls
     ) -> None:
         self._handler = handler
         self._caller = caller
-        self._places = places
+        self._slots = slots
         self._silent = silent
 
     @answered
     async def answer(self, requests: _Requests, context: _Context) -> None:
-        """Run the method; a single message is read before a place is taken, silence takes none."""
+        """Run the method; a single message is read before a slot is taken, silence takes none."""
         parse = self._handler.request_deserializer
         request: Any = _Parsed(requests, parse)
         if not self._handler.request_streaming:
             message = await self._silent.message(requests, host_of(context.peer()))
             request = _parse(message, parse)
-        _take(self._places, self._caller, context)
+        _take(self._slots, self._caller, context)
         await _deliver(_behaviour(self._handler)(request, context), context)
 
 
-def _take(places: Shared | None, caller: Caller, context: _Context) -> None:
-    """Take a place, which comes back when the call is over for gRPC: its answer is sent."""
-    if places is not None:
-        place = places.take(caller, host_of(context.peer()))
-        context.add_done_callback(lambda _: place.give_back())  # type: ignore[arg-type]
+def _take(slots: SlotPools | None, caller: Caller, context: _Context) -> None:
+    """Take a slot, which comes back when the call is over for gRPC: its answer is sent."""
+    if slots is not None:
+        slot = slots.take(caller, host_of(context.peer()))
+        context.add_done_callback(lambda _: slot.give_back())  # type: ignore[arg-type]
 
 
 def _behaviour(handler: Any) -> Callable[[Any, _Context], Any]:

@@ -58,7 +58,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             request.options,
             request.sample_rate,
             caller=_name(),
-            share=CALLER.get().allowance.max_sessions,
+            share=CALLER.get().quota.max_sessions,
         )
         return tts_pb2.StartSessionResponse(
             session_id=session.session_id,
@@ -74,11 +74,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.TextChunk, tts_pb2.AudioFrame],
     ) -> None:
         """Speak text as it comes; frames leave as they are made."""
-        with CALLER.get().allowance.stream():
+        with CALLER.get().quota.stream():
             first = await self._first(request_iterator)
             text = self._text(first, request_iterator)
             async with self._speech(first, text, context.peer()) as speech:
-                await _Outlet(context, first.session_id, self._synthesis.patience).send(speech)
+                await _FrameWriter(context, first.session_id, self._synthesis.patience).send(speech)
 
     async def _first(self, chunks: _Chunks) -> tts_pb2.TextChunk:
         try:
@@ -100,7 +100,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         return self._synthesis.text(_pieces(first, rest), limit=limit, first=first.text)
 
     def _text_limit(self) -> int:
-        return CALLER.get().allowance.text_limit(self._synthesis.settings.max_text_chars)
+        return CALLER.get().quota.text_limit(self._synthesis.settings.max_text_chars)
 
     @contextlib.asynccontextmanager
     async def _speech(
@@ -218,7 +218,7 @@ def _name() -> str:
     return CALLER.get().name
 
 
-class _Outlet:
+class _FrameWriter:
     """Writes the frames of one call, numbered from 1, the last one marked."""
 
     def __init__(

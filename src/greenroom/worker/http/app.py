@@ -18,17 +18,18 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
+from greenroom.voice import ModelNames
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
 from greenroom.worker.http import events, health, models, ollama, openai, piper, triton
 from greenroom.worker.http.auth import Access
-from greenroom.worker.http.body import BoundedBodies, limit_for
+from greenroom.worker.http.body import BodySizeLimit, limit_for
 from greenroom.worker.http.errors import add_error_handlers
-from greenroom.worker.http.middleware import BoundedCrowd, RequestIds
+from greenroom.worker.http.middleware import ConcurrencyLimit, RequestIds
 from greenroom.worker.http.openapi import REFUSALS, describe
 from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
-from greenroom.worker.http.voice_names import Names
+from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -39,7 +40,8 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     """
     access = Access(keys, synthesis.settings)
     catalog = synthesis.manager.catalog
-    names = Names(catalog, synthesis.settings.aliases, synthesis.voices.default_model_id)
+    default = synthesis.voices.default_model_id
+    names = VoiceNames(ModelNames(catalog, synthesis.settings.aliases, default))
     app = FastAPI(
         title="Greenroom",
         version=synthesis.version,
@@ -49,8 +51,8 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
         redirect_slashes=False,
         responses=REFUSALS,
     )
-    app.add_middleware(BoundedBodies, limit=limit_for(synthesis.settings.max_text_chars))
-    app.add_middleware(BoundedCrowd, keys=keys, admission=admission)
+    app.add_middleware(BodySizeLimit, limit=limit_for(synthesis.settings.max_text_chars))
+    app.add_middleware(ConcurrencyLimit, keys=keys, admission=admission)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(openai.speech_router(synthesis, names), dependencies=access.speaking)

@@ -38,7 +38,7 @@ def limit_for(max_text_chars: int) -> int:
     return _ROOM + _BYTES_PER_CHAR * max_text_chars
 
 
-class BoundedBodies:
+class BodySizeLimit:
     """ASGI middleware: no request is read beyond `limit` bytes.
 
     One that says that it is larger is refused before any of it is read.
@@ -113,13 +113,13 @@ def parsed(kind: type[Body], body: bytes) -> Body:
 
 
 def _field_error(found: Any) -> FieldError:
-    kind, place = found["type"], found["loc"]
+    kind, location = found["type"], found["loc"]
     if kind == "json_invalid":
         return FieldError(None, f"the body is not JSON: {found['msg']}.", code="invalid_json")
-    if not place:
+    if not location:
         return FieldError(None, "the body must be a JSON object.", code="invalid_json")
-    param = str(place[0])
-    if kind == "missing" and len(place) == 1:
+    param = str(location[0])
+    if kind == "missing" and len(location) == 1:
         return FieldError(param, f"{param} is missing; add it.", code="missing_required_parameter")
     if param == "voice" and not kind.startswith("string_too"):
         return FieldError(param, 'voice must be a name, or an object such as {"id": "name"}.')

@@ -14,17 +14,17 @@ from greenroom.errors import StalledError
 T = TypeVar("T")
 
 
-async def left(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
     """Return when the client has left, or has its answer; its body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Return what `work` does; it is cancelled when its caller leaves, or is cancelled."""
-    return await race(work, _raise_when_left(request), name="http")
+    return await race(work, _raise_on_disconnect(request), name="http")
 
 
-async def _raise_when_left(request: Request) -> NoReturn:
-    await left(request.receive)
+async def _raise_on_disconnect(request: Request) -> NoReturn:
+    await disconnected(request.receive)
     raise StalledError("the caller left before it had an answer.")

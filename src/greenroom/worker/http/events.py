@@ -19,9 +19,9 @@ from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from greenroom.journal import Event, Subscription
-from greenroom.worker.admission import Shared
+from greenroom.worker.admission import SlotPools
 from greenroom.worker.http import serializers
-from greenroom.worker.http.middleware import peer_in, uses_of
+from greenroom.worker.http.middleware import cleanups_of, peer_in
 from greenroom.worker.synthesis import Synthesis
 
 _SOON_S = 0.2
@@ -38,8 +38,8 @@ _LONGEST = 2_000
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def router(synthesis: Synthesis, followers: Shared, *, reading: Sequence[Any] = ()) -> APIRouter:
-    """Return the routes; `followers` are places, `reading` says who may look."""
+def router(synthesis: Synthesis, followers: SlotPools, *, reading: Sequence[Any] = ()) -> APIRouter:
+    """Return the routes; `followers` are slots, `reading` says who may look."""
     manager = synthesis.manager
     routes = APIRouter(prefix="/api", tags=["journal"], dependencies=list(reading))
 
@@ -63,7 +63,7 @@ def router(synthesis: Synthesis, followers: Shared, *, reading: Sequence[Any] = 
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
     ) -> EventStream:
         """Answer server-sent events: the last `history` entries, then what happens."""
-        uses_of(request).enter_context(followers.take(request.state.caller, peer_in(request)))
+        cleanups_of(request).enter_context(followers.take(request.state.caller, peer_in(request)))
         return EventStream(_follow(synthesis, history))
 
     return routes
@@ -144,12 +144,12 @@ class _Feed:
         if not now and self._clock() - self._looked_at < _SOON_S:
             return []
         self._looked_at, self._news = self._clock(), False
-        picture = serializers.state(self._synthesis)
-        still = serializers.unchanging(picture)
+        snapshot = serializers.state(self._synthesis)
+        still = serializers.unchanging(snapshot)
         if still == self._told:
             return []
         self._told = still
-        return [_message("state", picture)]
+        return [_message("state", snapshot)]
 
 
 def _message(name: str, content: dict[str, Any]) -> bytes:

@@ -44,10 +44,10 @@ class RequestIds:
 _PROBES = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 """Probes are answered however many others ask: a crowd is no reason to be restarted."""
 
-_USES = "greenroom_uses"
+_CLEANUPS = "greenroom_cleanups"
 
 
-class BoundedCrowd:
+class ConcurrencyLimit:
     """ASGI middleware; a refused request is answered before any of its body is read."""
 
     def __init__(self, app: ASGIApp, keys: Keys, admission: Admission) -> None:
@@ -60,21 +60,21 @@ class BoundedCrowd:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with contextlib.ExitStack() as uses:
-            scope.setdefault("state", {})[_USES] = uses
+        with contextlib.ExitStack() as cleanups:
+            scope.setdefault("state", {})[_CLEANUPS] = cleanups
             try:
                 if scope["path"] not in _PROBES:
                     caller = self._keys.recognise(Headers(scope=scope).getlist("authorization"))
-                    uses.enter_context(self._admission.calls.take(caller, _peer(scope)))
+                    cleanups.enter_context(self._admission.calls.take(caller, _peer(scope)))
             except WorkerBusyError as busy:
                 await response_to(busy)(scope, receive, send)
                 return
             await self._app(scope, receive, send)
 
 
-def uses_of(request: Request) -> contextlib.ExitStack:
+def cleanups_of(request: Request) -> contextlib.ExitStack:
     """Return what is given back when the request is over."""
-    found: contextlib.ExitStack = request.scope["state"][_USES]
+    found: contextlib.ExitStack = request.scope["state"][_CLEANUPS]
     return found
 
 

@@ -13,7 +13,7 @@ from greenroom.errors import ModelNotResidentError
 from greenroom.worker.http import serializers
 from greenroom.worker.http.auth import requester
 from greenroom.worker.http.body import read
-from greenroom.worker.http.disconnect import unless_left
+from greenroom.worker.http.disconnect import unless_disconnected
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.openapi import reads
 from greenroom.worker.synthesis import Synthesis
@@ -104,7 +104,7 @@ async def answer_load(synthesis: Synthesis, body: LoadBody, request: Request) ->
     """Bring a model into memory, and return it as it is then; given up when the client leaves."""
     kept = None if body.keep_alive is None else seconds_of(body.keep_alive)
     loading = synthesis.load_model(body.model, owner=requester(request), keep_alive=kept)
-    await unless_left(request, loading)
+    await unless_disconnected(request, loading)
     return _now(synthesis, body.model)
 
 

@@ -17,14 +17,14 @@ from greenroom.audio.encoding import FORMATS
 from greenroom.audio.framing import SampleRate
 from greenroom.catalog.catalog import Catalog
 from greenroom.voice import Voice
-from greenroom.worker.auth import Allowance, Caller
+from greenroom.worker.auth import Caller, Quota
 from greenroom.worker.errors import about_field
 from greenroom.worker.http.body import VoiceName, parsed, read_body
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.openapi import EVENTS, NOT_BLANK, reads
 from greenroom.worker.http.serializers import CatalogList
-from greenroom.worker.http.streaming_response import Delivery, SpeechPlan
-from greenroom.worker.http.voice_names import Names
+from greenroom.worker.http.streaming_response import SpeechPlan, SpeechResponse
+from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
 _EXAMPLE: dict[str, Any] = {
@@ -62,12 +62,12 @@ class SpeechRequest(BaseModel):
 class SpeechPlanner:
     """Checks requests against the catalog, the aliases and the limits."""
 
-    def __init__(self, synthesis: Synthesis, names: Names) -> None:
+    def __init__(self, synthesis: Synthesis, names: VoiceNames) -> None:
         self._synthesis = synthesis
         self._names = names
         self._catalog: Catalog = synthesis.manager.catalog
 
-    def plan(self, body: bytes, allowance: Allowance) -> SpeechPlan:
+    def plan(self, body: bytes, quota: Quota) -> SpeechPlan:
         """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
         asked = parsed(SpeechRequest, body)
         voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
@@ -76,7 +76,7 @@ class SpeechPlanner:
         keep = asked.keep_alive
         with about_field("input"):
             text = self._synthesis.text(
-                asked.input, limit=allowance.text_limit(self._synthesis.settings.max_text_chars)
+                asked.input, limit=quota.text_limit(self._synthesis.settings.max_text_chars)
             )
         with about_field("sample_rate"):
             rate = made.rate(asked.sample_rate)
@@ -109,7 +109,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 }
 
 
-def speech_router(synthesis: Synthesis, names: Names) -> APIRouter:
+def speech_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     """Return the route; it reads the body itself, after the caller was recognised."""
     made = APIRouter(tags=["speech"])
     planner = SpeechPlanner(synthesis, names)
@@ -120,11 +120,11 @@ def speech_router(synthesis: Synthesis, names: Names) -> APIRouter:
         responses=_ANSWER,
         openapi_extra=reads(SpeechRequest),
     )
-    async def create_speech(request: Request) -> Delivery:
+    async def create_speech(request: Request) -> SpeechResponse:
         """Say a text: audio in the asked format, sent as it is made."""
         caller: Caller = request.state.caller
         said = await read_body(request, patience=synthesis.patience)
-        return Delivery(synthesis, planner.plan(said, caller.allowance), caller)
+        return SpeechResponse(synthesis, planner.plan(said, caller.quota), caller)
 
     return made
 
@@ -132,7 +132,7 @@ def speech_router(synthesis: Synthesis, names: Names) -> APIRouter:
 _OWNER = "greenroom"
 
 
-def discovery_router(synthesis: Synthesis, names: Names) -> APIRouter:
+def discovery_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     """Return the routes of discovery."""
     made = APIRouter(tags=["discovery"])
     catalog = synthesis.manager.catalog
@@ -161,7 +161,7 @@ def discovery_router(synthesis: Synthesis, names: Names) -> APIRouter:
     @made.get("/v1/models/{name:path}")
     async def retrieve_model(name: str) -> dict[str, Any]:
         """Return one model, by its id, its alias, or one of OpenAI's names."""
-        names.meant_by(name)
+        names.models.find(name)
         return model(name)
 
     @made.get("/v1/audio/models", response_model=dict[str, Any])
@@ -172,7 +172,7 @@ def discovery_router(synthesis: Synthesis, names: Names) -> APIRouter:
     @made.get("/v1/audio/voices", response_model=dict[str, Any])
     async def list_voices(model: str | None = None) -> Response | dict[str, Any]:
         """Return every voice, or those of one `model`; a voice's name is what finds it."""
-        if not model or (model not in catalog and names.meant_by(model)):
+        if not model or (model not in catalog and names.models.find(model)):
             return await voices.answer()
         return {"voices": [_voice(catalog.get(model))]}
 

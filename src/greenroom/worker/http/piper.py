@@ -15,8 +15,8 @@ from greenroom.audio.encoding import FORMATS
 from greenroom.worker.errors import about_field
 from greenroom.worker.http.body import VoiceName, read
 from greenroom.worker.http.openapi import NOT_BLANK, reads
-from greenroom.worker.http.streaming_response import Delivery, SpeechPlan
-from greenroom.worker.http.voice_names import Names
+from greenroom.worker.http.streaming_response import SpeechPlan, SpeechResponse
+from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
 _ANSWER: dict[int | str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ class PiperRequest(BaseModel):
         return {name: str(value) for name, value in said.items() if value is not None}
 
 
-def router(synthesis: Synthesis, names: Names) -> APIRouter:
+def router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     """Return the route."""
     made = APIRouter(tags=["speech"])
     wav = FORMATS["wav"]
@@ -63,15 +63,15 @@ def router(synthesis: Synthesis, names: Names) -> APIRouter:
         responses=_ANSWER,
         openapi_extra=reads(PiperRequest),
     )
-    async def synthesize(request: Request) -> Delivery:
+    async def synthesize(request: Request) -> SpeechResponse:
         """Say a text: WAV at 24 kHz, sent as it is made."""
         asked = await read(request, PiperRequest, synthesis.patience)
-        limit = request.state.caller.allowance.text_limit(synthesis.settings.max_text_chars)
+        limit = request.state.caller.quota.text_limit(synthesis.settings.max_text_chars)
         with about_field("text"):
             text = synthesis.text(asked.text, limit=limit)
         model_id = names.voice_id(asked.voice) if asked.voice else ""
         voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)
         plan = SpeechPlan(text, voice, wav, sse=False, keep_alive=None)
-        return Delivery(synthesis, plan, request.state.caller)
+        return SpeechResponse(synthesis, plan, request.state.caller)
 
     return made

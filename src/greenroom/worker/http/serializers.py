@@ -73,16 +73,16 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
     }
 
 
-def unchanging(picture: dict[str, Any]) -> Any:
+def unchanging(snapshot: dict[str, Any]) -> Any:
     """Return of a `state` what does not change by the mere passing of time, for comparing."""
     passing = ("age_s", "idle_s", "expires_in_s", "expires_at")
     models = []
-    for each in picture["models"]:
+    for each in snapshot["models"]:
         still = {key: value for key, value in each.items() if key not in passing}
         left = each["expires_in_s"]
         models.append((still, left is None, each["idle_s"] == 0))
     rest = {
-        k: v for k, v in picture.items() if k not in ("models", "oldest_wait_s", "oldest_load_s")
+        k: v for k, v in snapshot.items() if k not in ("models", "oldest_wait_s", "oldest_load_s")
     }
     return models, rest
 

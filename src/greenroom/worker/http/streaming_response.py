@@ -25,7 +25,7 @@ from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
-from greenroom.worker.http.disconnect import left
+from greenroom.worker.http.disconnect import disconnected
 from greenroom.worker.http.server import CONNECTION, PATIENCE
 from greenroom.worker.http.sse import Bytes, Events
 from greenroom.worker.speech import Speech
@@ -50,7 +50,7 @@ class SpeechPlan:
     """Seconds; negative is for ever."""
 
 
-class Delivery(Response):
+class SpeechResponse(Response):
     """An ASGI response that speaks."""
 
     def __init__(self, synthesis: Synthesis, plan: SpeechPlan, caller: Caller) -> None:
@@ -66,44 +66,44 @@ class Delivery(Response):
         Raises `ModelManagerError` if nothing was sent yet.
         """
         scope.setdefault("extensions", {})[PATIENCE] = None
-        outlet = _Outlet(send, self._synthesis.patience)
+        writer = _BodyWriter(send, self._synthesis.patience)
         try:
-            await race(self._speak(outlet, _peer(scope)), left(receive), name="http")
+            await race(self._speak(writer, _peer(scope)), disconnected(receive), name="http")
         except Exception as failure:
-            if not outlet.started:
+            if not writer.started:
                 raise
             name = scope["state"]["request_id"]
             logger.warning("request %s failed midway: %s", name, str(failure))
             await _end_connection(scope, receive, at_once=isinstance(failure, StalledError))
 
-    async def _speak(self, outlet: _Outlet, peer: str) -> None:
+    async def _speak(self, writer: _BodyWriter, peer: str) -> None:
         plan, synthesis = self._plan, self._synthesis
         owner = owner_of("http call", self._caller, peer)
-        with self._caller.allowance.stream():
+        with self._caller.quota.stream():
             async with synthesis.once(plan.voice, plan.text, owner=owner) as speech:
                 self._keep_alive()
                 try:
-                    await self._send(speech, outlet)
+                    await self._send(speech, writer)
                 except ModelManagerError as error:
-                    last = self._packets.failure(error) if outlet.started else None
+                    last = self._packets.failure(error) if writer.started else None
                     if last is None or isinstance(error, StalledError):
                         raise
-                    await outlet.finish(last)
+                    await writer.finish(last)
 
     def _keep_alive(self) -> None:
         if self._plan.keep_alive is not None:
             with contextlib.suppress(ModelNotResidentError):  # it leaves after this speech anyway
                 self._synthesis.manager.keep_alive(self._plan.voice.model_id, self._plan.keep_alive)
 
-    async def _send(self, speech: Speech, outlet: _Outlet) -> None:
+    async def _send(self, speech: Speech, writer: _BodyWriter) -> None:
         plan = self._plan
         async with contextlib.aclosing(_encoded(speech, plan)) as pieces:
             async for audio in pieces:
-                if not outlet.started:
-                    await outlet.start(self._first_headers())
+                if not writer.started:
+                    await writer.start(self._first_headers())
                 if audio:
-                    await outlet.write(self._packets.of(audio))
-        await outlet.finish(self._packets.end(speech.timing.audio_s))
+                    await writer.write(self._packets.of(audio))
+        await writer.finish(self._packets.end(speech.timing.audio_s))
 
     def _first_headers(self) -> dict[str, str]:
         made, rate = self._plan.format, self._plan.voice.sample_rate
@@ -121,7 +121,7 @@ def _packets(plan: SpeechPlan) -> Events | Bytes:
     return Events(len(str(plan.text.source))) if plan.sse else Bytes(plan.format.media_type)
 
 
-class _Outlet:
+class _BodyWriter:
     """The way to the client, which has to read within `patience` seconds."""
 
     def __init__(self, send: Send, patience: float) -> None:
@@ -188,7 +188,7 @@ async def _left_soon(receive: Receive) -> None:
     """Wait for the connection to be down, but not for long."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FAREWELL_S):
-            await left(receive)
+            await disconnected(receive)
 
 
 def _peer(scope: Scope) -> str:

@@ -17,7 +17,7 @@ from greenroom.errors import ModelManagerError
 from greenroom.worker.errors import FieldError
 from greenroom.worker.http.auth import requester
 from greenroom.worker.http.body import read_body
-from greenroom.worker.http.disconnect import unless_left
+from greenroom.worker.http.disconnect import unless_disconnected
 from greenroom.worker.http.errors import response_to
 from greenroom.worker.http.openapi import PLAIN_REFUSALS
 from greenroom.worker.model_repository import READY, VERSION, Repository
@@ -108,7 +108,7 @@ def _add_repository(
     async def load(model: str, request: Request) -> dict[str, Any]:
         """Bring a model into memory; parameters that would change it are refused."""
         changed = bool((await _content(request, patience)).get("parameters"))
-        await unless_left(
+        await unless_disconnected(
             request, repository.load(model, owner=requester(request), changed=changed)
         )
         return {}
