@@ -51,11 +51,11 @@ from greenroom.ledger.state import (
 )
 from greenroom.loader import Failed, Loaded, Loader, Overdue, Unloaded
 from greenroom.memory.budget import policy_for
-from greenroom.memory.file_lookup import Looks
+from greenroom.memory.file_inspection import FileInspections
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import LEAKING_LIVES, MemoryAccounts
 from greenroom.memory.measurement import Life, Watch
-from greenroom.memory.pressure import MemoryWatch
+from greenroom.memory.monitor import MemoryMonitor
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
 from greenroom.speech.host import ModelHost
@@ -131,12 +131,12 @@ class Effects:
         # One at a time, apart from loads and speech: a file system that hangs holds up only those
         # who wait for it, and each of them has a limit.
         self._files = DaemonExecutor("look", 1)
-        self._memory = MemoryWatch(self.ledger, self._files, self.note, self.carry_out, self.time)
+        self._memory = MemoryMonitor(self.ledger, self._files, self.note, self.carry_out, self.time)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._records: dict[Resident, _Record] = {}
-        self.tasks = Tasks(self._memory.stir)
-        self._looks = Looks(self.footprints, self._files, self.tasks)
+        self.tasks = Tasks(self._memory.wake)
+        self._inspections = FileInspections(self.footprints, self._files, self.tasks)
         self._timer = Timer(self._tick)
         self._changes = Changes()
         self._shutdown: asyncio.Task[None] | None = None
@@ -169,10 +169,10 @@ class Effects:
         try:
             await self._read_footprints()
             # Before the first load: what is taken by now counts for no model.
-            await self._memory.begin()
+            await self._memory.record_baseline()
         except NoThreadError as error:
             raise ModelLoadError(self.settings.default_model_id, f"{error}.") from None
-        self.tasks.begin(self._memory.watch(), "memory")
+        self.tasks.begin(self._memory.run(), "memory")
 
     async def _read_footprints(self) -> None:
         try:
@@ -213,7 +213,7 @@ class Effects:
         # A file that was replaced takes other memory: the ledger must make room for that. But
         # where it hangs, the look is waited for only so long, and the load says what is wrong.
         if not self.footprints.is_current(spec):
-            await self._looks.at(spec)
+            await self._inspections.inspect(spec)
         # Others may have loaded it meanwhile.
         resident = self.ledger.hit(spec.model_id, owner, self.now())
         if resident is not None:
@@ -546,11 +546,11 @@ class Effects:
 
     def _opened(self, resident: Resident, watch: Watch) -> None:
         watch.disturb()
-        self._memory.stir()
+        self._memory.wake()
         self.ledger.open_stream(resident)
 
     def _closed(self, resident: Resident) -> None:
-        self._memory.stir()
+        self._memory.wake()
         decisions = self.ledger.close_stream(resident, self.time())
         if decisions is not None:
             self.carry_out(decisions)
@@ -570,7 +570,7 @@ class Effects:
 
     def disturb(self, resident: Resident) -> None:
         """Note that what happens now to a model changes the process's memory."""
-        self._memory.stir()
+        self._memory.wake()
         record = self._records.get(resident)
         if record is not None and record.life is not None:
             record.life.watch.disturb()

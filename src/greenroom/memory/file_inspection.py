@@ -1,4 +1,4 @@
-"""Looks at models' files before room is made for them."""
+"""Inspects models' files before room is made for them: their size, and whether they changed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 
-_LOOK_LIMIT_S = 2.0
-"""How long a caller waits for a look at its model's file."""
+_INSPECTION_LIMIT_S = 2.0
+"""How long a caller waits until its model's file was inspected."""
 
 
-class Looks:
-    """One look for all who ask for a model, and one at a time.
+class FileInspections:
+    """One inspection for all callers that ask for a model, and one at a time.
 
     So callers keep the order in which they came and share the load that follows. A file system
     that hangs holds them up for a moment only: the load itself has its own limit.
@@ -31,18 +31,20 @@ class Looks:
         self._tasks = tasks
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
-    async def at(self, spec: ModelSpec) -> None:
-        """Return when the model's file was looked at, or when that takes too long."""
-        look = self._under_way.get(spec.model_id)
-        if look is None:
-            look = self._under_way[spec.model_id] = self._tasks.begin(self._look(spec), "look")
-            look.add_done_callback(lambda _: self._under_way.pop(spec.model_id))
-        await asyncio.wait([look])
+    async def inspect(self, spec: ModelSpec) -> None:
+        """Return when the model's file was inspected, or when that takes too long."""
+        inspection = self._under_way.get(spec.model_id)
+        if inspection is None:
+            inspection = self._under_way[spec.model_id] = self._tasks.begin(
+                self._inspect(spec), "inspection"
+            )
+            inspection.add_done_callback(lambda _: self._under_way.pop(spec.model_id))
+        await asyncio.wait([inspection])
 
-    async def _look(self, spec: ModelSpec) -> None:
-        look = functools.partial(self._footprints.inspect, spec)
+    async def _inspect(self, spec: ModelSpec) -> None:
+        inspection = functools.partial(self._footprints.inspect, spec)
         try:
-            await self._executor.run(look, limit=_LOOK_LIMIT_S)
+            await self._executor.run(inspection, limit=_INSPECTION_LIMIT_S)
         except TimeoutError:
             logger.warning("model %s: its file could not be looked at in time", spec.model_id)
         except Exception as error:  # noqa: BLE001 - the load itself says what is wrong with the file

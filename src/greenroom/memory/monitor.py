@@ -1,4 +1,4 @@
-"""What the process really takes, compared with the budget as long as that may change."""
+"""Compares what the process really takes with the budget, as long as that may change."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 
-_LOOK_PERIOD_S = 1.0
-"""How often the memory of the process is looked at while it may change."""
+_READ_PERIOD_S = 1.0
+"""How often the memory of the process is read while it may change."""
 
 
 class Note(Protocol):
@@ -27,7 +27,7 @@ class Note(Protocol):
         """Write it down."""
 
 
-class MemoryWatch:
+class MemoryMonitor:
     """Tells the ledger of one manager what the process takes, and writes down an overdraft."""
 
     def __init__(
@@ -44,33 +44,33 @@ class MemoryWatch:
         self._carry_out = carry_out
         self._time = time
         self._process = ProcessMemory(ledger.policy.budgets)
-        self._stirred = asyncio.Event()
+        self._woken = asyncio.Event()
 
     @property
     def children(self) -> set[int]:
         """Ids of processes whose memory counts as this process's own; to be changed."""
         return self._process.children
 
-    def stir(self) -> None:
-        """Have the memory looked at: something was loaded, unloaded or spoke."""
-        self._stirred.set()
+    def wake(self) -> None:
+        """Have the memory read: something was loaded, unloaded or spoke."""
+        self._woken.set()
 
-    async def begin(self) -> None:
+    async def record_baseline(self) -> None:
         """Remember what the process takes before any model is loaded."""
         await self._executor.run(self._process.begin)
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
         """Compare what the process takes with the budget, until it is cancelled."""
         while True:
-            self._stirred.clear()
+            self._woken.clear()
             try:
                 self._observe(await self._executor.submit(self._process.read, must_run=True))
             except Exception as error:  # noqa: BLE001 - one look that failed ends no watch
                 logger.error("the memory of the process cannot be read: %s", told(error))
-            await asyncio.sleep(_LOOK_PERIOD_S)
+            await asyncio.sleep(_READ_PERIOD_S)
             ledger = self._ledger
             if not (ledger.capacity.overdrawn or any(r.streams for r in ledger.residents)):
-                await self._stirred.wait()
+                await self._woken.wait()
 
     def _observe(self, taken: dict[str, int]) -> None:
         capacity = self._ledger.capacity
