@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog
-from greenroom.concurrency.condition import Changes, Timer
+from greenroom.concurrency.condition import Condition, Timer
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import DaemonExecutor, NoThreadError, OverdueError
 from greenroom.config.schema import ManagerSettings
@@ -59,7 +59,7 @@ from greenroom.memory.monitor import MemoryMonitor
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
 from greenroom.speech.host import ModelHost
-from greenroom.untrusted.exceptions import told, trace
+from greenroom.untrusted.exceptions import describe_error, format_traceback
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -138,7 +138,7 @@ class Effects:
         self.tasks = Tasks(self._memory.wake)
         self._inspections = FileInspections(self.footprints, self._files, self.tasks)
         self._timer = Timer(self._tick)
-        self._changes = Changes()
+        self._changes = Condition()
         self._shutdown: asyncio.Task[None] | None = None
 
     # Starting
@@ -284,10 +284,12 @@ class Effects:
             # The decision is booked already. If one were dropped here, its caller would wait for
             # ever, or its room would stay booked.
             except Exception as raised:  # noqa: BLE001 - the next must be done
-                logger.critical("%s was not carried out: %s", decision, trace(raised))
-                ahead.extend((further, None) for further in self._undone(decision, told(raised)))
+                logger.critical("%s was not carried out: %s", decision, format_traceback(raised))
+                ahead.extend(
+                    (further, None) for further in self._undone(decision, describe_error(raised))
+                )
         self.preparations.give_way()
-        self._changes.happened()
+        self._changes.notify_all()
         # Last: every decision, and what it led to, may have moved the next moment that is due.
         self._set_timer()
 
@@ -350,8 +352,10 @@ class Effects:
         try:
             await self._load(resident, record)
         except Exception as error:  # noqa: BLE001 - the one guard of a load: no load stays loading
-            logger.critical("the load of %s broke off: %s", resident.model_id, trace(error))
-            broken = ModelLoadError(resident.model_id, told(error))
+            logger.critical(
+                "the load of %s broke off: %s", resident.model_id, format_traceback(error)
+            )
+            broken = ModelLoadError(resident.model_id, describe_error(error))
             await self._break_off(resident, record, broken)
 
     async def _load(self, resident: Resident, record: _Record) -> None:
@@ -378,7 +382,7 @@ class Effects:
     def _warming(self, resident: Resident, load_s: float) -> None:
         self.ledger.warming(resident, load_s)
         self.note(Kind.WARMING, resident.model_id, f"loaded in {load_s:.3f} s", took_s=load_s)
-        self._changes.happened()
+        self._changes.notify_all()
 
     def _loaded(self, resident: Resident, record: _Record, loaded: Loaded) -> None:
         """Hand a model to the ledger, and so to all who wait for it."""
@@ -450,8 +454,10 @@ class Effects:
         try:
             unloaded = await self._unload(resident, record)
         except Exception as error:  # noqa: BLE001 - the one guard of an unload: its room comes back
-            logger.critical("the unload of %s broke off: %s", resident.model_id, trace(error))
-            unloaded = Unloaded(told(error))
+            logger.critical(
+                "the unload of %s broke off: %s", resident.model_id, format_traceback(error)
+            )
+            unloaded = Unloaded(describe_error(error))
         if unloaded.problem is not None:
             self.note(Kind.FAILED, resident.model_id, f"unloading: {unloaded.problem}")
         self.note(Kind.GONE, resident.model_id, "its memory is given back")
@@ -555,7 +561,7 @@ class Effects:
         if decisions is not None:
             self.carry_out(decisions)
         # Also without a decision: a shutdown and an upgrade wait for a model that does not speak.
-        self._changes.happened()
+        self._changes.notify_all()
 
     def _is_quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)
@@ -587,7 +593,7 @@ class Effects:
 
     async def until(self, condition: Callable[[], bool], limit: float) -> bool:
         """Wait until `condition` holds, looking at every change; whether it came in time."""
-        return await self._changes.until(condition, limit)
+        return await self._changes.wait_for(condition, limit)
 
     def _set_timer(self) -> None:
         if self.running:
@@ -646,7 +652,7 @@ class Effects:
             try:
                 await step()
             except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
-                logger.critical("the shutdown is incomplete: %s", trace(error))
+                logger.critical("the shutdown is incomplete: %s", format_traceback(error))
         self._files.close()
         self._speaking.close()
         self.journal.close()

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Hashable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
-from greenroom.untrusted.owners import name_of
+from greenroom.untrusted.owners import owner_name
 
 logger = safe_logger(__name__)
 
@@ -126,11 +126,11 @@ class Journal:
         took_s: float | None = None,
     ) -> None:
         """Record an event and log it; what goes wrong with that undoes no decision."""
-        name = None if owner is None else name_of(owner)
+        name = None if owner is None else owner_name(owner)
         try:
             self.record(kind, model_id, reason, now, owner=name, took_s=took_s)
         except Exception as error:  # noqa: BLE001 - it is done, or about to be, written down or not
-            logger.error("the journal failed: %s", told(error))
+            logger.error("the journal failed: %s", describe_error(error))
         extra = {"greenroom_kind": str(kind), "greenroom_model_id": model_id}
         level = _LEVELS.get(kind, logging.INFO)
         logger.log(level, "%s %s: %s", model_id, kind, reason, extra=extra)

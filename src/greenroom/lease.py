@@ -38,7 +38,7 @@ class Lease:
         self.model_id = model_id
         self.owner = owner
         self._lender = lender
-        self._holder = Holder.unlike_any(owner)
+        self._holder = Holder.unique(owner)
         self._adapter: TTSAdapter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "new"

@@ -28,9 +28,14 @@ from greenroom.memory.leaks import MemoryAccounts
 from greenroom.memory.measurement import ActivityCounter, Life, Watch
 from greenroom.memory.usage import Usage
 from greenroom.speech.host import StatedVoice
-from greenroom.untrusted.exceptions import Translated, told, trace, without_tracebacks
+from greenroom.untrusted.exceptions import (
+    Translated,
+    describe_error,
+    format_traceback,
+    without_tracebacks,
+)
 from greenroom.untrusted.logs import safe_logger
-from greenroom.untrusted.printable import kind_of, one_line
+from greenroom.untrusted.printable import one_line, type_name
 
 logger = safe_logger(__name__)
 
@@ -138,7 +143,7 @@ class LoadAttempt:
         made: Any = adapter_class(self.spec)
         if not isinstance(made, TTSAdapter):
             raise ModelLoadError(
-                self.spec.model_id, f"its adapter made a {kind_of(made)}, which is no TTSAdapter."
+                self.spec.model_id, f"its adapter made a {type_name(made)}, which is no TTSAdapter."
             )
         self.adapter = made
         made.load()
@@ -179,7 +184,9 @@ class LoadAttempt:
             try:
                 adapter.unload()
             except BaseException as error:  # noqa: BLE001 - the engine is being given up; it may even raise SystemExit
-                logger.warning("model %s: clean-up raised %s", self.spec.model_id, told(error))
+                logger.warning(
+                    "model %s: clean-up raised %s", self.spec.model_id, describe_error(error)
+                )
             del adapter
             heap.trim()
 
@@ -322,7 +329,7 @@ class Loader:
         """Wait until no thread is inside the engine; return what came of it, and remember that."""
         await asyncio.wait([attempt.call])
         raised = attempt.call.exception()
-        problem = attempt.problem if raised is None else told(raised)
+        problem = attempt.problem if raised is None else describe_error(raised)
         return Unloaded(problem, self._remember_unload(attempt))
 
     def _remember_load(
@@ -399,7 +406,7 @@ class UnloadAttempt:
             if adapter is not None:
                 adapter.unload()
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
-            self.problem = told(error)
+            self.problem = describe_error(error)
         del adapter  # the last reference: what hangs on it is free before it is measured
         heap.trim()
         if self.problem is None:
@@ -467,10 +474,10 @@ def typed(error: BaseException, model_id: str) -> ModelLoadError:
     knows how to make another of its own.
     """
     if logger.isEnabledFor(logging.DEBUG):
-        logger.debug("model %s: %s", model_id, trace(error))
+        logger.debug("model %s: %s", model_id, format_traceback(error))
     ours = type(error) in _KINDS
     problem = getattr(error, "problem", None) if ours else None
-    text = one_line(problem, 2_000) if isinstance(problem, str) else told(error)
+    text = one_line(problem, 2_000) if isinstance(problem, str) else describe_error(error)
     kind = next((each for each in _KINDS if issubclass(type(error), each)), ModelLoadError)
     made = kind(model_id, text)
     kept = without_tracebacks(error)

@@ -28,7 +28,7 @@ from greenroom.statistics import (
     snapshot,
     totals,
 )
-from greenroom.untrusted.arguments import finite
+from greenroom.untrusted.arguments import finite_number
 from greenroom.untrusted.logs import safe_logger
 from greenroom.untrusted.owners import holder_of
 
@@ -117,7 +117,7 @@ class ModelManager:
         of text. What hangs is left behind and named in the log. A second call waits for the first.
         Raises `InvalidInputError` for a time-out that is negative, infinite or no number.
         """
-        drain = finite(drain_timeout_ms, "drain_timeout_ms", lowest=0) / 1000
+        drain = finite_number(drain_timeout_ms, "drain_timeout_ms", lowest=0) / 1000
         await self._effects.shutdown(drain)
 
     async def __aenter__(self) -> Self:
@@ -202,7 +202,7 @@ class ModelManager:
         `ModelNotResidentError`, also when it is leaving, and `InvalidInputError` for what is no
         number, or infinite.
         """
-        ttl_s = finite(ttl_s, "ttl_s", fix="; a negative one never expires")
+        ttl_s = finite_number(ttl_s, "ttl_s", fix="; a negative one never expires")
         self._effects.keep_alive(self.catalog.get(model_id).model_id, ttl_s)
 
     # Looking

@@ -30,7 +30,7 @@ from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision, Resident
 from greenroom.memory import heap
 from greenroom.memory.usage import MIB, Usage
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -157,7 +157,9 @@ class Preparations:
                 try:
                     await self._prepare_and_upgrade(resident)
                 except Exception as error:  # noqa: BLE001 - the adapter's: the next has its turn
-                    logger.warning("%s is not prepared: %s", resident.model_id, told(error))
+                    logger.warning(
+                        "%s is not prepared: %s", resident.model_id, describe_error(error)
+                    )
         finally:
             self._working = False
 
@@ -265,7 +267,7 @@ class Preparations:
             with contextlib.suppress(Exception):
                 await late.call
         except Exception as error:  # noqa: BLE001 - the adapter's, of any kind: the old form serves
-            logger.warning("%s stays in its form: %s", resident.model_id, told(error))
+            logger.warning("%s stays in its form: %s", resident.model_id, describe_error(error))
         finally:
             manager.carry_out(manager.ledger.end_upgrade(resident, manager.time(), footprint))
 

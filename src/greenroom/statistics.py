@@ -11,7 +11,7 @@ from greenroom.ledger.state import Reason, Resident, State, owners_of
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import Account, MemoryAccounts
 from greenroom.memory.usage import MIB
-from greenroom.untrusted.owners import name_of
+from greenroom.untrusted.owners import owner_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ def explain(
     holders: list[tuple[str, float]] = []
     if resident is not None:
         for owner, taken in resident.holders.items():
-            holders.extend((name_of(owner), now - at) for at in taken)
+            holders.extend((owner_name(owner), now - at) for at in taken)
     return Explanation(
         model_id=model_id,
         summary=_absent(model_id, ledger, history, now)

@@ -14,7 +14,7 @@ from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError, ModelNotFoundError, SynthesisError
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 
 Option = str | int | float
 
@@ -109,7 +109,7 @@ def _check(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> None:
     except InvalidInputError:
         raise
     except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code, and this the event loop
-        problem = f"the model's options cannot be checked: {told(error)}"
+        problem = f"the model's options cannot be checked: {describe_error(error)}"
     raise SynthesisError(problem)
 
 

@@ -11,7 +11,13 @@ import pytest
 
 from greenroom import ModelLoadError, ModelManager, WarmupError
 from greenroom.testing import Stage, VirtualTimeLoop
-from greenroom.untrusted.exceptions import MOST_LINKS, linked, told, trace, without_tracebacks
+from greenroom.untrusted.exceptions import (
+    MOST_LINKS,
+    describe_error,
+    format_traceback,
+    linked_errors,
+    without_tracebacks,
+)
 from tests.manager.running_manager import ids
 
 pytestmark = pytest.mark.virtual_time
@@ -107,13 +113,13 @@ async def test_whatever_an_unload_raises_the_room_comes_back(
 
 def test_every_walk_over_linked_errors_ends() -> None:
     for error in HOSTILE:
-        found, _ = linked(error)
+        found, _ = linked_errors(error)
         assert 0 < len(found) <= MOST_LINKS
         assert len(set(map(id, found))) == len(found)
-        assert len(trace(error)) < 100_000
-    assert linked(circle())[1]
-    assert len(linked(circle())[0]) == 2
-    assert not linked(chain(5_000))[1]
+        assert len(format_traceback(error)) < 100_000
+    assert linked_errors(circle())[1]
+    assert len(linked_errors(circle())[0]) == 2
+    assert not linked_errors(chain(5_000))[1]
 
 
 def test_members_causes_and_contexts_are_all_walked_and_lose_their_tracebacks() -> None:
@@ -129,7 +135,7 @@ def test_members_causes_and_contexts_are_all_walked_and_lose_their_tracebacks() 
     top.__cause__, top.__context__ = cause, group
     cause.__context__ = context
     assert without_tracebacks(top) is top
-    assert {str(each) for each in linked(top)[0]} >= {"top", "cause", "context", "member"}
+    assert {str(each) for each in linked_errors(top)[0]} >= {"top", "cause", "context", "member"}
     assert all(each.__traceback__ is None for each in (top, cause, context, member))
     assert without_tracebacks(chain(5_000)) is None
 
@@ -145,10 +151,10 @@ def test_an_error_is_told_whatever_it_does() -> None:
         def __str__(self) -> str:
             return Strange("strange")
 
-    assert told(StrangeError()) == "StrangeError: strange"
-    assert told(MuteError()) == "MuteError: its text cannot be told"
-    assert told(ValueError()) == "ValueError: no reason given"
-    assert told(ValueError("a\n b\x07")) == r"ValueError: a b\x07"
+    assert describe_error(StrangeError()) == "StrangeError: strange"
+    assert describe_error(MuteError()) == "MuteError: its text cannot be told"
+    assert describe_error(ValueError()) == "ValueError: no reason given"
+    assert describe_error(ValueError("a\n b\x07")) == r"ValueError: a b\x07"
 
 
 async def test_an_own_kind_of_load_error_is_the_cause_of_what_callers_get(

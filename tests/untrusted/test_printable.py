@@ -25,7 +25,7 @@ from greenroom.cli import main
 from greenroom.cli.terminal import console
 from greenroom.config.schema import MAX_MS, load_config
 from greenroom.errors import ConfigError
-from greenroom.untrusted.printable import escaped, quoted, reason_of, shown
+from greenroom.untrusted.printable import error_message, escaped, printable, printable_repr
 
 EVIL = "a\x1b[2J\x9b31m\u202eb\udc80\x07\rc\x00"
 
@@ -46,24 +46,28 @@ class LeavingError(Exception):
 
 @given(st.text(st.characters(codec=None), max_size=50))
 def test_what_is_shown_is_printable_and_can_be_encoded(text: str) -> None:
-    for made in (shown(text), quoted(text), escaped(text).replace("\n", "").replace("\t", "")):
+    for made in (
+        printable(text),
+        printable_repr(text),
+        escaped(text).replace("\n", "").replace("\t", ""),
+    ):
         assert made.isprintable()
         made.encode()
 
 
 def test_what_is_printable_stays_as_it_is() -> None:
     assert escaped("Grüße,\n\tשלום") == "Grüße,\n\tשלום"
-    assert shown("x" * 1_000, 20) == "x" * 10 + "…" + "x" * 10
+    assert printable("x" * 1_000, 20) == "x" * 10 + "…" + "x" * 10
 
 
 @pytest.mark.parametrize(
     "thing", [UnsayableError(), LeavingError(), 10**5_000], ids=["unsayable", "leaving", "long"]
 )
 def test_what_cannot_be_said_is_named_by_its_type(thing: Any) -> None:
-    assert quoted(thing).startswith("<")
-    assert shown(thing)
-    assert reason_of(UnsayableError()).startswith("UnsayableError")
-    assert reason_of(LeavingError()).startswith("LeavingError")
+    assert printable_repr(thing).startswith("<")
+    assert printable(thing)
+    assert error_message(UnsayableError()).startswith("UnsayableError")
+    assert error_message(LeavingError()).startswith("LeavingError")
 
 
 def shows(kind: str) -> Any:

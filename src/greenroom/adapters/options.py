@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.errors import InvalidInputError
-from greenroom.untrusted.printable import quoted
+from greenroom.untrusted.printable import printable_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,9 @@ def check(options: Mapping[str, Any], known: Mapping[str, Number | Name]) -> Non
         kind = known.get(key)
         if kind is None:
             raise InvalidInputError(
-                f"option {quoted(key)} is not known; this engine has: {', '.join(sorted(known))}."
+                f"option {printable_repr(key)} is not known; "
+                f"this engine has: {', '.join(sorted(known))}."
             )
         problem = kind.problem(value)
         if problem is not None:
-            raise InvalidInputError(f"option {key!r} {problem}, not {quoted(value)}.")
+            raise InvalidInputError(f"option {key!r} {problem}, not {printable_repr(value)}.")

@@ -11,7 +11,7 @@ from typing import Any
 from greenroom.adapter import TTSAdapter
 from greenroom.errors import ModelLoadError, WarmupError
 from greenroom.speech.host import StatedVoice
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.printable import one_line
 
 HIGHEST_RATE = 1_000_000
@@ -99,4 +99,4 @@ def _shown(value: Any) -> str:
     try:
         return one_line(repr(value), 80)
     except Exception as error:  # noqa: BLE001 - it is the adapter's own object
-        return f"something that cannot be shown ({told(error)})"
+        return f"something that cannot be shown ({describe_error(error)})"

@@ -19,9 +19,9 @@ from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.config.schema import ModelTraits, problems_of
 from greenroom.config.sources import read_mapping
 from greenroom.errors import ConfigError
-from greenroom.untrusted.bounded_files import reason_for
+from greenroom.untrusted.bounded_files import read_failure
 from greenroom.untrusted.bounded_yaml import Limits
-from greenroom.untrusted.printable import shown
+from greenroom.untrusted.printable import printable
 
 METADATA = "metadata.yaml"
 
@@ -71,7 +71,7 @@ class _Folder:
         try:
             return None if self.entries[name].is_file() else "is no regular file; remove it"
         except OSError as error:  # a loop of links
-            return reason_for(error)
+            return read_failure(error)
 
     @cached_property
     def traits(self) -> ModelTraits | LeftOut:
@@ -90,7 +90,7 @@ def _folders(directory: Path, left_out: list[LeftOut]) -> Iterator[_Folder]:
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, ValueError) as error:
-            left_out.append(LeftOut(shown(path), reason_for(error)))
+            left_out.append(LeftOut(printable(path), read_failure(error)))
             continue
         yield _Folder(path, entries)
         if depth < _DEPTH:
@@ -113,7 +113,7 @@ def _voices(folder: _Folder, family: str, adapter: str) -> Iterator[ModelSpec | 
             continue
         for each in (name, beside):
             if each in folder.entries and (problem := folder.problem_with(each)):
-                yield LeftOut(shown(folder.path / each), problem)
+                yield LeftOut(printable(folder.path / each), problem)
                 break
         else:
             traits = folder.traits if is_pack else ModelTraits()
@@ -146,7 +146,7 @@ def _traits(path: Path) -> ModelTraits | LeftOut:
     try:
         document = read_mapping(path, _LIMITS)
     except ConfigError as error:
-        name = shown(path)
+        name = printable(path)
         return LeftOut(name, str(error).removeprefix(f"{name}: ").removesuffix("."))
     try:
         return ModelTraits.model_validate(document.content)
@@ -154,7 +154,7 @@ def _traits(path: Path) -> ModelTraits | LeftOut:
         place, problem = problems_of(error)[0]
         line = document.line_of(place)
         where = "" if line is None else f"line {line}: "
-        return LeftOut(shown(path), where + problem.removesuffix("."))
+        return LeftOut(printable(path), where + problem.removesuffix("."))
 
 
 def _languages(*names: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from greenroom.audio.frames import AudioChunk
 from greenroom.errors import SynthesisError
-from greenroom.untrusted.printable import kind_of, one_line
+from greenroom.untrusted.printable import one_line, type_name
 
 
 def samples_of(chunk: Any, sample_rate: int) -> NDArray[np.float32]:
@@ -19,7 +19,7 @@ def samples_of(chunk: Any, sample_rate: int) -> NDArray[np.float32]:
     numbers (which would be played clipped), of several channels, infinite or not a number.
     """
     if not isinstance(chunk, AudioChunk):
-        raise SynthesisError(f"the engine made a {kind_of(chunk)} where an AudioChunk is due.")
+        raise SynthesisError(f"the engine made a {type_name(chunk)} where an AudioChunk is due.")
     if chunk.sample_rate != sample_rate:
         raise SynthesisError(
             f"the engine made audio at {one_line(str(chunk.sample_rate), 40)} Hz, "
@@ -27,7 +27,7 @@ def samples_of(chunk: Any, sample_rate: int) -> NDArray[np.float32]:
         )
     samples: Any = chunk.samples
     if not isinstance(samples, np.ndarray):
-        raise SynthesisError(f"the engine made samples in a {kind_of(samples)}, not an array.")
+        raise SynthesisError(f"the engine made samples in a {type_name(samples)}, not an array.")
     if samples.dtype.kind != "f":
         raise SynthesisError(
             f"the engine made samples of type {samples.dtype}; they must be float32 in [-1, 1]."

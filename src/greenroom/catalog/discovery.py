@@ -17,7 +17,7 @@ from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.catalog import registry
 from greenroom.config.schema import MAX_MS, MAX_NAME_CHARS
 from greenroom.errors import ConfigError, InvalidInputError
-from greenroom.untrusted.printable import quoted, reason_of, shown
+from greenroom.untrusted.printable import error_message, printable, printable_repr
 
 if TYPE_CHECKING:
     from greenroom.adapter import TTSAdapter
@@ -83,11 +83,11 @@ def check_options(adapter: type[TTSAdapter], options: Mapping[str, Any]) -> str 
     try:
         adapter.check_options(options)
     except InvalidInputError as error:
-        return shown(error).removesuffix(".")
+        return printable(error).removesuffix(".")
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; it ends this model only
-        return f"its options cannot be checked: {reason_of(error)}"
+        return f"its options cannot be checked: {error_message(error)}"
     return None
 
 
@@ -117,21 +117,21 @@ def _models_of(adapter: type[TTSAdapter], directories: Sequence[Path]) -> Iterat
         failure = error
     yield from tuple(found)
     if failure is not None:
-        yield LeftOut(f"what adapter {adapter.__name__} finds", reason_of(failure))
+        yield LeftOut(f"what adapter {adapter.__name__} finds", error_message(failure))
 
 
 def _why_unfit(spec: object, adapter: type[TTSAdapter]) -> LeftOut | None:
     """Return why an adapter's value is no model that can be served; `None` if it is one."""
     if not isinstance(spec, ModelSpec):
         return LeftOut(
-            f"what adapter {adapter.__name__} returned", f"{quoted(spec)} is no ModelSpec"
+            f"what adapter {adapter.__name__} returned", f"{printable_repr(spec)} is no ModelSpec"
         )
     problem = problem_of(spec)
     if problem is None:
         problem = _problem_for_adapter(spec, adapter)
     if problem is None:
         return None
-    return LeftOut(shown(spec.path if spec.path is not None else spec.model_id), problem)
+    return LeftOut(printable(spec.path if spec.path is not None else spec.model_id), problem)
 
 
 def _problem_for_adapter(spec: ModelSpec, adapter: type[TTSAdapter]) -> str | None:
@@ -170,9 +170,9 @@ def problem_of(spec: ModelSpec) -> str | None:
 def _number_problem(spec: ModelSpec) -> str | None:
     size, ttl = spec.footprint_mb, spec.ttl_ms
     if size is not None and not (_is_number(size) and 0 <= size <= _LARGEST_MB):
-        return f"its footprint_mb must be a number of megabytes, not {quoted(size)}"
+        return f"its footprint_mb must be a number of megabytes, not {printable_repr(size)}"
     if ttl is not None and not (_is_number(ttl) and abs(ttl) <= MAX_MS):
-        return f"its ttl_ms must be a number of milliseconds, not {quoted(ttl)}"
+        return f"its ttl_ms must be a number of milliseconds, not {printable_repr(ttl)}"
     return None
 
 
@@ -183,7 +183,7 @@ def _is_number(value: object) -> bool:
 def _name_problem(name: object) -> str | None:
     """Return what is wrong with a text that is shown in lists, logs and terminals."""
     if not isinstance(name, str):
-        return f"is no text: {quoted(name)}"
+        return f"is no text: {printable_repr(name)}"
     if name.isprintable() and 0 < len(name) <= MAX_NAME_CHARS:
         return None
     if not name:
@@ -191,16 +191,16 @@ def _name_problem(name: object) -> str | None:
     if len(name) > MAX_NAME_CHARS:
         return f"is longer than {MAX_NAME_CHARS} characters; rename it"
     if _is_utf8(name):
-        return f"has characters that cannot be shown ({shown(name)}); rename it"
-    return f"is no UTF-8 ({shown(name)}); rename it"
+        return f"has characters that cannot be shown ({printable(name)}); rename it"
+    return f"is no UTF-8 ({printable(name)}); rename it"
 
 
 def _path_problem(path: object) -> str | None:
     if not isinstance(path, str | os.PathLike):
-        return f"is no path: {quoted(path)}"
+        return f"is no path: {printable_repr(path)}"
     name = os.fspath(path)
     if not isinstance(name, str) or "\0" in name:
-        return f"is no path: {quoted(path)}"
+        return f"is no path: {printable_repr(path)}"
     return None if _is_utf8(name) else "is no UTF-8; rename the file or the folder"
 
 

@@ -16,7 +16,7 @@ from greenroom.adapter import TTSAdapter
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
 from greenroom.untrusted.logs import safe_logger
-from greenroom.untrusted.printable import reason_of, shown
+from greenroom.untrusted.printable import error_message, printable
 
 T = TypeVar("T")
 
@@ -51,7 +51,9 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     point = _entry_points().get(adapter)
     if point is None:
         there = ", ".join(names()) or "none"
-        raise ConfigError(f"no adapter is registered as {shown(adapter)!r}; there are: {there}.")
+        raise ConfigError(
+            f"no adapter is registered as {printable(adapter)!r}; there are: {there}."
+        )
     loaded = _classes[adapter] = _load(point)
     return loaded
 
@@ -78,10 +80,10 @@ def _readable_points() -> list[EntryPoint]:
     for package in distributions():
         name = "an installed package"
         try:
-            name = shown(package.name)
+            name = printable(package.name)
             found += package.entry_points.select(group=GROUP)
         except Exception as error:  # noqa: BLE001 - see `_entry_points`
-            logger.warning("the metadata of %s cannot be read: %s", name, reason_of(error))
+            logger.warning("the metadata of %s cannot be read: %s", name, error_message(error))
     return found
 
 
@@ -97,7 +99,7 @@ def _load(point: EntryPoint) -> type[TTSAdapter]:
         raise
     except BaseException as error:  # it runs what others wrote, which may even raise SystemExit
         raise ConfigError(
-            f"adapter {point.name!r} cannot be imported: {reason_of(error)}; "
+            f"adapter {point.name!r} cannot be imported: {error_message(error)}; "
             f"install it with `pip install 'greenroom[{point.name}]'`, or remove its package."
         ) from error
     if not (isinstance(loaded, type) and issubclass(loaded, TTSAdapter)):

@@ -26,7 +26,7 @@ from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for
 from greenroom.memory.footprint_store import FootprintStore
-from greenroom.untrusted.printable import reason_of
+from greenroom.untrusted.printable import error_message
 
 
 def check(
@@ -82,7 +82,7 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the check goes on
-            yield f"model {spec.model_id}: cannot be checked: {reason_of(error)}."
+            yield f"model {spec.model_id}: cannot be checked: {error_message(error)}."
     yield from _over_budget(config, catalog)
 
 

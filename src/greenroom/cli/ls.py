@@ -18,7 +18,7 @@ from greenroom.cli.shared_options import (
 )
 from greenroom.cli.terminal.console import print_json, print_table
 from greenroom.memory.usage import MIB
-from greenroom.untrusted.printable import reason_of
+from greenroom.untrusted.printable import error_message
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _is_prepared(spec: ModelSpec) -> bool | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on
-        logger.warning("model %s: is_prepared raised: %s", spec.model_id, reason_of(error))
+        logger.warning("model %s: is_prepared raised: %s", spec.model_id, error_message(error))
         return None
 
 

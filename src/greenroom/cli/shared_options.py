@@ -14,7 +14,7 @@ from greenroom.config.address import Address
 from greenroom.config.schema import DEFAULT_LISTEN, Config, is_sendable, load_config
 from greenroom.config.sources import nested
 from greenroom.errors import ConfigError
-from greenroom.untrusted.printable import quoted
+from greenroom.untrusted.printable import printable_repr
 
 DEFAULT_SERVER = DEFAULT_LISTEN
 
@@ -42,7 +42,7 @@ def _address(server: str | None) -> str | None:
     try:
         return None if server is None else str(Address.parse(server))
     except ValueError as error:
-        raise typer.BadParameter(f"{error}, not {quoted(server)}.") from None
+        raise typer.BadParameter(f"{error}, not {printable_repr(server)}.") from None
 
 
 Server = Annotated[

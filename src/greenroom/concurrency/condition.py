@@ -1,4 +1,4 @@
-"""Waiting on the event loop: for a condition to hold, and for the moment when something is due."""
+"""A condition and a timer of the event loop, without locks: all is used from that loop only."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import asyncio
 from collections.abc import Callable
 
 
-class Changes:
-    """Tells those who wait for a condition to look again, whenever something has changed."""
+class Condition:
+    """Wakes tasks that wait for a condition to hold, whenever something has changed."""
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
 
-    def happened(self) -> None:
-        """Have everybody look again."""
+    def notify_all(self) -> None:
+        """Have each waiting task look again whether its condition holds."""
         self._changed.set()
 
-    async def until(self, condition: Callable[[], bool], limit: float) -> bool:
-        """Wait until `condition` holds, looking at every change; whether it came in time."""
+    async def wait_for(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Wait until `condition` holds; return whether it did within `limit` seconds."""
         try:
             async with asyncio.timeout(limit):
                 while not condition():
+                    # After the look and without an await between: no change can be missed.
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from greenroom.untrusted.exceptions import trace
+from greenroom.untrusted.exceptions import format_traceback
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -40,7 +40,7 @@ class Tasks:
         self._changed()
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            logger.critical("%s failed: %s", task.get_name(), trace(error))
+            logger.critical("%s failed: %s", task.get_name(), format_traceback(error))
 
     async def end(self, limit: float) -> None:
         """Cancel all, and wait up to `limit` seconds until they are over."""

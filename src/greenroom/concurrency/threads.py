@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class DaemonExecutor:
             worker.start()
         except (RuntimeError, MemoryError, OSError) as error:
             raise NoThreadError(
-                f"no thread can be started ({told(error)}); "
+                f"no thread can be started ({describe_error(error)}); "
                 "raise the limit of processes, or load fewer models"
             ) from None
         self._started += 1
@@ -233,7 +233,7 @@ def _ordinary(error: BaseException) -> BaseException:
     kind = type(error)
     if issubclass(kind, Exception) and not issubclass(kind, StopIteration | StopAsyncIteration):
         return error
-    return RuntimeError(f"the engine raised {told(error)}")
+    return RuntimeError(f"the engine raised {describe_error(error)}")
 
 
 def _deliver(delivery: _Delivery) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from greenroom.untrusted.printable import quoted, shown
+from greenroom.untrusted.printable import printable, printable_repr
 
 KeyPath = tuple[str | int, ...]
 """Keys, and positions in lists, from the top of the file down to the wrong value."""
@@ -44,11 +44,11 @@ def summary(sentences: list[str]) -> str:
 
 
 def _sentence(place: KeyPath, found: Any, known: Collection[str]) -> str:
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in place)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in place)
     kind, value = found["type"], found["input"]
     simple = isinstance(value, str | int | float | bool | None) and kind not in _WITHOUT_VALUE
     simple = simple and _SECRET_KEYS.isdisjoint(place)
-    said = f" (it is {quoted(value)})" if simple else ""
+    said = f" (it is {printable_repr(value)})" if simple else ""
     text = _text(kind, found["msg"], str(place[-1]) if place else "", known)
     return f"{key.removeprefix('.') or '(top)'}: {text}{said}.".replace("?.", "?")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.errors import ConfigError
-from greenroom.untrusted.bounded_files import read_bounded, reason_for
+from greenroom.untrusted.bounded_files import read_bounded, read_failure
 from greenroom.untrusted.bounded_yaml import Document, Limits, YamlProblem, parse
-from greenroom.untrusted.printable import shown
+from greenroom.untrusted.printable import printable
 
 PREFIX = "GREENROOM_"
 """What the names of our environment variables begin with."""
@@ -35,14 +35,14 @@ def read_mapping(path: Path, limits: Limits, *, any_kind: bool = False) -> Docum
     Raises `ConfigError` with the file, and the line if there is one. Only a regular file is read;
     with `any_kind` also another, such as a pipe, which is for files that the user names.
     """
-    name = shown(path)
+    name = printable(path)
     try:
         text = read_bounded(path, limits.size, any_kind=any_kind).decode("utf-8-sig")
         document = parse(text, limits)
     except UnicodeDecodeError:
         raise ConfigError(f"{name}: is not text in UTF-8; save it as UTF-8.") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{name}: {reason_for(error)}.") from None
+        raise ConfigError(f"{name}: {read_failure(error)}.") from None
     except YamlProblem as problem:
         raise ConfigError(f"{name}: {problem}.") from None
     if document.content is None:
@@ -81,7 +81,7 @@ def nested(pairs: Iterable[tuple[Sequence[str], str]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for keys, text in pairs:
         if len(keys) > _MAX_DEPTH:
-            raise ConfigError(f"{shown('.'.join(keys))}: no key is that deep; correct it.")
+            raise ConfigError(f"{printable('.'.join(keys))}: no key is that deep; correct it.")
         value = _value(text)
         for key in reversed(keys):
             value = {key: value}

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from greenroom.errors import LeaseReleasedError
-from greenroom.untrusted.owners import name_of
+from greenroom.untrusted.owners import owner_name
 
 
 class State(StrEnum):
@@ -208,7 +208,7 @@ class Resident:
         """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
         held = self.holders.get(owner)
         if held is None:
-            who = "this caller" if owner is None else f"owner {name_of(owner)!r}"
+            who = "this caller" if owner is None else f"owner {owner_name(owner)!r}"
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {self.model_id!r}; release once for every load."
             )
@@ -282,4 +282,4 @@ Decision = Load | Unload | Granted | Joined | Wait | Refused
 
 def owners_of(resident: Resident) -> tuple[str, ...]:
     """Return the names of a resident's holders; an owner that gave no name is `-`."""
-    return tuple(map(name_of, resident.holders))
+    return tuple(map(owner_name, resident.holders))

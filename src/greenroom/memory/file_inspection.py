@@ -9,7 +9,7 @@ from greenroom.adapter import ModelSpec
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.memory.footprint_store import FootprintStore
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -48,4 +48,6 @@ class FileInspections:
         except TimeoutError:
             logger.warning("model %s: its file could not be looked at in time", spec.model_id)
         except Exception as error:  # noqa: BLE001 - the load itself says what is wrong with the file
-            logger.warning("model %s: its file cannot be looked at: %s", spec.model_id, told(error))
+            logger.warning(
+                "model %s: its file cannot be looked at: %s", spec.model_id, describe_error(error)
+            )

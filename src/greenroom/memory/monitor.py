@@ -11,7 +11,7 @@ from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision
 from greenroom.memory.usage import MIB, ProcessMemory
-from greenroom.untrusted.exceptions import told
+from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -66,7 +66,7 @@ class MemoryMonitor:
             try:
                 self._observe(await self._executor.submit(self._process.read, must_run=True))
             except Exception as error:  # noqa: BLE001 - one look that failed ends no watch
-                logger.error("the memory of the process cannot be read: %s", told(error))
+                logger.error("the memory of the process cannot be read: %s", describe_error(error))
             await asyncio.sleep(_READ_PERIOD_S)
             ledger = self._ledger
             if not (ledger.capacity.overdrawn or any(r.streams for r in ledger.residents)):

@@ -16,7 +16,7 @@ from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk, AudioFrame
 from greenroom.errors import ModelManagerError, SynthesisError
 from greenroom.speech.source import SentenceSource
-from greenroom.untrusted.exceptions import Translated, linked, told
+from greenroom.untrusted.exceptions import Translated, describe_error, linked_errors
 
 T = TypeVar("T")
 
@@ -156,8 +156,8 @@ def synthesis_error(error: BaseException) -> ModelManagerError:
     """
     if isinstance(error, ModelManagerError) and type(error).__module__ == errors.__name__:
         return error
-    problem = SynthesisError(f"the stream failed: {told(error)}")
-    if linked(error)[1]:
+    problem = SynthesisError(f"the stream failed: {describe_error(error)}")
+    if linked_errors(error)[1]:
         problem.__cause__ = error
     return problem
 

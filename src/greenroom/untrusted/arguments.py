@@ -6,10 +6,10 @@ import math
 import numbers
 
 from greenroom.errors import InvalidInputError
-from greenroom.untrusted.printable import shown
+from greenroom.untrusted.printable import printable
 
 
-def finite(value: object, name: str, *, lowest: float | None = None, fix: str = "") -> float:
+def finite_number(value: object, name: str, *, lowest: float | None = None, fix: str = "") -> float:
     """Return `value` as a finite `float`, not below `lowest`; raises `InvalidInputError`."""
     number = math.nan
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
@@ -19,5 +19,5 @@ def finite(value: object, name: str, *, lowest: float | None = None, fix: str = 
             number = math.inf
     if not math.isfinite(number) or (lowest is not None and number < lowest):
         least = "" if lowest is None else f" from {lowest:g} on"
-        raise InvalidInputError(f"{name} must be a number{least}, not {shown(value, 40)}{fix}.")
+        raise InvalidInputError(f"{name} must be a number{least}, not {printable(value, 40)}{fix}.")
     return number

@@ -27,7 +27,7 @@ def read_bounded(path: Path, limit: int, *, any_kind: bool = False) -> bytes:
     return content
 
 
-def reason_for(error: OSError | ValueError) -> str:
+def read_failure(error: OSError | ValueError) -> str:
     """Return why a file cannot be read, to stand behind its name."""
     said = error.strerror if isinstance(error, OSError) else str(error)
     plain = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.EINVAL)

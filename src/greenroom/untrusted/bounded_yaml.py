@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from greenroom.untrusted.printable import shown
+from greenroom.untrusted.printable import printable
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
@@ -90,7 +90,9 @@ def _problem(error: yaml.YAMLError, text: str) -> YamlProblem:
     at = getattr(error, "position", None)
     line = mark.line if mark is not None else text.count("\n", 0, at or 0)
     last = max(1, len(text.splitlines()))
-    return YamlProblem(min(line + 1, last), f"is not YAML: {shown(' '.join(str(said).split()))}")
+    return YamlProblem(
+        min(line + 1, last), f"is not YAML: {printable(' '.join(str(said).split()))}"
+    )
 
 
 @dataclass(slots=True)
@@ -160,13 +162,15 @@ class _Builder:
 
     def _check_new(self, into: _Open, key: str, line: int) -> None:
         if key in into.lines and key != _MERGE:
-            raise YamlProblem(line, f"the key {shown(key)!r} is there twice; keep one")
+            raise YamlProblem(line, f"the key {printable(key)!r} is there twice; keep one")
         into.lines[key] = line
 
     def _add_alias(self, name: str | None, line: int) -> None:
         known = self._anchors.get(name or "")
         if known is None:
-            raise YamlProblem(line, f"the alias *{shown(name)} stands for nothing that is whole")
+            raise YamlProblem(
+                line, f"the alias *{printable(name)} stands for nothing that is whole"
+            )
         if len(self._open) + known.height > DEPTH:
             raise _too_deep(line)
         self._count_in(known.size, line)
@@ -229,7 +233,7 @@ def _too_deep(line: int) -> YamlProblem:
 
 
 def _odd_tag(tag: str, line: int) -> YamlProblem:
-    name = shown(tag.replace(_TAG, "!!"))
+    name = printable(tag.replace(_TAG, "!!"))
     return YamlProblem(line, f"the tag {name} is not known; write the value as text")
 
 

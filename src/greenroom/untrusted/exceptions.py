@@ -1,8 +1,9 @@
-"""Errors that others raised, told and walked safely.
+"""Errors that others raised: described, walked and translated safely.
 
 An engine may raise anything: an error whose `str()` raises, whose causes form a circle, or that
 links to a million others. Nothing here raises, and every walk has a bound. `str()` of an error is
-the engine's own code, which may take its time: call `told` and `trace` in the engine's thread.
+the engine's own code, which may take its time: call `describe_error` and `format_traceback`
+in the engine's thread.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from types import TracebackType
 
-from greenroom.untrusted.printable import kind_of, one_line
+from greenroom.untrusted.printable import one_line, type_name
 
 MOST_LINKS = 1_000
 """So many errors that are linked to one are looked at."""
@@ -24,16 +25,16 @@ _TRACED_ERRORS = 10
 _TRACED_FRAMES = 20
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the kind of an error and its text, on one line, whatever its `str()` does."""
     try:
         text = one_line(str(error), _LONGEST)
     except BaseException:  # noqa: BLE001 - `str()` of an engine's error may raise anything
-        return f"{kind_of(error)}: its text cannot be told"
-    return f"{kind_of(error)}: {text or 'no reason given'}"
+        return f"{type_name(error)}: its text cannot be told"
+    return f"{type_name(error)}: {text or 'no reason given'}"
 
 
-def linked(error: BaseException) -> tuple[list[BaseException], bool]:
+def linked_errors(error: BaseException) -> tuple[list[BaseException], bool]:
     """Return the error and all that are linked to it, each once, and whether that is all.
 
     Linked are the cause, the context and the members of a group, and theirs in turn, up to
@@ -64,15 +65,15 @@ def without_tracebacks(error: BaseException) -> BaseException | None:
     Returns the error; `None` if there are more links than can be walked, so that some tracebacks
     are still there and the error must not be kept.
     """
-    found, whole = linked(error)
+    found, whole = linked_errors(error)
     for each in found:
         BaseException.with_traceback(each, None)
     return error if whole else None
 
 
-def trace(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """Return what `traceback` would say of the error and those linked to it, within bounds."""
-    found, _ = linked(error)
+    found, _ = linked_errors(error)
     return "\n".join(map(_trace, itertools.islice(found, _TRACED_ERRORS)))
 
 
@@ -82,7 +83,7 @@ def _trace(error: BaseException) -> str:
         lines = traceback.format_tb(frames, limit=-_TRACED_FRAMES)
     except Exception:  # noqa: BLE001 - source lines may come from an importer of anybody's
         lines = ["  (its frames cannot be told)\n"]
-    return "".join(lines) + told(error)
+    return "".join(lines) + describe_error(error)
 
 
 class Translated:

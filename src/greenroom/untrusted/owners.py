@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from greenroom.errors import InvalidInputError
-from greenroom.untrusted.printable import kind_of, one_line
+from greenroom.untrusted.printable import one_line, type_name
 
 LONGEST_NAME = 200
 """Characters of an owner's name that are shown."""
 
 
-def name_of(owner: object) -> str:
+def owner_name(owner: object) -> str:
     """Return the name of an owner; `-` for one that gave none."""
     if owner is None:
         return "-"
     try:
         return one_line(str(owner), LONGEST_NAME)
     except BaseException:  # noqa: BLE001 - an owner is the caller's object, whose `str()` may raise
-        return f"an owner of type {kind_of(owner)}"
+        return f"an owner of type {type_name(owner)}"
 
 
 class Holder:
@@ -38,10 +38,10 @@ class Holder:
             self._hash = hash(owner)
         except Exception as error:
             raise InvalidInputError(
-                f"owner must be hashable, such as a string, not of type {kind_of(owner)}."
+                f"owner must be hashable, such as a string, not of type {type_name(owner)}."
             ) from error
         self._owner = owner
-        self.name = name_of(owner)
+        self.name = owner_name(owner)
 
     def __hash__(self) -> int:
         return self._hash
@@ -57,10 +57,10 @@ class Holder:
             return False
 
     @classmethod
-    def unlike_any(cls, name: object) -> Holder:
+    def unique(cls, name: object) -> Holder:
         """Return a holder that equals no other, so that nobody else can give back what it holds."""
         made = cls(object())
-        made.name = name_of(name)
+        made.name = owner_name(name)
         return made
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ def escaped(text: str) -> str:
     return "".join(each if each in "\n\t" else _visible(each) for each in text)
 
 
-def shown(value: object, limit: int = LONGEST) -> str:
+def printable(value: object, limit: int = LONGEST) -> str:
     """Return `value` as text on one line, escaped, and cut in the middle when it is too long."""
     text = value if isinstance(value, str) else _text_of(value)
     if len(text) > limit:
@@ -27,19 +27,19 @@ def shown(value: object, limit: int = LONGEST) -> str:
     return _one_line(text)
 
 
-def quoted(value: object, limit: int = LONGEST) -> str:
+def printable_repr(value: object, limit: int = LONGEST) -> str:
     """Return `value` as Python writes it, on one line, cut when it is too long; never raises."""
     try:
-        return shown(repr(value), limit)
+        return printable(repr(value), limit)
     except BaseException:  # noqa: BLE001 - a number may have too many digits, `__repr__` be anybody's
         return f"<{type(value).__name__}>"
 
 
-def reason_of(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """Return what an exception says, or its type where that says more; never raises."""
     said = _text_of(error)
     name = type(error).__name__
-    return shown(f"{name}: {said}" if said else name)
+    return printable(f"{name}: {said}" if said else name)
 
 
 def one_line(text: str, longest: int) -> str:
@@ -51,7 +51,7 @@ def one_line(text: str, longest: int) -> str:
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
-def kind_of(thing: object, longest: int = 80) -> str:
+def type_name(thing: object, longest: int = 80) -> str:
     """Return the name of a thing's class, past a metaclass that has another idea of it."""
     return one_line(type.__dict__["__name__"].__get__(type(thing)), longest)
 

@@ -14,7 +14,7 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.config.address import Address
 from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
-from greenroom.untrusted.printable import quoted
+from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.grpc.errors import CallStatus, worker_error
 
@@ -42,7 +42,7 @@ class Client:
         try:
             self.address = str(Address.parse(address))
         except ValueError as error:
-            problem = f"the worker's address {error}, not {quoted(address)}."
+            problem = f"the worker's address {error}, not {printable_repr(address)}."
             raise InvalidInputError(problem) from None
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self._channel: grpc.aio.Channel | None = None

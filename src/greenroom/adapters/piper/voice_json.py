@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.errors import InvalidInputError
-from greenroom.untrusted.bounded_files import read_bounded, reason_for
-from greenroom.untrusted.printable import quoted, shown
+from greenroom.untrusted.bounded_files import read_bounded, read_failure
+from greenroom.untrusted.printable import printable, printable_repr
 
 _MOST_BYTES = 4 * 1024**2
 """Of the JSON; one with 904 speakers has 30 KB."""
@@ -23,23 +23,23 @@ _SCALES = {"noise_scale", "length_scale", "noise_w"}
 def read_settings(model: Path) -> dict[str, Any]:
     """Return the voice's JSON; raises `OSError` or `ValueError` for what would fail later."""
     beside = model.with_name(model.name + ".json")
-    name = shown(beside.name)
+    name = printable(beside.name)
     if not model.is_file():
-        raise FileNotFoundError(f"there is no voice file {shown(model)}; correct `path`")
+        raise FileNotFoundError(f"there is no voice file {printable(model)}; correct `path`")
     if not beside.is_file():
-        raise FileNotFoundError(f"{shown(model.name)} has no {name} beside it; copy it there")
+        raise FileNotFoundError(f"{printable(model.name)} has no {name} beside it; copy it there")
     try:
         settings = json.loads(read_bounded(beside, _MOST_BYTES).decode("utf-8"))
         rate = settings["audio"]["sample_rate"]
         settings["phoneme_id_map"], settings["espeak"]["voice"], settings["num_symbols"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{name} is not a Piper voice's JSON: {quoted(error)}") from error
+        raise ValueError(f"{name} is not a Piper voice's JSON: {printable_repr(error)}") from error
     except OSError as error:
-        raise ValueError(f"{name} {reason_for(error)}") from error
+        raise ValueError(f"{name} {read_failure(error)}") from error
     if not settings["phoneme_id_map"]:
         raise ValueError(f"{name} has an empty phoneme_id_map; fetch the voice anew")
     if not _is_whole(rate, 8_000, 96_000):
-        said = quoted(rate, 60)
+        said = printable_repr(rate, 60)
         raise ValueError(f"{name} says sample_rate {said}; it must be 8000 to 96000 Hz")
     if unfit := next(_unfit(settings), None):
         raise ValueError(f"{name}: {unfit}; fetch the voice anew")
