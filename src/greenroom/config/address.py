@@ -1,6 +1,6 @@
 """Addresses of servers, `HOST:PORT` or `unix:/path`: the one parser for configuration and clients.
 
-It does not know what the address is for: who asks names the key or the flag.
+It does not know what an address is for: its callers name the key or the flag.
 """
 
 from __future__ import annotations

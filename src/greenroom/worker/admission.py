@@ -45,7 +45,7 @@ class Slot:
         self._give_back: Callable[[], None] | None = give_back
 
     def give_back(self) -> None:
-        """Let another have it."""
+        """Let another caller have it."""
         give_back, self._give_back = self._give_back, None
         if give_back is not None:
             give_back()
@@ -96,7 +96,7 @@ class Slots:
         return None
 
     def _give_back(self, holder: tuple[str, str]) -> None:
-        """Forget who has none left: addresses come and go for as long as a worker lives."""
+        """Forget holders that have none left: addresses come and go as long as a worker lives."""
         self._total -= 1
         _less(self._keys, holder[0])
         _less(self._peers, holder)
@@ -109,7 +109,7 @@ class Slots:
 
 
 class SlotPools:
-    """Slots of one kind twice: for administrators, and for everybody else."""
+    """Slots of one kind twice: for administrators, and for all other callers."""
 
     def __init__(self, what: str, shares: Shares, refused: Callable[[], None]) -> None:
         self.administrators = Slots(what, shares, refused)
@@ -132,7 +132,7 @@ class Admission:
     """
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
-        """`refused` is told what was refused, as `greenroom.worker.prometheus.LIMITS` names it."""
+        """`refused` is called with what was refused, one of `prometheus.LIMITS`."""
         speaking = settings.max_sessions + settings.max_streams
         has_keys = bool(settings.api_keys)
 

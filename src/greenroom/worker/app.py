@@ -55,8 +55,8 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", 16_384),
 )
 _MOST_CALLS = 65_536
-"""Calls at once, refused ones too until they have heard it; far above what `Admission` allows, as
-gRPC asks nobody who they are."""
+"""Calls at once, refused ones too until their status is sent; far above what `Admission` allows, as
+gRPC counts without regard to keys."""
 
 _GRACE_S = 1.0
 """How long calls may take to write their last words."""

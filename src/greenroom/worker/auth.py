@@ -27,7 +27,7 @@ class Role(IntEnum):
 
 
 class Caller:
-    """One key's holder, or everybody where there are no keys."""
+    """The holder of one key, or all callers together where there are no keys."""
 
     def __init__(self, name: str, role: Role, quota: Quota) -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Caller:
 
 
 CALLER: ContextVar[Caller] = ContextVar("greenroom_caller")
-"""Who makes the gRPC call that this code runs for."""
+"""The caller of the gRPC call that this code runs for."""
 
 
 def owner_of(what: str, caller: Caller, peer: str) -> str:
@@ -60,24 +60,24 @@ class Keys:
     """Recognises callers by their keys."""
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
-        """`refused` is told what for a key was refused (`Quota`)."""
+        """`refused` is called with what a quota refused, as `Quota` does."""
         self._keys = [
             (_digest(key.key.get_secret_value()), _caller(key, settings, refused))
             for key in settings.api_keys
         ]
-        self._everybody = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Quota())
+        self._keyless = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Quota())
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def admit(self, authorizations: Sequence[str], role: Role) -> Caller:
-        """Return who sends this `Authorization`, if they may do what needs `role`.
+        """Return the caller that sends this `Authorization`, if it may do what needs `role`.
 
         More than one is none: who could say which of them counts? Raises `UnauthenticatedError`,
         `ForbiddenError`, or `WorkerBusyError` for the rate.
         """
         caller = self.recognise(authorizations)
-        if caller is self._everybody and caller.role < role:
+        if caller is self._keyless and caller.role < role:
             raise UnauthenticatedError(
                 "the key that was sent is none of the worker's API keys."
                 if _only(authorizations)
@@ -89,13 +89,16 @@ class Keys:
         return caller
 
     def recognise(self, authorizations: Sequence[str]) -> Caller:
-        """Return who sends this `Authorization`; everybody whose key is none of the worker's."""
+        """Return the caller that sends this `Authorization`.
+
+        Without a key of the worker's it is the one that stands for all such callers.
+        """
         return self._holder(_only(authorizations))
 
     def _holder(self, key: str) -> Caller:
         """Return who has this key, in a time that does not depend on which it is."""
         digest = _digest(key)
-        found = self._everybody
+        found = self._keyless
         for known, caller in self._keys:
             if hmac.compare_digest(known, digest):
                 found = caller
@@ -139,15 +142,17 @@ STREAM_RETRY_S = 1.0
 """A stream may end at any moment, so this is how often it is worth asking for its slot."""
 
 
-def _nobody_counts(reason: str) -> None:
+def _not_counted(reason: str) -> None:
     pass
 
 
 class Quota:
-    """Counts what is used; everything is allowed where there is no limit.
+    """How much one key may use: sessions, streams at once, requests a minute, length of text.
+
+    Everything is allowed where there is no limit.
 
     Requests refill evenly, and may come in a burst of a minute's worth.
-    `refused` is told what was refused, as `greenroom.worker.prometheus.LIMITS` names it.
+    `refused` is called with what was refused, as `greenroom.worker.prometheus.LIMITS` names it.
     """
 
     def __init__(
@@ -157,7 +162,7 @@ class Quota:
         *,
         max_sessions: int | None = None,
         max_text_chars: int | None = None,
-        refused: Callable[[str], None] = _nobody_counts,
+        refused: Callable[[str], None] = _not_counted,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_streams = max_streams
@@ -170,9 +175,9 @@ class Quota:
         self._left = float(requests_per_minute or 0)
         self._since = clock()
 
-    def text_limit(self, everybodys: int) -> int:
-        """Return how many characters one text may have, where everybody's may have so many."""
-        return min(everybodys, self._max_text_chars or everybodys)
+    def text_limit(self, workers_limit: int) -> int:
+        """Return how many characters one text may have: the lower of the key's and the worker's."""
+        return min(workers_limit, self._max_text_chars or workers_limit)
 
     def count_request(self) -> None:
         """Raises `WorkerBusyError` when there were too many; a refused one does not count."""

@@ -1,7 +1,7 @@
-"""The pinned default model comes back when it was lost, as by a reload that failed.
+"""Load the pinned default model again when it was lost, as by a reload that failed.
 
-Until it is back the worker is not ready (`readiness.py`), so nobody would ask for it. What an
-administrator unloads stays away until somebody asks for it.
+Until it is back the worker is not ready (`readiness.py`), so no caller would bring it back. What
+an administrator unloads stays away until a caller asks for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a worker tells Prometheus: the manager's figures, and how its speech went.
+"""The worker's metrics for Prometheus: those of the manager, and those of speech.
 
 The registry is the worker's own: two workers of one process share nothing.
 """
@@ -140,8 +140,8 @@ class WorkerMetrics:
     async def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Return all metrics, and their content type, in the format that `accept` asks for.
 
-        They are encoded in a thread, one scrape at a time; who asks while the same is being encoded
-        gets that.
+        They are encoded in a thread, one scrape at a time; a scrape that comes while the same is
+        encoded gets that.
         """
         encode, content_type = choose_encoder(accept)
         scrape = self._scrapes.get(content_type)

@@ -1,8 +1,8 @@
-"""Whether work should be sent here, and why not: one verdict for every protocol's health.
+"""Readiness: whether work should be sent here, and why not; one verdict for every protocol.
 
 A worker whose event loop answers may be stuck all the same: a load or a caller that waits for
-longer than the settings allow, threads that hang wherever a model may be. One voice that hangs is
-said, and no reason to send the work for all others elsewhere. Times are seconds.
+longer than the settings allow, threads that hang wherever a model may be. One voice that hangs
+is a problem to report, and no reason to send the work for all others elsewhere. Times are seconds.
 """
 
 from __future__ import annotations

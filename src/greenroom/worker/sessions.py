@@ -43,13 +43,13 @@ class Session:
         """Absent until it is taken, and while the model is loaded afresh."""
         self.taking: asyncio.Task[None] | None = None
         self.awaited = 0
-        """How many wait for the lease; nobody: the wait for a first lease is given up."""
+        """How many callers wait for the lease; at none the wait for a first lease is given up."""
         self.idle: asyncio.TimerHandle | None = None
         """Reaps the session; absent while it is not idle."""
 
     @property
     def key(self) -> tuple[str, str]:
-        """What finds it: each caller has ids of their own."""
+        """What it is found by: each caller has ids of their own."""
         return self.caller, self.session_id
 
     def __repr__(self) -> str:
@@ -191,7 +191,9 @@ class Sessions:
         self._rest(session)
 
     async def _retake(self, session: Session, lease: Lease) -> None:
-        session.awaited += 1  # this wait is for the session itself, whoever else gives up
+        session.awaited += (
+            1  # the session itself waits, so that a caller that gives up does not end it
+        )
         session.lease = None
         self._rest(session)
         problem: ModelManagerError | None = None
@@ -210,7 +212,7 @@ class Sessions:
             raise problem
 
     def _close(self, session: Session) -> Session:
-        """Take the session off the list; from here on it is nobody's."""
+        """Take the session off the list, so that no caller finds it any more."""
         if self._open.get(session.key) is session:
             del self._open[session.key]
         self._rest(session)

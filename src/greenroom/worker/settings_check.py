@@ -1,4 +1,4 @@
-"""What of the worker's settings cannot work, known before anything listens."""
+"""Check the worker's settings against each other and the catalog, before anything listens."""
 
 from __future__ import annotations
 

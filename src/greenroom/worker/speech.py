@@ -46,8 +46,8 @@ class Timing:
 class Speech:
     """An asynchronous iterator of frames.
 
-    It exists from the moment its slot is booked, before there is a model to speak it, so that
-    what is said to it meanwhile is not lost.
+    It exists from the moment its slot is booked, before there is a model to speak it, so that a
+    pause or a stop that comes meanwhile is not lost.
     """
 
     def __init__(self, patience: float) -> None:
@@ -136,7 +136,7 @@ class Speech:
         self._end()
 
     def cut(self, error: ModelManagerError) -> None:
-        """End now, as a failure: who reads the frames gets `error`."""
+        """End now, as a failure: the reader of the frames gets `error`."""
         if not self.stopped:
             self._error = self._error or error
             self._end()

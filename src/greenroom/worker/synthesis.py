@@ -1,4 +1,4 @@
-"""The one way in for every protocol: sessions, speech without a session, loading and unloading.
+"""The one way in for every protocol: sessions, single utterances, loading and unloading.
 
 Protocols bring text and take frames; what is allowed, what is counted and what is given back when
 is decided here.
@@ -38,7 +38,7 @@ _CUT_LIMIT_S = 5.0
 
 
 class Command(StrEnum):
-    """What can be said to what a session is speaking."""
+    """What a session's running speech, or its model, can be told to do."""
 
     PAUSE = "pause"
     RESUME = "resume"
@@ -98,11 +98,14 @@ class Synthesis:
         return self._sessions.get(session_id, caller)
 
     async def end_session(self, session_id: str, *, caller: str = "") -> None:
-        """Give back this session's lease and nobody else's; running speech goes on to its end."""
+        """Give back the lease of this session alone; its running speech goes on to its end."""
         await self._sessions.end(self._sessions.get(session_id, caller))
 
     async def control(self, session_id: str, command: Command, *, caller: str = "") -> int:
-        """Say something to all that the session is speaking; return how many that are."""
+        """Pause, resume or stop all that the session is speaking, or reload its model.
+
+        Returns how many utterances that concerned.
+        """
         session = self._sessions.get(session_id, caller)
         if command is Command.RELOAD:
             self._refuse_if_closing()

@@ -1,4 +1,4 @@
-"""Keys over gRPC: every call needs a role (one that nobody thought of: `admin`) and a slot."""
+"""Keys over gRPC: every call needs a role (`admin` unless it is listed here) and a slot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SPEAKING = {
     SERVICE_NAME: ("StartSession", "Synthesize", "Control", "EndSession", "ListModels"),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
 }
-_WATCHING: dict[str, tuple[str, ...]] = {  # without an end, so not for anybody
+_WATCHING: dict[str, tuple[str, ...]] = {  # they have no end, so a key is needed
     health.SERVICE_NAME: ("Watch",),
     reflection.SERVICE_NAME: ("ServerReflectionInfo",),
 }
@@ -37,7 +37,7 @@ _PROBES: dict[str, tuple[str, ...]] = {
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):
-    """Lets a call through to its servicer, or ends it with the status that says why not."""
+    """Pass a call on to its servicer, or end it with the status that says why not."""
 
     def __init__(self, keys: Keys, settings: WorkerSettings, admission: Admission) -> None:
         self._keys = keys

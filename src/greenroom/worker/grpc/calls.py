@@ -1,6 +1,7 @@
 """Admission of gRPC calls: a slot for each, and a limit for the message that it was opened for.
 
-The number of calls that gRPC itself allows would be one for all; refusals here are somebody's.
+gRPC's own limit counts all calls alike; here each is counted for its key and its address, and a
+refusal says which of them has too many.
 Every call becomes one that streams both ways (on the wire there is no difference), so that its
 message is waited for here, with a limit, and not by gRPC, without one.
 """
@@ -50,7 +51,7 @@ class SilentCalls:
     """Calls that are open and have not sent their message, bounded in number.
 
     A new one is always let in: the oldest of the address that has most makes room for it, so that
-    whoever opens calls and says nothing keeps nobody out.
+    a client that opens calls and sends nothing keeps no other client out.
     """
 
     def __init__(self, limit: int = MAX_SILENT, patience: float = _MESSAGE_LIMIT_S) -> None:
@@ -110,7 +111,7 @@ class SilentCalls:
 
 
 class AdmittedCalls:
-    """Wraps handlers, so that their calls run only with their message and a slot."""
+    """Wraps handlers, so that a call runs only once it has its message and a slot."""
 
     def __init__(self) -> None:
         self.silent = SilentCalls()

@@ -32,25 +32,25 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Tells what was said of each service; no watcher waits for another that does not read."""
+    """The statuses of services; a watcher that does not read keeps no other watcher waiting."""
 
     def __init__(self, *, public: tuple[str, ...] | None = None) -> None:
         """`public` are the names that callers without a key may know; `None` means all."""
         self._public = public
-        self._said: dict[str, int] = {}
+        self._statuses: dict[str, int] = {}
         self._watchers: dict[str, set[asyncio.Event]] = {}
 
-    def say(self, name: str, status: int) -> None:
-        """Tell everybody who watches the service."""
-        if self._said.get(name) != status:
-            self._said[name] = status
+    def set(self, name: str, status: int) -> None:
+        """Set the status of a service, and wake its watchers if it is a new one."""
+        if self._statuses.get(name) != status:
+            self._statuses[name] = status
             for news in self._watchers.get(name, ()):
                 news.set()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every service of which something was said."""
-        return tuple(self._said)
+        """Every service that has a status."""
+        return tuple(self._statuses)
 
     async def Check(self, request: Any, context: _Context) -> Any:  # noqa: N802
         """Return the status of one service."""
@@ -72,14 +72,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         news = asyncio.Event()
         watchers = self._watchers.setdefault(request.service, set())
         watchers.add(news)
-        told = None
+        sent = None
         try:
             while True:
                 news.clear()
-                status = self._said.get(request.service, _UNKNOWN)
-                if status != told:
+                status = self._statuses.get(request.service, _UNKNOWN)
+                if status != sent:
                     await write(context, health_pb2.HealthCheckResponse(status=status))
-                    told = status
+                    sent = status
                 else:
                     await news.wait()
         finally:
@@ -88,14 +88,14 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 del self._watchers[request.service]
 
     def _seen(self) -> dict[str, int]:
-        """Return what the caller may know."""
+        """Return the statuses that the present caller may see."""
         if self._public is None or CALLER.get().role >= Role.SPEAK:
-            return self._said
-        return {name: self._said[name] for name in self._public if name in self._said}
+            return self._statuses
+        return {name: self._statuses[name] for name in self._public if name in self._statuses}
 
 
 class Health:
-    """What the health service says of this worker and of its models."""
+    """Keeps the health service true to this worker and its models."""
 
     def __init__(
         self,
@@ -118,26 +118,26 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     def begin(self) -> None:
-        """Say that nothing is ready, and follow the manager from here on."""
+        """Set everything to not serving, and follow the manager from here on."""
         events = self._manager.subscribe()
         for name in self._overall:
-            self._servicer.say(name, _NOT_SERVING)
-        self._servicer.say(LIVE, _SERVING)
-        self._look_at(*(spec.model_id for spec in self._manager.catalog))
+            self._servicer.set(name, _NOT_SERVING)
+        self._servicer.set(LIVE, _SERVING)
+        self._update(*(spec.model_id for spec in self._manager.catalog))
         self._following = asyncio.create_task(self._follow(events), name="greenroom health")
 
     def ready(self) -> None:
-        """Say that the worker takes work, unless something speaks against it."""
+        """Let the worker take work, as far as its readiness allows."""
         self._readiness.open()
         self._judge()
 
     async def drain(self) -> None:
-        """Say, until the end, that neither the worker nor any model takes work."""
+        """Set the worker and its models to not serving, until the end."""
         self._readiness.close()
         await self._stop_following()
         for name in self._servicer.names:
             if name != LIVE:
-                self._servicer.say(name, _NOT_SERVING)
+                self._servicer.set(name, _NOT_SERVING)
 
     async def _stop_following(self) -> None:
         task, self._following = self._following, None
@@ -146,7 +146,7 @@ class Health:
             await asyncio.wait([task])
 
     async def _follow(self, events: Subscription) -> None:
-        """Look at what events tell of, and at everything that no event tells of now and then."""
+        """Update what an event names; now and then also what changes without an event."""
         lost = 0
         while True:
             event = None
@@ -159,24 +159,24 @@ class Health:
                 pass
             if events.lost != lost:
                 lost = events.lost
-                self._look_at(*(spec.model_id for spec in self._manager.catalog))
+                self._update(*(spec.model_id for spec in self._manager.catalog))
             elif event is not None:
-                self._look_at(event.model_id)
+                self._update(event.model_id)
             self._judge()
 
     def _judge(self) -> None:
         verdict = self._readiness.verdict()
         for name in self._overall:
-            self._servicer.say(name, _SERVING if verdict.ready else _NOT_SERVING)
+            self._servicer.set(name, _SERVING if verdict.ready else _NOT_SERVING)
         hanging = frozenset(verdict.hanging)
         changed, self._hanging = hanging ^ self._hanging, hanging
         if changed:
-            self._look_at(*changed)
+            self._update(*changed)
 
-    def _look_at(self, *model_ids: str) -> None:
-        """Say of each model what is so now; an event only tells when to look."""
+    def _update(self, *model_ids: str) -> None:
+        """Set the status of each model to what it is now; an event only says when to look."""
         residents = self._manager.list_resident()
         ready = {r.model_id for r in residents if r.state is State.READY} - self._hanging
         for model_id in model_ids:
             if model_id not in self._own:
-                self._servicer.say(model_id, _SERVING if model_id in ready else _NOT_SERVING)
+                self._servicer.set(model_id, _SERVING if model_id in ready else _NOT_SERVING)

@@ -1,4 +1,4 @@
-"""Keys over HTTP, and without keys a refusal of what somebody else's web page sends.
+"""Keys over HTTP, and without keys a refusal of what pages of the internet send.
 
 A browser on this machine reaches what listens on this machine only, whatever page it shows.
 """
@@ -22,7 +22,7 @@ _Described = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 class Access:
-    """Guards routers, which are included with one of the lists of dependencies.
+    """Lists of dependencies, one of which each router is included with: it says who may call it.
 
     After one of them `request.state.caller` is the `Caller`.
     """
@@ -40,7 +40,7 @@ class Access:
         """For discovery, which many clients do without their key."""
 
     def may_look(self, request: Request) -> bool:
-        """Return whether the caller may see what discovery shows; refuses nobody."""
+        """Return whether the caller may see what discovery shows; raises nothing."""
         if self._public:
             return True
         return self._keys.recognise(request.headers.getlist("authorization")).role >= Role.SPEAK

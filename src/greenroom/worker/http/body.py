@@ -79,7 +79,8 @@ class BodySizeLimit:
 async def read_body(request: Request, *, patience: float) -> bytes:
     """Return the whole body, which has to arrive within `patience` seconds.
 
-    Raises `InputTooLargeError`, and `StalledError`, also when the client leaves: nobody hears it.
+    Raises `InputTooLargeError`, and `StalledError`, also when the client leaves (it gets no answer
+    then).
     """
     patience = min(patience, LIMIT_S)
     found = bytearray()

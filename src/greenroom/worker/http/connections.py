@@ -44,8 +44,8 @@ class Connections:
     """The open connections, bounded in number, in all and of one address.
 
     A new one is always let in as long as another is idle: the one that is open for longest, of the
-    same address when that has its share. Whoever opens connections and says nothing keeps nobody
-    out.
+    same address when that has its share. A client that opens connections and sends nothing keeps no
+    other out.
     """
 
     def __init__(self, limit: int, of_one: int) -> None:

@@ -15,13 +15,13 @@ T = TypeVar("T")
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the client has left, or has its answer; its body must have been read."""
+    """Return when the client has left or has its whole answer; read the body before."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` does; it is cancelled when its caller leaves, or is cancelled."""
+    """Return the result of `work`, which is cancelled when the client disconnects."""
     return await race(work, _raise_on_disconnect(request), name="http")
 
 

@@ -1,8 +1,8 @@
-"""What happens and why, over HTTP: explanations, the journal, and both live as events.
+"""The journal and explanations over HTTP, and both live as server-sent events.
 
 A follower gets the journal's latest entries, then every new one (`journal`) and the state of the
 whole worker whenever it changes (`state`), until the worker ends (`end`). One that reads too slowly
-loses the oldest entries and is told how many (`lost`).
+loses the oldest entries and gets their number (`lost`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from greenroom.worker.http.middleware import cleanups_of, peer_in
 from greenroom.worker.synthesis import Synthesis
 
 _SOON_S = 0.2
-"""At most this often a new state is told."""
+"""The least time between two events with the state."""
 
 _PERIOD_S = 1.0
 """Hits and releases make no event, so this is how soon a change of references shows."""
@@ -70,7 +70,7 @@ def router(synthesis: Synthesis, followers: SlotPools, *, reading: Sequence[Any]
 
 
 class EventStream(StreamingResponse):
-    """What one follower is told; one that does not read is cut off by the server."""
+    """The response to one follower; the server cuts off one that does not read."""
 
     media_type = "text/event-stream"
 
@@ -87,7 +87,7 @@ class EventStream(StreamingResponse):
 
 
 async def _follow(synthesis: Synthesis, history: int) -> AsyncGenerator[bytes, None]:
-    """Yield what one follower is told."""
+    """Yield the events of one follower: the past, then what happens."""
     journal = synthesis.manager.journal
     events = journal.subscribe()  # in one step with the past, so that nothing falls between
     past = journal.events()[-history:] if history else ()
@@ -101,13 +101,13 @@ async def _follow(synthesis: Synthesis, history: int) -> AsyncGenerator[bytes, N
 
 
 class _Feed:
-    """Everything that one follower is told after the past."""
+    """The events of one follower after the past."""
 
     def __init__(self, synthesis: Synthesis, events: Subscription) -> None:
         self._synthesis = synthesis
         self._events = events
         self._clock = asyncio.get_running_loop().time
-        self._told: Any = None
+        self._sent: Any = None
         self._looked_at = -math.inf
         self._news = False
         """Whether something happened since the last look at the state."""
@@ -140,15 +140,15 @@ class _Feed:
         return pieces
 
     def _state(self, *, now: bool = False) -> list[bytes]:
-        """Look at the state, not too often; return it if it is another than was told."""
+        """Look at the state, not too often; return its event if it differs from the last one."""
         if not now and self._clock() - self._looked_at < _SOON_S:
             return []
         self._looked_at, self._news = self._clock(), False
         snapshot = serializers.state(self._synthesis)
         still = serializers.unchanging(snapshot)
-        if still == self._told:
+        if still == self._sent:
             return []
-        self._told = still
+        self._sent = still
         return [_message("state", snapshot)]
 
 

@@ -1,4 +1,4 @@
-"""What probes and Prometheus ask: is it alive, should it get work, and its metrics."""
+"""Health and metrics over HTTP: liveness, readiness, and what Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def router(
     *,
     reading: Sequence[Any] = (),
 ) -> APIRouter:
-    """Return the routes; `reading` guards the metrics, health is for anybody.
+    """Return the routes; `reading` guards the metrics; health needs no key.
 
-    Why a worker is not ready names models, so only who `may_look` is told.
+    Why a worker is not ready names models, so only callers that `may_look` see it.
     """
     routes = APIRouter(tags=["health"])
 
@@ -27,7 +27,7 @@ def router(
     @routes.get("/health")
     async def health(request: Request) -> dict[str, Any]:
         """Answer 200 as long as the worker answers at all, and say in the body how it is."""
-        return _told(synthesis, whole=may_look(request))
+        return _health(synthesis, whole=may_look(request))
 
     @routes.head("/v2/health/live", include_in_schema=False)
     @routes.get("/v2/health/live")
@@ -39,8 +39,8 @@ def router(
     @routes.get("/v2/health/ready", responses={503: {"description": "Send no work here."}})
     async def ready(request: Request) -> JSONResponse:
         """Answer 200 when work should be sent here, else 503 and why not."""
-        told = _told(synthesis, whole=may_look(request))
-        return JSONResponse(told, 200 if told["ready"] else 503)
+        body = _health(synthesis, whole=may_look(request))
+        return JSONResponse(body, 200 if body["ready"] else 503)
 
     @routes.get("/metrics", response_class=Response, dependencies=list(reading))
     async def metrics(request: Request) -> Response:
@@ -51,13 +51,13 @@ def router(
     return routes
 
 
-def _told(synthesis: Synthesis, *, whole: bool) -> dict[str, Any]:
+def _health(synthesis: Synthesis, *, whole: bool) -> dict[str, Any]:
     verdict = synthesis.readiness.verdict()
-    told = {"status": "ready" if verdict.ready else "not ready", "ready": verdict.ready}
+    body = {"status": "ready" if verdict.ready else "not ready", "ready": verdict.ready}
     if not whole:
-        return told
+        return body
     return {
-        **told,
+        **body,
         "problems": list(verdict.problems),
         "oldest_wait_s": round(verdict.oldest_wait_s, 3),
         "oldest_load_s": round(verdict.oldest_load_s, 3),

@@ -26,7 +26,7 @@ _LONGEST_S = 10 * 365 * 86_400.0
 
 
 def seconds_of(keep_alive: str | float, field: str = "keep_alive") -> float:
-    """Return the seconds, -1 for ever; raises `FieldError` for what is no duration."""
+    """Return the seconds of a `keep_alive`, -1 for ever; raises `FieldError` for no duration."""
     seconds = _parsed(keep_alive.strip()) if isinstance(keep_alive, str) else float(keep_alive)
     if seconds is None or math.isnan(seconds):
         shown = str(keep_alive)[:40]

@@ -73,7 +73,7 @@ class ConcurrencyLimit:
 
 
 def cleanups_of(request: Request) -> contextlib.ExitStack:
-    """Return what is given back when the request is over."""
+    """Return the stack that is closed when the request is over."""
     found: contextlib.ExitStack = request.scope["state"][_CLEANUPS]
     return found
 

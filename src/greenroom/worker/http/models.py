@@ -42,7 +42,7 @@ class KeepBody(ModelBody):
 
 
 class UnloadBody(ModelBody):
-    """A model to let go; without `drain` it is refused (409) while somebody holds it."""
+    """A model to let go; without `drain` it is refused (409) while it is held."""
 
     drain: bool = True
 
@@ -109,7 +109,7 @@ async def answer_load(synthesis: Synthesis, body: LoadBody, request: Request) ->
 
 
 async def answer_unload(synthesis: Synthesis, model: str, *, drain: bool) -> dict[str, Any]:
-    """Unload; that goes on when the caller leaves, who may have said all they wanted to say."""
+    """Unload, and return the model as it is then; goes on to its end when the client leaves."""
     with contextlib.suppress(ModelNotResidentError):
         await synthesis.unload_model(model, drain=drain)
     return _now(synthesis, model)

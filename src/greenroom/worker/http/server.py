@@ -24,7 +24,7 @@ from greenroom.worker.listen import bind_http, connection_limit
 logger = safe_logger(__name__)
 
 CONNECTION = "greenroom.connection"
-"""The ASGI extension with which an answer ends its connection (`asyncio.Transport`)."""
+"""The ASGI extension by which an answer ends its connection (`asyncio.Transport`)."""
 
 PATIENCE = "greenroom.patience"
 """The extension with which an answer says how many seconds its reader has for each piece; `None`
@@ -126,7 +126,10 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """Cuts off who sends no request or takes no answer, and lets answers end the connection."""
+    """One connection: it ends when its client sends no request or takes no answer in time.
+
+    Answers can end it too, by the extension `CONNECTION`.
+    """
 
     def __init__(
         self, config: uvicorn.Config, state: ServerState, connections: Connections

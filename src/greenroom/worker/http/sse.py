@@ -1,4 +1,4 @@
-"""What leaves for each piece of audio: the bytes themselves, or OpenAI's server-sent events."""
+"""The two ways to send audio: the bytes themselves, or OpenAI's server-sent events."""
 
 from __future__ import annotations
 

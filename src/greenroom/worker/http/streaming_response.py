@@ -1,4 +1,4 @@
-"""One speech on its way to one HTTP client.
+"""The response that speaks: audio, or events with it, sent to one HTTP client as it is made.
 
 The answer begins when the first audio is there: until then whatever fails is answered with its
 status. A client that leaves, at any moment, cancels its speech; one that does not read holds what
@@ -51,7 +51,7 @@ class SpeechPlan:
 
 
 class SpeechResponse(Response):
-    """An ASGI response that speaks."""
+    """Speaks a plan, and sends the audio in its format."""
 
     def __init__(self, synthesis: Synthesis, plan: SpeechPlan, caller: Caller) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SpeechResponse(Response):
         self._packets = _packets(plan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Speak until it is said or the client has left.
+        """Speak until all is sent or the client has left.
 
         Raises `ModelManagerError` if nothing was sent yet.
         """
@@ -122,7 +122,7 @@ def _packets(plan: SpeechPlan) -> Events | Bytes:
 
 
 class _BodyWriter:
-    """The way to the client, which has to read within `patience` seconds."""
+    """Writes the body; its client has to take each piece within `patience` seconds."""
 
     def __init__(self, send: Send, patience: float) -> None:
         self.started = False
