@@ -27,7 +27,7 @@ from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
-from tests.worker.serving import LIMIT_S, Served, connected, refused, until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused, until
 
 JOE = "piper-en-us-joe-medium"
 VARIANTS = [
@@ -44,7 +44,7 @@ async def worker(
     models: list[dict[str, Any]] | None = None,
     serve: Mapping[str, Any] | None = None,
     **manager: Any,
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[WorkerClient]:
     """Serve the real voice and its variants; `manager` are settings of the model manager."""
     settings = {"default_model_id": JOE, "min_residency_ms": 0, **manager}
     config = Config(
@@ -71,7 +71,7 @@ def samples(frames: list[tts_pb2.AudioFrame]) -> np.ndarray[Any, np.dtype[np.int
     return np.frombuffer(b"".join(frame.audio_data for frame in frames), np.int16)
 
 
-async def load(served: Served, model_id: str) -> Any:
+async def load(served: WorkerClient, model_id: str) -> Any:
     request = tts_pb2.LoadModelRequest(model_id=model_id)
     return await served.stub.LoadModel(request, timeout=30)
 

@@ -11,7 +11,7 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.project.call_recorder import PACKAGE, CallRecorder
-from tests.worker.http.web import web_serving
+from tests.worker.http.http_client import running_http_worker
 
 TOUR = Path(__file__).parents[2] / "docs" / "tour.md"
 STEP = re.compile(r"^\d+\. \[`[^`]+`\]\(\.\./src/greenroom/([^)]+)\) `([\w.]+)`", re.MULTILINE)
@@ -97,7 +97,7 @@ async def test_a_speech_over_http_goes_as_the_tour_says(tones: Catalog) -> None:
     body = {"model": "tone-220", "voice": "tone-220", "input": "Good evening.", "speed": 1.0}
     with CallRecorder() as recorder:
         manager = ModelManager(catalog=tones, default_model_id="tone-440")
-        async with web_serving(manager) as web:
+        async with running_http_worker(manager) as web:
             recorder.forget()
             answer = await web.post("/v1/audio/speech", body)
             calls = list(recorder.calls)

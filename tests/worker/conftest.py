@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from greenroom import Catalog, ModelManager
-from tests.worker.serving import Meter, Served, metered, serving
+from tests.worker.worker_client import Meter, WorkerClient, metered, running_worker
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,10 +40,10 @@ def tone_catalog() -> Catalog:
 
 
 @pytest.fixture
-async def tones(tone_catalog: Catalog) -> AsyncIterator[Served]:
+async def tones(tone_catalog: Catalog) -> AsyncIterator[WorkerClient]:
     """A worker with eight tones."""
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         yield served
 
 
@@ -64,10 +64,10 @@ def metered_catalog(meters: dict[str, Meter]) -> Catalog:
 @pytest.fixture
 async def metered_worker(
     metered_catalog: Catalog, meters: dict[str, Meter]
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[WorkerClient]:
     """A worker whose models speak what their meters allow."""
     manager = ModelManager(catalog=metered_catalog, default_model_id="a", resident_cap=4)
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         try:
             yield served
         finally:

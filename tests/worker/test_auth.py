@@ -21,8 +21,16 @@ from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
 from greenroom.worker.grpc.triton_messages import SERVICE, message
-from tests.worker.http.web import connected_web
-from tests.worker.serving import LIMIT_S, Meter, Served, connected, refused, serving, until
+from tests.worker.http.http_client import connected_http_client
+from tests.worker.worker_client import (
+    LIMIT_S,
+    Meter,
+    WorkerClient,
+    connected,
+    refused,
+    running_worker,
+    until,
+)
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [
@@ -37,7 +45,7 @@ UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMI
 class Keyed:
     """The stub of a caller who sends a key, or anything else as `authorization`."""
 
-    def __init__(self, served: Served, authorization: str) -> None:
+    def __init__(self, served: WorkerClient, authorization: str) -> None:
         self._stub: Any = tts_pb2_grpc.TTSServiceStub(served.channel)
         self._metadata = [("authorization", authorization)] if authorization else []
 
@@ -54,26 +62,28 @@ class Keyed:
         return len([frame async for frame in call])
 
 
-def bearer(served: Served, key: str) -> Keyed:
+def bearer(served: WorkerClient, key: str) -> Keyed:
     return Keyed(served, f"Bearer {key}")
 
 
 @pytest.fixture
-async def locked(tone_catalog: Catalog) -> AsyncIterator[Served]:
+async def locked(tone_catalog: Catalog) -> AsyncIterator[WorkerClient]:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with serving(manager, api_keys=KEYS, http_listen="127.0.0.1:0") as made:
+    async with running_worker(manager, api_keys=KEYS, http_listen="127.0.0.1:0") as made:
         yield made
 
 
 @pytest.mark.parametrize("said", ["", "Bearer", f"Bearer {SPEAKER}x", f"Basic {SPEAKER}", SPEAKER])
-async def test_a_call_without_a_known_key_is_unauthenticated(locked: Served, said: str) -> None:
+async def test_a_call_without_a_known_key_is_unauthenticated(
+    locked: WorkerClient, said: str
+) -> None:
     with refused(UNAUTHENTICATED, "API keys"):
         await Keyed(locked, said).speak()
     with refused(UNAUTHENTICATED, "API keys"):
         await Keyed(locked, said).ListModels(tts_pb2.ListModelsRequest())
 
 
-async def test_a_refused_call_is_told_before_it_sends_anything(locked: Served) -> None:
+async def test_a_refused_call_is_told_before_it_sends_anything(locked: WorkerClient) -> None:
     async def silent() -> AsyncIterator[Any]:
         await until(lambda: False)
         yield
@@ -83,7 +93,7 @@ async def test_a_refused_call_is_told_before_it_sends_anything(locked: Served) -
             pass
 
 
-async def test_a_role_does_what_it_may(locked: Served) -> None:
+async def test_a_role_does_what_it_may(locked: WorkerClient) -> None:
     load = tts_pb2.LoadModelRequest(model_id="tone-220")
     unload = tts_pb2.UnloadModelRequest(model_id="tone-220")
     speaker, admin = bearer(locked, SPEAKER), bearer(locked, ADMIN)
@@ -97,7 +107,9 @@ async def test_a_role_does_what_it_may(locked: Served) -> None:
     assert await admin.speak() > 0
 
 
-async def test_a_reload_changes_what_is_in_memory_so_it_needs_an_admin(locked: Served) -> None:
+async def test_a_reload_changes_what_is_in_memory_so_it_needs_an_admin(
+    locked: WorkerClient,
+) -> None:
     for key, model in ((SPEAKER, "tone-220"), (ADMIN, "tone-247")):
         asked = tts_pb2.StartSessionRequest(session_id="s", model_id=model)
         await bearer(locked, key).StartSession(asked)
@@ -109,7 +121,7 @@ async def test_a_reload_changes_what_is_in_memory_so_it_needs_an_admin(locked: S
     assert (await bearer(locked, SPEAKER).Control(stop)).streams == 0
 
 
-async def test_sessions_belong_to_the_key_that_opened_them(locked: Served) -> None:
+async def test_sessions_belong_to_the_key_that_opened_them(locked: WorkerClient) -> None:
     request = tts_pb2.StartSessionRequest(session_id="s", model_id="tone-220")
     speaker, other = bearer(locked, SPEAKER), bearer(locked, OTHER)
     await speaker.StartSession(request)
@@ -126,10 +138,10 @@ async def test_sessions_belong_to_the_key_that_opened_them(locked: Served) -> No
     assert not locked.refcount("tone-220")
 
 
-async def test_requests_of_a_key_are_counted_over_both_protocols(locked: Served) -> None:
-    async with connected_web(locked, OTHER) as web:
+async def test_requests_of_a_key_are_counted_over_both_protocols(locked: WorkerClient) -> None:
+    async with connected_http_client(locked, OTHER) as web:
         assert (await web.client.get("/api/ps")).status_code == 200
-    async with connected_web(locked, ADMIN) as web:
+    async with connected_http_client(locked, ADMIN) as web:
         assert (await web.figures())['busy_total{reason="key_requests"}'] == 0
     other = bearer(locked, OTHER)
     assert await other.speak() > 0
@@ -137,14 +149,14 @@ async def test_requests_of_a_key_are_counted_over_both_protocols(locked: Served)
     with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "3 requests a minute") as advice:
         await other.speak()
     assert 0 < advice[0] <= 20
-    async with connected_web(locked, ADMIN) as web:
+    async with connected_http_client(locked, ADMIN) as web:
         assert (await web.figures())['busy_total{reason="key_requests"}'] == 1
 
 
-async def test_texts_of_a_key_may_be_shorter_than_everybodys(locked: Served) -> None:
+async def test_texts_of_a_key_may_be_shorter_than_everybodys(locked: WorkerClient) -> None:
     long = "Hello there, all of you."
     asked = {"model": "tts-1", "voice": "alloy", "response_format": "pcm", "input": long}
-    async with connected_web(locked, OTHER) as web:
+    async with connected_http_client(locked, OTHER) as web:
         answer = await web.post("/v1/audio/speech", asked)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
         assert "20 are allowed" in answer.text
@@ -159,7 +171,7 @@ async def test_streams_of_a_key_are_counted(
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
     metadata = [("authorization", f"Bearer {SPEAKER}")]
-    async with serving(manager, api_keys=KEYS) as served:
+    async with running_worker(manager, api_keys=KEYS) as served:
         chunks = [tts_pb2.TextChunk(text="Hello.", is_final=True)]
         call = served.stub.Synthesize(iter(chunks), metadata=metadata, timeout=LIMIT_S)
         meters["a"].allow(2)
@@ -172,14 +184,14 @@ async def test_streams_of_a_key_are_counted(
         assert await bearer(served, SPEAKER).speak() > 0
 
 
-async def test_a_probe_and_a_look_at_what_can_be_done_need_no_key(locked: Served) -> None:
+async def test_a_probe_and_a_look_at_what_can_be_done_need_no_key(locked: WorkerClient) -> None:
     health = health_pb2_grpc.HealthStub(locked.channel)
     answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     assert (await Keyed(locked, "").GetCapabilities(tts_pb2.GetCapabilitiesRequest())).version
 
 
-async def test_calls_without_an_end_are_for_keys_only(locked: Served) -> None:
+async def test_calls_without_an_end_are_for_keys_only(locked: WorkerClient) -> None:
     reflection: Any = locked.channel.stream_stream(
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     )
@@ -193,16 +205,16 @@ async def test_calls_without_an_end_are_for_keys_only(locked: Served) -> None:
     known.cancel()
 
 
-async def test_more_than_one_authorization_is_none(locked: Served) -> None:
+async def test_more_than_one_authorization_is_none(locked: WorkerClient) -> None:
     both = [("authorization", f"Bearer {key}") for key in (SPEAKER, ADMIN)]
     with refused(UNAUTHENTICATED):
         await locked.stub.ListModels(tts_pb2.ListModelsRequest(), metadata=both)
-    async with connected_web(locked) as web:
+    async with connected_http_client(locked) as web:
         headers = [("Authorization", f"Bearer {key}") for key in (SPEAKER, ADMIN)]
         assert (await web.client.get("/api/ps", headers=headers)).status_code == 401
 
 
-async def test_sessions_of_a_key_are_counted(locked: Served) -> None:
+async def test_sessions_of_a_key_are_counted(locked: WorkerClient) -> None:
     speaker = bearer(locked, SPEAKER)
     for name in ("one", "two", "one"):
         await speaker.StartSession(tts_pb2.StartSessionRequest(session_id=name))
@@ -212,11 +224,11 @@ async def test_sessions_of_a_key_are_counted(locked: Served) -> None:
     await bearer(locked, ADMIN).StartSession(tts_pb2.StartSessionRequest(session_id="three"))
     await speaker.EndSession(tts_pb2.EndSessionRequest(session_id="one"))
     await speaker.StartSession(tts_pb2.StartSessionRequest(session_id="three"))
-    async with connected_web(locked, ADMIN) as web:
+    async with connected_http_client(locked, ADMIN) as web:
         assert (await web.figures())['busy_total{reason="key_sessions"}'] == 1
 
 
-async def test_a_stream_counts_from_its_beginning_text_or_not(locked: Served) -> None:
+async def test_a_stream_counts_from_its_beginning_text_or_not(locked: WorkerClient) -> None:
     metadata = [("authorization", f"Bearer {SPEAKER}")]
     silent = locked.stub.Synthesize(metadata=metadata)
     await silent.wait_for_connection()
@@ -235,7 +247,7 @@ async def test_who_asks_is_named_in_the_journal_whatever_the_protocol() -> None:
     stage = Stage("a", "b")
     stage["b"].load.error = OSError("broken")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager, api_keys=KEYS) as served:
+    async with running_worker(manager, api_keys=KEYS) as served:
         triton: Any = served.channel.unary_unary(f"/{SERVICE}/RepositoryModelLoad")
         request = message("RepositoryModelLoadRequest")(model_name="b").SerializeToString()
         for _ in range(2):  # the second is refused: it is too soon to try again
@@ -261,7 +273,7 @@ async def test_who_asks_is_named_in_the_journal_whatever_the_protocol() -> None:
     ],
 )
 async def test_tritons_calls_have_the_roles_of_their_like(
-    locked: Served, name: str, fields: Any, key: str, code: grpc.StatusCode | None
+    locked: WorkerClient, name: str, fields: Any, key: str, code: grpc.StatusCode | None
 ) -> None:
     request = b"" if fields is None else message(f"{name}Request")(**fields).SerializeToString()
     call: Any = locked.channel.unary_unary(f"/{SERVICE}/{name}")
@@ -273,12 +285,12 @@ async def test_tritons_calls_have_the_roles_of_their_like(
 
 async def test_discovery_asks_for_a_key_when_it_is_not_public(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with serving(manager, api_keys=KEYS, public_discovery=False) as served:
+    async with running_worker(manager, api_keys=KEYS, public_discovery=False) as served:
         with refused(UNAUTHENTICATED):
             await Keyed(served, "").GetCapabilities(tts_pb2.GetCapabilitiesRequest())
 
 
-async def test_our_client_and_the_command_line_send_the_key(locked: Served) -> None:
+async def test_our_client_and_the_command_line_send_the_key(locked: WorkerClient) -> None:
     address = str(locked.worker.address)
     async with Client(address, ADMIN) as client:
         await client.load("tone-220")

@@ -15,8 +15,8 @@ from greenroom.audio import framing
 from greenroom.cli import main
 from greenroom.speech import text as texts
 from greenroom.v1 import tts_pb2
-from tests.worker.http.web import web_serving
-from tests.worker.serving import serving
+from tests.worker.http.http_client import running_http_worker
+from tests.worker.worker_client import running_worker
 
 PIECES = ("One. ", "Two, and ", "three.")
 WHOLE = "".join(PIECES)
@@ -93,7 +93,7 @@ async def test_by_the_library(manager: ModelManager, checked: Counter[str], whol
 async def test_over_grpc(
     manager: ModelManager, checked: Counter[str], whole: bool, in_session: bool
 ) -> None:
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         forget(checked)
         voice: dict[str, Any] = {"model_id": "a", "sample_rate": RATE, "options": {"mood": "calm"}}
         first: dict[str, Any] = {"session_id": "s"} if in_session else voice
@@ -127,7 +127,7 @@ async def test_over_http(
     body: dict[str, Any],
     options: dict[str, Any],
 ) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         forget(checked)
         assert (await web.post(path, body)).status_code == 200
     assert checked == Counter([WHOLE, f"{RATE} Hz"])

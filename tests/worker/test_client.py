@@ -10,11 +10,11 @@ import pytest
 
 from greenroom.errors import WorkerError
 from greenroom.worker.client import Client
-from tests.worker.serving import FRAME_BYTES, Meter, Served, until
+from tests.worker.worker_client import FRAME_BYTES, Meter, WorkerClient, until
 
 
 @pytest.fixture
-async def client(tones: Served) -> AsyncIterator[Client]:
+async def client(tones: WorkerClient) -> AsyncIterator[Client]:
     async with Client(str(tones.worker.address)) as made:
         yield made
 
@@ -42,7 +42,7 @@ async def test_it_speaks_pieces_as_they_come(client: Client) -> None:
 
 
 async def test_a_source_of_text_that_fails_fails_the_speech_with_its_own_error(
-    client: Client, tones: Served
+    client: Client, tones: WorkerClient
 ) -> None:
     async def pieces() -> AsyncIterator[str]:
         yield "A sentence. "
@@ -55,7 +55,7 @@ async def test_a_source_of_text_that_fails_fails_the_speech_with_its_own_error(
 
 
 async def test_leaving_the_iteration_cancels_the_call(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     meters["b"].allow(2)
     async with Client(str(metered_worker.worker.address)) as client:
@@ -84,7 +84,7 @@ async def test_it_looks_at_models_and_moves_them(client: Client) -> None:
     assert (capabilities.max_streams, capabilities.frame_duration_ms) == (64, 20)
 
 
-async def test_an_empty_id_loads_the_default(client: Client, tones: Served) -> None:
+async def test_an_empty_id_loads_the_default(client: Client, tones: WorkerClient) -> None:
     await client.load("")
     assert tones.states == {"tone-440": "ready"}
 
@@ -112,7 +112,7 @@ async def test_a_refusal_while_text_is_still_sent_is_told_as_it_is(client: Clien
         assert caught.value.code == "INVALID_ARGUMENT"
 
 
-async def test_a_time_to_try_again_arrives(metered_worker: Served) -> None:
+async def test_a_time_to_try_again_arrives(metered_worker: WorkerClient) -> None:
     metered_worker.worker.synthesis.settings = metered_worker.worker.synthesis.settings.model_copy(
         update={"max_streams": 0}
     )
@@ -123,7 +123,7 @@ async def test_a_time_to_try_again_arrives(metered_worker: Served) -> None:
     assert (caught.value.code, caught.value.retry_after) == ("RESOURCE_EXHAUSTED", 1.0)
 
 
-async def test_an_answer_that_takes_too_long_is_one_line(metered_worker: Served) -> None:
+async def test_an_answer_that_takes_too_long_is_one_line(metered_worker: WorkerClient) -> None:
     async with Client(str(metered_worker.worker.address)) as client:
         with pytest.raises(WorkerError, match="did not answer in time"):
             async for _ in client.speak("Hi.", timeout=0.1):

@@ -16,8 +16,15 @@ from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
 from greenroom.worker.admission import Shares
 from greenroom.worker.grpc import health
-from tests.worker.http.web import Web, connected_web
-from tests.worker.serving import LIMIT_S, Served, connected, refused, serving, until
+from tests.worker.http.http_client import HttpClient, connected_http_client
+from tests.worker.worker_client import (
+    LIMIT_S,
+    WorkerClient,
+    connected,
+    refused,
+    running_worker,
+    until,
+)
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [
@@ -34,23 +41,25 @@ def keyed(key: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {key}")]
 
 
-def watch(served: Served, key: str = "", service: str = "") -> Any:
+def watch(served: WorkerClient, key: str = "", service: str = "") -> Any:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     request = health_pb2.HealthCheckRequest(service=service)
     return stub.Watch(request, metadata=keyed(key) if key else [], timeout=3 * LIMIT_S)
 
 
-async def probe(served: Served) -> int:
+async def probe(served: WorkerClient) -> int:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     return int((await stub.Check(CHECK, timeout=LIMIT_S)).status)
 
 
-async def lists(served: Served, key: str) -> None:
+async def lists(served: WorkerClient, key: str) -> None:
     request = tts_pb2.ListModelsRequest()
     await served.stub.ListModels(request, metadata=keyed(key), timeout=LIMIT_S)
 
 
-def silent_calls(served: Served, count: int, method: str = "/grpc.health.v1.Health/Check") -> Any:
+def silent_calls(
+    served: WorkerClient, count: int, method: str = "/grpc.health.v1.Health/Check"
+) -> Any:
     """Open calls whose message never comes."""
     call: Any = served.channel.stream_unary(method)
     return [call(timeout=3 * LIMIT_S) for _ in range(count)]
@@ -62,18 +71,20 @@ def manager(tone_catalog: Catalog) -> ModelManager:
 
 
 @pytest.fixture
-async def locked(manager: ModelManager) -> AsyncIterator[Served]:
-    async with serving(manager, api_keys=KEYS, http_listen="127.0.0.1:0") as made:
+async def locked(manager: ModelManager) -> AsyncIterator[WorkerClient]:
+    async with running_worker(manager, api_keys=KEYS, http_listen="127.0.0.1:0") as made:
         yield made
 
 
 @pytest.fixture
-async def open_worker(manager: ModelManager) -> AsyncIterator[Served]:
-    async with serving(manager, http_listen="127.0.0.1:0") as made:
+async def open_worker(manager: ModelManager) -> AsyncIterator[WorkerClient]:
+    async with running_worker(manager, http_listen="127.0.0.1:0") as made:
         yield made
 
 
-async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(locked: Served) -> None:
+async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(
+    locked: WorkerClient,
+) -> None:
     watches = [watch(locked, SPEAKER) for _ in range(1_400)]
     first = [asyncio.ensure_future(each.read()) for each in watches]
     shares = locked.worker.admission.watches.others.shares
@@ -96,7 +107,7 @@ async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(locked: 
     await until(lambda: len(locked.worker.admission.watches) == 0)
 
 
-async def test_watches_without_keys_are_counted_by_address(open_worker: Served) -> None:
+async def test_watches_without_keys_are_counted_by_address(open_worker: WorkerClient) -> None:
     open_worker.worker.admission.watches.others.shares = Shares(3, 3, 2)
     held = [watch(open_worker) for _ in range(2)]
     for each in held:
@@ -110,7 +121,7 @@ async def test_watches_without_keys_are_counted_by_address(open_worker: Served) 
     assert (await watch(open_worker).read()).status == SERVING
 
 
-async def test_reflection_and_watches_share_their_slots(open_worker: Served) -> None:
+async def test_reflection_and_watches_share_their_slots(open_worker: WorkerClient) -> None:
     open_worker.worker.admission.watches.others.shares = Shares(1, 1, 1)
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(open_worker.channel)
     call = stub.ServerReflectionInfo(timeout=LIMIT_S)
@@ -122,7 +133,7 @@ async def test_reflection_and_watches_share_their_slots(open_worker: Served) -> 
     await until(lambda: len(open_worker.worker.admission.watches) == 0)
 
 
-async def test_calls_of_one_key_leave_slots_for_others_and_come_back(locked: Served) -> None:
+async def test_calls_of_one_key_leave_slots_for_others_and_come_back(locked: WorkerClient) -> None:
     calls = locked.worker.admission.calls
     calls.others.shares = Shares(4, 2, 2)
     stub = locked.stub.Synthesize
@@ -130,11 +141,11 @@ async def test_calls_of_one_key_leave_slots_for_others_and_come_back(locked: Ser
     await until(lambda: len(calls) == 2)
     with refused(BUSY, "calls of this address"):
         await lists(locked, SPEAKER)
-    async with connected_web(locked, SPEAKER) as web:
+    async with connected_http_client(locked, SPEAKER) as web:
         answer = await web.client.get("/api/ps")  # over HTTP too
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert (await web.client.get("/health")).status_code == 200
-    async with connected_web(locked, OTHER) as web:
+    async with connected_http_client(locked, OTHER) as web:
         assert (await web.client.get("/api/ps")).status_code == 200
     await lists(locked, OTHER)
     await lists(locked, ADMIN)
@@ -143,11 +154,11 @@ async def test_calls_of_one_key_leave_slots_for_others_and_come_back(locked: Ser
         each.cancel()
     await until(lambda: len(calls) == 0)
     await lists(locked, SPEAKER)
-    async with connected_web(locked, ADMIN) as web:
+    async with connected_http_client(locked, ADMIN) as web:
         assert (await web.figures())['busy_total{reason="requests"}'] == 2
 
 
-async def test_a_place_comes_back_however_a_call_ends(locked: Served) -> None:
+async def test_a_place_comes_back_however_a_call_ends(locked: WorkerClient) -> None:
     calls = locked.worker.admission.calls
     speaker = keyed(SPEAKER)
     with refused(grpc.StatusCode.NOT_FOUND):
@@ -169,7 +180,7 @@ async def test_a_place_comes_back_however_a_call_ends(locked: Served) -> None:
 
 @pytest.mark.parametrize("method", ["Check", "Watch"])
 async def test_calls_that_never_send_their_message_keep_nobody_out(
-    locked: Served, method: str
+    locked: WorkerClient, method: str
 ) -> None:
     locked.worker.interceptor.silent._limit = 8
     async with connected(locked.worker) as crowd:
@@ -182,7 +193,7 @@ async def test_calls_that_never_send_their_message_keep_nobody_out(
             each.cancel()
 
 
-async def test_a_call_without_its_message_is_ended(open_worker: Served) -> None:
+async def test_a_call_without_its_message_is_ended(open_worker: WorkerClient) -> None:
     guard = open_worker.worker.interceptor
     guard.silent._patience = 0.05
     (call,) = silent_calls(open_worker, 1)
@@ -203,7 +214,7 @@ async def test_a_call_without_its_message_is_ended(open_worker: Served) -> None:
     ],
 )
 async def test_a_message_that_cannot_be_read_is_an_invalid_argument(
-    open_worker: Served, method: str, streams: bool
+    open_worker: WorkerClient, method: str, streams: bool
 ) -> None:
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "cannot be read"):
         if streams:
@@ -215,7 +226,7 @@ async def test_a_message_that_cannot_be_read_is_an_invalid_argument(
 
 
 async def test_a_watcher_that_does_not_read_holds_up_no_news_of_others(
-    open_worker: Served, monkeypatch: pytest.MonkeyPatch
+    open_worker: WorkerClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = asyncio.Event()
 
@@ -241,7 +252,7 @@ async def test_a_watcher_that_does_not_read_holds_up_no_news_of_others(
 async def test_models_are_named_to_callers_without_a_key_only_where_discovery_is_public(
     manager: ModelManager,
 ) -> None:
-    async with serving(manager, api_keys=KEYS, public_discovery=False) as served:
+    async with running_worker(manager, api_keys=KEYS, public_discovery=False) as served:
         stub: Any = health_pb2_grpc.HealthStub(served.channel)
         known = await stub.List(health_pb2.HealthListRequest(), metadata=keyed(SPEAKER))
         assert "tone-440" in known.statuses
@@ -259,7 +270,7 @@ async def test_models_are_named_to_callers_without_a_key_only_where_discovery_is
         await metadata(b"", metadata=keyed(SPEAKER))
 
 
-async def test_models_are_named_to_anybody_where_discovery_is_public(locked: Served) -> None:
+async def test_models_are_named_to_anybody_where_discovery_is_public(locked: WorkerClient) -> None:
     stub: Any = health_pb2_grpc.HealthStub(locked.channel)
     assert "tone-440" in (await stub.List(health_pb2.HealthListRequest())).statuses
 
@@ -268,7 +279,7 @@ async def test_models_are_named_to_anybody_where_discovery_is_public(locked: Ser
 
 
 @contextlib.asynccontextmanager
-async def followers(web: Web, count: int) -> AsyncIterator[list[int]]:
+async def followers(web: HttpClient, count: int) -> AsyncIterator[list[int]]:
     """Ask to follow that often at once; yield the answers' statuses."""
     requests = [web.client.build_request("GET", "/api/events") for _ in range(count)]
     answers = await asyncio.gather(*(web.client.send(r, stream=True) for r in requests))
@@ -280,21 +291,21 @@ async def followers(web: Web, count: int) -> AsyncIterator[list[int]]:
 
 
 async def test_followers_asked_for_at_once_are_no_more_than_there_are_slots(
-    locked: Served,
+    locked: WorkerClient,
 ) -> None:
     slots = locked.worker.admission.followers
-    async with connected_web(locked, SPEAKER) as web:
+    async with connected_http_client(locked, SPEAKER) as web:
         share = slots.others.shares.peer
         async with followers(web, share + 24) as statuses:
             assert sorted(statuses) == [200] * share + [429] * 24
             for key in (OTHER, ADMIN):
-                async with connected_web(locked, key) as other, other.events() as events:
+                async with connected_http_client(locked, key) as other, other.events() as events:
                     await anext(events)
         await until(lambda: len(slots) == 0)
 
 
 async def test_a_follower_that_leaves_before_its_answer_gives_its_place_back(
-    locked: Served,
+    locked: WorkerClient,
 ) -> None:
     slots = locked.worker.admission.followers
     address = locked.worker.http_address
@@ -306,7 +317,7 @@ async def test_a_follower_that_leaves_before_its_answer_gives_its_place_back(
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
-    async with connected_web(locked, SPEAKER) as web, web.events() as events:
+    async with connected_http_client(locked, SPEAKER) as web, web.events() as events:
         await anext(events)
         await until(lambda: len(slots) == 1)
     await until(lambda: len(slots) == 0)
@@ -314,7 +325,7 @@ async def test_a_follower_that_leaves_before_its_answer_gives_its_place_back(
 
 
 async def test_callers_without_a_key_are_counted_by_address_and_leave_keys_their_slots(
-    locked: Served,
+    locked: WorkerClient,
 ) -> None:
     locked.worker.admission.calls.others.shares = Shares(4, 2, 1)
     address = locked.worker.http_address
@@ -323,11 +334,11 @@ async def test_callers_without_a_key_are_counted_by_address_and_leave_keys_their
     head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SPEAKER}\r\n"
     writer.write(f"{head}Content-Length: 10\r\n\r\n{{".encode())
     await until(lambda: len(locked.worker.admission.calls) == 1)
-    async with connected_web(locked) as nobody:
+    async with connected_http_client(locked) as nobody:
         assert (await nobody.client.get("/v1/models")).status_code == 200
-    async with connected_web(locked, SPEAKER) as web:
+    async with connected_http_client(locked, SPEAKER) as web:
         assert (await web.client.get("/api/ps")).status_code == 429
-    async with connected_web(locked, OTHER) as web:
+    async with connected_http_client(locked, OTHER) as web:
         assert (await web.client.get("/api/ps")).status_code == 200
     writer.close()
     with contextlib.suppress(ConnectionError):

@@ -12,7 +12,7 @@ import pytest
 
 import greenroom
 from greenroom import Catalog, ModelManager
-from tests.worker.serving import serving
+from tests.worker.worker_client import running_worker
 
 
 class Broken(logging.Handler):
@@ -44,7 +44,7 @@ async def test_a_worker_whose_log_raises_starts_speaks_and_drains(
 ) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
     settings = {"http_listen": "127.0.0.1:0", "session_idle_ms": 50, "drain_timeout_ms": 5_000}
-    async with serving(manager, **settings) as served:
+    async with running_worker(manager, **settings) as served:
         await served.start("reaped", "tone-440")
         frames = await served.speak("Hello there.", model_id="tone-220")
         assert frames[-1].is_final

@@ -10,12 +10,12 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
-from tests.worker.serving import Meter, Served, refused, serving, until
+from tests.worker.worker_client import Meter, WorkerClient, refused, running_worker, until
 
 TEXT = "Hello there."
 
 
-async def test_a_repeated_start_takes_no_second_reference(tones: Served) -> None:
+async def test_a_repeated_start_takes_no_second_reference(tones: WorkerClient) -> None:
     first = await tones.start("s", "tone-220")
     again = await tones.start("s", "tone-220")
     assert first == again
@@ -28,7 +28,7 @@ async def test_starts_at_once_share_one_load_and_take_one_reference() -> None:
     stage = Stage("a", "b")
     stage["b"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         starts = [asyncio.create_task(served.start("s", "b")) for _ in range(5)]
         await until(lambda: stage["b"].load.waiting == 1)
         stage.open_all()
@@ -38,7 +38,7 @@ async def test_starts_at_once_share_one_load_and_take_one_reference() -> None:
         assert stage["b"].calls["load"] == 1
 
 
-async def test_an_end_gives_back_its_own_reference_and_only_once(tones: Served) -> None:
+async def test_an_end_gives_back_its_own_reference_and_only_once(tones: WorkerClient) -> None:
     for name in ("one", "two"):
         await tones.start(name, "tone-220")
     assert tones.refcount("tone-220") == 2
@@ -50,7 +50,7 @@ async def test_an_end_gives_back_its_own_reference_and_only_once(tones: Served) 
     assert len(await tones.speak(TEXT, session_id="two")) > 0
 
 
-async def test_the_holders_are_told_by_name(tones: Served) -> None:
+async def test_the_holders_are_told_by_name(tones: WorkerClient) -> None:
     await tones.start("kitchen", "tone-220")
     request = tts_pb2.ListModelsRequest(model_id="tone-220")
     model = (await tones.stub.ListModels(request)).models[0]
@@ -58,20 +58,20 @@ async def test_the_holders_are_told_by_name(tones: Served) -> None:
     assert "held by session kitchen" in model.explanation
 
 
-async def test_a_session_without_an_id_gets_one_of_its_own(tones: Served) -> None:
+async def test_a_session_without_an_id_gets_one_of_its_own(tones: WorkerClient) -> None:
     ids = {(await tones.start()).session_id for _ in range(3)}
     assert len(ids) == 3
     assert "" not in ids
     assert tones.refcount("tone-440") == 3
 
 
-async def test_the_answer_tells_the_voice_and_the_idle_limit(tones: Served) -> None:
+async def test_the_answer_tells_the_voice_and_the_idle_limit(tones: WorkerClient) -> None:
     answer = await tones.start("s")
     assert (answer.model_id, answer.sample_rate) == ("tone-440", 48_000)
     assert answer.idle_limit_ms == 300_000
 
 
-async def test_an_open_session_keeps_its_voice(tones: Served) -> None:
+async def test_an_open_session_keeps_its_voice(tones: WorkerClient) -> None:
     await tones.start("s", "tone-220", options={"volume": "0.5"})
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "tone-220"):
         await tones.start("s", "tone-440", options={"volume": "0.5"})
@@ -89,7 +89,7 @@ async def test_an_open_session_keeps_its_voice(tones: Served) -> None:
 async def test_the_options_of_a_session_reach_the_engine_as_numbers() -> None:
     stage = Stage("a")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.start("s", options={"speed": "1.5", "speaker": "joe", "steps": "8"})
         await served.speak(TEXT, session_id="s")
     assert stage["a"].options == [{"speed": 1.5, "speaker": "joe", "steps": 8}]
@@ -99,7 +99,7 @@ async def test_an_idle_session_is_reaped_and_a_speaking_one_is_not(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with serving(manager, session_idle_ms=250) as served:
+    async with running_worker(manager, session_idle_ms=250) as served:
         await served.start("busy", "b")
         await served.start("idle", "b")
         call = served.call(TEXT, session_id="busy")
@@ -118,7 +118,7 @@ async def test_an_idle_session_is_reaped_and_a_speaking_one_is_not(
 
 async def test_one_session_more_than_allowed_is_refused_with_a_time(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with serving(manager, max_sessions=2, session_idle_ms=60_000) as served:
+    async with running_worker(manager, max_sessions=2, session_idle_ms=60_000) as served:
         for name in ("one", "two"):
             await served.start(name)
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "2 sessions") as advice:
@@ -130,7 +130,7 @@ async def test_one_session_more_than_allowed_is_refused_with_a_time(tone_catalog
 
 
 @pytest.mark.parametrize("session_id", ["x" * 129, "a\nb", "\x1b[2J"])
-async def test_an_id_that_cannot_be_shown_is_refused(tones: Served, session_id: str) -> None:
+async def test_an_id_that_cannot_be_shown_is_refused(tones: WorkerClient, session_id: str) -> None:
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "session id"):
         await tones.start(session_id)
 
@@ -139,7 +139,7 @@ async def test_a_start_that_its_client_gives_up_leaves_no_session() -> None:
     stage = Stage("a", "b")
     stage["b"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         start = served.stub.StartSession(
             tts_pb2.StartSessionRequest(session_id="s", model_id="b"), timeout=0.1
         )
@@ -157,7 +157,7 @@ async def test_an_end_while_the_model_loads_ends_the_wait() -> None:
     stage = Stage("a", "b")
     stage["b"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         start = asyncio.create_task(served.start("s", "b"))
         await until(lambda: stage["b"].load.waiting == 1)
         await served.end("s")
@@ -172,7 +172,7 @@ async def test_a_load_that_fails_leaves_no_session_and_says_when_to_try_again() 
     stage = Stage("a", "b")
     stage["b"].load.error = ValueError("a broken file")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         for _ in range(2):
             with refused(grpc.StatusCode.UNAVAILABLE, "a broken file") as advice:
                 await served.start("s", "b")
@@ -186,7 +186,7 @@ async def test_a_load_that_fails_leaves_no_session_and_says_when_to_try_again() 
 async def test_reload_loads_afresh_and_keeps_the_sessions_lease() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.start("s", "b")
         assert await served.control("s", tts_pb2.RELOAD) == 0
         assert stage["b"].calls["load"] == 2
@@ -200,7 +200,7 @@ async def test_reload_loads_afresh_and_keeps_the_sessions_lease() -> None:
 async def test_reload_lets_running_speech_end_and_what_comes_meanwhile_waits() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.start("s", "b")
         stage["b"].synthesize.hold()
         old = asyncio.create_task(served.speak(TEXT, session_id="s"))
@@ -218,7 +218,7 @@ async def test_reload_lets_running_speech_end_and_what_comes_meanwhile_waits() -
 async def test_a_reload_that_fails_ends_the_session() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.start("s", "b")
         stage["b"].load.error = ValueError("a broken file")
         with refused(grpc.StatusCode.UNAVAILABLE, "a broken file"):

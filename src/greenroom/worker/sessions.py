@@ -191,9 +191,7 @@ class Sessions:
         self._rest(session)
 
     async def _retake(self, session: Session, lease: Lease) -> None:
-        session.awaited += (
-            1  # the session itself waits, so that a caller that gives up does not end it
-        )
+        session.awaited += 1  # for the session itself, so that no caller that gives up ends it
         session.lease = None
         self._rest(session)
         problem: ModelManagerError | None = None

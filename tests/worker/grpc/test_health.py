@@ -15,21 +15,21 @@ from greenroom.config.schema import Config
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
 from greenroom.worker.app import Worker
-from tests.worker.serving import LIMIT_S, Served, connected, until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 OVERALL = ("", "greenroom.v1.TTSService")
 
 
-async def health_of(served: Served, name: str) -> int:
+async def health_of(served: WorkerClient, name: str) -> int:
     stub: Any = health_pb2_grpc.HealthStub(served.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=LIMIT_S)
     return int(answer.status)
 
 
 async def test_a_ready_worker_serves_and_each_model_serves_while_it_is_ready(
-    tones: Served,
+    tones: WorkerClient,
 ) -> None:
     for name in (*OVERALL, "live", "tone-440"):
         assert await health_of(tones, name) == SERVING
@@ -39,7 +39,7 @@ async def test_a_ready_worker_serves_and_each_model_serves_while_it_is_ready(
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_watchers_see_a_model_come_and_go(tones: Served) -> None:
+async def test_watchers_see_a_model_come_and_go(tones: WorkerClient) -> None:
     stub: Any = health_pb2_grpc.HealthStub(tones.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="tone-220"), timeout=LIMIT_S)
     assert (await watch.read()).status == NOT_SERVING
@@ -50,7 +50,7 @@ async def test_watchers_see_a_model_come_and_go(tones: Served) -> None:
     watch.cancel()
 
 
-async def test_a_model_whose_drain_is_given_up_serves_again(tones: Served) -> None:
+async def test_a_model_whose_drain_is_given_up_serves_again(tones: WorkerClient) -> None:
     await tones.start("s", "tone-220")
     stub: Any = health_pb2_grpc.HealthStub(tones.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="tone-220"), timeout=LIMIT_S)
@@ -83,7 +83,7 @@ async def test_a_worker_is_live_but_not_ready_while_its_default_loads() -> None:
         await worker.stop()
 
 
-async def test_a_draining_worker_does_not_serve_and_stays_live(tones: Served) -> None:
+async def test_a_draining_worker_does_not_serve_and_stays_live(tones: WorkerClient) -> None:
     stub: Any = health_pb2_grpc.HealthStub(tones.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=LIMIT_S)
     assert (await watch.read()).status == SERVING
@@ -148,7 +148,7 @@ async def test_events_lost_in_a_crowd_leave_no_wrong_health(tone_catalog: Catalo
     await worker.stop()
 
 
-async def test_reflection_lists_and_describes_the_services(tones: Served) -> None:
+async def test_reflection_lists_and_describes_the_services(tones: WorkerClient) -> None:
     stub: Any = reflection_pb2_grpc.ServerReflectionStub(tones.channel)
     listing = reflection_pb2.ServerReflectionRequest(list_services="")
     symbol = reflection_pb2.ServerReflectionRequest(

@@ -11,7 +11,7 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
-from tests.worker.serving import Served, refused, retry_info, serving, until
+from tests.worker.worker_client import WorkerClient, refused, retry_info, running_worker, until
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -20,7 +20,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
     "model_id",
     ["../../tone-440", "/etc/tone-440", "tone-440\x00", "tone-441", "TONE-440", "x" * 10_000],
 )
-async def test_an_id_is_looked_up_and_never_a_path(tones: Served, model_id: str) -> None:
+async def test_an_id_is_looked_up_and_never_a_path(tones: WorkerClient, model_id: str) -> None:
     before = tones.states
     with refused(grpc.StatusCode.NOT_FOUND, "not in the catalog") as advice:
         await tones.speak("Hi.", model_id=model_id)
@@ -36,7 +36,7 @@ async def test_an_id_is_looked_up_and_never_a_path(tones: Served, model_id: str)
     assert tones.states == before
 
 
-async def test_a_mistyped_id_is_answered_with_near_ones(tones: Served) -> None:
+async def test_a_mistyped_id_is_answered_with_near_ones(tones: WorkerClient) -> None:
     with refused(grpc.StatusCode.NOT_FOUND, "did you mean", "tone-440"):
         await tones.speak("Hi.", model_id="../tone-44")
 
@@ -55,7 +55,7 @@ async def test_a_mistyped_id_is_answered_with_near_ones(tones: Served) -> None:
     ids=["none", "blank", "invisible", "long", "1 MB", "bell", "escape"],
 )
 async def test_text_that_cannot_be_spoken_is_refused_before_a_model_is_loaded(
-    tones: Served, text: str, words: str
+    tones: WorkerClient, text: str, words: str
 ) -> None:
     with refused(INVALID, words):
         await tones.speak(text, model_id="tone-220")
@@ -66,14 +66,14 @@ async def test_text_that_cannot_be_spoken_is_refused_before_a_model_is_loaded(
     assert not tones.in_use("tone-220")
 
 
-async def test_a_call_without_any_chunk_is_refused(tones: Served) -> None:
+async def test_a_call_without_any_chunk_is_refused(tones: WorkerClient) -> None:
     with refused(INVALID, "no text"):
         await tones.pieces().read()
 
 
 async def test_pieces_that_add_up_to_too_much_are_refused(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with serving(manager, max_text_chars=100) as served:
+    async with running_worker(manager, max_text_chars=100) as served:
         with refused(INVALID, "100"):
             await served.speak("a" * 101)
         pieces = [tts_pb2.TextChunk(text="a word or two. " * 4) for _ in range(2)]
@@ -100,7 +100,7 @@ async def test_pieces_that_add_up_to_too_much_are_refused(tone_catalog: Catalog)
     ids=str,
 )
 async def test_options_that_cannot_be_are_refused_before_the_first_frame(
-    tones: Served, options: dict[str, str], words: str
+    tones: WorkerClient, options: dict[str, str], words: str
 ) -> None:
     with refused(INVALID, words):
         await tones.speak("Hi.", model_id="tone-220", options=options)
@@ -110,14 +110,14 @@ async def test_options_that_cannot_be_are_refused_before_the_first_frame(
 
 
 @pytest.mark.parametrize("rate", [-1, 1, 7_999, 16_001, 192_050])
-async def test_rates_that_cannot_be_framed_are_refused(tones: Served, rate: int) -> None:
+async def test_rates_that_cannot_be_framed_are_refused(tones: WorkerClient, rate: int) -> None:
     with refused(INVALID, str(rate)):
         await tones.speak("Hi.", sample_rate=rate)
     with refused(INVALID, str(rate)):
         await tones.start("s", sample_rate=rate)
 
 
-async def test_unknown_sessions_and_commands_are_refused(tones: Served) -> None:
+async def test_unknown_sessions_and_commands_are_refused(tones: WorkerClient) -> None:
     with refused(grpc.StatusCode.NOT_FOUND, "nobody"):
         await tones.speak("Hi.", session_id="nobody")
     with refused(grpc.StatusCode.NOT_FOUND, "nobody"):
@@ -127,7 +127,7 @@ async def test_unknown_sessions_and_commands_are_refused(tones: Served) -> None:
         await tones.control("s", 9)
 
 
-async def test_one_call_cannot_change_its_session_or_model_midway(tones: Served) -> None:
+async def test_one_call_cannot_change_its_session_or_model_midway(tones: WorkerClient) -> None:
     for field in ("session_id", "model_id"):
         other: dict[str, Any] = {field: "other"}
         chunks = tts_pb2.TextChunk(text="Hi. "), tts_pb2.TextChunk(text="Ho.", **other)
@@ -148,7 +148,7 @@ async def test_no_room_is_resource_exhausted_with_the_time_room_can_first_exist(
         min_residency_ms=30_000,
         acquire_timeout_ms=100,
     )
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.speak("Hi.", model_id="tone-220")
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "tone-247") as advice:
             await served.speak("Hi.", model_id="tone-247")
@@ -159,7 +159,7 @@ async def test_no_room_is_resource_exhausted_with_the_time_room_can_first_exist(
 
 
 async def test_a_model_in_use_is_not_taken_from_its_holder_and_a_drain_can_be_given_up(
-    tones: Served,
+    tones: WorkerClient,
 ) -> None:
     await tones.start("s", "tone-220")
     unload = tts_pb2.UnloadModelRequest(model_id="tone-220")
@@ -170,7 +170,9 @@ async def test_a_model_in_use_is_not_taken_from_its_holder_and_a_drain_can_be_gi
     assert len(await tones.speak("Hi.", session_id="s")) > 0
 
 
-async def test_unloading_what_is_not_in_memory_is_a_failed_precondition(tones: Served) -> None:
+async def test_unloading_what_is_not_in_memory_is_a_failed_precondition(
+    tones: WorkerClient,
+) -> None:
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "not in memory"):
         await tones.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="tone-220"))
 
@@ -179,7 +181,7 @@ async def test_loads_that_are_too_slow_are_deadline_exceeded_and_hold_up_nobody(
     stage = Stage("a", "b")
     stage["b"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "load_timeout_ms") as advice:
             await served.speak("Hi.", model_id="b")
         assert len(advice) == 1
@@ -191,26 +193,28 @@ async def test_a_silent_model_is_refused_and_never_heard() -> None:
     stage = Stage("a", "b")
     stage["b"].amplitude = 0.0
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         with refused(grpc.StatusCode.UNAVAILABLE, "silent"):
             await served.speak("Hi.", model_id="b")
 
 
-async def test_a_message_larger_than_allowed_is_refused_by_the_transport(tones: Served) -> None:
+async def test_a_message_larger_than_allowed_is_refused_by_the_transport(
+    tones: WorkerClient,
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await tones.speak("a" * 5_000_000)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert len(await tones.speak("Hi.")) > 0
 
 
-async def test_a_message_of_emoji_still_fits_into_the_status(tones: Served) -> None:
+async def test_a_message_of_emoji_still_fits_into_the_status(tones: WorkerClient) -> None:
     with refused(grpc.StatusCode.NOT_FOUND):
         await tones.speak("Hi.", session_id="🎙" * 10_000)
     with refused(INVALID):
         await tones.start("s", options={"🎙" * 199: "🎙" * 199})
 
 
-async def test_every_refusal_of_a_closing_worker_is_unavailable(tones: Served) -> None:
+async def test_every_refusal_of_a_closing_worker_is_unavailable(tones: WorkerClient) -> None:
     await tones.start("s")
     await tones.worker.synthesis.drain(0)
     closing = grpc.StatusCode.UNAVAILABLE, "shutting down"
@@ -226,7 +230,7 @@ async def test_every_refusal_of_a_closing_worker_is_unavailable(tones: Served) -
 async def test_waiters_for_a_load_hear_of_the_shutdown() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         stage["b"].load.hold()
         load = served.stub.LoadModel(tts_pb2.LoadModelRequest(model_id="b"))
         calls = [

@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from greenroom.worker.grpc.triton_messages import SERVICE, message
-from tests.worker.serving import LIMIT_S, Served, refused, until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, refused, until
 
 
-async def call(served: Served, name: str, /, **fields: Any) -> Any:
+async def call(served: WorkerClient, name: str, /, **fields: Any) -> Any:
     """Call as a client does that knows nothing but the protocol."""
     answer = message(f"{name}Response")
     method = served.channel.unary_unary(
@@ -22,7 +22,7 @@ async def call(served: Served, name: str, /, **fields: Any) -> Any:
     return await method(message(f"{name}Request")(**fields), timeout=LIMIT_S)
 
 
-async def test_live_ready_and_metadata_are_told(tones: Served) -> None:
+async def test_live_ready_and_metadata_are_told(tones: WorkerClient) -> None:
     assert (await call(tones, "ServerLive")).live
     assert (await call(tones, "ServerReady")).ready
     assert (await call(tones, "ServerMetadata")).extensions == ["model_repository"]
@@ -30,7 +30,7 @@ async def test_live_ready_and_metadata_are_told(tones: Served) -> None:
     assert (model.name, model.versions, model.platform) == ("tone-440", ["1"], "tone")
 
 
-async def test_models_are_loaded_and_unloaded_and_the_index_follows(tones: Served) -> None:
+async def test_models_are_loaded_and_unloaded_and_the_index_follows(tones: WorkerClient) -> None:
     assert not (await call(tones, "ModelReady", name="tone-220")).ready
     await call(tones, "RepositoryModelLoad", model_name="tone-220")
     assert (await call(tones, "ModelReady", name="tone-220", version="1")).ready
@@ -44,7 +44,7 @@ async def test_models_are_loaded_and_unloaded_and_the_index_follows(tones: Serve
     await call(tones, "RepositoryModelUnload", model_name="tone-220")
 
 
-async def test_what_cannot_be_is_refused_with_a_status(tones: Served) -> None:
+async def test_what_cannot_be_is_refused_with_a_status(tones: WorkerClient) -> None:
     with refused(grpc.StatusCode.NOT_FOUND, "tone-220"):
         await call(tones, "RepositoryModelLoad", model_name="tone-221")
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "without parameters"):

@@ -14,14 +14,14 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
-from tests.worker.serving import (
+from tests.worker.worker_client import (
     FRAME_BYTES,
     Meter,
-    Served,
+    WorkerClient,
     connected,
     metered,
     refused,
-    serving,
+    running_worker,
     until,
 )
 
@@ -49,7 +49,7 @@ class Reader:
         return 20 * sum(bool(frame.audio_data) for frame in self.frames)
 
 
-async def test_frames_are_numbered_from_one_and_only_the_last_is_final(tones: Served) -> None:
+async def test_frames_are_numbered_from_one_and_only_the_last_is_final(tones: WorkerClient) -> None:
     frames = await tones.speak(TEXT, model_id="tone-220")
     assert [frame.sequence_number for frame in frames] == list(range(1, len(frames) + 1))
     assert [frame.is_final for frame in frames] == [False] * (len(frames) - 1) + [True]
@@ -58,7 +58,7 @@ async def test_frames_are_numbered_from_one_and_only_the_last_is_final(tones: Se
     assert len(frames) == pytest.approx(len(TEXT) * 60 / 20, abs=2)
 
 
-async def test_frames_of_a_session_carry_its_id_and_its_rate(tones: Served) -> None:
+async def test_frames_of_a_session_carry_its_id_and_its_rate(tones: WorkerClient) -> None:
     await tones.start("s", "tone-220", sample_rate=16_000)
     frames = await tones.speak(TEXT, session_id="s")
     assert {(f.session_id, f.sample_rate, len(f.audio_data)) for f in frames} == {
@@ -66,13 +66,13 @@ async def test_frames_of_a_session_carry_its_id_and_its_rate(tones: Served) -> N
     }
 
 
-async def test_a_call_without_a_model_speaks_with_the_default(tones: Served) -> None:
+async def test_a_call_without_a_model_speaks_with_the_default(tones: WorkerClient) -> None:
     frames = await tones.speak(TEXT, sample_rate=8_000)
     assert {len(frame.audio_data) for frame in frames} == {320}
     assert tones.states == {"tone-440": "ready"}
 
 
-async def test_audio_leaves_while_text_still_arrives(tones: Served) -> None:
+async def test_audio_leaves_while_text_still_arrives(tones: WorkerClient) -> None:
     call = tones.stub.Synthesize(timeout=10)
     await call.write(chunk("The first sentence. The sec"))
     first = await call.read()
@@ -88,13 +88,13 @@ async def test_audio_leaves_while_text_still_arrives(tones: Served) -> None:
     assert rest[-1].is_final
 
 
-async def test_text_after_is_final_is_not_spoken(tones: Served) -> None:
+async def test_text_after_is_final_is_not_spoken(tones: WorkerClient) -> None:
     call = tones.pieces(chunk("One."), chunk("", is_final=True), chunk("And much, much more."))
     frames = [frame async for frame in call]
     assert len(frames) == pytest.approx(len("One.") * 3, abs=2)
 
 
-async def test_what_was_made_before_a_bad_piece_is_heard_first(tones: Served) -> None:
+async def test_what_was_made_before_a_bad_piece_is_heard_first(tones: WorkerClient) -> None:
     call = tones.stub.Synthesize(timeout=10)
     await call.write(chunk("A sentence. Another"))
     heard = 0
@@ -108,7 +108,7 @@ async def test_what_was_made_before_a_bad_piece_is_heard_first(tones: Served) ->
 
 
 async def test_pause_holds_back_all_but_50_ms_and_resume_loses_nothing(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     await metered_worker.start("s", "b")
     reader = Reader(metered_worker.call(TEXT, session_id="s"))
@@ -128,7 +128,7 @@ async def test_pause_holds_back_all_but_50_ms_and_resume_loses_nothing(
 
 
 async def test_stop_ends_with_one_empty_final_frame_while_the_engine_is_still_busy(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     await metered_worker.start("s", "b")
     reader = Reader(metered_worker.call(TEXT, session_id="s"))
@@ -147,7 +147,7 @@ async def test_stop_ends_with_one_empty_final_frame_while_the_engine_is_still_bu
 
 
 async def test_stop_before_the_first_frame_ends_well(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     await metered_worker.start("s", "b")
     reader = Reader(metered_worker.call(TEXT, session_id="s"))
@@ -161,7 +161,7 @@ async def test_stop_before_the_first_frame_ends_well(
 
 
 async def test_stop_of_one_session_touches_no_other_and_new_ones_speak(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     for name in ("one", "two"):
         await metered_worker.start(name, "b")
@@ -180,7 +180,7 @@ async def test_stop_of_one_session_touches_no_other_and_new_ones_speak(
     assert len(await metered_worker.speak("Hi.", session_id="three")) == 500
 
 
-async def test_control_without_a_running_stream_takes_effect_on_none(tones: Served) -> None:
+async def test_control_without_a_running_stream_takes_effect_on_none(tones: WorkerClient) -> None:
     await tones.start("s")
     for command in (tts_pb2.PAUSE, tts_pb2.RESUME, tts_pb2.STOP):
         assert await tones.control("s", command) == 0
@@ -188,7 +188,7 @@ async def test_control_without_a_running_stream_takes_effect_on_none(tones: Serv
 
 
 async def test_a_cancelled_call_stops_at_the_next_chunk_and_gives_its_lease_back(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     call = metered_worker.call(TEXT, model_id="b")
     meters["b"].allow(2)
@@ -204,7 +204,7 @@ async def test_a_cancelled_call_stops_at_the_next_chunk_and_gives_its_lease_back
 
 
 async def test_an_exceeded_deadline_stops_the_synthesis_and_gives_the_lease_back(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     with refused_by_client(grpc.StatusCode.DEADLINE_EXCEEDED):
         await metered_worker.speak(TEXT, model_id="b", timeout=0.2)
@@ -219,7 +219,7 @@ def refused_by_client(code: grpc.StatusCode) -> pytest.RaisesExc[grpc.aio.AioRpc
 
 
 async def test_a_client_that_is_killed_mid_stream_gives_its_lease_back(
-    metered_worker: Served, meters: dict[str, Meter]
+    metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
     script = (
         "import sys, grpc\n"
@@ -249,7 +249,7 @@ async def test_a_client_that_stops_reading_holds_seconds_of_audio_not_minutes() 
     meters["b"].free.set()
     manager = ModelManager(catalog=catalog, default_model_id="a")
     async with (
-        serving(manager, session_idle_ms=400) as served,
+        running_worker(manager, session_idle_ms=400) as served,
         connected(served.worker, grpc__http2__bdp_probe=0) as slow,
     ):
         call = slow.call(TEXT, model_id="b")
@@ -263,7 +263,7 @@ async def test_a_client_that_stops_reading_holds_seconds_of_audio_not_minutes() 
 
 async def test_a_client_that_sends_no_text_is_cut_off(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with serving(manager, session_idle_ms=200) as served:
+    async with running_worker(manager, session_idle_ms=200) as served:
         silent = served.stub.Synthesize(timeout=10)
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
             await silent.read()
@@ -280,7 +280,7 @@ async def test_a_stream_that_stays_paused_is_cut_off(
 ) -> None:
     meters["b"].free.set()
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with serving(manager, session_idle_ms=300) as served:
+    async with running_worker(manager, session_idle_ms=300) as served:
         await served.start("s", "b")
         reader = Reader(served.call(TEXT, session_id="s"))
         await until(lambda: served.streams("b") == 1)
@@ -294,7 +294,7 @@ async def test_an_engine_that_fails_answers_internal_and_harms_nobody_else() -> 
     stage = Stage("a", "b")
     stage["b"].synthesize.error = ValueError("a broken engine")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await served.start("s", "b")
         with refused(grpc.StatusCode.INTERNAL, "a broken engine"):
             await served.speak(TEXT, session_id="s")
@@ -319,7 +319,7 @@ async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
     patience = {"session_idle_ms": 100} if end == "pause" else {}
-    async with serving(manager, **patience) as served:
+    async with running_worker(manager, **patience) as served:
         await served.start("s", "b")
         if end in ("stop", "cancel", "pause"):
             stage["b"].synthesize.hold()
@@ -345,7 +345,7 @@ async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end:
         assert [adapter.spec.model_id for adapter in stage.living] == ["a"]
 
 
-async def test_64_callers_at_once_all_hear_everything(tones: Served) -> None:
+async def test_64_callers_at_once_all_hear_everything(tones: WorkerClient) -> None:
     names = [spec.model_id for spec in tones.manager.list_catalog()]
     text = "A tone for everyone. " * 3
     alone = len(await tones.speak(text, model_id=names[0]))
@@ -362,7 +362,7 @@ async def test_one_stream_more_than_allowed_is_refused_with_a_time(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with serving(manager, max_streams=2) as served:
+    async with running_worker(manager, max_streams=2) as served:
         first, second = (Reader(served.call(TEXT, model_id=name)) for name in "ab")
         await until(lambda: served.streams("a") + served.streams("b") == 2)
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "2 streams") as advice:

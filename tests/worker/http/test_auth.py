@@ -14,8 +14,8 @@ from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.config.schema import Config, WorkerSettings
 from greenroom.testing import Stage
 from greenroom.worker.app import Worker
-from tests.worker.http.web import Web, connected_web, web_serving
-from tests.worker.serving import LIMIT_S, Meter, serving, until
+from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.worker_client import LIMIT_S, Meter, running_worker, until
 
 SPEECH = "/v1/audio/speech"
 ASKED = {"model": "tts-1", "input": "Hello.", "voice": "alloy", "response_format": "pcm"}
@@ -36,9 +36,9 @@ def manager(tone_catalog: Catalog) -> ModelManager:
 
 
 @pytest.fixture
-async def locked(manager: ModelManager) -> AsyncIterator[Web]:
+async def locked(manager: ModelManager) -> AsyncIterator[HttpClient]:
     """A worker with two keys, and a client that has none."""
-    async with web_serving(manager, api_keys=KEYS) as made:
+    async with running_http_worker(manager, api_keys=KEYS) as made:
         yield made
 
 
@@ -55,7 +55,7 @@ async def locked(manager: ModelManager) -> AsyncIterator[Web]:
     ],
 )
 async def test_speech_without_a_known_key_is_unauthenticated(
-    locked: Web, header: str | None
+    locked: HttpClient, header: str | None
 ) -> None:
     headers = {} if header is None else {"Authorization": header}
     answer = await locked.post(SPEECH, ASKED, headers=headers)
@@ -66,27 +66,27 @@ async def test_speech_without_a_known_key_is_unauthenticated(
     assert "secret" not in answer.text
 
 
-async def test_a_wrong_key_is_told_before_the_request_is_read(locked: Web) -> None:
+async def test_a_wrong_key_is_told_before_the_request_is_read(locked: HttpClient) -> None:
     answer = await locked.client.post(SPEECH, content=b"{nonsense")
     assert answer.status_code == 401
 
 
 @pytest.mark.parametrize("key", [SPEAKER, ADMIN])
-async def test_each_of_several_keys_may_speak(locked: Web, key: str) -> None:
-    async with connected_web(locked.served, key) as web:
+async def test_each_of_several_keys_may_speak(locked: HttpClient, key: str) -> None:
+    async with connected_http_client(locked.served, key) as web:
         assert (await web.post(SPEECH, ASKED)).status_code == 200
 
 
-async def test_only_an_admin_may_change_what_is_in_memory(locked: Web) -> None:
+async def test_only_an_admin_may_change_what_is_in_memory(locked: HttpClient) -> None:
     wanted = {"model": "tone-220"}
-    async with connected_web(locked.served, SPEAKER) as web:
+    async with connected_http_client(locked.served, SPEAKER) as web:
         answer = await web.post("/api/load", wanted)
         assert answer.status_code == 403
         error = answer.json()["error"]
         assert error["code"] == "insufficient_permissions"
         assert "kitchen" in error["message"]
     assert (await locked.post("/api/load", wanted)).status_code == 401
-    async with connected_web(locked.served, ADMIN) as web:
+    async with connected_http_client(locked.served, ADMIN) as web:
         assert (await web.post("/api/load", wanted)).status_code == 200
 
 
@@ -94,28 +94,28 @@ async def test_only_an_admin_may_change_what_is_in_memory(locked: Web) -> None:
 async def test_discovery_is_public_unless_the_configuration_says_otherwise(
     manager: ModelManager, path: str
 ) -> None:
-    async with web_serving(manager, api_keys=KEYS, public_discovery=False) as web:
+    async with running_http_worker(manager, api_keys=KEYS, public_discovery=False) as web:
         assert (await web.client.get(path)).status_code == 401
-        async with connected_web(web.served, SPEAKER) as known:
+        async with connected_http_client(web.served, SPEAKER) as known:
             assert (await known.client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("path", PAGES)
-async def test_discovery_needs_no_key(locked: Web, path: str) -> None:
+async def test_discovery_needs_no_key(locked: HttpClient, path: str) -> None:
     assert (await locked.client.get(path)).status_code == 200
 
 
 async def test_requests_beyond_a_keys_rate_are_too_many(manager: ModelManager) -> None:
     keys = [{"key": SPEAKER, "requests_per_minute": 2}, {"key": ADMIN}]
-    async with web_serving(manager, api_keys=keys) as web:
-        async with connected_web(web.served, SPEAKER) as known:
+    async with running_http_worker(manager, api_keys=keys) as web:
+        async with connected_http_client(web.served, SPEAKER) as known:
             for _ in range(2):
                 assert (await known.post(SPEECH, ASKED)).status_code == 200
             answer = await known.post(SPEECH, ASKED)
             assert answer.status_code == 429
             assert 1 <= int(answer.headers["retry-after"]) <= 30
             assert answer.json()["error"]["type"] == "rate_limit_error"
-        async with connected_web(web.served, ADMIN) as other:
+        async with connected_http_client(web.served, ADMIN) as other:
             assert (await other.post(SPEECH, ASKED)).status_code == 200
 
 
@@ -125,9 +125,9 @@ async def test_streams_beyond_a_keys_share_are_too_many_and_come_back(
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
     keys = [{"key": SPEAKER, "max_streams": 1}, {"key": ADMIN}]
     async with (
-        web_serving(manager, api_keys=keys) as web,
-        connected_web(web.served, SPEAKER) as known,
-        connected_web(web.served, ADMIN) as other,
+        running_http_worker(manager, api_keys=keys) as web,
+        connected_http_client(web.served, SPEAKER) as known,
+        connected_http_client(web.served, ADMIN) as other,
     ):
         first = asyncio.create_task(known.post(SPEECH, ASKED))
         await until(lambda: web.served.streams("a") == 1)
@@ -143,9 +143,9 @@ async def test_no_key_is_in_a_log_an_answer_or_a_repr(
     manager: ModelManager, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with web_serving(manager, api_keys=KEYS) as locked:
+    async with running_http_worker(manager, api_keys=KEYS) as locked:
         for key in (SPEAKER, ADMIN, "wrong-secret-1"):
-            async with connected_web(locked.served, key) as web:
+            async with connected_http_client(locked.served, key) as web:
                 for path in (SPEECH, "/v1/models", "/nowhere"):
                     answer = await web.post(path, {**ASKED, "voice": "zork"})
                     assert "secret" not in answer.text
@@ -170,7 +170,7 @@ async def test_listening_beyond_this_machine_without_a_key_is_refused(
 async def test_listening_beyond_this_machine_is_possible_with_a_key_or_when_told_so(
     manager: ModelManager, settings: dict[str, Any]
 ) -> None:
-    async with serving(manager, http_listen="0.0.0.0:0", **settings) as served:
+    async with running_worker(manager, http_listen="0.0.0.0:0", **settings) as served:
         address = served.worker.http_address
         assert address is not None
         async with httpx.AsyncClient(trust_env=False) as client:
@@ -195,13 +195,13 @@ async def test_listening_beyond_this_machine_is_possible_with_a_key_or_when_told
 async def test_a_page_of_somebody_else_cannot_use_a_worker_without_keys(
     manager: ModelManager, headers: dict[str, str]
 ) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await web.post(SPEECH, ASKED, headers=headers)
         assert answer.status_code == 403
         assert "api_keys" in answer.json()["error"]["message"]
 
 
-async def said_to(web: Web, *lines: str) -> str:
+async def said_to(web: HttpClient, *lines: str) -> str:
     """Return what the worker answers to the lines of one request, sent as they are."""
     reader, writer = await asyncio.open_connection("127.0.0.1", web.client.base_url.port)
     writer.write("\r\n".join([*lines, "", ""]).encode())
@@ -213,7 +213,7 @@ async def said_to(web: Web, *lines: str) -> str:
 
 @pytest.mark.parametrize("path", ["/health", "/v1/models", "/api/ps", "/metrics"])
 async def test_a_client_of_http_1_0_need_not_name_a_host(manager: ModelManager, path: str) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await said_to(web, f"GET {path} HTTP/1.0", "Connection: close")
         assert answer.startswith("HTTP/1.1 200"), answer
 
@@ -234,7 +234,7 @@ async def test_a_client_of_http_1_0_need_not_name_a_host(manager: ModelManager, 
 async def test_a_page_of_somebody_else_gains_nothing_by_the_version_of_http(
     manager: ModelManager, lines: list[str], status: int
 ) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await said_to(web, *lines)
         assert answer.startswith(f"HTTP/1.1 {status}"), answer
 
@@ -242,16 +242,16 @@ async def test_a_page_of_somebody_else_gains_nothing_by_the_version_of_http(
 async def test_why_a_worker_is_not_ready_names_models_only_to_who_may_see_them() -> None:
     stage = Stage("secret", "open")
     manager = ModelManager(catalog=stage.catalog, default_model_id="secret")
-    async with web_serving(manager, api_keys=KEYS, public_discovery=False) as web:
+    async with running_http_worker(manager, api_keys=KEYS, public_discovery=False) as web:
         await web.served.worker.synthesis.unload_model("secret")
         for path in ("/health", "/v2/health/ready"):
             assert "secret" not in (await web.client.get(path)).text
-            async with connected_web(web.served, SPEAKER) as known:
+            async with connected_http_client(web.served, SPEAKER) as known:
                 assert "secret" in (await known.client.get(path)).text
 
 
 async def test_the_workers_own_page_can_use_it(manager: ModelManager) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         port = web.client.base_url.port
         for name in ("127.0.0.1", "localhost"):
             headers = {"Host": f"{name}:{port}", "Origin": f"http://{name}:{port}"}
@@ -277,7 +277,7 @@ async def test_settings_that_cannot_work_are_refused_at_the_start(
 
 
 async def test_an_address_in_use_is_one_sentence(manager: ModelManager) -> None:
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         taken = str(web.served.worker.http_address)
         config = Config(worker={"listen": "127.0.0.1:0", "http_listen": taken})
         second = await asyncio.to_thread(Worker, config, manager)
@@ -287,7 +287,7 @@ async def test_an_address_in_use_is_one_sentence(manager: ModelManager) -> None:
 
 async def test_http_may_be_off_or_on_a_unix_socket(manager: ModelManager, tmp_path: Any) -> None:
     path = tmp_path / "http.sock"
-    async with serving(manager, http_listen=f"unix:{path}") as served:
+    async with running_worker(manager, http_listen=f"unix:{path}") as served:
         transport = httpx.AsyncHTTPTransport(uds=str(path))
         async with httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
             assert (await client.post(SPEECH, json=ASKED)).status_code == 200

@@ -13,8 +13,8 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.worker.admission import Shares
 from greenroom.worker.http import body, server
-from tests.worker.http.web import Web, connected_web, web_serving
-from tests.worker.serving import LIMIT_S
+from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.worker_client import LIMIT_S
 
 ROUTES = (
     "/v1/audio/speech",
@@ -39,14 +39,14 @@ def manager(tone_catalog: Catalog) -> ModelManager:
 
 
 @pytest.fixture
-async def web(manager: ModelManager) -> AsyncIterator[Web]:
-    async with web_serving(manager) as made:
+async def web(manager: ModelManager) -> AsyncIterator[HttpClient]:
+    async with running_http_worker(manager) as made:
         yield made
 
 
 @contextlib.asynccontextmanager
 async def begun(
-    web: Web, route: str, *, length: int = 5_000
+    web: HttpClient, route: str, *, length: int = 5_000
 ) -> AsyncIterator[asyncio.StreamReader]:
     """Send the head of a request and the first byte of its body."""
     address = web.served.worker.http_address
@@ -72,7 +72,7 @@ def code_of(answer: httpx.Response) -> Any:
     return error["code"] if isinstance(error, dict) else error
 
 
-async def answered(web: Web, status: int) -> httpx.Response:
+async def answered(web: HttpClient, status: int) -> httpx.Response:
     """Ask until the answer has that status."""
     async with asyncio.timeout(LIMIT_S):
         while (answer := await web.client.get("/v1/models")).status_code != status:
@@ -85,23 +85,23 @@ async def test_a_body_that_comes_slowly_is_cut_off_on_every_route(
 ) -> None:
     monkeypatch.setattr(body, "LIMIT_S", 0.2)
 
-    async def one(web: Web, route: str) -> int:
+    async def one(web: HttpClient, route: str) -> int:
         async with begun(web, route) as reader:
             return await status_of(reader)
 
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         statuses = await asyncio.gather(*(one(web, route) for route in ROUTES))
     assert dict(zip(ROUTES, statuses, strict=True)) == dict.fromkeys(ROUTES, 408)
 
 
 async def test_a_key_is_asked_for_before_any_of_the_body_is_read(manager: ModelManager) -> None:
-    async with web_serving(manager, api_keys=KEYS) as web:
+    async with running_http_worker(manager, api_keys=KEYS) as web:
         for route in ROUTES:
             async with begun(web, route) as reader:
                 assert await status_of(reader) == 401, route
 
 
-async def test_what_is_no_json_is_refused_on_every_route(web: Web) -> None:
+async def test_what_is_no_json_is_refused_on_every_route(web: HttpClient) -> None:
     for route in ROUTES:
         for broken in (b"{", b"[" * 60_000, b'"text"', b"\xff"):
             answer = await web.client.post(route, content=broken)
@@ -111,7 +111,7 @@ async def test_what_is_no_json_is_refused_on_every_route(web: Web) -> None:
         assert code_of(await web.client.post(route, content=b"{")) == "invalid_json"
 
 
-async def test_a_body_larger_than_any_text_is_too_large_on_every_route(web: Web) -> None:
+async def test_a_body_larger_than_any_text_is_too_large_on_every_route(web: HttpClient) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(20):
             yield b" " * 50_000
@@ -121,7 +121,7 @@ async def test_a_body_larger_than_any_text_is_too_large_on_every_route(web: Web)
         assert (await web.client.post(route, content=pieces())).status_code == 413, route
 
 
-async def test_the_content_type_does_not_matter(web: Web) -> None:
+async def test_the_content_type_does_not_matter(web: HttpClient) -> None:
     for kind in ("application/x-www-form-urlencoded", "text/plain", "application/json"):
         headers = {"Content-Type": kind}
         sent = b'{"model": "tone-220"}'
@@ -144,7 +144,7 @@ async def test_the_content_type_does_not_matter(web: Web) -> None:
     ids=repr,
 )
 async def test_a_field_that_cannot_be_is_named(
-    web: Web, route: str, fields: dict[str, Any], param: str
+    web: HttpClient, route: str, fields: dict[str, Any], param: str
 ) -> None:
     answer = await web.post(route, fields)
     assert answer.status_code in (400, 404), answer.text
@@ -155,7 +155,7 @@ async def test_a_field_that_cannot_be_is_named(
 async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_back(
     manager: ModelManager,
 ) -> None:
-    async with web_serving(manager) as web, connected_web(web.served) as other:
+    async with running_http_worker(manager) as web, connected_http_client(web.served) as other:
         web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         async with begun(web, "/v1/audio/speech"):
             busy = await answered(other, 429)  # the head of the first may still be on its way
@@ -171,14 +171,14 @@ async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_STALLED_S", 0.2)
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         address = web.served.worker.http_address
         assert address is not None
         reader, writer = await asyncio.open_connection(address.host, address.port, limit=1_024)
         asked = f"GET /openapi.json HTTP/1.1\r\nHost: {address}\r\n\r\n".encode()
         writer.write(asked * 400)
-        async with connected_web(web.served) as other:
+        async with connected_http_client(web.served) as other:
             await answered(other, 429)
             await answered(other, 200)
         heard = 0
@@ -190,21 +190,21 @@ async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/v2/health/live", "/v2/health/ready"])
-async def test_a_probe_may_ask_for_the_head_only(web: Web, path: str) -> None:
+async def test_a_probe_may_ask_for_the_head_only(web: HttpClient, path: str) -> None:
     answer = await web.client.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("name", ["host", "origin"])
 @pytest.mark.parametrize("value", ["[", "http://[", "http://[::1", "\xff"])
-async def test_a_name_that_is_none_is_a_strangers(web: Web, name: str, value: str) -> None:
+async def test_a_name_that_is_none_is_a_strangers(web: HttpClient, name: str, value: str) -> None:
     answer = await web.client.get("/v1/models", headers=[(name.encode(), value.encode("latin-1"))])
     assert answer.status_code == 403
 
 
 @pytest.mark.parametrize("host", ["evil.example", ""])
 async def test_a_body_that_turns_into_no_http_ends_its_connection_and_nothing_else(
-    web: Web, caplog: pytest.LogCaptureFixture, host: str
+    web: HttpClient, caplog: pytest.LogCaptureFixture, host: str
 ) -> None:
     address = web.served.worker.http_address
     assert address is not None

@@ -18,8 +18,8 @@ from greenroom.v1 import tts_pb2
 from greenroom.worker import app, listen
 from greenroom.worker.http import connections
 from greenroom.worker.http.connections import Acceptor, Connections
-from tests.worker.http.web import Web, web_serving
-from tests.worker.serving import LIMIT_S, Served, connected, serving, until
+from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, running_worker, until
 
 
 class Link:
@@ -67,13 +67,13 @@ def test_one_more_is_cut_off_when_all_others_are_answered() -> None:
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
-async def opened(web: Web, said: bytes = b"") -> Any:
+async def opened(web: HttpClient, said: bytes = b"") -> Any:
     address = web.served.worker.http_address
     assert address is not None
     reader, writer = await asyncio.open_connection(address.host, address.port)
@@ -90,7 +90,7 @@ async def closed(pairs: list[Any]) -> None:
 
 @pytest.mark.parametrize("said", [b"", b"GET /api/ps HT", b"GET / HTTP/1.1\r\nHost: a\r\nX: "])
 async def test_connections_that_send_no_whole_request_keep_nobody_out(
-    web: Web, said: bytes
+    web: HttpClient, said: bytes
 ) -> None:
     server = web.served.worker.http_server
     assert server is not None
@@ -103,7 +103,9 @@ async def test_connections_that_send_no_whole_request_keep_nobody_out(
     await until(lambda: len(server.connections) == 1)
 
 
-async def test_an_answer_that_is_under_way_is_not_cut_off_for_a_new_connection(web: Web) -> None:
+async def test_an_answer_that_is_under_way_is_not_cut_off_for_a_new_connection(
+    web: HttpClient,
+) -> None:
     server = web.served.worker.http_server
     assert server is not None
     async with web.events() as events:
@@ -116,7 +118,7 @@ async def test_an_answer_that_is_under_way_is_not_cut_off_for_a_new_connection(w
         await closed(held)
 
 
-async def test_pipelined_requests_are_answered_in_order(web: Web) -> None:
+async def test_pipelined_requests_are_answered_in_order(web: HttpClient) -> None:
     asked = b"".join(
         b"GET /%s HTTP/1.1\r\nHost: localhost\r\nConnection: %s\r\n\r\n" % pair
         for pair in ((b"v2/health/live", b"keep-alive"), (b"nowhere", b"close"))
@@ -129,7 +131,7 @@ async def test_pipelined_requests_are_answered_in_order(web: Web) -> None:
 
 
 async def test_a_request_for_a_websocket_is_answered_as_any_other_without_a_line_in_the_log(
-    web: Web, caplog: pytest.LogCaptureFixture
+    web: HttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     headers = {
         "Connection": "Upgrade",
@@ -209,10 +211,10 @@ async def test_connections_over_grpc_are_bounded_and_one_that_goes_makes_room(
     monkeypatch.setattr(app, "connection_limit", lambda: 2)
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
 
-    async def asks(served: Served) -> None:
+    async def asks(served: WorkerClient) -> None:
         await served.stub.ListModels(tts_pb2.ListModelsRequest(), timeout=LIMIT_S)
 
-    async with serving(manager) as served:
+    async with running_worker(manager) as served:
         await asks(served)
         reader, writer = await asyncio.open_connection(*str(served.worker.address).split(":"))
         assert await reader.read(9)  # gRPC's first words
@@ -225,7 +227,7 @@ async def test_connections_over_grpc_are_bounded_and_one_that_goes_makes_room(
             await asks(other)
 
 
-async def test_a_slow_head_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_head_is_cut_off(web: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     from greenroom.worker.http import server
 
     monkeypatch.setattr(server, "_HEADERS_LIMIT_S", 0.05)
@@ -237,7 +239,7 @@ async def test_a_slow_head_is_cut_off(web: Web, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("path", ["/health", "/v2/health/live", "/v2/health/ready"])
-async def test_probes_are_answered_by_head_too_over_http_1_0(web: Web, path: str) -> None:
+async def test_probes_are_answered_by_head_too_over_http_1_0(web: HttpClient, path: str) -> None:
     reader, writer = await opened(web, f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
     async with asyncio.timeout(LIMIT_S):
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")

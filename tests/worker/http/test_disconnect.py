@@ -16,8 +16,8 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.worker.http import server
-from tests.worker.http.web import Web, web_serving
-from tests.worker.serving import LIMIT_S, Meter, Served, metered, until
+from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, metered, until
 
 SPEECH = "/v1/audio/speech"
 
@@ -35,7 +35,7 @@ async def rest(pieces: AsyncIterator[bytes]) -> bytes:
 class Caller:
     """A client on a bare socket, which may do what no library would."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: WorkerClient) -> None:
         address = served.worker.http_address
         assert address is not None
         self._address = (address.host, address.port)
@@ -71,10 +71,10 @@ class Caller:
 
 
 @pytest.fixture
-async def web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterator[Web]:
+async def web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterator[HttpClient]:
     """A worker whose models speak what their meters allow."""
     manager = ModelManager(catalog=metered_catalog, default_model_id="a", resident_cap=4)
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         try:
             yield made
         finally:
@@ -82,7 +82,9 @@ async def web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterat
                 meter.free.set()
 
 
-async def test_a_client_that_leaves_before_its_request_is_whole_starts_nothing(web: Web) -> None:
+async def test_a_client_that_leaves_before_its_request_is_whole_starts_nothing(
+    web: HttpClient,
+) -> None:
     async with Caller(web.served) as caller:
         await caller.ask(body(), keep_back=5)
         await web.get("/v1/models")
@@ -94,7 +96,7 @@ async def test_a_client_that_leaves_before_its_request_is_whole_starts_nothing(w
 async def test_a_client_that_leaves_while_its_model_loads_waits_no_longer() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         stage["b"].load.hold()
         async with Caller(web.served) as caller:
             await caller.ask(body())
@@ -110,7 +112,7 @@ async def test_a_client_that_leaves_while_its_model_loads_waits_no_longer() -> N
 @pytest.mark.parametrize("stream_format", ["audio", "sse"])
 @pytest.mark.parametrize("made", [0, 1, 3])
 async def test_a_client_that_leaves_stops_its_synthesis_at_the_next_chunk(
-    web: Web, meters: dict[str, Meter], made: int, stream_format: str
+    web: HttpClient, meters: dict[str, Meter], made: int, stream_format: str
 ) -> None:
     async with Caller(web.served) as caller:
         await caller.ask(body(stream_format=stream_format))
@@ -130,7 +132,7 @@ async def test_a_client_that_leaves_stops_its_synthesis_at_the_next_chunk(
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
 async def test_a_cancelled_request_frees_its_voice_whatever_the_format(
-    web: Web, meters: dict[str, Meter], name: str
+    web: HttpClient, meters: dict[str, Meter], name: str
 ) -> None:
     meters["b"].allow(8)
     async with web.client.stream("POST", SPEECH, json=body(response_format=name)) as answer:
@@ -146,7 +148,10 @@ async def test_a_cancelled_request_frees_its_voice_whatever_the_format(
 
 async def test_a_client_that_sends_slowly_is_cut_off(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager, session_idle_ms=200) as web, Caller(web.served) as caller:
+    async with (
+        running_http_worker(manager, session_idle_ms=200) as web,
+        Caller(web.served) as caller,
+    ):
         await caller.ask(body("alloy"), keep_back=5)
         async with asyncio.timeout(LIMIT_S):
             answer = await caller.reader.readuntil(b"}}")
@@ -159,7 +164,7 @@ async def test_a_connection_without_a_request_is_not_kept(
 ) -> None:
     monkeypatch.setattr(server, "_HEADERS_LIMIT_S", 0.2)
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for sent in (b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"):
             async with Caller(web.served) as caller:
                 caller.writer.write(sent)
@@ -174,7 +179,10 @@ async def test_a_client_that_stops_reading_holds_seconds_of_audio_and_is_cut_off
     catalog, meters = metered("a", "b", chunks=10_000)
     meters["b"].free.set()
     manager = ModelManager(catalog=catalog, default_model_id="a")
-    async with web_serving(manager, session_idle_ms=400) as web, Caller(web.served) as caller:
+    async with (
+        running_http_worker(manager, session_idle_ms=400) as web,
+        Caller(web.served) as caller,
+    ):
         await caller.ask(body(sample_rate=48_000))
         await caller.reader.readuntil(b"\r\n\r\n")
         await until(lambda: web.served.in_use("b"))
@@ -190,7 +198,7 @@ async def test_an_engine_that_fails_midway_ends_the_connection_and_not_the_answe
     stage = Stage("a", "b")
     stage["b"].chunks = 3
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         async with web.client.stream(
             "POST", SPEECH, json=body(input="One sentence. " * 50)
         ) as answer:
@@ -205,7 +213,7 @@ async def test_an_engine_that_fails_midway_ends_the_connection_and_not_the_answe
 async def test_an_engine_that_fails_midway_is_an_event_of_its_own() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         asked = body(stream_format="sse", input="One sentence. " * 50)
         async with web.client.stream("POST", SPEECH, json=asked) as answer:
             text = ""
@@ -219,7 +227,7 @@ async def test_an_engine_that_fails_midway_is_an_event_of_its_own() -> None:
 
 
 async def test_running_speech_ends_well_while_the_worker_drains(
-    web: Web, meters: dict[str, Meter]
+    web: HttpClient, meters: dict[str, Meter]
 ) -> None:
     meters["b"].allow(1)
     async with web.client.stream("POST", SPEECH, json=body()) as answer:
@@ -237,7 +245,7 @@ async def test_speech_that_outlasts_the_drain_is_cut_off(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         meters["b"].allow(1)
         async with web.client.stream("POST", SPEECH, json=body()) as answer:
             pieces = answer.aiter_raw()
@@ -266,7 +274,7 @@ async def test_however_a_speech_ends_nothing_keeps_its_unloaded_model_alive(
 ) -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         await manager.load("b")
         await manager.release("b")
         text = "A bell \a" if end == "text" else "One sentence. " * 50

@@ -16,16 +16,16 @@ from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
 from greenroom.worker.http import serializers, server
-from tests.worker.http.web import Web, connected_web, web_serving
-from tests.worker.serving import Served, connected, metered, until
+from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.worker_client import WorkerClient, connected, metered, until
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", resident_cap=8, min_residency_ms=0
     )
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
@@ -39,7 +39,7 @@ async def test_a_worker_is_live_and_not_ready_while_its_default_loads_and_after(
     address = {"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0", "drain_timeout_ms": 0}
     worker = await asyncio.to_thread(Worker, Config(worker=address), manager)
     await worker.listen()
-    async with connected(worker) as served, connected_web(served) as web:
+    async with connected(worker) as served, connected_http_client(served) as web:
         starting = asyncio.create_task(worker.initialize())
         await until(lambda: stage["a"].load.waiting == 1)
         early = await web.client.get("/v2/health/ready")
@@ -57,7 +57,7 @@ async def test_a_worker_is_live_and_not_ready_while_its_default_loads_and_after(
 async def test_a_voice_that_hangs_is_named_and_the_others_are_served() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         stage["b"].load.hold()
         with pytest.raises(ModelLoadError):
             await manager.load("b")
@@ -74,7 +74,7 @@ async def test_a_voice_that_hangs_is_named_and_the_others_are_served() -> None:
 async def test_a_default_that_hangs_says_so_and_gets_no_work() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", synthesis_timeout_ms=200)
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         stage["a"].synthesize.hold()
         asked = {"model": "a", "voice": "a", "input": "Hi.", "response_format": "pcm"}
         assert (await web.post("/v1/audio/speech", asked)).status_code == 500
@@ -90,7 +90,7 @@ async def test_a_default_that_hangs_says_so_and_gets_no_work() -> None:
 async def test_the_ages_of_the_oldest_waiter_and_load_are_told() -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         assert (await web.get("/health"))["oldest_load_s"] == 0
         stage["b"].load.hold()
         loading = asyncio.create_task(manager.load("b"))
@@ -105,7 +105,7 @@ async def test_the_ages_of_the_oldest_waiter_and_load_are_told() -> None:
 # Why
 
 
-async def test_a_model_is_explained_with_its_holders_and_history(web: Web) -> None:
+async def test_a_model_is_explained_with_its_holders_and_history(web: HttpClient) -> None:
     await web.manager.load("tone-220", owner="me")
     told = await web.get("/api/explain/tone-220")
     assert told["summary"] == "ready, in use: 1 references"
@@ -118,7 +118,7 @@ async def test_a_model_is_explained_with_its_holders_and_history(web: Web) -> No
     assert (await web.client.get("/api/explain/nobody")).status_code == 404
 
 
-async def test_the_journal_tells_the_latest_of_all_and_of_one(web: Web) -> None:
+async def test_the_journal_tells_the_latest_of_all_and_of_one(web: HttpClient) -> None:
     await web.done("/api/load", {"model": "tone-220"})
     await web.done("/api/unload", {"model": "tone-220"})
     told = (await web.get("/api/journal", params={"model": "tone-220"}))["events"]
@@ -135,7 +135,7 @@ async def test_the_journal_tells_the_latest_of_all_and_of_one(web: Web) -> None:
 # Live
 
 
-async def test_followers_get_the_past_then_the_state_then_what_happens(web: Web) -> None:
+async def test_followers_get_the_past_then_the_state_then_what_happens(web: HttpClient) -> None:
     async with web.events(history=3) as events:
         past = [await anext(events) for _ in range(3)]
         assert [content["kind"] for _, content in past] == ["loading", "warming", "ready"]
@@ -152,7 +152,7 @@ async def test_followers_get_the_past_then_the_state_then_what_happens(web: Web)
 
 
 async def test_a_state_in_which_nothing_changes_is_told_once(
-    web: Web, monkeypatch: pytest.MonkeyPatch
+    web: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_PERIOD_S", 0.01)
     monkeypatch.setattr(following, "_SOON_S", 0.0)
@@ -174,7 +174,7 @@ async def test_a_state_in_which_nothing_changes_is_told_once(
 
 async def test_events_end_with_the_worker(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager) as web, web.events() as events:
+    async with running_http_worker(manager) as web, web.events() as events:
         await anext(events)
         stopping = asyncio.create_task(web.served.worker.stop())
         names = [name async for name, _ in events]
@@ -182,7 +182,7 @@ async def test_events_end_with_the_worker(tone_catalog: Catalog) -> None:
         await stopping
 
 
-async def test_a_follower_that_goes_makes_room_for_another(web: Web) -> None:
+async def test_a_follower_that_goes_makes_room_for_another(web: HttpClient) -> None:
     web.served.worker.admission.followers.others.shares = Shares(1, 1, 1)
     subscriptions = web.manager.journal._subscriptions
     own = len(subscriptions)
@@ -196,7 +196,7 @@ async def test_a_follower_that_goes_makes_room_for_another(web: Web) -> None:
         await anext(events)
 
 
-async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: Web) -> None:
+async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: HttpClient) -> None:
     async with web.events() as events:
         await anext(events)
         for _ in range(1_500):  # in one step, so that the follower cannot keep up
@@ -206,7 +206,7 @@ async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: Web)
 
 
 async def test_a_follower_that_does_not_read_loses_its_place(
-    web: Web, monkeypatch: pytest.MonkeyPatch
+    web: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "_STALLED_S", 0.1)
     address = web.served.worker.http_address
@@ -233,7 +233,7 @@ async def test_a_follower_that_does_not_read_loses_its_place(
 # Metrics
 
 
-async def test_metrics_are_scraped_in_both_formats(web: Web) -> None:
+async def test_metrics_are_scraped_in_both_formats(web: HttpClient) -> None:
     plain = await web.client.get("/metrics")
     assert plain.headers["content-type"].startswith("text/plain; version=")
     assert 'greenroom_residents{state="ready"} 1.0' in plain.text
@@ -246,8 +246,8 @@ async def test_metrics_are_scraped_in_both_formats(web: Web) -> None:
 async def test_speech_over_any_protocol_is_counted() -> None:
     catalog, meters = metered("a", chunks=3)
     meters["a"].free.set()
-    async with web_serving(ModelManager(catalog=catalog, default_model_id="a")) as web:
-        served: Served = web.served
+    async with running_http_worker(ModelManager(catalog=catalog, default_model_id="a")) as web:
+        served: WorkerClient = web.served
         await served.speak("Hi.")
         body = {"model": "a", "voice": "a", "input": "Hi.", "response_format": "pcm"}
         assert (await web.post("/v1/audio/speech", body)).status_code == 200

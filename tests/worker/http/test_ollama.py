@@ -13,8 +13,8 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
-from tests.worker.http.web import Web, connected_web, web_serving
-from tests.worker.serving import until
+from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.worker_client import until
 
 KEYS = [
     {"name": "app", "key": "speak-key", "role": "speak"},
@@ -23,15 +23,15 @@ KEYS = [
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", resident_cap=8, min_residency_ms=0
     )
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
-async def shown(web: Web, model: str) -> dict[str, Any] | None:
+async def shown(web: HttpClient, model: str) -> dict[str, Any] | None:
     models = (await web.get("/api/ps"))["models"]
     return next((each for each in models if each["model"] == model), None)
 
@@ -39,7 +39,7 @@ async def shown(web: Web, model: str) -> dict[str, Any] | None:
 # What is in memory
 
 
-async def test_ps_shows_size_references_owners_pin_and_expiry(web: Web) -> None:
+async def test_ps_shows_size_references_owners_pin_and_expiry(web: HttpClient) -> None:
     await web.done("/api/load", {"model": "tone-220"})
     await web.manager.load("tone-247", owner="me")
     pinned, idle, held = (await web.get("/api/ps"))["models"]
@@ -54,14 +54,14 @@ async def test_ps_shows_size_references_owners_pin_and_expiry(web: Web) -> None:
 async def test_ps_shows_what_is_booked_beside_the_budget(stage: Stage) -> None:
     stage["a"].footprint = 3 * MIB
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", memory_budget_mb=50)
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         found = await web.get("/api/ps")
     assert found["footprint"] == {"cpu": 3 * MIB}
     assert found["budget"] == {"cpu": 50 * MIB}
     assert (found["resident_cap"], found["waiting"], found["ready"]) == (3, 0, True)
 
 
-async def test_tags_list_the_catalog_and_the_default(web: Web) -> None:
+async def test_tags_list_the_catalog_and_the_default(web: HttpClient) -> None:
     models = (await web.get("/api/tags"))["models"]
     assert [each["model"] for each in models] == [s.model_id for s in web.manager.list_catalog()]
     assert [each["model"] for each in models if each["default"]] == ["tone-440"]
@@ -70,7 +70,7 @@ async def test_tags_list_the_catalog_and_the_default(web: Web) -> None:
 # Coming and going
 
 
-async def test_loading_keeps_no_reference_and_unloading_is_told_at_once(web: Web) -> None:
+async def test_loading_keeps_no_reference_and_unloading_is_told_at_once(web: HttpClient) -> None:
     loaded = await web.done("/api/load", {"model": "tone-220"})
     assert (loaded["state"], loaded["references"]) == ("ready", 0)
     gone = await web.done("/api/unload", {"model": "tone-220"})
@@ -80,7 +80,7 @@ async def test_loading_keeps_no_reference_and_unloading_is_told_at_once(web: Web
     assert again["state"] is None
 
 
-async def test_unloading_waits_for_holders_unless_told_not_to(web: Web) -> None:
+async def test_unloading_waits_for_holders_unless_told_not_to(web: HttpClient) -> None:
     await web.manager.load("tone-220", owner="me")
     refused = await web.post("/api/unload", {"model": "tone-220", "drain": False})
     assert refused.status_code == 409
@@ -92,7 +92,7 @@ async def test_unloading_waits_for_holders_unless_told_not_to(web: Web) -> None:
     assert (await leaving)["state"] is None
 
 
-async def test_a_pin_exempts_a_model_and_unpinning_ends_that(web: Web) -> None:
+async def test_a_pin_exempts_a_model_and_unpinning_ends_that(web: HttpClient) -> None:
     early = await web.done("/api/pin", {"model": "tone-220"})
     assert early["state"] is None  # it will be pinned whenever it is loaded
     loaded = await web.done("/api/load", {"model": "tone-220"})
@@ -107,7 +107,7 @@ async def test_a_pin_exempts_a_model_and_unpinning_ends_that(web: Web) -> None:
     [("10m", 600), ("1h30m", 5400), (90, 90), ("90", 90), (-1, None), ("-1m", None)],
 )
 async def test_keep_alive_says_how_long_a_model_stays(
-    web: Web, keep_alive: Any, seconds: float | None
+    web: HttpClient, keep_alive: Any, seconds: float | None
 ) -> None:
     loaded = await web.done("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
     if seconds is None:
@@ -118,13 +118,13 @@ async def test_keep_alive_says_how_long_a_model_stays(
     assert other["pinned"]
 
 
-async def test_keep_alive_zero_lets_an_idle_model_go(web: Web) -> None:
+async def test_keep_alive_zero_lets_an_idle_model_go(web: HttpClient) -> None:
     await web.done("/api/load", {"model": "tone-220"})
     await web.done("/api/keep-alive", {"model": "tone-220", "keep_alive": 0})
     await until(lambda: "tone-220" not in web.served.states)
 
 
-async def test_a_model_that_is_not_in_memory_cannot_be_kept(web: Web) -> None:
+async def test_a_model_that_is_not_in_memory_cannot_be_kept(web: HttpClient) -> None:
     refused = await web.post("/api/keep-alive", {"model": "tone-220", "keep_alive": "5m"})
     assert refused.status_code == 409
     assert "load it first" in refused.json()["error"]["message"]
@@ -132,7 +132,7 @@ async def test_a_model_that_is_not_in_memory_cannot_be_kept(web: Web) -> None:
 
 @pytest.mark.parametrize("keep_alive", ["soon", "5x", "", "--1", "1e999", "nan", "m", "5 m"])
 async def test_what_is_no_duration_is_refused_before_anything_is_loaded(
-    web: Web, keep_alive: str
+    web: HttpClient, keep_alive: str
 ) -> None:
     refused = await web.post("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
     assert refused.status_code == 400
@@ -142,7 +142,7 @@ async def test_what_is_no_duration_is_refused_before_anything_is_loaded(
 
 @pytest.mark.parametrize("path", ["load", "unload", "pin", "unpin", "keep-alive", "generate"])
 async def test_an_unknown_model_is_answered_with_names_that_look_like_it(
-    web: Web, path: str
+    web: HttpClient, path: str
 ) -> None:
     refused = await web.post(f"/api/{path}", {"model": "tone-221", "keep_alive": "1m"})
     assert refused.status_code == 404
@@ -150,7 +150,7 @@ async def test_an_unknown_model_is_answered_with_names_that_look_like_it(
 
 
 @pytest.mark.parametrize("body", [None, {}, {"model": ""}, {"model": 5}, [], {"model": "x" * 999}])
-async def test_a_body_that_cannot_be_is_refused(web: Web, body: Any) -> None:
+async def test_a_body_that_cannot_be_is_refused(web: HttpClient, body: Any) -> None:
     assert (await web.post("/api/load", body)).status_code == 400
 
 
@@ -158,7 +158,7 @@ async def test_a_load_that_fails_says_when_to_try_again() -> None:
     stage = Stage("a", "b")
     stage["b"].load.error = ValueError("a broken file")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         refused = await web.post("/api/load", {"model": "b"})
         assert refused.status_code == 503
         assert "a broken file" in refused.json()["error"]["message"]
@@ -168,7 +168,7 @@ async def test_a_load_that_fails_says_when_to_try_again() -> None:
 # Clients nobody here wrote
 
 
-async def test_ollamas_own_client_lists_loads_and_unloads(web: Web) -> None:
+async def test_ollamas_own_client_lists_loads_and_unloads(web: HttpClient) -> None:
     async with ollama.AsyncClient(web.url, trust_env=False) as client:
         assert "tone-220" in [model.model for model in (await client.list()).models]
         answer = await client.generate("tone-220", keep_alive="10m")
@@ -187,7 +187,7 @@ async def test_ollamas_own_client_lists_loads_and_unloads(web: Web) -> None:
 # The repository of Triton and KServe
 
 
-async def test_the_repository_index_tells_every_models_state_and_why(web: Web) -> None:
+async def test_the_repository_index_tells_every_models_state_and_why(web: HttpClient) -> None:
     index = {each["name"]: each for each in await web.done("/v2/repository/index")}
     assert len(index) == 8
     assert index["tone-440"]["state"] == "READY"
@@ -197,7 +197,7 @@ async def test_the_repository_index_tells_every_models_state_and_why(web: Web) -
     assert [each["name"] for each in ready] == ["tone-440"]
 
 
-async def test_the_repository_loads_unloads_and_knows_what_is_ready(web: Web) -> None:
+async def test_the_repository_loads_unloads_and_knows_what_is_ready(web: HttpClient) -> None:
     for path in ("/v2/models/tone-220/ready", "/v2/models/tone-220/versions/1/ready"):
         assert (await web.client.get(path)).status_code == 400
         await web.done("/v2/repository/models/tone-220/load")
@@ -208,7 +208,7 @@ async def test_the_repository_loads_unloads_and_knows_what_is_ready(web: Web) ->
 
 
 async def test_the_repositorys_errors_are_one_sentence_as_tritons_clients_expect(
-    web: Web,
+    web: HttpClient,
 ) -> None:
     unknown = await web.post("/v2/repository/models/tone-221/load")
     assert unknown.status_code == 404
@@ -223,7 +223,7 @@ async def test_the_repositorys_errors_are_one_sentence_as_tritons_clients_expect
     assert "version 1 only" in version.json()["error"]
 
 
-async def test_metadata_of_server_and_model_are_told(web: Web) -> None:
+async def test_metadata_of_server_and_model_are_told(web: HttpClient) -> None:
     server = await web.get("/v2")
     assert (server["name"], server["extensions"]) == ("greenroom", ["model_repository"])
     assert (await web.get("/v2/models/tone-220"))["platform"] == "tone"
@@ -237,9 +237,9 @@ async def test_changes_need_an_admins_key_and_a_look_needs_any(tone_catalog: Cat
     looks = ("/api/ps", "/api/tags", "/api/journal", "/api/explain/tone-440", "/metrics")
     changes = ("/api/load", "/api/pin", "/v2/repository/models/tone-220/load")
     async with (
-        web_serving(manager, api_keys=KEYS) as nobody,
-        connected_web(nobody.served, "speak-key") as app,
-        connected_web(nobody.served, "admin-key") as ops,
+        running_http_worker(manager, api_keys=KEYS) as nobody,
+        connected_http_client(nobody.served, "speak-key") as app,
+        connected_http_client(nobody.served, "admin-key") as ops,
     ):
         for path in looks:
             assert (await nobody.client.get(path)).status_code == 401, path
@@ -256,7 +256,7 @@ async def test_a_load_with_keep_alive_outlasts_a_ttl_of_zero(tone_catalog: Catal
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", ttl_ms=0, min_residency_ms=0
     )
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         found = await web.done("/api/load", {"model": "tone-220", "keep_alive": "5m"})
         assert 290 < found["expires_in_s"] <= 300
         assert (await web.done("/api/load", {"model": "tone-247"}))["state"] in (None, "unloading")
@@ -274,7 +274,7 @@ async def test_a_caller_that_left_does_not_wait_for_room_any_more(
         pin_default=False,
         min_residency_ms=0,
     )
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         await manager.load("tone-440", owner="me")
         waiting = asyncio.create_task(web.post(path, {"model": "tone-247"}))
         await until(lambda: web.manager.statistics().waiting == 1)
@@ -286,7 +286,7 @@ async def test_a_caller_that_left_does_not_wait_for_room_any_more(
 async def test_a_model_with_a_slash_in_its_name_is_found_under_every_route() -> None:
     stage = Stage("a", "org/voice")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for name in ("org/voice", "org%2Fvoice"):
             await web.done(f"/v2/repository/models/{name}/load")
             for path in ("", "/ready", "/versions/1", "/versions/1/ready"):

@@ -11,8 +11,8 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from tests.audio_files import heard
-from tests.worker.http.web import Web, connected_web, web_serving
-from tests.worker.serving import Meter, Served, until
+from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.worker_client import Meter, WorkerClient, until
 
 TEXT = "Hello there, this is a tone."
 SECONDS = len(TEXT) * 0.06
@@ -32,14 +32,14 @@ def asked(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     """A worker with eight tones, of which `tone-440` is the default."""
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
-async def speak(web: Web, **more: Any) -> Any:
+async def speak(web: HttpClient, **more: Any) -> Any:
     """Return the answer to a request that must succeed."""
     answer = await web.post("/v1/audio/speech", asked(**more))
     assert answer.status_code == 200, answer.text
@@ -47,7 +47,7 @@ async def speak(web: Web, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", MEDIA)
-async def test_every_format_is_what_its_content_type_says(web: Web, name: str) -> None:
+async def test_every_format_is_what_its_content_type_says(web: HttpClient, name: str) -> None:
     answer = await speak(web, response_format=name)
     assert answer.headers["content-type"] == MEDIA[name]
     sound = heard(answer.content, name)
@@ -57,7 +57,7 @@ async def test_every_format_is_what_its_content_type_says(web: Web, name: str) -
     assert web.served.refcount("tone-440") == 0
 
 
-async def test_mp3_is_the_default_and_null_is_as_good_as_absent(web: Web) -> None:
+async def test_mp3_is_the_default_and_null_is_as_good_as_absent(web: HttpClient) -> None:
     nothing = dict.fromkeys(
         ("response_format", "speed", "stream_format", "sample_rate", "keep_alive", "instructions")
     )
@@ -65,7 +65,7 @@ async def test_mp3_is_the_default_and_null_is_as_good_as_absent(web: Web) -> Non
     assert (await speak(web, **nothing)).headers["content-type"] == "audio/mpeg"
 
 
-async def test_pcm_is_24_khz_16_bit_mono_without_a_header(web: Web) -> None:
+async def test_pcm_is_24_khz_16_bit_mono_without_a_header(web: HttpClient) -> None:
     answer = await speak(web, response_format="pcm")
     assert len(answer.content) / 2 / 24_000 == pytest.approx(SECONDS, abs=0.02)
     assert answer.headers["x-sample-rate"] == "24000"
@@ -75,7 +75,7 @@ async def test_pcm_is_24_khz_16_bit_mono_without_a_header(web: Web) -> None:
     assert answer.headers["x-request-id"].startswith("req_")
 
 
-async def test_no_audio_is_lost_between_streamed_pieces(web: Web) -> None:
+async def test_no_audio_is_lost_between_streamed_pieces(web: HttpClient) -> None:
     whole = (await speak(web, response_format="pcm")).content
     async with web.client.stream(
         "POST", "/v1/audio/speech", json=asked(response_format="pcm")
@@ -90,7 +90,7 @@ async def test_first_bytes_leave_before_the_synthesis_ends(
     metered_catalog: Catalog, meters: dict[str, Meter], name: str, stream_format: str
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         body = asked(voice="b", response_format=name, stream_format=stream_format)
         meters["b"].allow(3)
         async with web.client.stream("POST", "/v1/audio/speech", json=body) as answer:
@@ -114,7 +114,9 @@ def events(text: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", MEDIA)
-async def test_events_carry_the_asked_format_and_end_with_the_usage(web: Web, name: str) -> None:
+async def test_events_carry_the_asked_format_and_end_with_the_usage(
+    web: HttpClient, name: str
+) -> None:
     answer = await speak(web, stream_format="sse", response_format=name)
     assert answer.headers["content-type"].startswith("text/event-stream")
     *deltas, done = events(answer.text)
@@ -131,7 +133,7 @@ async def test_events_carry_the_asked_format_and_end_with_the_usage(web: Web, na
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 48_000])
-async def test_a_sample_rate_may_be_asked_for(web: Web, rate: int) -> None:
+async def test_a_sample_rate_may_be_asked_for(web: HttpClient, rate: int) -> None:
     answer = await speak(web, response_format="wav", sample_rate=rate)
     sound = heard(answer.content, "wav")
     assert sound.rate == rate
@@ -139,7 +141,9 @@ async def test_a_sample_rate_may_be_asked_for(web: Web, rate: int) -> None:
 
 
 @pytest.mark.parametrize(("speed", "factor"), [(0.25, 4), (0.5, 2), (1, 1), (2, 0.5), (4.0, 0.25)])
-async def test_speed_changes_how_long_it_takes_to_say(web: Web, speed: Any, factor: float) -> None:
+async def test_speed_changes_how_long_it_takes_to_say(
+    web: HttpClient, speed: Any, factor: float
+) -> None:
     answer = await speak(web, response_format="pcm", speed=speed)
     assert len(answer.content) / 48_000 == pytest.approx(SECONDS * factor, abs=0.02)
 
@@ -147,7 +151,7 @@ async def test_speed_changes_how_long_it_takes_to_say(web: Web, speed: Any, fact
 async def test_a_speed_of_one_is_the_models_own_and_others_are_relative_to_it() -> None:
     catalog = Catalog([ModelSpec("slow", "tone", options={"speed": 0.5})])
     manager = ModelManager(catalog=catalog, default_model_id="slow")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for speed, factor in ((None, 2.0), (1.0, 2.0), (2.0, 1.0)):
             answer = await speak(web, response_format="pcm", speed=speed)
             assert len(answer.content) / 48_000 == pytest.approx(SECONDS * factor, abs=0.02)
@@ -156,7 +160,7 @@ async def test_a_speed_of_one_is_the_models_own_and_others_are_relative_to_it() 
         assert refusal.json()["error"]["param"] == "speed"
 
 
-async def test_what_clients_merge_into_the_request_is_ignored(web: Web) -> None:
+async def test_what_clients_merge_into_the_request_is_ignored(web: HttpClient) -> None:
     await speak(
         web,
         instructions="Speak like a pirate.",
@@ -167,7 +171,7 @@ async def test_what_clients_merge_into_the_request_is_ignored(web: Web) -> None:
     )
 
 
-async def pitch(web: Web, **more: Any) -> float:
+async def pitch(web: HttpClient, **more: Any) -> float:
     answer = await speak(web, response_format="wav", **more)
     return heard(answer.content, "wav").frequency
 
@@ -175,7 +179,7 @@ async def pitch(web: Web, **more: Any) -> float:
 async def test_names_of_openai_and_of_the_catalog_find_their_model(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
     aliases = {"nova": "tone-247", "house": "tone-277", "tts-1-hd": "tone-294"}
-    async with web_serving(manager, aliases=aliases) as web:
+    async with running_http_worker(manager, aliases=aliases) as web:
         for model, voice, frequency in [
             ("tts-1", "alloy", 440),
             ("gpt-4o-mini-tts", "cedar", 440),
@@ -195,12 +199,12 @@ async def test_names_of_openai_and_of_the_catalog_find_their_model(tone_catalog:
 
 
 @pytest.fixture
-async def brief(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def brief(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     """A worker whose models may leave at once."""
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", min_residency_ms=0, resident_cap=8
     )
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
@@ -208,7 +212,7 @@ async def brief(tone_catalog: Catalog) -> AsyncIterator[Web]:
     ("keep_alive", "seconds"), [("5m", 300), ("1h30m", 5_400), (60, 60), ("90", 90), (7e3, 7_000)]
 )
 async def test_keep_alive_says_how_long_the_model_stays(
-    brief: Web, keep_alive: Any, seconds: float
+    brief: HttpClient, keep_alive: Any, seconds: float
 ) -> None:
     await speak(brief, voice="tone-220", keep_alive=keep_alive)
     (found,) = [r for r in brief.manager.list_resident() if r.model_id == "tone-220"]
@@ -216,7 +220,7 @@ async def test_keep_alive_says_how_long_the_model_stays(
     assert seconds - 30 < found.expires_in_s <= seconds
 
 
-async def test_keep_alive_may_be_for_ever_or_not_at_all(brief: Web) -> None:
+async def test_keep_alive_may_be_for_ever_or_not_at_all(brief: HttpClient) -> None:
     await speak(brief, voice="tone-220", keep_alive=-1)
     await speak(brief, voice="tone-247", keep_alive="-1m")
     await speak(brief, voice="tone-277", keep_alive=0)
@@ -234,8 +238,8 @@ async def test_a_holder_is_shown_by_who_called(
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
     key = {"key": "12345678", "name": "kitchen"}
     async with (
-        web_serving(manager, api_keys=[key]) as web,
-        connected_web(web.served, "12345678") as me,
+        running_http_worker(manager, api_keys=[key]) as web,
+        connected_http_client(web.served, "12345678") as me,
     ):
         meters["a"].allow(1)
         async with me.client.stream(
@@ -248,8 +252,8 @@ async def test_a_holder_is_shown_by_who_called(
         meters["a"].free.set()
 
 
-async def test_grpc_and_http_speak_with_one_and_the_same_model(web: Web) -> None:
-    served: Served = web.served
+async def test_grpc_and_http_speak_with_one_and_the_same_model(web: HttpClient) -> None:
+    served: WorkerClient = web.served
     frames = await served.speak(TEXT, sample_rate=24_000)
     grpc = b"".join(frame.audio_data for frame in frames)
     assert (await speak(web, response_format="pcm")).content == grpc

@@ -15,30 +15,32 @@ from greenroom import Catalog, ModelManager
 from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 from tests.audio_files import heard
-from tests.worker.http.web import Web, web_serving
-from tests.worker.serving import Meter, until
+from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.worker_client import Meter, until
 
 FORMATS: list[Any] = ["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TEXT = "Good evening, and welcome to the show."
 KEY = "secret-key"
 
 
-def sdk(web: Web | str, **more: Any) -> openai.AsyncOpenAI:
+def sdk(web: HttpClient | str, **more: Any) -> openai.AsyncOpenAI:
     url = web if isinstance(web, str) else web.url
     return openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, **{"max_retries": 0, **more})
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
 @pytest.fixture
-async def metered_web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterator[Web]:
+async def metered_web(
+    metered_catalog: Catalog, meters: dict[str, Meter]
+) -> AsyncIterator[HttpClient]:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with web_serving(manager, max_streams=1) as made:
+    async with running_http_worker(manager, max_streams=1) as made:
         yield made
         for meter in meters.values():
             meter.free.set()
@@ -46,7 +48,7 @@ async def metered_web(metered_catalog: Catalog, meters: dict[str, Meter]) -> Asy
 
 @pytest.mark.parametrize("name", FORMATS)
 async def test_every_format_is_heard_whole_and_streamed(
-    web: Web, name: Any, tmp_path: Path
+    web: HttpClient, name: Any, tmp_path: Path
 ) -> None:
     async with sdk(web) as client:
         asked: dict[str, Any] = {
@@ -64,13 +66,13 @@ async def test_every_format_is_heard_whole_and_streamed(
         assert heard(streamed, name).seconds == heard(whole.content, name).seconds
 
 
-async def test_defaults_are_those_of_openai(web: Web) -> None:
+async def test_defaults_are_those_of_openai(web: HttpClient) -> None:
     async with sdk(web) as client:
         answer = await client.audio.speech.create(model="tts-1", voice="alloy", input=TEXT)
         assert answer.response.headers["content-type"] == "audio/mpeg"
 
 
-async def test_a_voice_may_be_an_object(web: Web) -> None:
+async def test_a_voice_may_be_an_object(web: HttpClient) -> None:
     async with sdk(web) as client:
         answer = await client.audio.speech.create(
             model="tts-1", voice={"id": "tone-220"}, input=TEXT, response_format="wav"
@@ -78,7 +80,9 @@ async def test_a_voice_may_be_an_object(web: Web) -> None:
         assert heard(answer.content, "wav").frequency == pytest.approx(220, abs=3)
 
 
-async def test_events_are_read_as_they_come(metered_web: Web, meters: dict[str, Meter]) -> None:
+async def test_events_are_read_as_they_come(
+    metered_web: HttpClient, meters: dict[str, Meter]
+) -> None:
     meters["b"].allow(2)
     asked: dict[str, Any] = {"model": "gpt-4o-mini-tts", "voice": "b", "input": TEXT}
     asked |= {"response_format": "pcm", "stream_format": "sse"}
@@ -95,7 +99,7 @@ async def test_events_are_read_as_they_come(metered_web: Web, meters: dict[str, 
     assert json.loads(rest[-1].removeprefix("data: "))["type"] == "speech.audio.done"
 
 
-async def test_errors_are_the_sdks_own_with_what_was_wrong(web: Web) -> None:
+async def test_errors_are_the_sdks_own_with_what_was_wrong(web: HttpClient) -> None:
     async with sdk(web) as client:
         create = client.audio.speech.create
         with pytest.raises(openai.BadRequestError, match="did you mean tone-220") as bad:
@@ -116,7 +120,7 @@ async def test_errors_are_the_sdks_own_with_what_was_wrong(web: Web) -> None:
 
 
 async def test_a_busy_worker_is_a_rate_limit_and_a_retry_succeeds(
-    metered_web: Web, meters: dict[str, Meter]
+    metered_web: HttpClient, meters: dict[str, Meter]
 ) -> None:
     asked: dict[str, Any] = {"model": "tts-1", "voice": "b", "input": TEXT}
     async with sdk(metered_web) as client, sdk(metered_web, max_retries=3) as patient:
@@ -133,14 +137,14 @@ async def test_a_busy_worker_is_a_rate_limit_and_a_retry_succeeds(
 
 async def test_an_unknown_key_is_an_authentication_error(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager, api_keys=[{"key": KEY}]) as web, sdk(web) as client:
+    async with running_http_worker(manager, api_keys=[{"key": KEY}]) as web, sdk(web) as client:
         await client.audio.speech.create(model="tts-1", voice="alloy", input=TEXT)
         stranger = client.with_options(api_key="another-key")
         with pytest.raises(openai.AuthenticationError):
             await stranger.audio.speech.create(model="tts-1", voice="alloy", input=TEXT)
 
 
-async def test_models_are_listed_and_retrieved(web: Web) -> None:
+async def test_models_are_listed_and_retrieved(web: HttpClient) -> None:
     async with sdk(web) as client:
         found = [model.id async for model in client.models.list()]
         assert "tone-440" in found

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from greenroom import Catalog, ModelManager
-from tests.worker.http.web import web_serving
+from tests.worker.http.http_client import running_http_worker
 
 KEYS = [{"key": "admin-key", "role": "admin"}]
 
 
 async def document_of(catalog: Catalog, **settings: Any) -> Any:
     manager = ModelManager(catalog=catalog, default_model_id="tone-440")
-    async with web_serving(manager, **settings) as web:
+    async with running_http_worker(manager, **settings) as web:
         return await web.get("/openapi.json", headers={"Authorization": "Bearer admin-key"})
 
 

@@ -10,7 +10,7 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from tests.audio_files import heard
-from tests.worker.http.web import web_serving
+from tests.worker.http.http_client import running_http_worker
 
 TEXT = "Hello there."
 
@@ -18,7 +18,7 @@ TEXT = "Hello there."
 async def test_a_text_comes_back_as_a_wav_file(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
     asked = [(None, 440), ("tone-220", 220), ("alloy", 440)]
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for path, (voice, frequency) in itertools.product(("/synthesize", "/"), asked):
             answer = await web.post(path, {"text": TEXT, "voice": voice, "more": 1})
             assert answer.status_code == 200, answer.text
@@ -31,7 +31,7 @@ async def test_a_text_comes_back_as_a_wav_file(tone_catalog: Catalog) -> None:
 async def test_options_of_piper_reach_the_voice() -> None:
     stage = Stage("a")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         asked = {"length_scale": 1.5, "noise_scale": 0.0, "noise_w_scale": 0.25, "speaker_id": 3}
         assert (await web.post("/synthesize", {"text": TEXT, **asked})).status_code == 200
         (said,) = stage["a"].options
@@ -60,7 +60,7 @@ async def test_what_cannot_be_spoken_is_refused(
     tone_catalog: Catalog, change: dict[str, Any], param: str | None, words: str
 ) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await web.post("/synthesize", {"text": TEXT, **change})
         assert answer.status_code == 400
         error = answer.json()["error"]
@@ -70,7 +70,7 @@ async def test_what_cannot_be_spoken_is_refused(
 
 async def test_it_needs_the_key_that_speech_needs(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager, api_keys=[{"key": "12345678"}]) as web:
+    async with running_http_worker(manager, api_keys=[{"key": "12345678"}]) as web:
         assert (await web.post("/synthesize", {"text": TEXT})).status_code == 401
         headers = {"Authorization": "Bearer 12345678"}
         answer = await web.post("/synthesize", {"text": TEXT}, headers=headers)

@@ -11,17 +11,17 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
-from tests.worker.http.web import Web, web_serving
-from tests.worker.serving import Meter, until
+from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.worker_client import Meter, until
 
 ASKED: dict[str, Any] = {"model": "tts-1", "input": "Hello.", "voice": "tone-220"}
 SPEECH = "/v1/audio/speech"
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
@@ -76,7 +76,7 @@ def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:
     ids=repr,
 )
 async def test_a_field_that_cannot_be_is_named_and_nothing_is_loaded(
-    web: Web, change: dict[str, Any], param: str, words: str
+    web: HttpClient, change: dict[str, Any], param: str, words: str
 ) -> None:
     error = error_of(await web.post(SPEECH, {**ASKED, **change}), 400)
     assert error["param"] == param
@@ -86,7 +86,7 @@ async def test_a_field_that_cannot_be_is_named_and_nothing_is_loaded(
 
 
 @pytest.mark.parametrize("field", ASKED)
-async def test_a_missing_field_is_named(web: Web, field: str) -> None:
+async def test_a_missing_field_is_named(web: HttpClient, field: str) -> None:
     body = {name: value for name, value in ASKED.items() if name != field}
     error = error_of(await web.post(SPEECH, body), 400)
     assert (error["param"], error["code"]) == (field, "missing_required_parameter")
@@ -97,19 +97,19 @@ async def test_a_missing_field_is_named(web: Web, field: str) -> None:
     [b"", b"{", b"[]", b'"x"', b"null", b"\xff\xfe", b'{"input": NaN}', b"{} {}", b"[" * 100_000],
     ids=lambda body: repr(body[:20]),
 )
-async def test_what_is_no_json_object_is_refused(web: Web, body: bytes) -> None:
+async def test_what_is_no_json_object_is_refused(web: HttpClient, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     error = error_of(await web.client.post(SPEECH, content=body, headers=headers), 400)
     assert error["code"] in ("invalid_json", "missing_required_parameter")
 
 
-async def test_a_number_that_is_none_is_refused(web: Web) -> None:
+async def test_a_number_that_is_none_is_refused(web: HttpClient) -> None:
     for number in ("NaN", "Infinity", "-Infinity", "1e999"):
         body = '{"model": "tts-1", "voice": "alloy", "input": "Hi.", "speed": ' + number + "}"
         assert error_of(await web.client.post(SPEECH, content=body), 400)["param"] == "speed"
 
 
-async def test_lone_surrogates_are_refused(web: Web) -> None:
+async def test_lone_surrogates_are_refused(web: HttpClient) -> None:
     body = '{"model": "tts-1", "voice": "alloy", "input": "\\ud800 hello"}'
     error_of(await web.client.post(SPEECH, content=body), 400)
 
@@ -119,7 +119,7 @@ async def test_lone_surrogates_are_refused(web: Web) -> None:
     ["tone-22", "TONE-220", "../tone-220", "/etc/passwd", "tone-220\x00", "zork", "x" * 199],
 )
 async def test_a_voice_is_looked_up_and_an_unknown_one_is_never_another(
-    web: Web, voice: str
+    web: HttpClient, voice: str
 ) -> None:
     error = error_of(await web.post(SPEECH, {**ASKED, "voice": voice}), 400)
     assert (error["param"], error["code"]) == ("voice", "voice_not_found")
@@ -129,18 +129,18 @@ async def test_a_voice_is_looked_up_and_an_unknown_one_is_never_another(
 @pytest.mark.parametrize(
     ("voice", "near"), [("tone-22", "tone-220"), ("ALOY", "alloy"), ("zork", "/v1/audio/voices")]
 )
-async def test_near_matches_of_a_voice_are_named(web: Web, voice: str, near: str) -> None:
+async def test_near_matches_of_a_voice_are_named(web: HttpClient, voice: str, near: str) -> None:
     assert near in error_of(await web.post(SPEECH, {**ASKED, "voice": voice}), 400)["message"]
 
 
-async def test_an_unknown_model_is_not_found_with_near_matches(web: Web) -> None:
+async def test_an_unknown_model_is_not_found_with_near_matches(web: HttpClient) -> None:
     for model, near in (("tts-11", "tts-1"), ("tone-22", "tone-220"), ("whisper", "not in")):
         error = error_of(await web.post(SPEECH, {**ASKED, "model": model}), 404)
         assert (error["param"], error["code"]) == ("model", "model_not_found")
         assert near in error["message"]
 
 
-async def test_a_request_that_is_larger_than_its_text_may_be_is_too_large(web: Web) -> None:
+async def test_a_request_that_is_larger_than_its_text_may_be_is_too_large(web: HttpClient) -> None:
     body = {**ASKED, "input": "a" * 3_000_000}
     assert "parts" in error_of(await web.post(SPEECH, body), 413)["message"]
 
@@ -154,7 +154,7 @@ async def test_a_request_that_is_larger_than_its_text_may_be_is_too_large(web: W
     assert error["code"] == "request_too_large"
 
 
-async def test_the_longest_text_fits_however_it_is_written(web: Web) -> None:
+async def test_the_longest_text_fits_however_it_is_written(web: HttpClient) -> None:
     quick = {**ASKED, "voice": "alloy", "response_format": "pcm", "speed": 4, "sample_rate": 8_000}
     answer = await web.post(SPEECH, {**quick, "input": "🎙" * 20_000})
     assert answer.status_code == 200
@@ -165,7 +165,7 @@ async def test_the_longest_text_fits_however_it_is_written(web: Web) -> None:
     [("GET", "/nowhere", 404), ("GET", SPEECH, 405), ("POST", "/v1/models", 405)],
 )
 async def test_other_routes_and_methods_are_refused_in_the_same_shape(
-    web: Web, method: str, path: str, status: int
+    web: HttpClient, method: str, path: str, status: int
 ) -> None:
     error = error_of(await web.client.request(method, path), status)
     assert path in error["message"]
@@ -180,7 +180,7 @@ async def test_no_room_is_unavailable_until_room_can_first_exist(tone_catalog: C
         min_residency_ms=30_000,
         acquire_timeout_ms=100,
     )
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         assert (await web.post(SPEECH, ASKED)).status_code == 200
         answer = await web.post(SPEECH, {**ASKED, "voice": "tone-247"})
         assert error_of(answer, 503)["code"] == "no_room"
@@ -193,7 +193,7 @@ async def test_room_that_never_comes_is_not_to_be_asked_for_again(tone_catalog: 
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", resident_cap=1, cap_policy="hard"
     )
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await web.post(SPEECH, ASKED)
         error_of(answer, 503)
         assert answer.headers["x-should-retry"] == "false"
@@ -204,7 +204,7 @@ async def test_one_stream_more_than_allowed_is_too_many(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with web_serving(manager, max_streams=1) as web:
+    async with running_http_worker(manager, max_streams=1) as web:
         body = {**ASKED, "voice": "a"}
         first = asyncio.create_task(web.post(SPEECH, body))
         await until(lambda: web.served.streams("a") == 1)
@@ -220,7 +220,7 @@ async def test_a_model_that_does_not_load_is_unavailable_until_it_is_tried_again
     stage = Stage("a", "b")
     stage["b"].load.error = OSError("a truncated file")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         answer = await web.post(SPEECH, {**ASKED, "voice": "b"})
         assert "a truncated file" in error_of(answer, 503)["message"]
         assert int(answer.headers["retry-after"]) >= 1
@@ -231,7 +231,7 @@ async def test_an_engine_that_fails_before_its_first_audio_is_a_server_error() -
     stage = Stage("a", "b")
     stage["b"].synthesize.error = ValueError("a broken engine")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for stream_format in ("audio", "sse"):
             body = {**ASKED, "voice": "b", "stream_format": stream_format}
             error = error_of(await web.post(SPEECH, body), 500)
@@ -240,7 +240,7 @@ async def test_an_engine_that_fails_before_its_first_audio_is_a_server_error() -
         assert (await web.post(SPEECH, {**ASKED, "voice": "a"})).status_code == 200
 
 
-async def test_a_closing_worker_is_unavailable(web: Web) -> None:
+async def test_a_closing_worker_is_unavailable(web: HttpClient) -> None:
     await web.served.worker.synthesis.drain(0)
     error = error_of(await web.post(SPEECH, ASKED), 503)
     assert error["code"] == "shutting_down"

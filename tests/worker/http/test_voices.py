@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator
 import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
-from tests.worker.http.web import Web, web_serving
+from tests.worker.http.http_client import HttpClient, running_http_worker
 
 NAMES = [f"tone-{note}" for note in (220, 247, 277, 294, 330, 370, 415, 440)]
 
 
 @pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
-async def test_models_are_listed_as_openai_lists_them(web: Web) -> None:
+async def test_models_are_listed_as_openai_lists_them(web: HttpClient) -> None:
     found = await web.get("/v1/models")
     assert found["object"] == "list"
     assert [model["id"] for model in found["data"]] == NAMES
@@ -31,7 +31,7 @@ async def test_models_are_listed_as_openai_lists_them(web: Web) -> None:
 
 
 @pytest.mark.parametrize("name", ["tone-220", "tts-1", "alloy"])
-async def test_a_model_is_found_by_every_name_that_speech_takes(web: Web, name: str) -> None:
+async def test_a_model_is_found_by_every_name_that_speech_takes(web: HttpClient, name: str) -> None:
     found = await web.get(f"/v1/models/{name}")
     assert (found["id"], found["object"]) == (name, "model")
 
@@ -39,7 +39,7 @@ async def test_a_model_is_found_by_every_name_that_speech_takes(web: Web, name: 
 async def test_ids_and_aliases_with_a_slash_are_found() -> None:
     spec = ModelSpec("org/voice", "tone", aliases=("org/other/name",), languages=("en-US",))
     manager = ModelManager(catalog=Catalog([spec]), default_model_id="org/voice")
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         for name in ("org/voice", "org/other/name", "org%2Fvoice"):
             assert (await web.get(f"/v1/models/{name}"))["object"] == "model"
         (voice,) = (await web.get("/v1/audio/voices", params={"model": "org/other/name"}))["voices"]
@@ -48,7 +48,7 @@ async def test_ids_and_aliases_with_a_slash_are_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["tone-22", "../tone-220", "zork", "%00", "a" * 5_000])
-async def test_an_unknown_model_is_not_found(web: Web, name: str) -> None:
+async def test_an_unknown_model_is_not_found(web: HttpClient, name: str) -> None:
     answer = await web.client.get(f"/v1/models/{name}")
     assert answer.status_code == 404
     assert answer.json()["error"]["message"]
@@ -56,13 +56,13 @@ async def test_an_unknown_model_is_not_found(web: Web, name: str) -> None:
     assert answer.json()["error"]["code"] == "model_not_found"
 
 
-async def test_every_voice_has_a_name_that_is_its_id(web: Web) -> None:
+async def test_every_voice_has_a_name_that_is_its_id(web: HttpClient) -> None:
     found = await web.get("/v1/audio/voices")
     assert set(found) == {"voices"}
     assert {voice["id"]: voice["name"] for voice in found["voices"]} == {n: n for n in NAMES}
 
 
-async def test_voices_of_one_model_may_be_asked_for(web: Web) -> None:
+async def test_voices_of_one_model_may_be_asked_for(web: HttpClient) -> None:
     (voice,) = (await web.get("/v1/audio/voices", params={"model": "tone-220"}))["voices"]
     assert voice["id"] == "tone-220"
     for model in ("tts-1", ""):
@@ -70,11 +70,11 @@ async def test_voices_of_one_model_may_be_asked_for(web: Web) -> None:
         assert [voice["id"] for voice in voices] == NAMES
 
 
-async def test_models_for_audio_are_listed_as_open_webui_asks(web: Web) -> None:
+async def test_models_for_audio_are_listed_as_open_webui_asks(web: HttpClient) -> None:
     found = await web.get("/v1/audio/models")
     assert [model["id"] for model in found["models"]] == NAMES
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/"])
-async def test_a_first_call_to_the_base_url_is_answered(web: Web, path: str) -> None:
+async def test_a_first_call_to_the_base_url_is_answered(web: HttpClient, path: str) -> None:
     assert (await web.get(path))["name"] == "greenroom"

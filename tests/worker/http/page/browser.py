@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from tests.worker.serving import LIMIT_S
+from tests.worker.worker_client import LIMIT_S
 
 FAINT = """(() => {
   const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);

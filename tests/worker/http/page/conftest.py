@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
+from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.http.web import Web, web_serving
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 _QUIET = (
@@ -43,7 +43,7 @@ async def browser() -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     """A worker with room for two of eight tones, `tone-440` being the pinned default."""
     manager = ModelManager(
         catalog=tone_catalog,
@@ -53,12 +53,12 @@ async def web(tone_catalog: Catalog) -> AsyncIterator[Web]:
         acquire_timeout_ms=100,
         min_residency_ms=0,
     )
-    async with web_serving(manager) as made:
+    async with running_http_worker(manager) as made:
         yield made
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Any, web: Web) -> AsyncIterator[Page]:
+async def page(browser: Any, web: HttpClient) -> AsyncIterator[Page]:
     """The page of that worker."""
     async with opened(browser, web.url) as made:
         await made.row("tone-440").wait_for()

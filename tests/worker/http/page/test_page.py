@@ -11,9 +11,9 @@ import pytest
 
 from greenroom import CapacityError
 from greenroom.worker.http.page import FILES
+from tests.worker.http.http_client import HttpClient
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.http.web import Web
-from tests.worker.serving import until
+from tests.worker.worker_client import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 # In a browser
 
 
-async def test_the_page_shows_who_holds_what_as_it_happens(page: Page, web: Web) -> None:
+async def test_the_page_shows_who_holds_what_as_it_happens(page: Page, web: HttpClient) -> None:
     await page.shows("#health", "ready")
     await page.shows("#limits", "1 of 2 models in memory")
     await page.shows("li[data-model='tone-440']", "pinned")
@@ -40,7 +40,9 @@ async def test_the_page_shows_who_holds_what_as_it_happens(page: Page, web: Web)
     assert await page.page.locator("#lanes rect.ready").count() >= 3
 
 
-async def test_a_sentence_is_spoken_and_its_first_audio_is_timed(page: Page, web: Web) -> None:
+async def test_a_sentence_is_spoken_and_its_first_audio_is_timed(
+    page: Page, web: HttpClient
+) -> None:
     await page.page.get_by_label("Voice").select_option("tone-220")
     await page.page.get_by_label("Sentence").fill("Good morning.")
     await page.button("Speak").click()
@@ -53,14 +55,16 @@ async def test_a_sentence_is_spoken_and_its_first_audio_is_timed(page: Page, web
     assert figures['first_audio_seconds_count{model="tone-220"}'] == 1
 
 
-async def test_the_page_needs_nothing_from_elsewhere(page: Page, web: Web) -> None:
+async def test_the_page_needs_nothing_from_elsewhere(page: Page, web: HttpClient) -> None:
     await page.shows("#journal li", "ready")
     assert page.requests
     assert all(url.startswith(web.url) for url in page.requests)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_page_fits_a_phone_in_light_and_dark(browser: Any, web: Web, scheme: str) -> None:
+async def test_the_page_fits_a_phone_in_light_and_dark(
+    browser: Any, web: HttpClient, scheme: str
+) -> None:
     await web.manager.load("tone-220", owner="a caller with a rather long name that goes on")
     phone = {"width": 360, "height": 740}
     async with opened(
@@ -83,7 +87,7 @@ async def test_the_page_fits_a_phone_in_light_and_dark(browser: Any, web: Web, s
 # Without one
 
 
-async def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(web: Web) -> None:
+async def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(web: HttpClient) -> None:
     for path in ("/", "/static/main.js", "/static/style.css"):
         answer = await web.client.get(path)
         assert answer.status_code == 200, path
@@ -96,7 +100,7 @@ async def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(web: Web) 
         assert (await web.client.get(path)).status_code == 404, path
 
 
-async def test_all_that_the_page_refers_to_is_shipped(web: Web) -> None:
+async def test_all_that_the_page_refers_to_is_shipped(web: HttpClient) -> None:
     html = (FILES / "index.html").read_text()
     for name in re.findall(r'(?:href|src)="static/([^"]+)"', html):
         assert (FILES / name).is_file(), name

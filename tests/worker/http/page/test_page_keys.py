@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
+from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.http.web import Web, web_serving
-from tests.worker.serving import until
+from tests.worker.worker_client import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -25,7 +25,7 @@ KEYS = [
 
 
 async def test_models_are_loaded_pinned_and_explained_with_the_keyboard(
-    page: Page, web: Web
+    page: Page, web: HttpClient
 ) -> None:
     await page.tab_to("load-model")
     await page.keyboard.type("tone-220")
@@ -44,7 +44,7 @@ async def test_models_are_loaded_pinned_and_explained_with_the_keyboard(
     assert await page.focused() == "Why is tone-220 in memory?"
 
 
-async def test_an_answer_counts_for_the_question_that_is_open(page: Page, web: Web) -> None:
+async def test_an_answer_counts_for_the_question_that_is_open(page: Page, web: HttpClient) -> None:
     """A dialog tells its close later: perhaps when it is open again."""
     asked_again = """() => {
         const unload = document.querySelector("[aria-label='Unload tone-440']");
@@ -59,7 +59,9 @@ async def test_an_answer_counts_for_the_question_that_is_open(page: Page, web: W
     assert len(unloads) == 1
 
 
-async def test_unloading_with_the_keyboard_never_loses_the_focus(page: Page, web: Web) -> None:
+async def test_unloading_with_the_keyboard_never_loses_the_focus(
+    page: Page, web: HttpClient
+) -> None:
     await web.manager.load("tone-220", owner="me")
     await page.row("tone-220").wait_for()
     await page.tab_to("Unload tone-440")
@@ -91,7 +93,7 @@ async def test_unloading_with_the_keyboard_never_loses_the_focus(page: Page, web
 
 
 async def test_the_name_of_no_model_stays_and_the_near_ones_are_offered(
-    page: Page, web: Web
+    page: Page, web: HttpClient
 ) -> None:
     field = page.page.get_by_label("Load a model")
     await field.fill("tone-221")
@@ -114,14 +116,16 @@ async def test_the_name_of_no_model_stays_and_the_near_ones_are_offered(
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def locked(tone_catalog: Catalog) -> AsyncIterator[Web]:
+async def locked(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     """A worker that wants a key."""
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with web_serving(manager, api_keys=KEYS) as web:
+    async with running_http_worker(manager, api_keys=KEYS) as web:
         yield web
 
 
-async def test_with_keys_the_page_asks_for_one_and_goes_on(browser: Any, locked: Web) -> None:
+async def test_with_keys_the_page_asks_for_one_and_goes_on(
+    browser: Any, locked: HttpClient
+) -> None:
     async with opened(browser, locked.url) as page:
         await page.shows("#key-problem", "This worker wants an API key")
         await page.page.locator("#key").fill("pasted “key”")
@@ -138,7 +142,7 @@ async def test_with_keys_the_page_asks_for_one_and_goes_on(browser: Any, locked:
 
 
 async def test_a_key_is_asked_for_once_and_then_when_its_button_is_pressed(
-    browser: Any, locked: Web
+    browser: Any, locked: HttpClient
 ) -> None:
     async with opened(browser, locked.url) as page:
         await page.find("#key-dialog[open]").wait_for()

@@ -13,8 +13,8 @@ import pytest_asyncio
 from greenroom import ModelLoadError, ModelManager
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
+from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.http.web import Web, web_serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,12 +33,12 @@ def stage() -> Stage:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def staged(stage: Stage) -> AsyncIterator[Web]:
+async def staged(stage: Stage) -> AsyncIterator[HttpClient]:
     """A worker with those, and a budget of 1000 MB."""
     manager = ModelManager(
         catalog=stage.catalog, default_model_id="joe", resident_cap=8, memory_budget_mb=1000
     )
-    async with web_serving(manager) as web:
+    async with running_http_worker(manager) as web:
         try:
             yield web
         finally:
@@ -46,13 +46,15 @@ async def staged(stage: Stage) -> AsyncIterator[Web]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Any, staged: Web) -> AsyncIterator[Page]:
+async def page(browser: Any, staged: HttpClient) -> AsyncIterator[Page]:
     async with opened(browser, staged.url) as made:
         await made.row("joe").wait_for()
         yield made
 
 
-async def test_of_many_holders_three_are_shown_and_all_can_be_read(page: Page, staged: Web) -> None:
+async def test_of_many_holders_three_are_shown_and_all_can_be_read(
+    page: Page, staged: HttpClient
+) -> None:
     for port in range(40):
         await staged.manager.load("amy", owner=f"http call of 127.0.0.1:{40_000 + port}")
     await page.shows("li[data-model=amy]", "40 references by http call of 127.0.0.1:40000")
@@ -64,7 +66,7 @@ async def test_of_many_holders_three_are_shown_and_all_can_be_read(page: Page, s
     await page.shows("li[data-model=amy] details[open] summary", "and 36 more")  # it stayed open
 
 
-async def test_the_holders_of_one_key_are_shown_together(page: Page, staged: Web) -> None:
+async def test_the_holders_of_one_key_are_shown_together(page: Page, staged: HttpClient) -> None:
     for port in range(4):
         await staged.manager.load("amy", owner=f"http call of kitchen at 127.0.0.1:{port}")
     await staged.manager.load("amy", owner="session 4711 of kitchen")
@@ -78,7 +80,7 @@ async def test_the_holders_of_one_key_are_shown_together(page: Page, staged: Web
 
 
 async def test_memory_is_shown_against_the_budget_and_named(
-    page: Page, stage: Stage, staged: Web
+    page: Page, stage: Stage, staged: HttpClient
 ) -> None:
     await staged.manager.load("amy")
     await staged.manager.load(LONG)
@@ -102,7 +104,7 @@ async def test_memory_is_shown_against_the_budget_and_named(
     await loading
 
 
-async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: Web) -> None:
+async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: HttpClient) -> None:
     await staged.manager.load(LONG)
     with contextlib.suppress(ModelLoadError):
         await staged.manager.load("broken")
@@ -131,7 +133,9 @@ async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: We
         assert len(labels) == len(set(labels)) >= 2, labels
 
 
-async def test_the_time_line_fits_from_its_first_drawing_on(browser: Any, staged: Web) -> None:
+async def test_the_time_line_fits_from_its_first_drawing_on(
+    browser: Any, staged: HttpClient
+) -> None:
     async with await browser.new_context() as context:
         page = Page(await context.new_page(), staged.url)
         await page.page.add_init_script("""
@@ -150,7 +154,9 @@ async def test_why_says_the_name_once(page: Page) -> None:
     assert (await page.find("#why").inner_text()).count("joe") == 1
 
 
-async def test_speaking_and_loading_are_never_below_a_long_list(browser: Any, staged: Web) -> None:
+async def test_speaking_and_loading_are_never_below_a_long_list(
+    browser: Any, staged: HttpClient
+) -> None:
     for name in SIZES:
         await staged.manager.load(name)
     below = """(one, other) => document.querySelector(one).getBoundingClientRect().top
@@ -166,7 +172,7 @@ async def test_speaking_and_loading_are_never_below_a_long_list(browser: Any, st
         assert 0 < await page.evaluate(top) < 500
 
 
-async def test_screen_readers_are_told_only_what_is_new(page: Page, staged: Web) -> None:
+async def test_screen_readers_are_told_only_what_is_new(page: Page, staged: HttpClient) -> None:
     await page.shows("#announced", "The worker is ready.")
     await page.evaluate("""(() => {
       window.told = [];

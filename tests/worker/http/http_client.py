@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 
 from greenroom import ModelManager
-from tests.worker.serving import LIMIT_S, Served, serving
+from tests.worker.worker_client import LIMIT_S, WorkerClient, running_worker
 
 
 @dataclass
-class Web:
+class HttpClient:
     """A running worker and one client's connections to it over HTTP."""
 
-    served: Served
+    served: WorkerClient
     client: httpx.AsyncClient
 
     @property
@@ -95,17 +95,17 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def web_serving(manager: ModelManager, **settings: Any) -> AsyncIterator[Web]:
+async def running_http_worker(manager: ModelManager, **settings: Any) -> AsyncIterator[HttpClient]:
     """Serve a manager that is not initialized yet over HTTP too."""
     async with (
-        serving(manager, http_listen="127.0.0.1:0", **settings) as served,
-        connected_web(served) as web,
+        running_worker(manager, http_listen="127.0.0.1:0", **settings) as served,
+        connected_http_client(served) as web,
     ):
         yield web
 
 
 @contextlib.asynccontextmanager
-async def connected_web(served: Served, key: str = "") -> AsyncIterator[Web]:
+async def connected_http_client(served: WorkerClient, key: str = "") -> AsyncIterator[HttpClient]:
     """Connect one more client over HTTP."""
     address = served.worker.http_address
     assert address is not None
@@ -117,4 +117,4 @@ async def connected_web(served: Served, key: str = "") -> AsyncIterator[Web]:
         trust_env=False,
         verify=False,  # it is HTTP; reading the certificates takes longer than most tests
     ) as client:
-        yield Web(served, client)
+        yield HttpClient(served, client)

@@ -71,7 +71,7 @@ def metered(*names: str, chunks: int = 100) -> tuple[Catalog, dict[str, Meter]]:
     return Catalog([ModelSpec(name, Metered) for name in names]), meters
 
 
-class Served:
+class WorkerClient:
     """A running worker, and one client's connection to it."""
 
     def __init__(self, worker: Worker, channel: grpc.aio.Channel) -> None:
@@ -131,16 +131,16 @@ async def _each(chunks: Sequence[tts_pb2.TextChunk]) -> AsyncIterator[tts_pb2.Te
 
 
 @contextlib.asynccontextmanager
-async def connected(worker: Worker, **options: Any) -> AsyncIterator[Served]:
+async def connected(worker: Worker, **options: Any) -> AsyncIterator[WorkerClient]:
     """Connect one more client."""
     pairs = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
     pairs += [(key.replace("__", "."), value) for key, value in options.items()]
     async with grpc.aio.insecure_channel(str(worker.address), options=pairs) as channel:
-        yield Served(worker, channel)
+        yield WorkerClient(worker, channel)
 
 
 @contextlib.asynccontextmanager
-async def serving(manager: ModelManager, **settings: Any) -> AsyncIterator[Served]:
+async def running_worker(manager: ModelManager, **settings: Any) -> AsyncIterator[WorkerClient]:
     """Serve a manager that is not initialized yet; `settings` are those of the worker."""
     defaults = {"listen": "127.0.0.1:0", "http_listen": None, "drain_timeout_ms": 0}
     config = Config(worker={**defaults, **settings})
