@@ -1,4 +1,4 @@
-"""How Piper voices are prepared: in a process of its own, into a store in the user's cache."""
+"""The `Preparation` of Piper voices: by a process of its own, into a store in the user's cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions along time, written as convolutions over a plane of height one.
+"""Rewrite convolutions along time as two-dimensional ones, over a plane of height one.
 
 onnxruntime lays tensors out in blocks of channels, as the processor's registers want them, for
 two-dimensional convolutions only. The same numbers come out; flow and decoder take a quarter to a

@@ -1,4 +1,4 @@
-"""Where a speech graph can be cut into stages that are run piece by piece.
+"""Partition a speech graph into stages that can be run piece by piece.
 
 A VITS voice (Kim et al. 2021, https://arxiv.org/abs/2106.06103) is text encoder and duration
 predictor, then a flow, then a convolutional decoder. From a certain tensor on, every node is

@@ -1,4 +1,4 @@
-"""A graph without its weights, named so that voices of one kind have the very same bytes.
+"""Take the weights out of a graph, and rename it so that voices of one kind have equal bytes.
 
 Every float tensor with an axis becomes an input; integers, shapes and scalars stay.
 Names are replaced by numbers in order of appearance, so two graphs have equal bytes exactly when

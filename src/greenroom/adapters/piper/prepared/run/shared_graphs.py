@@ -83,9 +83,9 @@ class Graphs:
         """
         with self._lock:
             slot = self._slots.setdefault((graph_id, threads), _Slot())
-            slot.users += 1
+            slot.users += 1  # before it is read, so that no `release` drops it meanwhile
         try:
-            with slot.reading:
+            with slot.reading:  # not `_lock`: reading takes 50 ms, and other graphs need not wait
                 if slot.graph is None:
                     slot.graph = Graph.read(graph_id, folder, threads)
                 return slot.graph

@@ -33,6 +33,8 @@ class BoundStage:
         self._session = session
         _check(manifest, session, weights)
         self._weights = {name: weights[name] for name in manifest.weights}
+        # A binding has all weights of the stage bound, and is used again; few are kept, as each
+        # takes memory for every input.
         self._idle: deque[Any] = deque(maxlen=4)
 
     def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:

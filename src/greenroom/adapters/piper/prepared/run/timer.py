@@ -1,4 +1,4 @@
-"""A timer for calls that are made later: one daemon thread, however many calls are due."""
+"""A timer for delayed calls: one daemon thread, however many calls are due."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Timer:
 
 
 TIMER = Timer()
-"""That of this process."""
+"""The one of this process."""
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TIMER._begin)

@@ -1,1 +1,1 @@
-"""What lies on disk: prepared voices by content, bounded, and nothing believed unchecked."""
+"""Prepared voices on disk: by content, bounded in size, and nothing believed unchecked."""
