@@ -114,6 +114,9 @@ class WaitQueue:
 
     def device_queues(self) -> list[DeviceQueue]:
         """Return the queues with callers in them; the one whose head came first is first."""
+        # The usual case, asked several times a step: no caller waits.
+        if not self._device_queues:
+            return []
         heads = {
             name: head
             for name, device_queue in self._device_queues.items()
