@@ -15,10 +15,11 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextvars import Context
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any, ClassVar, TypeVarTuple
+from typing import Any, ClassVar, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from greenroom.catalog.catalog import Catalog
 from greenroom.concurrency.threads import running_calls
 from greenroom.memory.usage import MIB
 
+T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LONGEST_HOLD = 60.0
@@ -63,6 +65,16 @@ class Gate:
             self._here = 0
             self._open.set()
 
+    def _leave_closed(self) -> None:
+        """Count one waiting thread fewer, unless `open` has counted it off meanwhile.
+
+        Else all clocks of later tests would take a thread that runs for one that waits here.
+        """
+        with Gate._lock:
+            if not self._open.is_set():
+                self._here -= 1
+                Gate._held -= 1
+
     @property
     def waiting(self) -> int:
         """The number of threads that wait here."""
@@ -75,6 +87,7 @@ class Gate:
             self._here += held
             Gate._held += held
         if held and not self._open.wait(_LONGEST_HOLD):
+            self._leave_closed()
             raise TimeoutError("a gate was never opened")
         if self.error is not None:
             raise self.error
@@ -205,6 +218,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 1_000.0
         self._moments: list[float] = []
+        self._executing = 0
+        """Calls in the loop's own executors, such as those of `asyncio.to_thread`."""
         super().__init__()
 
     def time(self) -> float:
@@ -222,6 +237,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         heappush(self._moments, when)
         return super().call_at(when, callback, *args, context=context)
 
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        """Run in a thread, and count that it runs."""
+        future: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        self._executing += 1
+        future.add_done_callback(self._executed)
+        return future
+
+    def _executed(self, _: asyncio.Future[Any]) -> None:
+        self._executing -= 1
+
+    def _running(self) -> int:
+        return running_calls() + self._executing
+
     async def advance(self, seconds: float) -> None:
         """Move time on, stopping at every timer on the way; settle before, between and after."""
         target = self._now + seconds
@@ -233,14 +263,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         await self.settle()
 
     async def settle(self) -> None:
-        """Return when nothing more happens by itself: engines rest or wait at gates."""
+        """Return when nothing more happens by itself: all threads rest or wait at gates.
+
+        A call counts as running until its outcome is on its way to the loop. So when no thread
+        runs, all that can still happen is callbacks, which get their turns; the second look is for
+        those that start a thread.
+        """
         while True:
             for _ in range(_ROUNDS):
                 await asyncio.sleep(0)
-            before = running_calls()
+            before = self._running()
             if before <= Gate.held():
                 for _ in range(_ROUNDS):
                     await asyncio.sleep(0)
-                if running_calls() == before and before <= Gate.held():
+                if self._running() == before and before <= Gate.held():
                     return
             await self.run_in_executor(None, time.sleep, 0.0002)
