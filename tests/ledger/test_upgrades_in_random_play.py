@@ -74,7 +74,7 @@ class Play:
     def step(self) -> None:
         self.now += self.dice.choice([0.0, 0.0, 0.5, 3.0, 12.0])
         model_id = self.dice.choice("abcd")
-        steps = (self.ask, self.ask, self.ask, self.serve, self.serve, self.upkeep, self.steer)
+        steps = (self.ask, self.ask, self.ask, self.serve, self.serve, self.work_beside, self.steer)
         self.dice.choice(steps)(model_id)
 
     def ask(self, model_id: str) -> None:
@@ -103,7 +103,7 @@ class Play:
         elif self.unloads:
             self.do(self.ledger.gone(self.take(self.unloads), self.now))
 
-    def upkeep(self, model_id: str) -> None:
+    def work_beside(self, model_id: str) -> None:
         resident = self.ledger.get(model_id)
         size = self.dice.choice([None, self.dice.randrange(1, 14)])
         what = self.dice.randrange(5)
