@@ -68,7 +68,7 @@ DRAIN_LIMIT_S = 30.0
 """How long an unload with `drain` waits for the holders before it takes the drain back."""
 
 UNLOAD_LIMIT_S = 10.0
-"""An unload that takes longer is overdue: nobody counts on its room until it really ends."""
+"""An unload that takes longer is overdue: no load counts on its room until it really ends."""
 
 _READ_LIMIT_S = 5.0
 """A file system that hangs must not keep a manager from starting."""
@@ -231,7 +231,7 @@ class Effects:
             return await waiter
         except asyncio.CancelledError:
             # Cancelled in the very step that answered: the ledger takes a granted reference back,
-            # and an error is asked for, so that asyncio does not report that nobody did.
+            # and an error is asked for, so that asyncio does not report it as never retrieved.
             if waiter.done() and not waiter.cancelled():
                 waiter.exception()
             self.carry_out(self.ledger.cancel(ticket, self.time()))
@@ -325,7 +325,7 @@ class Effects:
                 return self.ledger.failed(resident, problem, now)
             case Unload(resident):
                 # It is in memory still, and nothing but an unload can end that: it is tried until
-                # it works. Its room stays booked, but is promised to nobody.
+                # it works. Its room stays booked, but is promised to no load.
                 asyncio.get_running_loop().call_later(_RETRY_S, self.carry_out, [decision])
                 return self.ledger.overdue(resident, now)
             case Granted(ticket):
@@ -641,7 +641,7 @@ class Effects:
     async def _shut_down(self, drain: float) -> None:
         if not self.running:
             return
-        # Refused first, so that nobody comes while those who are there are waited for.
+        # Requests are refused first: no caller may come while the holders are waited for.
         self.carry_out(self.ledger.close())
         self.preparations.close()
         await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)

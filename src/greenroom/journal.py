@@ -75,7 +75,7 @@ class Event:
     wall: float
     """Seconds since the epoch, for people."""
     owner: str | None = None
-    """Who asked, where somebody did."""
+    """The caller whose request it was about, if it was about one."""
     took_s: float | None = None
     """Seconds of what has just ended: the load at `warming`, the warmup at `ready`."""
 
@@ -95,7 +95,7 @@ class Journal:
         self._per_model = per_model
         self._backlog = backlog
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()
-        """Weakly: one that nobody iterates over any more is fed no more."""
+        """Weakly: a subscription that was dropped without being closed gets no more events."""
         self._closed = False
 
     def record(
@@ -177,7 +177,7 @@ class Subscription(AsyncIterator[Event]):
 
     def __init__(self, backlog: int, leave: object) -> None:
         self.lost = 0
-        """Events dropped because nobody took them in time."""
+        """Events dropped because they were not taken in time."""
         self._leave = leave
         self._events: deque[Event] = deque(maxlen=backlog)
         self._news = asyncio.Event()

@@ -101,7 +101,7 @@ class Unloaded:
     """A model that no thread is inside of any more."""
 
     problem: str | None = None
-    """What the engine raised, told."""
+    """The kind and the text of what the engine raised."""
     leaked: int | None = None
     """Bytes that its last lives left behind, if it has just been found to leak."""
 
@@ -115,7 +115,7 @@ class LoadAttempt:
         """Nothing waits for it any more: what is loaded is unloaded again by the same thread."""
         self.adapter: TTSAdapter | None = None
         self.before: Usage | None = None
-        """What the process took of the device before the load, where that is told."""
+        """What the process took of the device before the load; `None` where that is unknown."""
         self._warmup_text = warmup_text
 
     def load(self) -> StatedVoice:
@@ -390,7 +390,7 @@ class UnloadAttempt:
         self.spec = spec
         self.form = form
         self.problem: str | None = None
-        """What the engine raised, told."""
+        """The kind and the text of what the engine raised."""
         self._adapter: TTSAdapter | None = adapter
         self._watch = watch
         self._before_life = before_life
@@ -434,7 +434,7 @@ class UnloadAttempt:
 def check_audible(
     chunks: Iterable[AudioChunk], model_id: str, sample_rate: int, *, longest: float = _MOST_SECONDS
 ) -> None:
-    """Raise `WarmupError` unless `chunks` are speech, as far as that can be told cheaply.
+    """Raise `WarmupError` unless `chunks` are speech, as far as can be seen cheaply.
 
     They are taken to their end, but no more than `longest` seconds of them.
     """

@@ -160,7 +160,7 @@ class ModelManager:
             self._effects.carry_out(decisions)
 
     def lease(self, model_id: str, *, owner: str | None = None) -> Lease:
-        """Return a lease, for `async with`: a reference that nobody else can give back."""
+        """Return a lease, for `async with`: a reference that no other caller can give back."""
         return Lease(self, model_id, owner)
 
     def reclaim(self, model_id: str, owner: Hashable) -> None:

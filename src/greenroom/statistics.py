@@ -29,7 +29,7 @@ class ResidentStatistics:
     idle_s: float
     """Since the last use; 0 while in use or not ready."""
     expires_in_s: float | None
-    """Until it expires if nobody comes; `None` while it cannot expire."""
+    """Until it expires if it is not used; `None` while it cannot expire."""
     footprint_mb: float
     """Anonymous memory, as booked: measured, stated, or expected while it is not measured yet."""
     load_s: float
