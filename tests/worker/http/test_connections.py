@@ -212,7 +212,9 @@ async def test_connections_over_grpc_are_bounded_and_one_that_goes_makes_room(
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
 
     async def asks(served: WorkerClient) -> None:
-        await served.stub.ListModels(tts_pb2.ListModelsRequest(), timeout=LIMIT_S)
+        # gRPC takes a moment to notice a connection that has gone; until then it refuses another.
+        request = tts_pb2.ListModelsRequest()
+        await served.stub.ListModels(request, timeout=LIMIT_S, wait_for_ready=True)
 
     async with running_worker(manager) as served:
         await asks(served)
