@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 serve: install ## start a worker with a real voice: gRPC on 127.0.0.1:50051, HTTP on 127.0.0.1:8880
 	$(BIN)/greenroom serve --config configs/worker.yaml
 
-demo: install ## a tour of a minute: what the manager does, with a real voice
+demo: install ## a tour of half a minute: what the manager does, with a real voice
 	$(BIN)/greenroom demo
 
 test: install ## run the tests

@@ -28,8 +28,8 @@ _HOT = 0.8
 """In the mix: the part of the room that is asked for nine times out of ten."""
 
 
-class Desk:
-    """A ledger, its catalog, a clock, and a shell that carries out every decision at once."""
+class LedgerDriver:
+    """Drives a ledger with a catalog and a clock, and carries out every decision at once."""
 
     def __init__(self, residents: int, catalog: int) -> None:
         self.now = 0.0
@@ -82,7 +82,7 @@ class Desk:
                     self._carry_out(self.ledger.loaded(resident, self, self.now))
 
 
-Timing = Callable[[Desk, int], float]
+Timing = Callable[[LedgerDriver, int], float]
 """Seconds of one step, the mean of so many."""
 
 
@@ -119,54 +119,54 @@ def _timed(
     rounds: int, sizes: Sequence[tuple[int, int]], timing: Timing, steps: int
 ) -> list[tuple[float, ...]]:
     """Time every size in turn, round after round."""
-    desks = [Desk(residents, catalog) for residents, catalog in sizes]
-    found: list[list[float]] = [[] for _ in desks]
+    drivers = [LedgerDriver(residents, catalog) for residents, catalog in sizes]
+    found: list[list[float]] = [[] for _ in drivers]
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            for desk, times in zip(desks, found, strict=True):
-                times.append(timing(desk, steps))
+            for driver, times in zip(drivers, found, strict=True):
+                times.append(timing(driver, steps))
     finally:
         gc.enable()
     return [tuple(times) for times in found]
 
 
-def _time_hit(desk: Desk, steps: int) -> float:
-    ids = [r.model_id for r in itertools.islice(itertools.cycle(desk.ledger.residents), steps)]
+def _time_hit(driver: LedgerDriver, steps: int) -> float:
+    ids = [r.model_id for r in itertools.islice(itertools.cycle(driver.ledger.residents), steps)]
     watch = Stopwatch()
     for model_id in ids:
-        desk.ask(model_id)
+        driver.ask(model_id)
     return watch.read() / steps
 
 
-def _time_eviction(desk: Desk, steps: int) -> float:
+def _time_eviction(driver: LedgerDriver, steps: int) -> float:
     watch = Stopwatch()
     for _ in range(steps):
-        desk.evict()
+        driver.evict()
     return watch.read() / steps
 
 
-def _time_expiry(desk: Desk, steps: int) -> float:
+def _time_expiry(driver: LedgerDriver, steps: int) -> float:
     watch = Stopwatch()
     for _ in range(steps):
-        desk.expire()
+        driver.expire()
     return watch.read() / steps
 
 
-def _time_mix(desk: Desk, steps: int) -> float:
+def _time_mix(driver: LedgerDriver, steps: int) -> float:
     choice = random.Random(steps)
-    hot = desk.asked[: int(_HOT * len(desk.asked) / 2)]
-    ids = [choice.choice(hot if choice.random() < 0.9 else desk.asked) for _ in range(steps)]
+    hot = driver.asked[: int(_HOT * len(driver.asked) / 2)]
+    ids = [choice.choice(hot if choice.random() < 0.9 else driver.asked) for _ in range(steps)]
     watch = Stopwatch()
     for model_id in ids:
-        desk.ask(model_id)
+        driver.ask(model_id)
     return watch.read() / steps
 
 
-def _time_late_eviction(desk: Desk, steps: int) -> float:
-    desk.use_all()
-    return _time_eviction(desk, steps)
+def _time_late_eviction(driver: LedgerDriver, steps: int) -> float:
+    driver.use_all()
+    return _time_eviction(driver, steps)
 
 
 _TIMINGS: tuple[tuple[str, Timing, bool], ...] = (

@@ -45,7 +45,7 @@ class Process:
         self.reading = asyncio.create_task(self._read_log())
 
     async def ask(self, do: str, seconds: float = 0.0) -> dict[str, Any]:
-        """Give a command; return the answer, a picture of the manager."""
+        """Give a command; return the answer, a snapshot of the manager."""
         assert self.running.stdin is not None
         async with self._turn:
             line = json.dumps({"do": do, "seconds": seconds}) + "\n"

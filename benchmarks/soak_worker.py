@@ -181,10 +181,10 @@ async def obey(worker: Worker, executor: DaemonExecutor) -> None:
             case "many lines":
                 for number in range(3_000):
                     logging.getLogger("greenroom.soak").info("a line of the log, %d", number)
-        print(json.dumps(picture(worker)), flush=True)
+        print(json.dumps(snapshot(worker)), flush=True)
 
 
-def picture(worker: Worker) -> dict[str, Any]:
+def snapshot(worker: Worker) -> dict[str, Any]:
     """Return what the soak asserts on."""
     found = worker.manager.statistics()
     return {
@@ -215,7 +215,7 @@ async def serve(listen: str, http_listen: str) -> None:
     await worker.initialize()
     executor = DaemonExecutor("soak", 1)
     await executor.run(lambda: None)
-    print(json.dumps({"ready": True, **picture(worker)}), flush=True)
+    print(json.dumps({"ready": True, **snapshot(worker)}), flush=True)
     await obey(worker, executor)
     began = time.monotonic()
     await worker.stop()

@@ -142,8 +142,10 @@ class Journal:
         return tuple(self._by_model.get(model_id, ()))
 
     def _keep(self, event: Event) -> None:
-        """Add to the model's history, and shorten that of the model which nothing happened to for
-        longest, to why it left memory, if that is there."""
+        """Add to the model's history; beyond `MAX_HISTORIES` shorten that of the quietest model.
+
+        What stays of it is why the model left memory, if that is there.
+        """
         model_id = event.model_id
         if model_id not in self._by_model:
             self._by_model[model_id] = deque(maxlen=self._per_model)

@@ -48,6 +48,8 @@ _IDLE_LIMIT_S = 60.0
 """A model that speaks without a pause moves over all the same after this long."""
 
 _UPGRADE_LIMIT_S = 60.0
+"""Of moving a model over: it takes a fraction of a second, so one that takes this long hangs."""
+
 _END_LIMIT_S = 2.0
 """Of all that runs, when the manager shuts down: callers of `shutdown` wait for it."""
 

@@ -33,7 +33,10 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LONGEST_HOLD = 60.0
+"""Seconds after which a step that no test opens fails, so that its thread ends."""
+
 _ROUNDS = 30
+"""Turns of the loop: more than a chain of callbacks takes to its end."""
 
 
 class Gate:

@@ -19,7 +19,11 @@ from greenroom.untrusted.exceptions import describe_error
 Option = str | int | float
 
 _MAX_OPTIONS = 32
+"""Options of one request: no engine has so many."""
+
 _LONGEST_OPTION = 200
+"""Characters of an option, its key or its value."""
+
 _OWN_FIELDS = ("sample_rate", "text", "self")
 """Names that are parameters of `synthesize_stream`; the first two have fields of their own."""
 

@@ -19,6 +19,7 @@ HIGHEST_RATE = 1_000_000
 
 MOST_BYTES = 1 << 60
 MOST_THREADS = 1_000_000
+"""Beyond these a value is a mistake, and no size and no number of threads."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,13 @@ from rapidfuzz import fuzz, process
 from greenroom.adapter import ModelSpec
 from greenroom.catalog import discovery, registry
 from greenroom.config import messages
-from greenroom.config.schema import Config, ManagerSettings, ModelSettings, voice_directories
+from greenroom.config.schema import (
+    MAX_NAME_CHARS,
+    Config,
+    ManagerSettings,
+    ModelSettings,
+    voice_directories,
+)
 from greenroom.devices import canonical
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.untrusted.logs import safe_logger
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = safe_logger(__name__)
 
-_MAX_ID_CHARS = 200
 _MIN_SIMILARITY = 55.0  # of 100, by rapidfuzz's normalized similarity
 
 _MAX_LOG_LINES = 20
@@ -111,7 +116,7 @@ class Catalog:
 
     def near(self, model_id: str) -> tuple[str, ...]:
         """Return up to three ids or aliases that look like `model_id`."""
-        if not isinstance(model_id, str) or not 0 < len(model_id) <= _MAX_ID_CHARS:
+        if not isinstance(model_id, str) or not 0 < len(model_id) <= MAX_NAME_CHARS:
             return ()
         found = process.extract(
             model_id.lower(),

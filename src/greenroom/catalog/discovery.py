@@ -26,6 +26,7 @@ MAX_MODELS = 200_000
 """The limit for one adapter: one that never ends would keep a worker from starting."""
 
 _LARGEST_MB = 1e9
+"""A petabyte: a footprint beyond it is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)

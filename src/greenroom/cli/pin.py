@@ -14,6 +14,7 @@ from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_text
 from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
+"""A pin waits for nothing: a worker that answers at all answers sooner."""
 
 Url = Annotated[
     str,

@@ -24,6 +24,8 @@ MAX_PROBLEMS = 100
 
 _WITHOUT_VALUE = {"extra_forbidden", "missing"}
 _MAX_KEY_CHARS = 80
+"""Of an unknown key, for the search of one like it: that takes time for each character."""
+
 _SECRET_KEYS = {"api_keys"}
 """Keys under which no value is shown in a message."""
 

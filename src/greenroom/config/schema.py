@@ -46,14 +46,17 @@ OPENAI_NAMES = (
 )
 """OpenAI's models and voices: many clients send these names to any server."""
 
-
 MAX_NAME_CHARS = 200
+"""Of ids, aliases, labels and keys, which are shown in lists and messages."""
 
 MAX_MS = 100 * 365 * 86_400_000
 """A hundred years: no clock, timer or transport overflows below it."""
 
 _MAX_NAMES = 100
+"""Aliases, languages or tags of one model."""
+
 _MAX_NUMBER = 2**63
+"""Numbers of options stay below it: engines take 64 bits."""
 
 
 def _check_name(name: str) -> str:

@@ -37,8 +37,11 @@ footprint booked too low shows in what the process takes, one booked too high sh
 PROOFS = 2
 """How many loads with nothing else in memory prove what a model takes at least."""
 
-_MAX_FILE_BYTES = 16 * MIB
 _MAX_RECORDS = 20_000
+"""Records that are kept, the latest."""
+
+_MAX_FILE_BYTES = 16 * MIB
+"""More than so many records take: a larger file was not written here."""
 
 _Size = Annotated[int, Field(ge=0)]
 

@@ -18,6 +18,8 @@ LONGEST_SENTENCE = 800
 memory nor the time to find a border grows with what a caller sends."""
 
 _PIECE = 256
+"""Characters that the detector of borders is given at once: what it holds is bounded after each."""
+
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
 
@@ -78,8 +80,11 @@ class CheckedText(AsyncIterator[str]):
             check_text(first, limit=limit)
 
     async def __anext__(self) -> str:
-        """Return the next piece; raises `InvalidInputError` for one that makes the whole too long,
-        or cannot be spoken, and whatever the source raises."""
+        """Return the next piece.
+
+        Raises `InvalidInputError` for one that makes the whole too long or cannot be spoken, and
+        whatever the source raises.
+        """
         if self._first is not None:
             piece, self._first = self._first, None
             self._total = len(piece)

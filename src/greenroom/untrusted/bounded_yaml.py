@@ -23,7 +23,11 @@ DEPTH = 40
 """Lists and mappings inside each other."""
 
 _LARGEST = 2**63
+"""Whole numbers stay below it: 64 bits hold them."""
+
 _LONGEST_NUMBER = 80
+"""Digits: to read a number takes the square of their count."""
+
 _TAG = "tag:yaml.org,2002:"
 _MERGE = "<<"
 

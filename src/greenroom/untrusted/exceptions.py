@@ -23,6 +23,7 @@ _LONGEST = 2_000
 
 _TRACED_ERRORS = 10
 _TRACED_FRAMES = 20
+"""Of a traceback in the log: linked errors, and the last frames of each."""
 
 
 def describe_error(error: BaseException) -> str:

@@ -1,1 +1,1 @@
-"""The serving process: one manager behind gRPC."""
+"""The worker: a process that serves one manager over gRPC and HTTP."""

@@ -22,7 +22,8 @@ from greenroom.worker.auth import Caller, Role
 SPARE_CALLS = 1_024
 """Calls at once besides what all sessions and streams need: looking, controlling."""
 
-_RETRY_S = 1.0
+RETRY_S = 1.0
+"""When a refused caller may try again: most calls are over by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Slots:
         problem = self._problem(holder)
         if problem is not None:
             self._refused()
-            raise WorkerBusyError(problem, _RETRY_S)
+            raise WorkerBusyError(problem, RETRY_S)
         self._total += 1
         self._keys[key] += 1
         self._peers[holder] += 1

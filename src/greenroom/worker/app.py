@@ -26,6 +26,7 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
+from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.auth import AuthInterceptor
 from greenroom.worker.grpc.health import Health
 from greenroom.worker.grpc.triton_service import InferenceServicer
@@ -38,8 +39,6 @@ from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
 
 logger = safe_logger(__name__)
-
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # two workers on one address are an error, not a lottery

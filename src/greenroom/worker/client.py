@@ -16,15 +16,18 @@ from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
 from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
+from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.errors import CallStatus, worker_error
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says
     ("grpc.http2.bdp_probe", 0),  # a slow reader has one second in its pipes, not forty
-    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
-    ("grpc.max_send_message_length", 4 * 1024 * 1024),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
 _LOOK_S = 10.0
+"""Of a call that changes nothing: a worker that answers at all answers sooner."""
+
 _LOAD_S = 120.0
 """Longer than a load or a drain may take by default, waiting for room included."""
 

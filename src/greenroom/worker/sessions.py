@@ -29,6 +29,7 @@ from greenroom.worker.speech import Speech
 logger = safe_logger(__name__)
 
 _LONGEST_ID = 128
+"""Characters of an id that a caller chooses."""
 
 
 class Session:

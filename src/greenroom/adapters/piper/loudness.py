@@ -12,7 +12,11 @@ _HEADROOM = 0.7
 """The loudest sample of the utterance that was measured; others may be louder."""
 
 _MOST, _LEAST = 8.0, 0.125
+"""However loud the utterance was: 18 dB either way."""
+
 _BLOCK = 256
+"""Samples, about a hundredth of a second: shorter than any pause."""
+
 _QUIET = 0.05
 """Blocks whose loudness is below this part of the loudest block's are pauses."""
 

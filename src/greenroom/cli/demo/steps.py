@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from greenroom.cli.demo.tour import Tour, megabytes
 from greenroom.cli.terminal.console import spinner
 from greenroom.cli.terminal.stopwatch import Stopwatch
+from greenroom.config.schema import DEFAULT_MODEL_ID
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
 from greenroom.lease import Lease
 from greenroom.ledger.state import Reason
 
-DEFAULT = "piper-en-us-joe-medium"
+DEFAULT = DEFAULT_MODEL_ID
 CALM, FAST, SLOW, LIVELY = (f"piper-demo-{name}" for name in ("calm", "fast", "slow", "lively"))
 
 GIVEN_BACK = 0.8

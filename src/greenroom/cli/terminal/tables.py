@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 _GAP = "  "
 _MIN_WIDTH = 8
+"""Of a column: words that are broken more often cannot be read."""
 
 
 def table_lines(

@@ -18,7 +18,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from greenroom.errors import InvalidInputError, StalledError, WorkerBusyError
-from greenroom.worker.admission import SlotPools, host_of
+from greenroom.worker.admission import RETRY_S, SlotPools, host_of
 from greenroom.worker.auth import Caller
 from greenroom.worker.grpc.errors import answered
 
@@ -30,8 +30,6 @@ _MESSAGE_LIMIT_S = 10.0
 
 _WRITE_LIMIT_S = 30.0
 """How long a caller may take for an answer of one message."""
-
-_RETRY_S = 1.0
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Requests = AsyncIterator[bytes]
@@ -77,7 +75,7 @@ class SilentCalls:
         except TimeoutError:
             if wait.makes_room:
                 problem = f"{self._limit} calls are open without a message; send it at once"
-                raise WorkerBusyError(problem, _RETRY_S) from None
+                raise WorkerBusyError(problem, RETRY_S) from None
             raise StalledError(
                 f"no message came for {self._patience:g} s; send it at once."
             ) from None

@@ -34,6 +34,7 @@ _SILENCE_S = 15.0
 """After so long a comment is sent, so that proxies and browsers see a live connection."""
 
 _LONGEST = 2_000
+"""Entries of the journal in one answer."""
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 

@@ -23,6 +23,7 @@ KeepAlive = Annotated[
 ]
 
 _LONGEST_S = 10 * 365 * 86_400.0
+"""Ten years: what is longer is for ever."""
 
 
 def seconds_of(keep_alive: str | float, field: str = "keep_alive") -> float:

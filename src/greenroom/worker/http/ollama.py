@@ -30,8 +30,11 @@ def router(
     reading: Sequence[Any] = (),
     changing: Sequence[Any] = (),
 ) -> APIRouter:
-    """Return the routes; the lists of dependencies are those of discovery, of looking at the models
-    and of changing what is in memory."""
+    """Return the routes.
+
+    The lists of dependencies are those of discovery, of looking at the models and of changing what
+    is in memory.
+    """
     routes = APIRouter(prefix="/api", tags=["lifecycle"])
     _add_looking(routes, synthesis, list(looking), list(reading))
     _add_generate(routes, synthesis, list(changing))

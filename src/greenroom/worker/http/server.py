@@ -38,6 +38,7 @@ _HEADERS_LIMIT_S = 30.0
 
 _TICK_S = 0.1
 _TICKS_A_DAY = 864_000
+"""As uvicorn counts them, which does some of its work once a second."""
 
 
 class HttpServer:

@@ -56,8 +56,11 @@ def router(
     reading: Sequence[Any] = (),
     changing: Sequence[Any] = (),
 ) -> APIRouter:
-    """Return the routes; the lists of dependencies are those of discovery, of looking at the models
-    and of changing what is in memory."""
+    """Return the routes.
+
+    The lists of dependencies are those of discovery, of looking at the models and of changing what
+    is in memory.
+    """
     routes = APIRouter(
         prefix="/v2", tags=["repository"], route_class=PlainErrors, responses=PLAIN_REFUSALS
     )

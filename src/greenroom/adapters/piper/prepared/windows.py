@@ -13,6 +13,7 @@ LARGEST = 128
 longer fit the processor's cache and make `stop` wait."""
 
 GROWTH = 3
+"""How many times the one before it a piece is: it is decoded while that one is heard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
 from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
 from greenroom.adapters.piper.prepared.run.prepared_voice import (
     GRAPH_BYTES,
@@ -17,9 +18,6 @@ from greenroom.adapters.piper.prepared.run.prepared_voice import (
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.memory import usage
-
-_IDS = 400
-"""Text ids of the longest piece that is worked on at once, about 200 characters."""
 
 _CALLERS = max(4, os.cpu_count() or 1)
 """Threads that speak at once, as many as a manager has for all its streams."""
@@ -53,7 +51,7 @@ def _taken(files: PreparedFiles, spoken: list[PreparedVoice], times: int) -> int
 
 
 def _speak(voice: PreparedVoice) -> None:
-    for _piece in voice.speak(sentence(_IDS)):
+    for _piece in voice.speak(sentence(LONGEST_IDS)):
         pass
 
 

@@ -17,6 +17,7 @@ class FifoLock:
 
     def __init__(self, limit: float = LIMIT_S) -> None:
         self._limit = limit
+        # For a few steps only: what callers hold meanwhile is `_is_held`, handed on in order.
         self._lock = threading.Lock()
         self._is_held = False
         self._waiters: deque[threading.Event] = deque()

@@ -22,6 +22,8 @@ class DecodePool:
     def __init__(self, cores: int) -> None:
         self.cores = cores
         self._streams = 0
+        # Adding is a read and a write, between which another thread may come. Reading takes no
+        # lock: with a count that is a moment old a stream has a piece more or less under way.
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(cores, thread_name_prefix="greenroom-decode")
 

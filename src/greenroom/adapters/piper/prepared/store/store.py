@@ -61,6 +61,8 @@ LIMIT_BYTES = 4 * 1024**3
 """About 65 voices of medium quality."""
 
 USE_IS_NOTED_AFTER_S = 3600.0
+"""A use is noted at most so often: a load that writes nothing is quicker, and eviction needs no
+finer order."""
 
 
 def default_store() -> Store:
