@@ -374,8 +374,11 @@ class Effects:
             case Overdue(error):
                 # Callers have their error now, but the room stays booked as long as a thread may
                 # use memory there.
-                self._failed(resident, error, gone=False)
-                await self.loader.end_of(result)
+                try:
+                    self._failed(resident, error, gone=False)
+                finally:
+                    # Whatever went wrong with that: nothing is gone under a thread.
+                    await self.loader.end_of(result)
                 self.note(Kind.GONE, resident.model_id, "the hanging load has ended")
                 self._gone(resident)
 
@@ -425,20 +428,21 @@ class Effects:
         # 1. It has failed and is gone: what went wrong did so after that.
         if self.ledger.get(resident.model_id) is not resident:
             return
-        # 2. The ledger has it, and has granted it: nothing is missing but what follows from that.
-        if resident.state is State.READY:
-            self.carry_out([])
-        # 3. It is loading for the ledger; where it is in memory already it must leave again.
-        elif resident.loading:
+        # 2. It is loading for the ledger; where it is in memory already it must leave again.
+        if resident.loading:
             loaded, record.loaded = record.loaded, None
             self._failed(resident, error, gone=loaded is None)
             if loaded is not None:
                 resident.instance = loaded.adapter
                 del loaded  # the unload must have the last reference
                 await self._take_out(resident, record)
-        # 4. It was overdue, and its thread has left it.
-        else:
+        # 3. It was overdue, and its thread has left it.
+        elif record.life is None:
             self._gone(resident)
+        # 4. The ledger has it, and has granted it or lets it leave, which an unload reports
+        # itself: nothing is missing but what follows from that.
+        else:
+            self.carry_out(())
 
     def _gone(self, resident: Resident) -> None:
         self._records.pop(resident, None)

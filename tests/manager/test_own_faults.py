@@ -14,7 +14,7 @@ import pytest
 from greenroom import ModelLoadError, ModelManager
 from greenroom.errors import ManagerClosedError
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
-from tests.manager.running_manager import ids
+from tests.manager.running_manager import ids, one, running
 
 pytestmark = pytest.mark.virtual_time
 
@@ -90,6 +90,66 @@ async def test_a_fault_of_ours_amid_a_load_unloads_the_model_and_tells_its_calle
     assert await manager.load("c")
     assert stage["b"].calls["unload"] == 1
     assert ids(manager) == ["a", "c"]
+    caplog.clear()
+
+
+async def test_a_fault_of_ours_after_a_load_that_nobody_wants_any_more_frees_no_room_too_early(
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: VirtualTimeLoop,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    async with running(stage, resident_cap=1) as manager:
+        stage["b"].load.hold()
+        stage["b"].unload.hold()
+        caller = asyncio.create_task(manager.load("b"))
+        await clock.settle()
+        caller.cancel()
+        await clock.settle()
+        with monkeypatch.context() as patch:
+            patch.setattr(manager._effects.preparations, "consider", fail)
+            stage["b"].load.open()
+            await clock.settle()
+        assert [event.kind for event in manager.journal.events("b")][-1] == "unloading"
+        assert one(manager, "b").state == "unloading"
+        stage["b"].unload.open()
+        await clock.settle()
+        assert ids(manager) == ["a"]
+        assert stage["b"].calls["unload"] == 1
+    broken = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert [message.partition(":")[0] for message in broken] == ["the load of b broke off"]
+    caplog.clear()
+
+
+@pytest.mark.parametrize("what", ["footprints.mark_stale", "preparations.give_way"])
+async def test_a_fault_of_ours_after_a_load_that_hangs_frees_no_room_under_its_thread(
+    manager: ModelManager,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    clock: VirtualTimeLoop,
+    what: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError
+
+    stage["b"].load.hold()
+    caller = asyncio.create_task(manager.load("b"))
+    await clock.settle()
+    with monkeypatch.context() as patch:
+        owner, name = what.split(".")
+        patch.setattr(getattr(manager._effects, owner), name, fail)
+        await clock.advance(5.1)
+    assert ids(manager) == ["a", "b"]
+    stage["b"].load.open()
+    with pytest.raises(ModelLoadError):
+        await caller
+    await clock.settle()
+    assert ids(manager) == ["a"]
+    assert stage.loaded == 1
     caplog.clear()
 
 
