@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -46,6 +46,9 @@ _SILENCE = 1e-4
 
 _LOUDEST = 100.0
 """Peak amplitude above which samples are no audio in [-1, 1] that is a little too loud."""
+
+_KEPT_THREADS = 4
+"""Threads that are kept for the next loads, and for the next unloads; more run when needed."""
 
 _MOST_CHUNKS = 10_000
 _MOST_SECONDS = 60.0
@@ -106,17 +109,17 @@ class Unloaded:
     """Bytes that its last lives left behind, if it has just been found to leak."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class LoadAttempt:
     """One attempt to load a model. Its methods run in threads, never two at once."""
 
-    def __init__(self, spec: ModelSpec, warmup_text: str) -> None:
-        self.spec = spec
-        self.abandoned = False
-        """Nothing waits for it any more: what is loaded is unloaded again by the same thread."""
-        self.adapter: TTSAdapter | None = None
-        self.before: Usage | None = None
-        """What the process took of the device before the load; `None` where that is unknown."""
-        self._warmup_text = warmup_text
+    spec: ModelSpec
+    warmup_text: str
+    abandoned: bool = False
+    """Nothing waits for it any more: what is loaded is unloaded again by the same thread."""
+    adapter: TTSAdapter | None = None
+    before: Usage | None = None
+    """What the process took of the device before the load; `None` where that is unknown."""
 
     def load(self) -> StatedVoice:
         """Construct the adapter and load it; return how it speaks. Raises `ModelLoadError`."""
@@ -155,9 +158,9 @@ class LoadAttempt:
         adapter, model_id = self.adapter, self.spec.model_id
         if adapter is None:
             return None, StatedMemory()
-        if self._warmup_text:
+        if self.warmup_text:
             rate = voice_of(adapter, model_id).sample_rate
-            most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self._warmup_text)
+            most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self.warmup_text)
             with contextlib.closing(self._spoken(adapter)) as chunks:
                 check_audible(chunks, model_id, rate, longest=most)
         stated = memory_of(adapter, model_id)
@@ -166,7 +169,7 @@ class LoadAttempt:
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
         """Yield the first words until the attempt is abandoned, then end the engine's generator."""
-        chunks = adapter.warm_up(self._warmup_text)
+        chunks = adapter.warm_up(self.warmup_text)
         try:
             for chunk in chunks:
                 if self.abandoned:
@@ -213,8 +216,8 @@ class Loader:
         self._accounts = accounts
         self._warmup_text = warmup_text
         # Apart, so that loads which hang keep no thread from an unload, which makes room for all.
-        self._load_executor = DaemonExecutor("load", 4)
-        self._unload_executor = DaemonExecutor("unload", 4)
+        self._load_executor = DaemonExecutor("load", _KEPT_THREADS)
+        self._unload_executor = DaemonExecutor("unload", _KEPT_THREADS)
         self._activity = ActivityCounter()
         self._attempts: dict[LoadAttempt, Watch] = {}
 
@@ -373,34 +376,28 @@ async def _ends_within(call: asyncio.Future[Any], limit: float) -> bool:
     return bool(done)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class UnloadAttempt:
     """An unload, and what it gives back; keeps no reference to the adapter, nor to its error."""
 
-    call: asyncio.Future[None]
+    adapter: TTSAdapter | None
+    """Until its thread has begun, which has the last reference then."""
+    spec: ModelSpec
+    form: str
+    watch: Watch
+    before_life: Usage | None
+    """What the process took before the load, if the model had its life to itself."""
+    problem: str | None = None
+    """The kind and the text of what the engine raised."""
+    before: Usage | None = None
+    after: Usage | None = None
+    """What the process took before and after the unload; `None` if that failed."""
+    call: asyncio.Future[None] = field(init=False)
     """Done when its thread has left the engine and what was freed is the system's again."""
-
-    def __init__(
-        self,
-        adapter: TTSAdapter,
-        spec: ModelSpec,
-        form: str,
-        watch: Watch,
-        before_life: Usage | None,
-    ) -> None:
-        self.spec = spec
-        self.form = form
-        self.problem: str | None = None
-        """The kind and the text of what the engine raised."""
-        self._adapter: TTSAdapter | None = adapter
-        self._watch = watch
-        self._before_life = before_life
-        """What the process took before the load, if the model had its life to itself."""
-        self._before: Usage | None = None
-        self._after: Usage | None = None
 
     def unload(self) -> None:
         """Unload; runs in a thread. What the engine raises is its `problem`."""
-        adapter, self._adapter = self._adapter, None
+        adapter, self.adapter = self.adapter, None
         before = usage.usage_on(self.spec.device)
         try:
             if adapter is not None:
@@ -410,7 +407,7 @@ class UnloadAttempt:
         del adapter  # the last reference: what hangs on it is free before it is measured
         heap.trim()
         if self.problem is None:
-            self._before, self._after = before, usage.usage_on(self.spec.device)
+            self.before, self.after = before, usage.usage_on(self.spec.device)
 
     async def ends_within(self, limit: float) -> bool:
         """Wait up to `limit` seconds; return whether the thread has left the engine."""
@@ -419,20 +416,20 @@ class UnloadAttempt:
     @property
     def returned(self) -> int | None:
         """The bytes that came back; `None` if that failed, or something else ran meanwhile."""
-        if self._before is None or self._after is None or not self._watch.undisturbed:
+        if self.before is None or self.after is None or not self.watch.undisturbed:
             return None
-        return self._before.anonymous - self._after.anonymous
+        return self.before.anonymous - self.after.anonymous
 
     @property
     def remainder(self) -> int | None:
         """The bytes that the process takes more than before the load; `None` if others did that."""
-        if self._after is None or self._before_life is None or self.returned is None:
+        if self.after is None or self.before_life is None or self.returned is None:
             return None
-        return self._after.anonymous - self._before_life.anonymous
+        return self.after.anonymous - self.before_life.anonymous
 
 
 def check_audible(
-    chunks: Iterable[AudioChunk], model_id: str, sample_rate: int, *, longest: float = _MOST_SECONDS
+    chunks: Iterable[AudioChunk], model_id: str, sample_rate: int, *, longest: float
 ) -> None:
     """Raise `WarmupError` unless `chunks` are speech, as far as can be seen cheaply.
 
