@@ -198,11 +198,13 @@ class ContractMachine(RuleBasedStateMachine):
         assert capacity.loading == len(self.arriving())
         assert capacity._leaving == len(residents) - len(staying)
         assert capacity._promised == len(self.promised)
-        assert {r for r in residents if r.promised} == self.promised
+        for resident in residents:
+            assert resident.promised == (resident in self.promised)
         assert capacity._movable == len(movable)
         assert len(protected) == len(capacity._protected)
         for device in ("cpu", "gpu"):
             here = [r for r in residents if r.device == device]
+            assert capacity._count_on[device] == len(here)
             assert capacity.booked[device] == sum(r.footprint for r in here)
             pinned = sum(r.footprint for r in here if r.pinned and not r.leaving)
             assert capacity._pinned_bytes[device] == pinned

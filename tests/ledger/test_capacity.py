@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from greenroom.ledger.state import ModelRequest, Unload
 from tests.ledger.driver import LedgerDriver
 
 # The cap
@@ -335,3 +336,18 @@ def test_a_pin_kept_through_a_drain_adds_to_the_others() -> None:
     driver.end_drain("joe")
     assert driver.request("lou", footprint=5) == ["refuse lou to ann NO_ROOM never"]
     assert driver.request("max", footprint=4) == ["wait for max until 30"]
+
+
+def test_an_eviction_says_which_model_its_room_is_for_and_other_departures_do_not() -> None:
+    driver = LedgerDriver(resident_cap=1, cap_policy="hard")
+    driver.idle("amy")
+    _, (unload, _) = driver.ledger.request(ModelRequest("joe"), "ann", 1.0)
+    assert isinstance(unload, Unload)
+    assert unload.makes_room_for == "joe"
+    assert unload.why == "least recently used, its room was needed for joe"
+    driver.gone("amy")
+    driver.loaded("joe")
+    driver.release("joe")
+    (unload,) = driver.ledger.begin_unload("joe", 2.0, drain=False)
+    assert isinstance(unload, Unload)
+    assert unload.why == "unload was asked for"

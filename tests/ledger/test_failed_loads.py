@@ -7,6 +7,7 @@ import math
 import pytest
 
 from greenroom.errors import ModelNotResidentError
+from greenroom.ledger.backoff import Failure
 from greenroom.ledger.state import Reason, Refused
 from greenroom.ledger.transitions import LedgerStateError
 from tests.ledger.driver import LedgerDriver
@@ -230,3 +231,14 @@ def test_not_even_a_forced_unload_begins_while_a_thread_is_inside(draining: bool
     assert driver.force_unload("amy") == ["unload amy SHUTDOWN"]
     assert driver.gone("amy") == []
     assert driver.ledger.capacity.booked["cpu"] == 0
+
+
+def test_failures_in_a_row_are_kept_until_a_load_succeeds() -> None:
+    driver = LedgerDriver(first_retry=2)
+    for now in (0, 2):
+        driver.at(now).request("amy")
+        driver.failed("amy")
+    assert driver.ledger.backoff.get("joe") is None
+    assert driver.ledger.backoff.get("amy") == Failure("boom", count=2, retry_at=6)
+    driver.at(6).hold("amy")
+    assert driver.ledger.backoff.get("amy") is None

@@ -95,7 +95,7 @@ def test_the_same_ttl_again_changes_nothing_and_says_so() -> None:
 
 def test_a_model_that_is_not_there_or_is_leaving_cannot_be_kept() -> None:
     driver = LedgerDriver()
-    with pytest.raises(ModelNotResidentError):
+    with pytest.raises(ModelNotResidentError, match="'amy'"):
         driver.keep_alive("amy", 5)
     driver.hold("amy")
     driver.begin_unload("amy", drain=True)

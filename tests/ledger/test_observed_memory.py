@@ -40,6 +40,14 @@ def test_a_pinned_model_does_not_keep_an_expectation_from_being_tried() -> None:
     assert driver.ledger.capacity.booked["cpu"] == 10
 
 
+def test_beside_pins_that_fill_the_budget_an_expectation_is_tried_with_nothing_booked() -> None:
+    driver = LedgerDriver(budgets={"cpu": 10}, resident_cap=9)
+    driver.pin("amy")
+    driver.hold("amy", footprint=10)
+    assert driver.request("big", footprint=984, min_footprint=0) == ["load big"]
+    assert driver["big"].footprint == 0
+
+
 def test_an_expectation_within_the_budget_is_booked_as_it_is() -> None:
     driver = LedgerDriver(budgets={"cpu": 10}, resident_cap=9)
     assert driver.request("joe", footprint=4, min_footprint=0) == ["load joe"]
@@ -166,3 +174,18 @@ def test_a_device_without_a_budget_is_never_overdrawn() -> None:
     driver.hold("amy")
     driver.observed(cpu=10**15)
     assert driver.request("joe") == ["load joe"]
+
+
+def test_an_overdraft_keeps_loads_out_until_the_last_model_of_the_device_is_gone(
+    driver: LedgerDriver,
+) -> None:
+    driver.hold("amy", footprint=1)
+    driver.hold("joe", footprint=1)
+    driver.observed(cpu=OVER)
+    assert driver.request("kim", footprint=1) == ["wait for kim until 30"]
+    driver.release("joe")
+    assert driver.begin_unload("joe") == []
+    assert driver.gone("joe") == []
+    driver.release("amy")
+    driver.begin_unload("amy")
+    assert driver.gone("amy") == ["load kim"]

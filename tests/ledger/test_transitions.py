@@ -212,6 +212,78 @@ def test_the_error_says_which_report_of_which_life_and_what_would_be_legal() -> 
     assert isinstance(caught.value, AssertionError)
 
 
+@pytest.mark.parametrize(
+    ("event", "problem"),
+    [
+        (Event.CLOSE_STREAM, "no stream is open"),
+        (Event.END_UPGRADE, "it is not being upgraded"),
+        (Event.LEAVE, "a thread is inside of it"),
+        (Event.GONE, "this life of it is not in memory"),
+    ],
+)
+def test_the_error_says_what_is_missing_where_the_state_is_right(
+    event: Event, problem: str
+) -> None:
+    driver = LedgerDriver()
+    driver.hold("amy")
+    amy = driver["amy"]
+    if event is Event.LEAVE:
+        driver.open_stream("amy")
+    if event is Event.GONE:
+        driver.force_unload("amy")
+        driver.gone("amy")
+    with pytest.raises(LedgerStateError) as caught:
+        step(driver.ledger, amy, event)
+    assert str(caught.value) == f"{event} of model 'amy' (life 1) refused: {problem}."
+    assert (caught.value.resident, caught.value.event) == (amy, event)
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        (LedgerDriver.pin, LedgerDriver.unpin),
+        (LedgerDriver.begin_upgrade, LedgerDriver.end_upgrade),
+        (LedgerDriver.hit, LedgerDriver.release),
+        (
+            lambda driver, model_id: driver.begin_unload(model_id, drain=True),
+            LedgerDriver.end_drain,
+        ),
+    ],
+)
+def test_what_is_taken_back_leaves_a_held_model_as_it_was(
+    there: Callable[[LedgerDriver, str], object], back: Callable[[LedgerDriver, str], object]
+) -> None:
+    driver = LedgerDriver()
+    driver.hold("amy")
+    before = repr(driver["amy"])
+    there(driver, "amy")
+    assert repr(driver["amy"]) != before
+    back(driver, "amy")
+    assert repr(driver["amy"]) == before
+
+
+@pytest.mark.parametrize("search", ["expiry", "eviction", "end of min residency"])
+def test_a_search_that_meets_a_model_in_use_leaves_it_like_one_that_never_was_idle(
+    search: str,
+) -> None:
+    drivers = []
+    for idle_before in (False, True):
+        driver = LedgerDriver(
+            ttl=5 if search == "expiry" else -1,
+            min_residency=5 if search == "end of min residency" else 0,
+            resident_cap=1,
+            cap_policy="hard",
+        )
+        driver.hold("amy")
+        if idle_before:
+            driver.release("amy")
+            driver.hit("amy")
+        driver.at(1).request("joe")
+        driver.at(9).tick()
+        drivers.append(driver)
+    assert repr(drivers[0]["amy"].indexed) == repr(drivers[1]["amy"].indexed)
+
+
 def test_every_state_is_left_for_another_and_the_last_for_none() -> None:
     assert set(TRANSITIONS) == set(State)
     for state, following in TRANSITIONS.items():

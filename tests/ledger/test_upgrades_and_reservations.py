@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from greenroom.ledger.capacity import NOISE
@@ -224,3 +226,16 @@ def test_without_a_budget_anything_may_be_reserved_and_nothing_after_the_end() -
     driver.unreserve()
     driver.close()
     assert not driver.ledger.reserve(1)
+
+
+@pytest.mark.parametrize(("reserved", "missing"), [(1, 1), (4, 1), (4, 4)])
+def test_reserved_work_gives_way_as_soon_as_one_byte_of_it_is_missing(
+    reserved: int, missing: int
+) -> None:
+    driver = LedgerDriver(budgets={"cpu": 10}, ttl=-1.0)
+    assert driver.ledger.reserve(reserved)
+    assert driver.ledger.capacity.free_bytes("cpu") == 10 - reserved
+    assert driver.ledger.capacity.free_bytes("gpu") == math.inf
+    footprint = 10 - reserved + missing
+    assert driver.request("joe", footprint=footprint) == ["wait for joe until 30"]
+    assert driver.ledger.reservation_blocks_callers

@@ -50,7 +50,7 @@ class Capacity:
         # A heap for each device: missing bytes come from one device, whose least recently used
         # model would have to be searched for among those of the others.
         self._candidates: dict[str, LazyHeap] = {}
-        self.taken: dict[str, int] = {}
+        self.taken: Counter[str] = Counter()
         """Per device, the bytes that the process was last seen to take for its models."""
         self._shedding: set[str] = set()
 
@@ -211,7 +211,7 @@ class Capacity:
         then nothing could give any back, and waiting would have no end. One idle model leaves for
         each observation, as only the next shows what its leaving has given back.
         """
-        self.taken = dict(taken)
+        self.taken = Counter(taken)
         self._shedding = set(self.overdrawn)
 
     @property
@@ -221,7 +221,7 @@ class Capacity:
 
     def is_overdrawn(self, device: str) -> bool:
         """Whether the process takes clearly more of a device than all models may."""
-        return self.taken.get(device, 0) > self._budget(device) + NOISE
+        return self.taken[device] > self._budget(device) + NOISE
 
     # Whether there is room
 

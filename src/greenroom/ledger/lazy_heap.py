@@ -7,6 +7,7 @@ every other step is logarithmic, amortized.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
@@ -50,9 +51,9 @@ class LazyHeap:
         # back at that time finds nothing due, and the key repaired.
         while self._heap and self._heap[0][1] not in self._members:
             heappop(self._heap)
-        return self._heap[0][0] if self._heap else float("inf")
+        return self._heap[0][0] if self._heap else math.inf
 
-    def pop(self, latest: float = float("inf")) -> Resident | None:
+    def pop(self, latest: float = math.inf) -> Resident | None:
         """Take out the first resident whose moment is at most `latest`."""
         while self.bound() <= latest and self._heap:
             known, number, resident = heappop(self._heap)

@@ -110,10 +110,9 @@ class MemoryAccounts:
         # Taken out and put in again: the dictionary is in the order of the last change.
         entry = self._entries.pop(model_id, None) or _Entry()
         self._entries[model_id] = entry
-        if len(self._entries) > MAX_ACCOUNTS:
-            past = [name for name, each in self._entries.items() if not each.alive]
-            for name in past[:-MAX_ACCOUNTS]:
-                del self._entries[name]
+        past = [name for name, each in self._entries.items() if not each.alive]
+        for name in past[:-MAX_ACCOUNTS]:
+            del self._entries[name]
         return entry
 
     def get(self, model_id: str) -> Account | None:
