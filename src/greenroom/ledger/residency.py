@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, ValuesView
 from typing import Any
 
-from greenroom.errors import ModelInUseError, ModelNotResidentError
+from greenroom.errors import LeaseReleasedError, ModelInUseError, ModelNotResidentError
 from greenroom.ledger.backoff import Backoff
 from greenroom.ledger.capacity import RESERVED_ON, Capacity
 from greenroom.ledger.lazy_heap import LazyHeap
@@ -44,6 +44,7 @@ from greenroom.ledger.transitions import (
     successor,
 )
 from greenroom.ledger.wait_queue import DeviceQueue, QueuedModel, WaitQueue
+from greenroom.untrusted.owners import owner_name
 
 
 class Residency:
@@ -110,7 +111,11 @@ class Residency:
         resident = self._ready.get(model_id)
         if resident is None:
             return None
-        resident.holders.setdefault(owner, []).append(now)
+        held = resident.holders.get(owner)
+        if held is None:
+            resident.holders[owner] = [now]
+        else:
+            held.append(now)
         self.hits += 1
         return resident
 
@@ -170,8 +175,20 @@ class Residency:
         resident = self._residents.get(model_id)
         if resident is None:
             raise ModelNotResidentError(model_id)
-        resident.drop_reference(owner)
-        if resident.holders or resident.streams:
+        holders = resident.holders
+        held = holders.get(owner)
+        if held is None:
+            who = "this caller" if owner is None else f"owner {owner_name(owner)!r}"
+            raise LeaseReleasedError(
+                f"{who} holds no reference to model {model_id!r}; release once for every load."
+            )
+        # The youngest, so that `explain` shows how long the owner has had the model. No empty list
+        # stays behind: `holders` is asked for its truth only.
+        if len(held) > 1:
+            held.pop()
+        else:
+            del holders[owner]
+        if holders or resident.streams:
             return None
         resident.idle_since = now
         # The heaps have it already, with a key that is too early and repaired when it comes up. An

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from greenroom.errors import LeaseReleasedError
 from greenroom.untrusted.owners import owner_name
 
 
@@ -203,21 +202,6 @@ class Resident:
             return float("inf")
         # A TTL shorter than min residency does not undo that: no load is for one use alone.
         return max(self.idle_since + self.ttl, self.keep_until)
-
-    def drop_reference(self, owner: Hashable) -> None:
-        """Drop the owner's youngest reference; raises `LeaseReleasedError` if it has none."""
-        held = self.holders.get(owner)
-        if held is None:
-            who = "this caller" if owner is None else f"owner {owner_name(owner)!r}"
-            raise LeaseReleasedError(
-                f"{who} holds no reference to model {self.model_id!r}; release once for every load."
-            )
-        # The youngest, so that `explain` shows how long the owner has had the model. No empty list
-        # stays behind: `holders` is asked for its truth only.
-        if len(held) > 1:
-            held.pop()
-        else:
-            del self.holders[owner]
 
 
 @dataclass(frozen=True, slots=True)
