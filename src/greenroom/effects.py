@@ -28,7 +28,6 @@ from greenroom.errors import (
     ModelInUseError,
     ModelLoadError,
     ModelManagerError,
-    ModelNotResidentError,
     UnloadError,
     WarmupError,
     first_few,
@@ -329,11 +328,9 @@ class Effects:
                 # it works. Its room stays booked, but is promised to no load.
                 asyncio.get_running_loop().call_later(_RETRY_S, self.carry_out, [decision])
                 return self.ledger.overdue(resident, now)
-            case Granted(ticket):
+            case Granted(ticket) | Refused(ticket):
                 self._answer(ticket, ModelLoadError(ticket.model_id, problem))
                 return self.ledger.cancel(ticket, now)
-            case Refused(ticket):
-                self._answer(ticket, ModelLoadError(ticket.model_id, problem))
         return []
 
     def _answer(self, ticket: Ticket, answer: TTSAdapter | ModelManagerError) -> None:
@@ -480,7 +477,7 @@ class Effects:
             record.host.retire()
             record.host = None
         adapter, resident.instance = resident.instance, None
-        assert record.life is not None, "only what was loaded is unloaded"
+        assert record.life is not None  # only what was loaded is unloaded
         attempt = self.loader.begin_unload(
             adapter, record.spec, resident.form, record.life, quiet=self._is_quiet()
         )
@@ -511,8 +508,7 @@ class Effects:
             await self.until(functools.partial(_is_not_loading, resident), DRAIN_LIMIT_S)
         decisions = self.ledger.begin_unload(model_id, self.now(), drain=drain)
         resident = self.ledger.get(model_id)
-        if resident is None:
-            raise ModelNotResidentError(model_id)
+        assert resident is not None  # else `begin_unload` has raised
         record = self._records[resident]
         if resident.state is State.DRAINING:
             awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"

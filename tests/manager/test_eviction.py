@@ -12,6 +12,7 @@ from greenroom import (
     ModelManager,
     ModelSpec,
 )
+from greenroom.ledger.residency import Residency
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.manager.running_manager import ids, one, running
 
@@ -90,6 +91,7 @@ async def test_a_model_may_have_a_ttl_of_its_own(stage: Stage, clock: VirtualTim
     for name in ("b", "short"):
         await manager.load(name)
         await manager.release(name)
+    assert one(manager, "short").expires_in_s == 0.5
     await clock.advance(1)
     assert ids(manager) == ["a", "b"]
     await manager.shutdown()
@@ -247,3 +249,16 @@ async def test_evict_idle_does_not_wait_for_ever_for_an_engine_that_hangs(
         await clock.advance(10.1)
         assert await evicting == ("b",)
         assert one(manager, "b").state == "unloading"
+
+
+async def test_what_is_due_is_looked_for_once_an_interval_whatever_the_ledger_expects(
+    stage: Stage, clock: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Residency, "next_due", lambda _: float("inf"))
+    async with running(stage, ttl_ms=32_000, evict_check_interval_ms=64_000) as manager:
+        await manager.load("b")
+        await manager.release("b")
+        await clock.advance(63.96875)
+        assert ids(manager) == ["a", "b"]
+        await clock.advance(0.03125)
+        assert ids(manager) == ["a"]

@@ -200,3 +200,12 @@ async def test_a_warmup_that_raises_fails_the_load_with_its_cause(stage: Stage) 
 async def test_an_empty_warmup_text_skips_the_warmup(stage: Stage) -> None:
     async with running(stage, warmup_text=""):
         assert stage["a"].calls["warm_up"] == 0
+
+
+async def test_a_ready_model_is_handed_over_without_awaiting_though_its_file_has_changed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(stage) as manager:
+        monkeypatch.setattr(manager._effects.footprints, "is_current", lambda _: False)
+        with pytest.raises(StopIteration):
+            manager.load("a").send(None)

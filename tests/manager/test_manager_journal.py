@@ -238,6 +238,7 @@ async def test_unloading_a_model_whose_load_hangs_says_so(
     with pytest.raises(UnloadError, match="its load hangs") as raised:
         await draining
     assert raised.value.model_id == "b"
+    assert raised.value.problem == "its load hangs; its room stays booked until that ends."
 
 
 async def test_messages_name_the_fix(stage: Stage) -> None:
@@ -346,3 +347,43 @@ async def test_a_ttl_given_in_memory_is_written_down_once(
     manager.keep_alive("b", 0)
     await clock.settle()
     assert "b" not in {r.model_id for r in manager.list_resident()}
+
+
+async def test_a_drain_that_is_taken_back_is_written_down(
+    manager: ModelManager, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("b", owner="x")
+    draining = asyncio.create_task(manager.unload("b", drain=True))
+    await clock.settle()
+    draining.cancel()
+    await clock.settle()
+    assert told(manager, "b")[3:] == [
+        ("draining", "waiting for x", None),
+        ("ready", "the drain was taken back", None),
+    ]
+
+
+async def test_what_a_load_and_its_warmup_took_is_written_down_and_shown(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].load.hold()
+    stage["b"].warm_up.hold()
+    caller = asyncio.create_task(manager.load("b"))
+    await clock.advance(1.5)
+    stage["b"].load.open()
+    await clock.advance(0.25)
+    stage["b"].warm_up.open()
+    await caller
+    took = [(str(event.kind), event.took_s) for event in manager.journal.events("b")]
+    assert took == [("loading", None), ("warming", 1.5), ("ready", 0.25)]
+    (resident,) = (r for r in manager.list_resident() if r.model_id == "b")
+    assert (resident.load_s, resident.warmup_s) == (1.5, 0.25)
+
+
+@pytest.mark.parametrize(("ttl_s", "told"), [(0, "for 0 s"), (0.5, "for 0.5 s"), (2, "for 2 s")])
+async def test_the_shortest_ttls_are_written_down_as_they_are(
+    manager: ModelManager, ttl_s: float, told: str
+) -> None:
+    await manager.load("b")
+    manager.keep_alive("b", ttl_s)
+    assert manager.journal.events("b")[-1].reason == f"{told} after its last use"

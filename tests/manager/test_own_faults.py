@@ -169,6 +169,8 @@ async def test_a_fault_of_ours_amid_an_unload_gives_the_room_back(
         assert await manager.load("c")
     assert stage["b"].calls["unload"] == 1
     assert "the unload of b broke off" in caplog.text
+    problem = "unloading: ZeroDivisionError: no reason given"
+    assert problem in [event.reason for event in manager.journal.events("b")]
     caplog.clear()
 
 
@@ -226,7 +228,7 @@ async def test_a_start_without_a_thread_fails_typed_and_leaves_nothing_running(
         patch.setattr("greenroom.concurrency.threads._Worker.start", refuse)
         starting = asyncio.create_task(made.initialize())
         await clock.advance(16)
-        with pytest.raises(ModelLoadError, match="no thread can be started"):
+        with pytest.raises(ModelLoadError, match="'a' cannot be loaded: no thread can be started"):
             await starting
     with pytest.raises(ManagerClosedError):
         await made.load("a")
@@ -263,3 +265,49 @@ async def test_an_unload_without_a_thread_is_done_as_soon_as_there_is_one(
     await clock.advance(1)
     assert await waiting
     assert ids(manager) == ["a", "c"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_fault_of_ours_amid_an_answer_tells_the_caller_and_keeps_no_reference(
+    manager: ModelManager,
+    stage: Stage,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: bool,
+) -> None:
+    answer, failing = manager._effects._answer, [True]
+
+    def once(*arguments: Any) -> None:
+        if failing:
+            failing.clear()
+            raise ZeroDivisionError
+        answer(*arguments)
+
+    stage["b"].load.error = RuntimeError("broken") if broken else None
+    monkeypatch.setattr(manager._effects, "_answer", once)
+    with pytest.raises(ModelLoadError, match="'b' cannot be loaded: ZeroDivisionError"):
+        await manager.load("b", owner="x")
+    assert [r.owners for r in manager.list_resident()] == [()] * (1 if broken else 2)
+    assert manager.statistics().waiting == 0
+    caplog.clear()
+
+
+async def test_a_look_at_what_is_due_that_fails_is_made_up_for_by_the_next(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, clock: VirtualTimeLoop
+) -> None:
+    def fail(now: float) -> None:
+        raise ZeroDivisionError
+
+    raised: list[Any] = []
+    clock.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+    async with running(stage, ttl_ms=1_000, evict_check_interval_ms=2_000) as manager:
+        await manager.load("b")
+        await manager.release("b")
+        with monkeypatch.context() as patch:
+            patch.setattr(manager._ledger, "tick", fail)
+            patch.setattr(manager._ledger, "next_due", lambda: float("inf"))
+            await clock.advance(2.1)
+        assert [type(error) for error in raised] == [ZeroDivisionError] * len(raised)
+        assert ids(manager) == ["a", "b"]
+        await clock.advance(2)
+        assert ids(manager) == ["a"]

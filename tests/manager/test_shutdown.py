@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import pytest
 
-from greenroom import InvalidInputError, ManagerClosedError, ModelLoadError, ModelManager
+from greenroom import (
+    InvalidInputError,
+    ManagerClosedError,
+    ModelLoadError,
+    ModelManager,
+    UnloadError,
+)
 from greenroom.concurrency.threads import running_calls
 from greenroom.testing import Gate, Stage, VirtualTimeLoop
 
@@ -262,7 +269,56 @@ async def test_it_ends_though_what_was_measured_cannot_be_written_down(
 async def test_a_time_out_that_is_none_is_refused_before_anything_ends(
     manager: ModelManager, drain: Any
 ) -> None:
-    with pytest.raises(InvalidInputError, match="drain_timeout_ms"):
+    with pytest.raises(InvalidInputError, match=r"^drain_timeout_ms must"):
         await manager.shutdown(drain_timeout_ms=drain)
     assert await manager.load("a")
     await manager.shutdown(drain_timeout_ms=0)
+
+
+async def test_it_waits_ten_seconds_for_holders_unless_asked_otherwise(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("a")
+    stopping = asyncio.create_task(manager.shutdown())
+    await clock.advance(9.9921875)
+    assert stage.loaded == 1
+    await clock.advance(0.0078125)
+    await stopping
+    assert stage.loaded == 0
+
+
+async def test_a_caller_that_waits_for_an_unload_that_the_end_overtakes_is_told(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    await manager.load("b")
+    await manager.release("b")
+    stage["b"].unload.hold()
+    unloading = asyncio.create_task(manager.unload("b"))
+    await clock.settle()
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
+    await ended(stopping, clock)
+    with pytest.raises(UnloadError) as raised:
+        await unloading
+    assert raised.value.problem == "the manager shut down."
+    stage["b"].unload.open()
+
+
+async def test_a_task_that_does_not_end_is_left_behind_after_a_second(
+    manager: ModelManager, clock: VirtualTimeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+
+    manager._effects.tasks.begin(stubborn(), "stubborn")
+    stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
+    await clock.settle()
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert {"greenroom stubborn", "greenroom-shutdown"} <= names
+    assert await ended(stopping, clock) == 1
+    assert "greenroom stubborn is left behind: it does not end" in caplog.text
+    over.set()
+    await clock.settle()

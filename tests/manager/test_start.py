@@ -13,6 +13,7 @@ from greenroom import (
     ModelLoadError,
     ModelManager,
 )
+from greenroom.config.schema import ManagerSettings
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.manager.running_manager import ids, one, running
 
@@ -144,5 +145,32 @@ async def test_settings_that_cannot_work_are_refused_before_anything_starts(
 
 
 async def test_a_manager_without_catalog_and_adapter_is_refused() -> None:
-    with pytest.raises(ConfigError, match="catalog"):
+    with pytest.raises(ConfigError) as raised:
         ModelManager(default_model_id="a")
+    assert str(raised.value) == (
+        "give the manager a `catalog`, or an `adapter_class` to discover with."
+    )
+
+
+async def test_settings_that_are_left_out_are_those_of_an_empty_configuration(
+    stage: Stage,
+) -> None:
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    assert manager.settings == ManagerSettings(default_model_id="a")
+
+
+async def test_a_start_that_is_given_up_waits_for_no_holder(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    stage["b"].load.hold()
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", preload_model_ids=["b"])
+    starting = asyncio.create_task(manager.initialize())
+    await clock.settle()
+    await manager.load("a")
+    stage["b"].load.error = RuntimeError("too late")
+    starting.cancel()
+    await clock.settle()
+    stage["b"].load.open()
+    await clock.settle()
+    assert starting.cancelled()
+    assert stage.loaded == 0

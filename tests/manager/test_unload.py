@@ -174,3 +174,37 @@ async def test_a_request_during_an_unload_waits_for_it_and_loads_once(
         assert len({id(adapter) for adapter in await asyncio.gather(*callers)}) == 1
         assert stage["b"].calls["construct"] == 2
         assert gone() is None
+
+
+async def test_a_drain_and_its_caller_given_up_at_once_hand_nothing_over(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage) as manager:
+        await manager.load("b", owner="x")
+        draining = asyncio.create_task(manager.unload("b", drain=True))
+        await clock.settle()
+        newcomer = asyncio.create_task(manager.load("b", owner="y"))
+        await clock.settle()
+        draining.cancel()
+        newcomer.cancel()
+        await clock.settle()
+        assert newcomer.cancelled()
+        assert one(manager, "b").state == "ready"
+        assert one(manager, "b").owners == ("x",)
+
+
+async def test_a_drain_waits_for_a_slow_load_no_longer_than_for_holders(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage, load_timeout_ms=300_000) as manager:
+        stage["b"].load.hold()
+        caller = asyncio.create_task(manager.load("b"))
+        await clock.settle()
+        draining = asyncio.create_task(manager.unload("b", drain=True))
+        await clock.advance(29.9)
+        assert not draining.done()
+        await clock.advance(0.2)
+        with pytest.raises(ModelInUseError):
+            await draining
+        stage["b"].load.open()
+        assert await caller

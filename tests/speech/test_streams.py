@@ -105,7 +105,7 @@ async def test_a_model_that_has_left_starts_no_stream(manager: ModelManager) -> 
     adapter = await manager.load("b")
     await manager.release("b")
     await manager.unload("b")
-    with pytest.raises(ModelNotResidentError):
+    with pytest.raises(ModelNotResidentError, match="'b'"):
         adapter.synthesize_stream(TWO)
 
 
