@@ -32,7 +32,7 @@ pytestmark = pytest.mark.virtual_time
 DASHBOARD = Path(__file__).parents[2] / "dashboards" / "greenroom.json"
 
 
-class House:
+class MeteredSynthesis:
     """A worker's synthesis over a stage, and what it tells Prometheus."""
 
     def __init__(self, stage: Stage, **settings: Any) -> None:
@@ -68,8 +68,8 @@ class House:
 
 
 @pytest.fixture
-async def house(stage: Stage) -> AsyncIterator[House]:
-    made = await asyncio.to_thread(House, stage)
+async def metered(stage: Stage) -> AsyncIterator[MeteredSynthesis]:
+    made = await asyncio.to_thread(MeteredSynthesis, stage)
     following = asyncio.create_task(made.synthesis.metrics.manager.follow())
     await made.manager.initialize()
     yield made
@@ -80,180 +80,184 @@ async def house(stage: Stage) -> AsyncIterator[House]:
 
 
 async def test_residents_are_told_by_state_with_their_references_and_sizes(
-    house: House, stage: Stage
+    metered: MeteredSynthesis, stage: Stage
 ) -> None:
     stage["b"].footprint = 5 * MIB
     stage["b"].mapped = 60 * MIB
-    await house.manager.load("b", owner="x")
-    await house.manager.load("b", owner="y")
-    assert await house('residents{state="ready"}') == 2
-    assert await house('residents{state="unloading"}') == 0
-    assert await house('model_references{model="b"}') == 2
-    assert await house('model_footprint_bytes{device="cpu",model="b"}') == 5 * MIB
-    assert await house('model_mapped_bytes{device="cpu",model="b"}') == 60 * MIB
-    assert await house('footprint_bytes{device="cpu"}') == 5 * MIB
-    assert await house('budget_bytes{device="cpu"}') > 5 * MIB
-    assert (await house('model_pinned{model="a"}'), await house('model_pinned{model="b"}')) == (
+    await metered.manager.load("b", owner="x")
+    await metered.manager.load("b", owner="y")
+    assert await metered('residents{state="ready"}') == 2
+    assert await metered('residents{state="unloading"}') == 0
+    assert await metered('model_references{model="b"}') == 2
+    assert await metered('model_footprint_bytes{device="cpu",model="b"}') == 5 * MIB
+    assert await metered('model_mapped_bytes{device="cpu",model="b"}') == 60 * MIB
+    assert await metered('footprint_bytes{device="cpu"}') == 5 * MIB
+    assert await metered('budget_bytes{device="cpu"}') > 5 * MIB
+    assert (await metered('model_pinned{model="a"}'), await metered('model_pinned{model="b"}')) == (
         1,
         0,
     )
-    assert await house("resident_cap") == 2
+    assert await metered("resident_cap") == 2
 
 
 async def test_loads_and_warmups_are_timed_by_model(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     stage["b"].load.hold()
-    loading = asyncio.create_task(house.manager.load("b"))
+    loading = asyncio.create_task(metered.manager.load("b"))
     await clock.advance(3)
     stage["b"].load.open()
     await loading
     await clock.settle()
-    assert await house('load_seconds_count{model="b"}') == 1
-    assert await house('load_seconds_sum{model="b"}') == 3
-    assert await house('load_seconds_bucket{le="2.0",model="b"}') == 0
-    assert await house('warmup_seconds_count{model="b"}') == 1
-    assert await house('loads_total{outcome="ready"}') == 2
+    assert await metered('load_seconds_count{model="b"}') == 1
+    assert await metered('load_seconds_sum{model="b"}') == 3
+    assert await metered('load_seconds_bucket{le="2.0",model="b"}') == 0
+    assert await metered('warmup_seconds_count{model="b"}') == 1
+    assert await metered('loads_total{outcome="ready"}') == 2
 
 
 async def test_hits_failures_departures_and_refusals_are_counted_by_reason(
-    house: House, stage: Stage
+    metered: MeteredSynthesis, stage: Stage
 ) -> None:
-    await house.manager.load("a")
+    await metered.manager.load("a")
     stage["b"].load.error = ValueError("broken")
     for _ in range(2):
         with pytest.raises(ModelLoadError):
-            await house.manager.load("b")
-    await house.manager.load("c")
-    await house.manager.release("c")
-    await house.manager.load("d")  # c makes room
-    assert await house("hits_total") == 1
-    assert await house('loads_total{outcome="failed"}') == 1
-    assert await house('refusals_total{reason="load_failed"}') == 1
-    assert await house('refusals_total{reason="backing_off"}') == 1
-    assert await house('refusals_total{reason="timed_out"}') == 0
-    assert await house('departures_total{reason="evicted"}') == 1
-    assert await house('departures_total{reason="expired"}') == 0
+            await metered.manager.load("b")
+    await metered.manager.load("c")
+    await metered.manager.release("c")
+    await metered.manager.load("d")  # c makes room
+    assert await metered("hits_total") == 1
+    assert await metered('loads_total{outcome="failed"}') == 1
+    assert await metered('refusals_total{reason="load_failed"}') == 1
+    assert await metered('refusals_total{reason="backing_off"}') == 1
+    assert await metered('refusals_total{reason="timed_out"}') == 0
+    assert await metered('departures_total{reason="evicted"}') == 1
+    assert await metered('departures_total{reason="expired"}') == 0
 
 
 async def test_the_oldest_waiter_and_the_oldest_load_are_told_with_their_age(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    assert await house("oldest_wait_seconds") == await house("oldest_load_seconds") == 0
+    assert await metered("oldest_wait_seconds") == await metered("oldest_load_seconds") == 0
     stage["b"].load.hold()
-    first = asyncio.create_task(house.manager.load("b"))
+    first = asyncio.create_task(metered.manager.load("b"))
     await clock.advance(2)
-    second = asyncio.create_task(house.manager.load("c"))
+    second = asyncio.create_task(metered.manager.load("c"))
     await clock.advance(3)
-    assert await house("oldest_wait_seconds") == 5  # who waits for a load waits too
-    assert await house("oldest_load_seconds") == 5
-    assert await house("waiting_callers") == 1
+    assert await metered("oldest_wait_seconds") == 5  # who waits for a load waits too
+    assert await metered("oldest_load_seconds") == 5
+    assert await metered("waiting_callers") == 1
     stage["b"].load.open()
     await asyncio.gather(first, second)
-    assert await house("oldest_wait_seconds") == await house("oldest_load_seconds") == 0
+    assert await metered("oldest_wait_seconds") == await metered("oldest_load_seconds") == 0
 
 
 async def test_a_load_that_hangs_shows_until_its_thread_has_left(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     stage["b"].load.hold()
-    loading = asyncio.create_task(house.manager.load("b"))
+    loading = asyncio.create_task(metered.manager.load("b"))
     await clock.advance(61)
     with pytest.raises(ModelLoadError):
         await loading
-    assert await house("hanging_models") == 1
-    assert await house("oldest_load_seconds") == 0
+    assert await metered("hanging_models") == 1
+    assert await metered("oldest_load_seconds") == 0
     stage["b"].load.open()
     await clock.settle()
-    assert await house("hanging_models") == 0
+    assert await metered("hanging_models") == 0
 
 
 async def test_synthesis_that_hangs_shows_until_its_thread_has_left(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     stage["a"].synthesize.hold()
-    speaking = asyncio.create_task(house.speak("a"))
+    speaking = asyncio.create_task(metered.speak("a"))
     await clock.advance(61)
     with pytest.raises(SynthesisError):
         await speaking
-    assert await house("hanging_models") == 1
-    assert await house('streams_ended_total{outcome="failed"}') == 1
+    assert await metered("hanging_models") == 1
+    assert await metered('streams_ended_total{outcome="failed"}') == 1
     stage["a"].synthesize.open()
     await clock.settle()
-    assert await house("hanging_models") == 0
+    assert await metered("hanging_models") == 0
 
 
-async def test_speech_is_timed_and_counted_by_how_it_ended(house: House) -> None:
-    await house.speak("a")
-    assert await house('first_audio_seconds_count{model="a"}') == 1
-    assert await house('audio_seconds_total{model="a"}') == pytest.approx(0.5)
-    assert await house('real_time_factor_count{model="a"}') == 1
-    assert await house('real_time_factor_sum{model="a"}') > 0
-    assert await house('streams_ended_total{outcome="finished"}') == 1
-    await house.speak("a", limit=2, stop=True)
-    assert await house('streams_ended_total{outcome="stopped"}') == 1
-    await house.speak("a", limit=2)
-    assert await house('streams_ended_total{outcome="cancelled"}') == 1
-    assert await house('real_time_factor_count{model="a"}') == 1  # of whole speech only
-    assert await house("streams") == 0
+async def test_speech_is_timed_and_counted_by_how_it_ended(metered: MeteredSynthesis) -> None:
+    await metered.speak("a")
+    assert await metered('first_audio_seconds_count{model="a"}') == 1
+    assert await metered('audio_seconds_total{model="a"}') == pytest.approx(0.5)
+    assert await metered('real_time_factor_count{model="a"}') == 1
+    assert await metered('real_time_factor_sum{model="a"}') > 0
+    assert await metered('streams_ended_total{outcome="finished"}') == 1
+    await metered.speak("a", limit=2, stop=True)
+    assert await metered('streams_ended_total{outcome="stopped"}') == 1
+    await metered.speak("a", limit=2)
+    assert await metered('streams_ended_total{outcome="cancelled"}') == 1
+    assert await metered('real_time_factor_count{model="a"}') == 1  # of whole speech only
+    assert await metered("streams") == 0
 
 
 async def test_a_running_stream_and_a_refused_one_are_seen(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     stage["a"].synthesize.hold()
-    running = [asyncio.create_task(house.speak("a")) for _ in range(2)]
+    running = [asyncio.create_task(metered.speak("a")) for _ in range(2)]
     await clock.settle()
-    assert await house("streams") == await house('model_streams{model="a"}') == 2
+    assert await metered("streams") == await metered('model_streams{model="a"}') == 2
     with pytest.raises(WorkerBusyError):
-        await house.speak("a")
-    assert await house('busy_total{reason="streams"}') == 1
+        await metered.speak("a")
+    assert await metered('busy_total{reason="streams"}') == 1
     running[0].cancel()
     stage.open_all()
     await asyncio.wait(running)
-    assert await house('streams_ended_total{outcome="cancelled"}') == 1
-    assert await house('streams_ended_total{outcome="finished"}') == 1
-    assert await house("streams") == 0
+    assert await metered('streams_ended_total{outcome="cancelled"}') == 1
+    assert await metered('streams_ended_total{outcome="finished"}') == 1
+    assert await metered("streams") == 0
 
 
 async def test_waits_for_a_model_are_told_apart_by_whether_they_were_worth_it(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    house = await asyncio.to_thread(
-        House, stage, resident_cap=1, cap_policy="hard", acquire_timeout_ms=500
+    metered = await asyncio.to_thread(
+        MeteredSynthesis, stage, resident_cap=1, cap_policy="hard", acquire_timeout_ms=500
     )
-    await house.manager.initialize()
-    await house.speak("a")
+    await metered.manager.initialize()
+    await metered.speak("a")
     with pytest.raises(CapacityError):
-        await house.speak("b")
-    assert await house('wait_seconds_count{outcome="served"}') == 1
-    assert await house('wait_seconds_count{outcome="refused"}') == 1
-    await house.manager.shutdown(drain_timeout_ms=0)
+        await metered.speak("b")
+    assert await metered('wait_seconds_count{outcome="served"}') == 1
+    assert await metered('wait_seconds_count{outcome="refused"}') == 1
+    await metered.manager.shutdown(drain_timeout_ms=0)
 
 
 async def test_memory_that_was_not_returned_is_told_after_a_life(
-    house: House, stage: Stage
+    metered: MeteredSynthesis, stage: Stage
 ) -> None:
     stage["b"].measured = True
-    await house.manager.load("b")
-    await house.manager.release("b")
-    await house.manager.unload("b")
-    assert await house('model_leaking{model="b"}') == 0
-    assert 'greenroom_memory_not_returned_bytes{model="b"}' in await house.text()
+    await metered.manager.load("b")
+    await metered.manager.release("b")
+    await metered.manager.unload("b")
+    assert await metered('model_leaking{model="b"}') == 0
+    assert 'greenroom_memory_not_returned_bytes{model="b"}' in await metered.text()
 
 
-async def test_two_workers_of_one_process_count_apart(house: House, stage: Stage) -> None:
-    other = await asyncio.to_thread(House, stage)
-    await house.speak("a")
+async def test_two_workers_of_one_process_count_apart(
+    metered: MeteredSynthesis, stage: Stage
+) -> None:
+    other = await asyncio.to_thread(MeteredSynthesis, stage)
+    await metered.speak("a")
     assert await other('streams_ended_total{outcome="finished"}') == 0
 
 
-async def test_both_text_formats_are_read_by_the_official_parsers(house: House) -> None:
-    await house.speak("a")
-    text, kind = await house.synthesis.metrics.exposition()
+async def test_both_text_formats_are_read_by_the_official_parsers(
+    metered: MeteredSynthesis,
+) -> None:
+    await metered.speak("a")
+    text, kind = await metered.synthesis.metrics.exposition()
     assert kind.startswith("text/plain")
     names = {family.name for family in text_string_to_metric_families(text.decode())}
-    text, kind = await house.synthesis.metrics.exposition(
+    text, kind = await metered.synthesis.metrics.exposition(
         "application/openmetrics-text; version=1.0.0"
     )
     assert kind.startswith("application/openmetrics-text")
@@ -263,13 +267,15 @@ async def test_both_text_formats_are_read_by_the_official_parsers(house: House) 
         assert family.documentation, family.name
 
 
-async def test_the_dashboard_asks_only_for_metrics_that_are_exported(house: House) -> None:
-    await house.speak("a")
-    await house.manager.load("b")
-    await house.manager.release("b")
-    await house.manager.unload("b")
+async def test_the_dashboard_asks_only_for_metrics_that_are_exported(
+    metered: MeteredSynthesis,
+) -> None:
+    await metered.speak("a")
+    await metered.manager.load("b")
+    await metered.manager.release("b")
+    await metered.manager.unload("b")
     exported = {
-        re.split(r"[ {]", line)[0] for line in (await house.text()).splitlines() if line[0] != "#"
+        re.split(r"[ {]", line)[0] for line in (await metered.text()).splitlines() if line[0] != "#"
     } | {"greenroom_memory_not_returned_bytes"}
     dashboard = json.loads(DASHBOARD.read_text())
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
@@ -294,7 +300,7 @@ async def test_the_dashboard_asks_only_for_metrics_that_are_exported(house: Hous
 
 
 async def test_encoding_is_done_in_a_thread_one_scrape_at_a_time_and_shared(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    metered: MeteredSynthesis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loops_thread, threads, inside = threading.get_ident(), [], []
     real = exposition.choose_encoder
@@ -313,7 +319,7 @@ async def test_encoding_is_done_in_a_thread_one_scrape_at_a_time_and_shared(
         return watched, kind
 
     monkeypatch.setattr(worker_metrics, "choose_encoder", choose_encoder)
-    expose = house.synthesis.metrics.exposition
+    expose = metered.synthesis.metrics.exposition
     asked = ["", "application/openmetrics-text; version=1.0.0"] * 10
     answers = await asyncio.gather(*map(expose, asked))
     assert len(threads) == 2
@@ -323,44 +329,48 @@ async def test_encoding_is_done_in_a_thread_one_scrape_at_a_time_and_shared(
     assert len(threads) == 3  # what is over is not told again
 
 
-async def test_a_scrape_that_is_given_up_leaves_the_others_their_answer(house: House) -> None:
-    first, second = (asyncio.create_task(house.text()) for _ in range(2))
+async def test_a_scrape_that_is_given_up_leaves_the_others_their_answer(
+    metered: MeteredSynthesis,
+) -> None:
+    first, second = (asyncio.create_task(metered.text()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     assert "greenroom_residents" in await second
-    assert "greenroom_residents" in await house.text()
+    assert "greenroom_residents" in await metered.text()
 
 
-async def test_series_are_those_of_residents_and_of_the_models_used_last(house: House) -> None:
-    metrics = house.synthesis.metrics
+async def test_series_are_those_of_residents_and_of_the_models_used_last(
+    metered: MeteredSynthesis,
+) -> None:
+    metrics = metered.synthesis.metrics
     for number in range(300):
         speech = Speech(1.0)
         speech.timing.audio_s = 1.0
         with metrics.speaking(f"m{number}", speech):
             pass
         if number % 100 == 0:
-            await house.speak("a")
-    text = await house.text()
+            await metered.speak("a")
+    text = await metered.text()
     models = set(re.findall(r'audio_seconds_total\{model="(\w+)"', text))
     assert models == {f"m{number}" for number in range(200, 300)} | {"a"}
-    assert await house('streams_ended_total{outcome="cancelled"}') == 300
+    assert await metered('streams_ended_total{outcome="cancelled"}') == 300
 
 
 async def test_a_manager_has_as_few_series_however_many_models_it_loaded(
-    house: House, clock: VirtualTimeLoop
+    metered: MeteredSynthesis, clock: VirtualTimeLoop
 ) -> None:
     for number in range(250):
-        house.manager.journal.record(Kind.WARMING, f"m{number}", "test", 0.0, took_s=1.0)
-        house.manager.journal.record(Kind.READY, f"m{number}", "test", 0.0, took_s=1.0)
+        metered.manager.journal.record(Kind.WARMING, f"m{number}", "test", 0.0, took_s=1.0)
+        metered.manager.journal.record(Kind.READY, f"m{number}", "test", 0.0, took_s=1.0)
     await clock.settle()
-    text = await house.text()
+    text = await metered.text()
     for name in ("load", "warmup"):
         models = re.findall(rf'{name}_seconds_count\{{model="(\w+)"', text)
         assert sorted(models) == sorted([f"m{n}" for n in range(150, 250)] + ["a"])
 
 
-async def test_a_snapshot_is_collected_in_any_thread(house: House) -> None:
-    await house.manager.load("b")
-    snapshot = house.synthesis.metrics.manager.snapshot()
+async def test_a_snapshot_is_collected_in_any_thread(metered: MeteredSynthesis) -> None:
+    await metered.manager.load("b")
+    snapshot = metered.synthesis.metrics.manager.snapshot()
     text = await asyncio.to_thread(generate_latest, snapshot)
     assert b'greenroom_model_references{model="b"} 1.0' in text

@@ -57,7 +57,7 @@ async def test_it_refuses_new_loads_and_waiters_at_once_and_waits_for_holders(
 ) -> None:
     await manager.load("b")
     stage["c"].load.hold()
-    aboard = asyncio.create_task(manager.load("c"))
+    waiting = asyncio.create_task(manager.load("c"))
     await clock.settle()
     stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=5_000))
     await clock.settle()
@@ -65,7 +65,7 @@ async def test_it_refuses_new_loads_and_waiters_at_once_and_waits_for_holders(
         with pytest.raises(ManagerClosedError):
             await manager.load(model_id)
     with pytest.raises(ManagerClosedError):
-        await aboard
+        await waiting
     assert stage["b"].calls["unload"] == 0
     await clock.advance(4)
     assert not stopping.done()
@@ -152,7 +152,7 @@ async def test_a_load_that_ends_as_the_shutdown_begins_is_undone(
     manager: ModelManager, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
     stage["b"].warm_up.hold()
-    aboard = asyncio.create_task(manager.load("b"))
+    waiting = asyncio.create_task(manager.load("b"))
     await clock.settle()
     inside = running_calls()
     stage["b"].warm_up.open()
@@ -161,7 +161,7 @@ async def test_a_load_that_ends_as_the_shutdown_begins_is_undone(
     stopping = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
     assert await ended(stopping, clock) < 1
     with pytest.raises(ManagerClosedError):
-        await aboard
+        await waiting
     assert stage["b"].calls["unload"] == 1
     assert manager.list_resident() == ()
 
