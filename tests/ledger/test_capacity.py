@@ -351,3 +351,16 @@ def test_an_eviction_says_which_model_its_room_is_for_and_other_departures_do_no
     (unload,) = driver.ledger.begin_unload("joe", 2.0, drain=False)
     assert isinstance(unload, Unload)
     assert unload.why == "unload was asked for"
+
+
+def test_all_that_must_leave_for_a_caller_leave_in_the_step_that_makes_them_free_to_go() -> None:
+    driver = LedgerDriver(resident_cap=2, min_residency=20)
+    driver.idle("amy")
+    driver.idle("joe")
+    assert driver.at(15).request("max") == ["load max"]
+    assert driver.request("kim") == ["wait for kim until 45"]
+    assert driver.at(21).loaded("max") == [
+        "grant max to ann",
+        "unload amy EVICTED",
+        "unload joe EVICTED",
+    ]

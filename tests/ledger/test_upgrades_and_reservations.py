@@ -239,3 +239,11 @@ def test_reserved_work_gives_way_as_soon_as_one_byte_of_it_is_missing(
     footprint = 10 - reserved + missing
     assert driver.request("joe", footprint=footprint) == ["wait for joe until 30"]
     assert driver.ledger.reservation_blocks_callers
+
+
+def test_reserved_work_goes_on_while_a_caller_waits_for_another_reason() -> None:
+    driver = LedgerDriver(budgets={"cpu": 10}, ttl=-1.0, resident_cap=1, cap_policy="hard")
+    driver.hold("amy", footprint=3)
+    assert driver.ledger.reserve(4)
+    assert driver.request("joe", footprint=3) == ["wait for joe until 30"]
+    assert not driver.ledger.reservation_blocks_callers
