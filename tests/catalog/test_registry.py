@@ -17,6 +17,7 @@ from greenroom.catalog.discovery import discover_models
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
 from greenroom.loader import LoadAttempt
+from greenroom.testing import Stage
 
 TONE = "greenroom.adapters.tone:ToneTTSAdapter"
 
@@ -195,3 +196,14 @@ def test_an_unknown_name_is_shown_on_one_line() -> None:
         registry.resolve("\x1b[2J\n" + "x" * 10_000)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
+
+
+def test_a_preparation_that_is_no_object_of_its_class_is_a_configuration_error() -> None:
+    class Old(Stage("a").adapter):  # type: ignore[misc]
+        @classmethod
+        def preparation(cls, spec: object) -> list[str]:
+            return ["true"]
+
+    with pytest.raises(ConfigError, match="the `preparation` of adapter Old must be an object"):
+        registry.resolve(Old)
+    assert registry.resolve(Stage("a").adapter).preparation is None

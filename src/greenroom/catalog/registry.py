@@ -12,7 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import TypeVar
 
-from greenroom.adapter import TTSAdapter
+from greenroom.adapter import Preparation, TTSAdapter
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
 from greenroom.untrusted.logs import safe_logger
@@ -41,10 +41,11 @@ def names() -> tuple[str, ...]:
 def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     """Return the adapter class; a name is looked up and only then imported.
 
-    Raises `ConfigError` for a name that is not registered, or whose module cannot be imported.
+    Raises `ConfigError` for a name that is not registered, whose module cannot be imported, or
+    whose class says in a wrong way how its models are prepared.
     """
     if not isinstance(adapter, str):
-        return adapter
+        return _with_a_fit_preparation(adapter)
     known = _classes.get(adapter)
     if known is not None:
         return known
@@ -107,4 +108,14 @@ def _load(point: EntryPoint) -> type[TTSAdapter]:
             f"adapter {point.name!r} is no subclass of TTSAdapter; correct {point.value!r} in the "
             "metadata of its package."
         )
-    return loaded
+    return _with_a_fit_preparation(loaded)
+
+
+def _with_a_fit_preparation(adapter: type[TTSAdapter]) -> type[TTSAdapter]:
+    """Refuse a `preparation` that is a class or a method, which the field's name invites."""
+    if isinstance(adapter.preparation, Preparation | None):
+        return adapter
+    raise ConfigError(
+        f"the `preparation` of adapter {printable(adapter.__name__)} must be an object of a class "
+        "derived from Preparation, or None."
+    )

@@ -40,7 +40,7 @@ Settings = Annotated[
 def _address(server: str | None) -> str | None:
     """Return an address as gRPC takes it; refuse what is none, also from the environment."""
     try:
-        return None if server is None else str(Address.parse(server))
+        return None if server is None else str(Address.parse_target(server))
     except ValueError as error:
         raise typer.BadParameter(f"{error}, not {printable_repr(server)}.") from None
 

@@ -43,6 +43,11 @@ class Address:
             raise ValueError(_FORM)
         return cls(_checked_host(host), int(port))
 
+    @classmethod
+    def parse_target(cls, text: str) -> Address:
+        """Return where to call a server: as `parse`, and with gRPC's `dns:///` before a name."""
+        return cls.parse(text.removeprefix("dns:///"))
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""

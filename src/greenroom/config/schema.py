@@ -107,8 +107,12 @@ def _maybe_address(value: Any) -> Address | None:
 
 
 _AS_TEXT = PlainSerializer(str, return_type=str, when_used="unless-none")
-ListenAddress = Annotated[Address, PlainValidator(_address), _AS_TEXT]
-MaybeAddress = Annotated[Address | None, PlainValidator(_maybe_address), _AS_TEXT]
+ListenAddress = Annotated[Address, PlainValidator(_address, json_schema_input_type=str), _AS_TEXT]
+MaybeAddress = Annotated[
+    Address | None,
+    PlainValidator(_maybe_address, json_schema_input_type=str | None),
+    _AS_TEXT,
+]
 Megabytes = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Milliseconds = Annotated[int, Field(le=MAX_MS)]
 TtlMs = Annotated[Milliseconds, Field(ge=-MAX_MS)]
@@ -225,8 +229,8 @@ class ApiKey(_Section):
 class WorkerSettings(_Section):
     """`worker`: how models are served."""
 
-    listen: ListenAddress = Address.parse(DEFAULT_LISTEN)
-    http_listen: MaybeAddress = Address.parse(DEFAULT_HTTP_LISTEN)
+    listen: ListenAddress = Field(DEFAULT_LISTEN, validate_default=True)
+    http_listen: MaybeAddress = Field(DEFAULT_HTTP_LISTEN, validate_default=True)
     api_keys: tuple[ApiKey, ...] = ()
     allow_unauthenticated: bool = False
     public_discovery: bool = True

@@ -43,7 +43,7 @@ class Client:
         if key and not is_sendable(key):
             raise InvalidInputError("an API key has printable ASCII characters and no spaces.")
         try:
-            self.address = str(Address.parse(address))
+            self.address = str(Address.parse_target(address))
         except ValueError as error:
             problem = f"the worker's address {error}, not {printable_repr(address)}."
             raise InvalidInputError(problem) from None
