@@ -198,12 +198,17 @@ def test_an_unknown_name_is_shown_on_one_line() -> None:
     assert len(str(caught.value)) < 500
 
 
-def test_a_preparation_that_is_no_object_of_its_class_is_a_configuration_error() -> None:
-    class Old(Stage("a").adapter):  # type: ignore[misc]
-        @classmethod
-        def preparation(cls, spec: object) -> list[str]:
-            return ["true"]
+class Unfit(Stage("a").adapter):  # type: ignore[misc]
+    """Says how its models are prepared as a method, which the field's name invites."""
 
-    with pytest.raises(ConfigError, match="the `preparation` of adapter Old must be an object"):
-        registry.resolve(Old)
-    assert registry.resolve(Stage("a").adapter).preparation is None
+    @classmethod
+    def preparation(cls, spec: object) -> list[str]:
+        return ["true"]
+
+
+def test_a_preparation_that_is_no_object_of_its_class_is_a_configuration_error(
+    install: Install,
+) -> None:
+    install(unfit=f"{__name__}:Unfit")
+    with pytest.raises(ConfigError, match="the `preparation` of adapter 'unfit' must be an object"):
+        registry.resolve("unfit")

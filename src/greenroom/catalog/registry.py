@@ -45,7 +45,7 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     whose class says in a wrong way how its models are prepared.
     """
     if not isinstance(adapter, str):
-        return _with_a_fit_preparation(adapter)
+        return adapter
     known = _classes.get(adapter)
     if known is not None:
         return known
@@ -108,14 +108,9 @@ def _load(point: EntryPoint) -> type[TTSAdapter]:
             f"adapter {point.name!r} is no subclass of TTSAdapter; correct {point.value!r} in the "
             "metadata of its package."
         )
-    return _with_a_fit_preparation(loaded)
-
-
-def _with_a_fit_preparation(adapter: type[TTSAdapter]) -> type[TTSAdapter]:
-    """Refuse a `preparation` that is a class or a method, which the field's name invites."""
-    if isinstance(adapter.preparation, Preparation | None):
-        return adapter
-    raise ConfigError(
-        f"the `preparation` of adapter {printable(adapter.__name__)} must be an object of a class "
-        "derived from Preparation, or None."
-    )
+    if not isinstance(loaded.preparation, Preparation | None):
+        raise ConfigError(
+            f"the `preparation` of adapter {point.name!r} must be an object of a class derived "
+            "from Preparation, or None."
+        )
+    return loaded
