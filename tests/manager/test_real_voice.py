@@ -170,7 +170,7 @@ async def test_the_least_recently_used_model_makes_room() -> None:
 
 
 async def test_a_model_that_is_used_makes_no_room() -> None:
-    async with worker(resident_cap=2, cap_policy="hard", acquire_timeout_ms=100) as served:
+    async with worker(resident_cap=2, cap_policy="hard", acquire_timeout_ms=2_000) as served:
         await served.start("s", "brisk")
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "calm") as advice:
             await load(served, "calm")
