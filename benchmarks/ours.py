@@ -12,9 +12,9 @@ from benchmarks.voice_files import models, weights_of
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
-from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.concurrency.cores import cores
 
 _runner = asyncio.Runner()
 _managers: list[ModelManager] = []

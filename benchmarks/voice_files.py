@@ -20,8 +20,8 @@ from benchmarks.voices import piper_voices
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
-from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.piper.prepared.store.store import default_store
+from greenroom.concurrency.cores import cores
 
 _CHANGE = 1e-3
 """By how much of itself a weight is changed, as a standard deviation: the voice still speaks."""

@@ -16,9 +16,9 @@ from greenroom.adapters.piper.prepared.run.fifo_lock import FifoLock
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice, sentence
 from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.run.stage import shrinking
-from greenroom.adapters.piper.prepared.run.thread_pool import cores
 from greenroom.adapters.piper.prepared.store.lookup import switched_off
 from greenroom.adapters.piper.prepared.store.store import default_store
+from greenroom.concurrency.cores import cores
 from greenroom.devices import gpu_of
 from greenroom.memory.usage import MIB
 from greenroom.untrusted.logs import safe_logger

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+
+from greenroom.concurrency.cores import cores
 
 T = TypeVar("T")
 
@@ -46,11 +47,6 @@ class DecodePool:
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
         """Call in a thread of the pool."""
         return self._pool.submit(call, *arguments)
-
-
-def cores() -> int:
-    """Return the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 DECODE_POOL = DecodePool(cores())

@@ -1,0 +1,44 @@
+"""What an engine may know of its listener while it makes the next chunk.
+
+An engine that can make small chunks soon and large ones cheaply asks `current_pace()` in the thread
+that was called: a listener who hears nothing yet, or has little left to hear, is served soonest by
+a small one; one who has seconds left costs least with a large one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How urgent the next chunk is."""
+
+    ahead_s: float | None = None
+    """Seconds of audio that the listener has left to hear; `None` before the first."""
+    sharers: float = 1.0
+    """How many streams share one core at this moment, at least 1: all takes so many times longer."""
+
+
+_ALONE = Pace()
+_local = threading.local()
+
+
+def current_pace() -> Pace:
+    """Return the pace of the stream that this thread speaks for; outside of any, of a lone one."""
+    pace: Pace = getattr(_local, "pace", _ALONE)
+    return pace
+
+
+@contextlib.contextmanager
+def paced(pace: Pace) -> Iterator[None]:
+    """Have `current_pace` return `pace` inside the block, in this thread."""
+    before = current_pace()
+    _local.pace = pace
+    try:
+        yield
+    finally:
+        _local.pace = before
