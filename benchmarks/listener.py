@@ -29,8 +29,13 @@ class Heard:
     """By their names in lower case."""
     pieces: tuple[bytes, ...]
     """The body as it was sent: the chunks, or the whole of one that has a length."""
-    first: float
-    """Seconds to the first piece."""
+    arrivals: tuple[float, ...]
+    """Seconds from asking to each of them."""
+
+    @property
+    def first(self) -> float:
+        """Seconds to the first piece; 0 if there is none."""
+        return self.arrivals[0] if self.arrivals else 0.0
 
     @property
     def body(self) -> bytes:
@@ -75,13 +80,13 @@ class Listener:
         try:
             status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
             pieces: list[bytes] = []
-            first = 0.0
+            arrivals: list[float] = []
             while piece := await self._piece(headers, heard=bool(pieces)):
-                first = first or watch.read()
+                arrivals.append(watch.read())
                 pieces.append(piece)
         except asyncio.IncompleteReadError as error:
             raise ConnectionError("the answer was cut off") from error
-        return Heard(status, headers, tuple(pieces), first)
+        return Heard(status, headers, tuple(pieces), tuple(arrivals))
 
     async def _piece(self, headers: dict[str, str], *, heard: bool) -> bytes:
         """Return the next piece; empty after the last."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import talkers
+from benchmarks.playback import Piece
 from benchmarks.rounds import Stopwatch
 from benchmarks.voice_files import models, weights_of
 from greenroom import Catalog, ModelManager, ModelSpec
@@ -15,6 +18,7 @@ from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.concurrency.cores import cores
+from greenroom.errors import ModelManagerError
 
 _runner = asyncio.Runner()
 _managers: list[ModelManager] = []
@@ -117,6 +121,50 @@ async def _hear(model_id: str, text: str, options: dict[str, int]) -> tuple[floa
         async for _ in lease.synthesize_stream(text, **options):
             first = first or watch.read()
     return first, watch.read()
+
+
+def talk(
+    text: str,
+    voices: Sequence[str],
+    callers: int,
+    seconds: float,
+    *,
+    at_once: bool = False,
+    pause_s: float | None = None,
+) -> talkers.Run:
+    """Have callers of kept voices play and ask again; the processor's time is theirs too."""
+    return _runner.run(
+        talkers.talk(
+            _say,
+            text,
+            voices,
+            callers,
+            seconds,
+            pid=os.getpid(),
+            at_once=at_once,
+            pause_s=pause_s,
+        )
+    )
+
+
+def work(text: str, voices: Sequence[str], callers: int, speeches: int) -> talkers.Run:
+    """Have callers of kept voices ask without a pause; the processor's time is theirs too."""
+    return _runner.run(talkers.work(_say, text, voices, callers, speeches, pid=os.getpid()))
+
+
+async def _say(text: str, model_id: str) -> list[Piece]:
+    watch = Stopwatch()
+    try:
+        async with _managers[-1].lease(model_id) as lease:
+            stream = lease.synthesize_stream(text, sample_rate=talkers.RATE)
+            return [
+                Piece(watch.read(), frame.samples / frame.sample_rate) async for frame in stream
+            ]
+    except ModelManagerError as error:
+        again = getattr(error, "retry_after", None)
+        if again is None:
+            raise ValueError(str(error)) from error
+        raise talkers.RefusedError(type(error).__name__, again) from error
 
 
 def floor_of_weights(path: Path) -> float:

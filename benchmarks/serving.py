@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.playback import Piece
 from benchmarks.processes import free_port, process, until_it_answers, worker_command
 from benchmarks.rounds import Stopwatch
+from benchmarks.sites import Site
 from benchmarks.voice_files import folder
 from greenroom.errors import WorkerError
 from greenroom.worker.client import Client
@@ -27,6 +29,18 @@ def has_wyoming() -> bool:
 @contextlib.asynccontextmanager
 async def wyoming(default: Path) -> AsyncIterator[Ask]:
     """Serve with `wyoming-piper`, which keeps one voice in memory."""
+
+    async def ask(voice: Path, text: str) -> float:
+        pieces = await hear_wyoming(site.port, text, voice.stem)
+        return pieces[0].at
+
+    async with wyoming_site(default) as site:
+        yield ask
+
+
+@contextlib.asynccontextmanager
+async def wyoming_site(default: Path) -> AsyncIterator[Site]:
+    """Start `wyoming-piper` and return where it is found."""
     port = free_port()
     command = [sys.executable, "-m", "wyoming_piper", "--voice", default.stem]
     where = ["--data-dir", str(default.parent), "--uri", f"tcp://127.0.0.1:{port}"]
@@ -38,7 +52,7 @@ async def wyoming(default: Path) -> AsyncIterator[Ask]:
             await writer.wait_closed()
 
         await until_it_answers(running, greet, OSError)
-        yield lambda voice, text: _ask_wyoming(port, voice, text)
+        yield Site(port, running.pid)
 
 
 @contextlib.asynccontextmanager
@@ -70,20 +84,19 @@ async def worker(default: Path, **manager: int | bool) -> AsyncIterator[Ask]:
         yield ask
 
 
-async def _ask_wyoming(port: int, voice: Path, text: str) -> float:
+async def hear_wyoming(port: int, text: str, voice: str) -> list[Piece]:
+    """Have `wyoming-piper` speak; raises `ConnectionError` when it is cut off."""
     from wyoming.audio import AudioChunk, AudioStop
     from wyoming.client import AsyncTcpClient
     from wyoming.tts import Synthesize, SynthesizeVoice
 
+    pieces = []
     async with AsyncTcpClient("127.0.0.1", port) as client:
         watch = Stopwatch()
-        first = 0.0
-        await client.write_event(
-            Synthesize(text=text, voice=SynthesizeVoice(name=voice.stem)).event()
-        )
+        await client.write_event(Synthesize(text=text, voice=SynthesizeVoice(name=voice)).event())
         while event := await client.read_event():
             if AudioChunk.is_type(event.type):
-                first = first or watch.read()
+                pieces.append(Piece(watch.read(), AudioChunk.from_event(event).seconds))
             elif AudioStop.is_type(event.type):
-                return first
+                return pieces
     raise ConnectionError("wyoming-piper ended the connection before the audio")

@@ -1,4 +1,4 @@
-"""HTTP servers on loopback, each in a process of its own: Greenroom's worker, and its floor."""
+"""HTTP servers on loopback, each in a process of its own: the worker, its floor, its peers."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ async def replay(recorded: Recorded) -> AsyncIterator[Site]:
         command = [sys.executable, "-m", "benchmarks.replay", str(port), file.name]
         async with _site(command, port, "anybody") as site:
             yield site
+
+
+@contextlib.asynccontextmanager
+async def peer(voice: Path, *options: str) -> AsyncIterator[Site]:
+    """Serve one voice with `benchmarks.peer_server`."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.peer_server", str(port), str(voice), *options]
+    async with _site(command, port, voice.stem) as site:
+        yield site
 
 
 @contextlib.asynccontextmanager

@@ -68,13 +68,14 @@ def prepared_crowd(count: int) -> list[Path]:
     place.mkdir(exist_ok=True)
     paths = [place / f"crowd-{number}.onnx" for number in range(count)]
     for number, path in enumerate(paths):
-        if path.exists():
+        if path.exists() and store.find(path) is not None:
             continue
         path.write_bytes(b"voice %d" % number)
+        _settings(path).unlink(missing_ok=True)
         _settings(path).symlink_to(_settings(first))
         factor = np.float32(1 + (number + 1) * 1e-5)
         weights = ((name, array * factor) for name, array in weights_of(first))
-        store.put(path, store.snapshot(path), graph, weights, {})
+        store.put(path, store.snapshot(path), graph, weights, files.facts)
     return paths
 
 

@@ -80,7 +80,7 @@ def test_a_refusal_is_typed_only_if_it_says_what_is_wrong_and_when_to_come_back(
 
     def again(status: int, body: bytes, **headers: str) -> float | None:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return when_again(Heard(status, named, (body,), 0.0))
+        return when_again(Heard(status, named, (body,), (0.0,)))
 
     assert again(503, body, retry_after="2") == 2.0
     assert again(429, body, retry_after="2", retry_after_ms="1500") == 1.5

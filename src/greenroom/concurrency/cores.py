@@ -69,7 +69,10 @@ class Cores:
             freed()
 
     def wait(self, freed: Callable[[], None]) -> None:
-        """Have `freed` called once, in any thread, when a core is given back; nobody borrows till then."""
+        """Have `freed` called once, in any thread, when a core is given back.
+
+        Nobody borrows until then.
+        """
         with self._lock:
             self._waiting[freed] = None
 

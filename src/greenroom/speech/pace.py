@@ -20,7 +20,7 @@ class Pace:
     ahead_s: float | None = None
     """Seconds of audio that the listener has left to hear; `None` before the first."""
     sharers: float = 1.0
-    """How many streams share one core at this moment, at least 1: all takes so many times longer."""
+    """How many streams share one core now, at least 1: all takes so many times longer."""
 
 
 _ALONE = Pace()
