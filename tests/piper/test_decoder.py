@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
-from greenroom.adapters.piper.prepared.run import decoder, shared_graphs
+from greenroom.adapters.piper.prepared.run import decoder, prepared_voice, shared_graphs
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
-from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL, DecodePool
+from greenroom.adapters.piper.prepared.run.stage_cost import Costs, StageCost
+from greenroom.adapters.piper.prepared.run.thread_pool import DecodePool
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store
+from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, LARGEST_FIRST
+from greenroom.concurrency.cores import Cores
+from greenroom.speech.pace import Pace, paced
 from tests.piper import synthetic_voice
 from tests.piper.synthetic_voice import sentence, spoken_by_itself
 
@@ -75,10 +79,24 @@ def assert_equal(one: np.ndarray, other: np.ndarray) -> None:
     assert np.abs(one - other).max() < CLOSE
 
 
-def pool_of(cores: int, monkeypatch: pytest.MonkeyPatch) -> DecodePool:
-    pool = DecodePool(cores)
-    monkeypatch.setattr(decoder, "DECODE_POOL", pool)
-    return pool
+def cores_of(count: int, monkeypatch: pytest.MonkeyPatch) -> Cores:
+    cores = Cores(lambda: count)
+    monkeypatch.setattr(decoder, "DECODE_POOL", DecodePool(cores))
+    return cores
+
+
+def sizes_at(pace: Pace, voice: PreparedVoice, length: int = 300) -> list[int]:
+    """Return how many frames the pieces of a sentence have, of a listener who has this pace."""
+    with paced(pace):
+        return [len(piece) // synthetic_voice.HOP for piece in voice.speak(sentence(length))]
+
+
+def make_cost(voice: PreparedVoice, monkeypatch: pytest.MonkeyPatch, frame_s: float) -> None:
+    """Have a frame be expected to take so long, whatever is measured."""
+    assert voice._graph is not None
+    for cost in (voice._graph.costs.flow, voice._graph.costs.decoder):
+        monkeypatch.setattr(cost, "_frame_s", frame_s)
+    monkeypatch.setattr(StageCost, "add", lambda *_: None)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +136,63 @@ def test_the_real_voice_is_what_the_engine_makes_of_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cores", [1, 2, 4])
-def test_the_first_piece_comes_before_the_rest_is_made(
+def test_a_lone_listener_first_hears_a_small_piece_and_later_ones_are_larger(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    pool_of(cores, monkeypatch)
-    pieces = list(voice().speak(sentence(300)))
-    sizes = [len(piece) for piece in pieces]
-    assert sizes[0] == 16 * synthetic_voice.HOP
-    assert sizes[1] > sizes[0]
-    assert max(sizes) < (128 + 16) * synthetic_voice.HOP
+    cores_of(cores, monkeypatch)
+    ours = voice()
+    make_cost(ours, monkeypatch, 1e-6)
+    first, *others = sizes_at(Pace(), ours)
+    assert first == FIRST
+    assert others[0] > first
+    assert max(others) >= LARGEST
+
+
+def test_in_a_crowd_the_first_piece_is_larger_up_to_a_limit(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores_of(2, monkeypatch)
+    firsts = [sizes_at(Pace(None, sharers), voice())[0] for sharers in (1, 2, 3, 4, 40)]
+    assert firsts == [FIRST, 2 * FIRST, 3 * FIRST, LARGEST_FIRST, LARGEST_FIRST]
+
+
+def test_a_listener_far_ahead_gets_the_largest_pieces_and_one_who_waits_the_smallest(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = cores_of(1, monkeypatch)
+    busy.take_anyway()
+    ours = voice()
+    make_cost(ours, monkeypatch, 1e-4)
+    assert set(sizes_at(Pace(5.0), ours)[:-1]) == {LARGEST}
+    assert set(sizes_at(Pace(0.0), ours)[:-1]) == {FIRST}
+    hurried = sizes_at(Pace(0.02), ours)[:-1]
+    assert FIRST < hurried[0] < LARGEST
+    assert sizes_at(Pace(0.02, sharers=2), ours)[0] < hurried[0]
+
+
+@pytest.mark.parametrize("frame_s", [1e-9, 1e-5, 1e-4, 1e-3, 1.0])
+@pytest.mark.parametrize("ahead_s", [None, 0.0, 0.02, 0.1, 60.0])
+@pytest.mark.parametrize("cores", [0, 1, 3])
+def test_whatever_sizes_are_chosen_it_sounds_the_same(
+    prepared: Prepare,
+    voice: Callable[..., PreparedVoice],
+    monkeypatch: pytest.MonkeyPatch,
+    frame_s: float,
+    ahead_s: float | None,
+    cores: int,
+) -> None:
+    """With no core to borrow, with one and with several."""
+    ours = voice()
+    make_cost(ours, monkeypatch, frame_s)
+    lent = cores_of(max(1, cores), monkeypatch)
+    if not cores:
+        lent.take_anyway()
+    for sharers in (1.0, 2.7):
+        feeds = sentence(400, seed=3)
+        with paced(Pace(ahead_s, sharers)):
+            heard = spoken(ours, feeds)
+        assert_equal(heard, spoken_by_itself(prepared()[0], feeds))
+    assert lent.idle == cores
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8])
@@ -138,7 +204,7 @@ def test_however_many_cores_share_a_sentence_it_sounds_the_same(
     cores: int,
     says: dict[str, Any],
 ) -> None:
-    pool_of(cores, monkeypatch)
+    cores_of(cores, monkeypatch)
     for length in (1, 17, 60, 700):
         feeds = sentence(length, seed=cores)
         assert_equal(spoken(voice(**says), feeds), spoken_by_itself(prepared(**says)[0], feeds))
@@ -175,7 +241,7 @@ def test_a_voice_of_another_structure_attribute_or_constant_has_its_own_graph(
 def test_many_callers_on_one_graph_never_hear_each_others_weights(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool_of(4, monkeypatch)
+    cores_of(4, monkeypatch)
     voices = [voice(seed=seed, speakers=2) for seed in range(4)]
     said = [sentence(length, speaker=length % 2) for length in (5, 30, 90, 31, 120)]
     jobs = [(one, feeds) for feeds in said for one in voices]
@@ -190,15 +256,15 @@ def test_many_callers_on_one_graph_never_hear_each_others_weights(
 def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    pool = pool_of(cores, monkeypatch)
+    lent = cores_of(cores, monkeypatch)
     inside, true_decode = [], decoder.SentenceDecoder._decode
 
-    def decode(self: decoder.SentenceDecoder, window: Any) -> Any:
+    def decode(self: decoder.SentenceDecoder, *piece: Any) -> Any:
         inside.append(1)
         try:
             if threading.current_thread() is not threading.main_thread():
                 time.sleep(0.02)  # so that it would be seen inside
-            return true_decode(self, window)
+            return true_decode(self, *piece)
         finally:
             inside.pop()
 
@@ -211,28 +277,28 @@ def test_a_sentence_that_is_stopped_leaves_nobody_inside_and_the_next_one_right(
             next(pieces)
         pieces.close()
         assert not inside
-        assert pool._streams == 0
+        assert lent.idle == cores
     assert_equal(spoken(ours, feeds), expected)
 
 
 def test_a_piece_that_fails_ends_the_sentence_and_harms_no_later_one(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = pool_of(2, monkeypatch)
+    lent = cores_of(2, monkeypatch)
     ours, feeds = voice(), sentence(400)
     expected = spoken(ours, feeds)
     with monkeypatch.context() as patch:
         true_decode, count = decoder.SentenceDecoder._decode, iter(range(100))
 
-        def decode(self: decoder.SentenceDecoder, window: Any) -> Any:
+        def decode(self: decoder.SentenceDecoder, *piece: Any) -> Any:
             if next(count) == 3:
                 raise MemoryError("no room")
-            return true_decode(self, window)
+            return true_decode(self, *piece)
 
         patch.setattr(decoder.SentenceDecoder, "_decode", decode)
         with pytest.raises(MemoryError):
             spoken(ours, feeds)
-    assert pool._streams == 0
+    assert lent.idle == 2
     assert_equal(spoken(ours, feeds), expected)
 
 
@@ -241,7 +307,8 @@ def test_a_sentence_of_no_frames_has_no_pieces(voice: Callable[..., PreparedVoic
     nothing = np.empty((1, synthetic_voice.CHANNELS, 0), np.float32)
     edges = dict.fromkeys((*flow.manifest.timed, *decoders[0].manifest.timed), nothing)
     for first in (None, flow):
-        assert not list(decoder.SentenceDecoder(first, decoders, edges).pieces())
+        spoken = decoder.SentenceDecoder(first, decoders, edges, costs=Costs(), sample_rate=22_050)
+        assert not list(spoken.pieces())
 
 
 def test_a_graph_leaves_with_its_last_voice(prepared: Prepare) -> None:
@@ -361,12 +428,44 @@ def test_giving_back_is_a_sentence_that_changes_nothing(
         assert_equal(spoken(ours, sentence(60)), expected)
 
 
-def test_the_crew_shares_its_cores_among_those_who_speak() -> None:
-    pool = DecodePool(4)
-    with pool.working() as share:
-        assert share() == 4
-        with pool.working(), pool.working():
-            assert share() == 1
-        assert share() == 4
-    assert pool._streams == 0
-    assert DECODE_POOL.cores >= 1
+def test_a_voice_looks_ahead_while_a_core_is_idle(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent, ours = Cores(lambda: 2), voice()
+    monkeypatch.setattr(prepared_voice, "CORES", lent)
+    assert ours.looks_ahead
+    lent.take_anyway()
+    assert ours.looks_ahead
+    lent.take_anyway()
+    assert not ours.looks_ahead
+
+
+def test_pieces_are_decoded_ahead_on_every_core_that_nobody_waits_for(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent, ours = cores_of(3, monkeypatch), voice()
+    make_cost(ours, monkeypatch, 1.0)  # the smallest pieces, so that there are many
+    held, may_end = threading.Semaphore(0), threading.Event()
+    true_decode = decoder.SentenceDecoder._decode
+
+    def decode(self: decoder.SentenceDecoder, *piece: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            held.release()
+            assert may_end.wait(30)
+        return true_decode(self, *piece)
+
+    monkeypatch.setattr(decoder.SentenceDecoder, "_decode", decode)
+    lent.take_anyway()  # the stream's own, as a manager has it
+    pieces = ours.speak(sentence(300))
+    next(pieces)
+    assert held.acquire(timeout=30)
+    assert held.acquire(timeout=30)
+    assert lent.idle == 0
+    monkeypatch.setattr(lent, "borrow", lambda: False)  # as while another stream waits
+    may_end.set()
+    next(pieces)
+    next(pieces)
+    eventually(lambda: lent.idle == 2)
+    count = len(list(pieces))
+    assert count > 3
+    assert not held.acquire(blocking=False)

@@ -332,7 +332,7 @@ def test_an_upgrade_that_comes_after_the_unload_leaves_nothing_open(
     swappable = adapter._swappable
     assert swappable is not None
     adapter.unload()
-    late = session.open_prepared(model, "cpu", {})
+    late = session.open_prepared(model, "cpu", {}, 22_050)
     assert late is not None
     swappable.replace(late)  # GRAPHS is empty at the end
 

@@ -108,9 +108,11 @@ class PiperTTSAdapter(TTSAdapter):
             ) from error
         model = Path(self.spec.path or "")
         settings = read_settings(model)
-        self._swappable = SwappableSession(open_session(model, self.spec.device, self.spec.options))
+        rate = settings["audio"]["sample_rate"]
+        session = open_session(model, self.spec.device, self.spec.options, rate)
+        self._swappable = SwappableSession(session)
         self._speech = PiperVoice(session=None, config=PiperConfig.from_dict(settings))
-        self.sample_rate = settings["audio"]["sample_rate"]
+        self.sample_rate = rate
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of `text`, and take from it the one gain of this voice.
@@ -155,7 +157,7 @@ class PiperTTSAdapter(TTSAdapter):
         if swappable is None or self.form != OWN_FILE:
             return False
         model, device = Path(self.spec.path or ""), self.spec.device
-        prepared = open_prepared(model, device, self.spec.options)
+        prepared = open_prepared(model, device, self.spec.options, self.sample_rate)
         if prepared is None:
             return False
         swappable.replace(prepared)

@@ -128,15 +128,18 @@ def own_file_footprint(file_bytes: int) -> int:
     return int(file_bytes * _SESSION_FACTOR) + LONGEST_IDS * _BYTES_PER_ID
 
 
-def open_session(model: Path, device: str, options: Mapping[str, Any]) -> Session:
+def open_session(model: Path, device: str, options: Mapping[str, Any], sample_rate: int) -> Session:
     """Return the prepared voice, or its own file while there is none that can be used."""
     gpu = gpu_of(device)
     if gpu is not None:
         return GpuSession(model, _threads(options), gpu)
-    return open_prepared(model, device, options) or open_own_file(model, options)
+    prepared = open_prepared(model, device, options, sample_rate)
+    return prepared or open_own_file(model, options)
 
 
-def open_prepared(model: Path, device: str, options: Mapping[str, Any]) -> PreparedVoice | None:
+def open_prepared(
+    model: Path, device: str, options: Mapping[str, Any], sample_rate: int
+) -> PreparedVoice | None:
     """Return the prepared voice; `None`, and one warning, where there is none that can be used."""
     if not may_be_prepared(device, options):
         return None
@@ -145,7 +148,8 @@ def open_prepared(model: Path, device: str, options: Mapping[str, Any]) -> Prepa
         return None
     linger = float(options.get("linger", 0.0))
     try:
-        return PreparedVoice(files, threads=_threads(options), linger=linger)
+        threads = _threads(options)
+        return PreparedVoice(files, threads=threads, linger=linger, sample_rate=sample_rate)
     except Exception as error:  # noqa: BLE001 - the file serves, and the warning says what is wrong
         logger.warning("%s: its prepared form cannot be used: %s", model.name, error)
         return None

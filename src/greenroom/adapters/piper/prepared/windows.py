@@ -1,19 +1,36 @@
-"""The windows of frames in which a sentence is decoded: small for the first audio, then growing."""
+"""How a sentence is cut into pieces: as large as there is time for before the listener waits.
+
+A small piece is there soon, and repeats much of its neighbours' work; a large one is the cheapest.
+So the first is small, and each later one as large as what the listener has left to hear allows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 FIRST = 16
-"""Frames of the first piece: 0.19 s of a 22.05 kHz voice, decoded in a tenth of that."""
+"""Frames of a lone listener's first piece, and of the smallest: 0.19 s of a 22.05 kHz voice."""
+
+LARGEST_FIRST = 64
+"""Frames of the first piece in a crowd, where what is repeated delays everyone."""
 
 LARGEST = 128
 """Frames of the later pieces. Smaller ones repeat more of their neighbours' work, larger ones no
 longer fit the processor's cache and make `stop` wait."""
 
+LARGEST_BLOCK = 512
+"""Frames that the flow makes in one run: with more, `stop` waits for little gain."""
+
 GROWTH = 3
-"""How many times the one before it a piece is: it is decoded while that one is heard."""
+"""How many times the one before it a window of `windows` is."""
+
+SAFE = 0.5
+"""Of the time that is left, how much a piece may be expected to take."""
+
+Seconds = Callable[[int, int], float]
+"""What a piece takes on one core: of frames that the flow has yet to make, and to be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +43,69 @@ class Window:
     last: int
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Frames `start` to `end` are decoded, for which the flow is made up to `flow_end`."""
+
+    start: int
+    end: int
+    flow_end: int
+
+
 def windows(frames: int, left: int, right: int) -> Iterator[Window]:
-    """Cut `frames` into windows that reach `left` and `right` beyond what is wanted of them."""
+    """Cut `frames` into windows that reach `left` and `right` beyond what is wanted of them.
+
+    Their sizes grow from the smallest to the largest of a piece, so that stages which are proved
+    on them are proved on small and large ones.
+    """
     start, size = 0, FIRST
     while start < frames:
-        end = min(start + size, frames)
-        if frames - end < FIRST:  # a remainder so small would be mostly overlap
-            end = frames
+        end = _whole_or(start + size, frames, FIRST)
         yield Window(start, end, max(0, start - left), min(frames, end + right))
         start, size = end, min(size * GROWTH, LARGEST)
+
+
+def first_size(sharers: float) -> int:
+    """Return the frames of the first piece where so many streams share a core."""
+    return min(LARGEST_FIRST, round(FIRST * max(1.0, sharers)))
+
+
+def time_limit(left_s: float, sharers: float) -> float:
+    """Return how many seconds of a core's work a piece may take.
+
+    It is to be there, with a margin, before the listener has heard the `left_s` seconds that come
+    before it, on a core that `sharers` streams share.
+    """
+    return max(0.0, left_s) * SAFE / max(1.0, sharers)
+
+
+def next_piece(
+    before: Piece, frames: int, right: int, seconds: Seconds, limit_s: float, *, least: int = FIRST
+) -> Piece:
+    """Return the largest piece that takes at most `limit_s`; of `least` frames where none does.
+
+    It follows `before`, in a sentence of so many `frames`, and needs `right` frames of the flow
+    after its own. Where the flow must be made for it and time is left, more is made at once.
+    """
+
+    def flow_of(size: int) -> int:
+        return min(frames, before.end + size + right) - before.flow_end
+
+    size = _largest(range(least, LARGEST + 1), lambda n: seconds(flow_of(n), n), limit_s)
+    end = _whole_or(before.end + size, frames, FIRST)
+    needed, size = flow_of(end - before.end), end - before.end
+    if needed <= 0:
+        return Piece(before.end, end, before.flow_end)
+    blocks = range(needed, max(needed, LARGEST_BLOCK) + 1)
+    block = _largest(blocks, lambda n: seconds(n, size), limit_s)
+    return Piece(before.end, end, _whole_or(before.flow_end + block, frames, 2 * FIRST))
+
+
+def _largest(sizes: range, seconds: Callable[[int], float], limit_s: float) -> int:
+    """Return the largest of `sizes` that takes at most `limit_s`, or the smallest of all."""
+    return sizes[max(0, bisect_right(sizes, limit_s, key=seconds) - 1)]
+
+
+def _whole_or(end: int, frames: int, least: int) -> int:
+    """Return `end`, or all `frames` where so few are left that they would be mostly overlap."""
+    return frames if frames - end < least else end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -13,8 +14,16 @@ from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.run.flow import Frames, GivenFrames
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.stage_cost import Costs
 from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
-from greenroom.adapters.piper.prepared.windows import Window, windows
+from greenroom.adapters.piper.prepared.windows import (
+    FIRST,
+    Piece,
+    first_size,
+    next_piece,
+    time_limit,
+)
+from greenroom.speech.pace import Pace, current_pace
 
 Samples = NDArray[np.float32]
 
@@ -38,65 +47,111 @@ class SentenceDecoder:
         decoders: Sequence[BoundStage],
         edges: Feeds,
         *,
+        costs: Costs,
+        sample_rate: int,
         shrink: bool = False,
     ) -> None:
         """`edges` is what the text stage made, and what it was fed with."""
         self._decoders, self._edges, self._shrink = decoders, edges, shrink
+        self._cost, self._sample_rate = costs.decoder, sample_rate
         self._frames: Frames | GivenFrames
         if flow is None:
             self._frames = GivenFrames(edges[decoders[0].manifest.timed[0]])
         else:
-            self._frames = Frames(flow, edges, shrink=shrink)
-        self._todo = windows(self._frames.count, 0, 0)
+            self._frames = Frames(flow, edges, costs.flow, shrink=shrink)
+        self._hop = math.prod(stage.manifest.rate for stage in decoders)
+        self._left, self._right = _reach(decoders)
+        self._last = Piece(0, 0, 0)
+        """The piece that was begun last."""
+        self._heard = 0
+        """Frames that were yielded."""
         self._ahead: deque[Future[Samples]] = deque()
 
     def pieces(self) -> Iterator[Samples]:
         """Yield the pieces in order; several are worked on at once while cores are idle."""
         try:
-            samples = self._first_piece()
-            while samples is not None:
+            while (samples := self._next(current_pace())) is not None:
+                self._heard += len(samples) // self._hop
                 yield samples
-                samples = self._next_piece()
         finally:
-            _cancel(self._ahead)
+            for called in self._ahead:
+                DECODE_POOL.cancel(called)
+            for called in self._ahead:
+                if not called.cancelled():
+                    called.exception()  # waits until no thread works on it
 
-    def _first_piece(self) -> Samples | None:
-        first = next(self._todo, None)
-        if first is None:
+    def _next(self, pace: Pace) -> Samples | None:
+        if self._ahead:
+            self._run_ahead(pace)
+            self._decode_meanwhile(pace)
+            return self._ahead.popleft().result()
+        if self._last.end == self._frames.count:
             return None
-        with DECODE_POOL.working() as share:
-            self._frames.begin(self._parts(first)[0].last, DECODE_POOL.cores)
-            self._run_ahead(share() - 1)
-            return self._decode(first)
+        is_first = pace.ahead_s is None and not self._last.end
+        piece = self._plan(pace, first_size(pace.sharers) if is_first else FIRST)
+        self._last = piece
+        part = self._parts(piece)[0]
+        # Before another core is at work: what two threads do at once takes each of them longer.
+        columns = self._frames.columns(part.first, part.last)
+        self._run_ahead(pace)
+        return self._decode(piece, columns)
 
-    def _next_piece(self) -> Samples | None:
-        with DECODE_POOL.working() as share:
-            self._run_ahead(share() if share() > 1 else 0)
-            if self._ahead:
-                samples = self._ahead.popleft().result()
-                self._run_ahead(share())
-                return samples
-            window = next(self._todo, None)
-            return None if window is None else self._decode(window)
+    def _run_ahead(self, pace: Pace) -> None:
+        """Have the pool decode pieces, as many as there are cores that nobody waits for."""
+        cores = DECODE_POOL.cores
+        while self._last.end < self._frames.count and len(self._ahead) < cores.count and cores.idle:
+            piece = self._plan(pace)
+            called = DECODE_POOL.submit(self._decode, piece)
+            if called is None:
+                return
+            self._ahead.append(called)
+            self._last = piece
 
-    def _run_ahead(self, most: int) -> None:
-        """Submit pieces to the pool until `most` are under way."""
-        while len(self._ahead) < most and (window := next(self._todo, None)):
-            self._ahead.append(DECODE_POOL.submit(self._decode, window))
+    def _decode_meanwhile(self, pace: Pace) -> None:
+        """Decode a piece while the next one to be heard is worked on, if there is time for both."""
+        if self._ahead[0].done() or self._last.end == self._frames.count:
+            return
+        limit_s = time_limit(pace.ahead_s or 0.0, pace.sharers)
+        piece = next_piece(self._last, self._frames.count, self._right, self._seconds, limit_s)
+        size, flow = piece.end - piece.start, piece.flow_end - self._last.flow_end
+        if self._seconds(flow, size) > limit_s:
+            return
+        self._frames.plan(piece.flow_end)
+        self._last = piece
+        decoded: Future[Samples] = Future()
+        decoded.set_result(self._decode(piece))
+        self._ahead.append(decoded)
 
-    def _decode(self, window: Window) -> Samples:
-        parts = self._parts(window)
-        columns = self._frames.columns(parts[0].first, parts[0].last)
+    def _plan(self, pace: Pace, least: int = FIRST) -> Piece:
+        """Return the next piece, as large as there is time for; the flow will be made for it."""
+        ahead_s = (self._last.end - self._heard) * self._hop / self._sample_rate
+        limit_s = time_limit((pace.ahead_s or 0.0) + ahead_s, pace.sharers)
+        piece = next_piece(
+            self._last, self._frames.count, self._right, self._seconds, limit_s, least=least
+        )
+        self._frames.plan(piece.flow_end)
+        return piece
+
+    def _seconds(self, flow: int, frames: int) -> float:
+        decoded = self._cost.seconds(frames + self._left + self._right)
+        return self._frames.seconds(flow) + decoded
+
+    def _decode(self, piece: Piece, columns: Samples | None = None) -> Samples:
+        parts = self._parts(piece)
+        if columns is None:
+            columns = self._frames.columns(parts[0].first, parts[0].last)
+        began = time.perf_counter()
         for stage, part in zip(self._decoders, parts, strict=True):
             given = {**self._edges, stage.manifest.timed[0]: columns}
             made = stage.run(given, shrink=self._shrink)[stage.manifest.leave[0]]
             columns = made[..., part.begin : part.end]
+        if not self._shrink:
+            self._cost.add(parts[0].last - parts[0].first, time.perf_counter() - began)
         return columns.reshape(-1)
 
-    def _parts(self, window: Window) -> list[_Part]:
-        """Return what each decoder must be given, so that the last one makes the window."""
-        rate = math.prod(stage.manifest.rate for stage in self._decoders)
-        total, begin, end = self._frames.count * rate, window.start * rate, window.end * rate
+    def _parts(self, piece: Piece) -> list[_Part]:
+        """Return what each decoder must be given, so that the last one makes the piece."""
+        total, begin, end = (n * self._hop for n in (self._frames.count, piece.start, piece.end))
         parts = []
         for stage in reversed(self._decoders):
             manifest = stage.manifest
@@ -110,10 +165,10 @@ class SentenceDecoder:
         return parts[::-1]
 
 
-def _cancel(ahead: deque[Future[Samples]]) -> None:
-    """Cancel the pieces that are not wanted any more; return when no thread works on one."""
-    for future in ahead:
-        future.cancel()
-    for future in ahead:
-        if not future.cancelled():
-            future.exception()
+def _reach(decoders: Sequence[BoundStage]) -> tuple[int, int]:
+    """Return how many frames a piece needs before and after its own."""
+    left = right = 0
+    for stage in reversed(decoders):
+        left = -(-left // stage.manifest.rate) + stage.manifest.left
+        right = -(-right // stage.manifest.rate) + stage.manifest.right
+    return left, right

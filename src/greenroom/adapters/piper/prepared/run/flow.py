@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.run.stage import BoundStage
-
-_SMALLEST, _LARGEST = 256, 512
-"""Frames of a block: with fewer, most of the work is overlap; with more, the next piece waits."""
+from greenroom.adapters.piper.prepared.run.stage_cost import StageCost
 
 
 @dataclass(slots=True, eq=False)
@@ -29,25 +27,33 @@ class Frames:
     """The frames of one sentence, made on demand; any number of threads may ask."""
 
     def __init__(
-        self, flow: BoundStage, edges: Mapping[str, NDArray[Any]], *, shrink: bool
+        self,
+        flow: BoundStage,
+        edges: Mapping[str, NDArray[Any]],
+        cost: StageCost,
+        *,
+        shrink: bool,
     ) -> None:
         """`edges` has what enters the flow, whole; frames have the shape `(1, channels, n)`."""
-        self._flow, self._edges, self._shrink = flow, edges, shrink
+        self._flow, self._edges, self._cost, self._shrink = flow, edges, cost, shrink
         self.count = edges[flow.manifest.timed[0]].shape[-1]
+        self._allocating = threading.Lock()
         self._frames: NDArray[np.float32] | None = None
         self._blocks: list[_Block] = []
 
-    def begin(self, first: int, side_by_side: int) -> None:
-        """Make the `first` frames, and cut the rest into blocks that many threads may make."""
-        if first + self._flow.manifest.right >= self.count:
-            first = self.count  # all are worked on anyway
-        self._blocks = [_Block(0, first)]
-        self._make(self._blocks[0])
-        rest = self.count - first
-        if rest:
-            number = max(1, min(side_by_side, rest // _SMALLEST), -(-rest // _LARGEST))
-            ends = [first + rest * n // number for n in range(number + 1)]
-            self._blocks += [_Block(*block) for block in itertools.pairwise(ends)]
+    def seconds(self, count: int) -> float:
+        """Return what a block of so many frames is expected to take on one core."""
+        manifest = self._flow.manifest
+        return self._cost.seconds(count + manifest.left + manifest.right) if count > 0 else 0.0
+
+    def plan(self, end: int) -> None:
+        """Have the frames up to `end` made as one block, beside those that were planned before.
+
+        One thread plans, while others may ask for columns that are planned.
+        """
+        start = self._blocks[-1].end if self._blocks else 0
+        if end > start:
+            self._blocks.append(_Block(start, end))
 
     def columns(self, first: int, last: int) -> NDArray[np.float32]:
         """Return the frames from `first` to `last`, made now unless another thread has."""
@@ -77,9 +83,13 @@ class Frames:
         first = max(0, block.start - manifest.left)
         last = min(self.count, block.end + manifest.right)
         part = {name: self._edges[name][..., first:last] for name in manifest.timed}
+        began = time.perf_counter()
         made = self._flow.run({**self._edges, **part}, shrink=self._shrink)[manifest.leave[0]]
-        if self._frames is None:
-            self._frames = np.empty((*made.shape[:-1], self.count), np.float32)
+        if not self._shrink:
+            self._cost.add(last - first, time.perf_counter() - began)
+        with self._allocating:
+            if self._frames is None:
+                self._frames = np.empty((*made.shape[:-1], self.count), np.float32)
         self._frames[..., block.start : block.end] = made[
             ..., block.start - first : block.end - first
         ]
@@ -93,7 +103,11 @@ class GivenFrames:
         self._frames = frames
         self.count = frames.shape[-1]
 
-    def begin(self, first: int, side_by_side: int) -> None:
+    def seconds(self, count: int) -> float:
+        """Return 0: they are there."""
+        return 0.0
+
+    def plan(self, end: int) -> None:
         """Do nothing: they are there."""
 
     def columns(self, first: int, last: int) -> NDArray[np.float32]:

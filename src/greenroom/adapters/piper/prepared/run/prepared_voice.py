@@ -13,8 +13,11 @@ from greenroom.adapters.piper.prepared.manifest import FLOW
 from greenroom.adapters.piper.prepared.run.decoder import Samples, SentenceDecoder
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
-from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
+from greenroom.concurrency.cores import CORES
+
+_USUAL_RATE = 22_050
+"""Hz of most Piper voices."""
 
 GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
 """Facts of a prepared voice: anonymous bytes of its graph while it speaks, and of itself."""
@@ -23,9 +26,19 @@ GRAPH_BYTES, VOICE_BYTES = "graph_bytes", "voice_bytes"
 class PreparedVoice:
     """One voice in memory. Any number of threads may speak with it."""
 
-    def __init__(self, files: PreparedFiles, *, threads: int, linger: float = 0.0) -> None:
-        """Map the weights and take the graph; raises what reading them raises."""
-        self._threads, self._linger = threads, linger
+    def __init__(
+        self,
+        files: PreparedFiles,
+        *,
+        threads: int,
+        linger: float = 0.0,
+        sample_rate: int = _USUAL_RATE,
+    ) -> None:
+        """Map the weights and take the graph; raises what reading them raises.
+
+        `sample_rate` is the voice's own in Hz, and says how long its listener hears a piece.
+        """
+        self._threads, self._linger, self._sample_rate = threads, linger, sample_rate
         self._graph: Graph | None = GRAPHS.acquire(files.graph_id, files.graph, threads)
         try:
             weights = _mapped(files)
@@ -42,8 +55,8 @@ class PreparedVoice:
 
     @property
     def looks_ahead(self) -> bool:
-        """Whether there are cores for the next sentence beside all streams that speak."""
-        return DECODE_POOL.has_idle_cores
+        """Whether a core is idle, for the next sentence."""
+        return CORES.idle > 0
 
     def speak(self, feeds: Feeds) -> Generator[Samples, None, None]:
         """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate."""
@@ -52,13 +65,21 @@ class PreparedVoice:
             yield from self._pieces(feeds)
 
     def _pieces(self, feeds: Feeds, *, shrink: bool = False) -> Generator[Samples, None, None]:
+        assert self._graph is not None
         text, *rest = self._stages.values()
         edges = {**feeds, **text.run(feeds, shrink=shrink)}
         if not rest:
             yield edges[text.manifest.leave[0]].ravel()
             return
         flow = rest.pop(0) if rest[0].manifest.name == FLOW else None
-        yield from SentenceDecoder(flow, rest, edges, shrink=shrink).pieces()
+        yield from SentenceDecoder(
+            flow,
+            rest,
+            edges,
+            costs=self._graph.costs,
+            sample_rate=self._sample_rate,
+            shrink=shrink,
+        ).pieces()
 
     def _shrink_arena(self) -> None:
         """Run every stage on next to nothing, so that the arenas drop what earlier runs took."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
 from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
+from greenroom.adapters.piper.prepared.run.stage_cost import Costs
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Due
 from greenroom.untrusted.logs import safe_logger
 
@@ -26,6 +27,7 @@ class Graph:
     manifest: Manifest
     sessions: Mapping[str, Any]
     shrinker: ArenaShrinker = field(default_factory=ArenaShrinker)
+    costs: Costs = field(default_factory=Costs)
     _claimed: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod

@@ -1,53 +1,65 @@
-"""A thread pool that decodes pieces ahead, while there are more cores than streams that speak."""
+"""A thread pool that decodes pieces ahead, each on a core that was idle and is borrowed for it."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from greenroom.concurrency.cores import cores
+from greenroom.concurrency.cores import CORES, Cores
 
 T = TypeVar("T")
 
 
 class DecodePool:
-    """As many threads as there are cores, shared by all streams that speak.
+    """Threads for pieces that are decoded beside the thread of their stream.
 
-    One stream alone gets all of them: its next audio comes soonest. As soon as there are as many
-    streams as cores, each decodes in its own thread: nothing is handed over, most is done.
+    A stream whose listener waits goes first: a core is borrowed only while nobody waits for one.
+    So one stream alone has them all, and with as many streams as cores each decodes in its own
+    thread: nothing is handed over, most is done.
     """
 
-    def __init__(self, cores: int) -> None:
+    def __init__(self, cores: Cores) -> None:
         self.cores = cores
-        self._streams = 0
-        # Adding is a read and a write, between which another thread may come. Reading takes no
-        # lock: with a count that is a moment old a stream has a piece more or less under way.
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="greenroom-decode")
+        # Threads start as they are needed, and each call has a core, so there are never more of
+        # them than cores; how many this process will ever be given is at most the machine's own.
+        most = max(os.cpu_count() or 1, cores.count)
+        self._pool = ThreadPoolExecutor(most, thread_name_prefix="greenroom-decode")
 
-    @contextlib.contextmanager
-    def working(self) -> Iterator[Callable[[], int]]:
-        """Count as a stream that decodes now; yields how many pieces it may have under way."""
-        with self._lock:
-            self._streams += 1
+    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T] | None:
+        """Call in a thread of the pool; `None` if no core is idle or no thread can be started."""
+        if not self.cores.borrow():
+            return None
+        called: Future[T] = Future()
         try:
-            yield lambda: max(1, self.cores // self._streams)
-        finally:
-            with self._lock:
-                self._streams -= 1
+            self._pool.submit(self._run, called, call, arguments)
+        except RuntimeError:  # the system starts no more threads, or the interpreter ends
+            # The pool may have kept the call for a thread that it has.
+            return None if self.cancel(called) else called
+        return called
 
-    @property
-    def has_idle_cores(self) -> bool:
-        """Whether fewer streams decode than there are cores."""
-        return self._streams < self.cores
+    def cancel(self, called: Future[Any]) -> bool:
+        """Take back what was submitted, once; false if it has begun."""
+        taken_back = called.cancel()
+        if taken_back:
+            self.cores.give_back()
+        return taken_back
 
-    def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T]:
-        """Call in a thread of the pool."""
-        return self._pool.submit(call, *arguments)
+    def _run(self, called: Future[T], call: Callable[..., T], arguments: tuple[Any, ...]) -> None:
+        if not called.set_running_or_notify_cancel():
+            return
+        try:
+            try:
+                result = call(*arguments)
+            finally:
+                self.cores.give_back()  # before anyone can know that it is done
+        except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+            called.set_exception(error)
+            del called  # the error's traceback has this frame, which would keep both alive
+        else:
+            called.set_result(result)
 
 
-DECODE_POOL = DecodePool(cores())
+DECODE_POOL = DecodePool(CORES)
 """The one of this process."""
