@@ -24,6 +24,7 @@ from greenroom.adapters.piper.prepared.store.paths import default_root
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.cli import main
 from greenroom.cli import prepare as commands
+from tests.waiting import eventually
 
 Run = Callable[[str], tuple[int, str, str]]
 
@@ -186,9 +187,7 @@ def test_an_interruption_waits_until_the_preparation_has_cleaned_up(
     assert main_thread is not None
 
     def interrupt() -> None:
-        pause = threading.Event()
-        while not (tmp_path / "begun").exists():
-            pause.wait(0.01)
+        eventually((tmp_path / "begun").exists)
         signal.pthread_kill(main_thread, signal.SIGINT)
 
     presses = threading.Thread(target=interrupt)

@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.concurrency.child_process import Child
 from tests.piper import synthetic_voice
+from tests.waiting import eventually
 
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
@@ -25,13 +24,6 @@ LONG = 30.0
 
 def python(lines: str) -> list[str]:
     return [sys.executable, "-c", f"import os, sys, time\n{lines}"]
-
-
-def eventually(true: Callable[[], object], limit: float = LONG) -> None:
-    until = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def alive(pid: int) -> bool:
@@ -154,20 +146,23 @@ def test_preparing_that_is_ended_leaves_no_files_and_what_was_killed_is_swept_by
     tmp_path: Path,
 ) -> None:
     model = synthetic_voice.write_voice(tmp_path)
-    root = default_store()._layout.root
+    root, begun = default_store()._layout.root, tmp_path / "begun"
 
     def temporary() -> list[Path]:
         return list(root.rglob("*.tmp"))
 
     stuck = (
         "import onnx, runpy\n"
-        "onnx.load = lambda path: time.sleep(1000)\n"
+        "def load(path):\n"
+        f"    open({str(begun)!r}, 'w').close(); time.sleep(1000)\n"
+        "onnx.load = load\n"
         f"sys.argv[1:] = [{str(model)!r}]\n"
         "runpy.run_module('greenroom.adapters.piper.prepared.build.pipeline', run_name='__main__')"
     )
     for signals, left in ((signal.SIGTERM, 0), (signal.SIGKILL, 1)):
         child = Child(python(stuck))
-        eventually(temporary)
+        eventually(begun.exists)
+        begun.unlink()
         os.kill(child.pid, signals)
         child.wait(LONG, patience=1)
         assert len(temporary()) == left

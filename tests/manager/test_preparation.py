@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter, preparation
 from greenroom.adapter import Preparation
 from greenroom.memory.usage import MIB
+from tests.waiting import until
 
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
@@ -124,13 +125,6 @@ async def running(models: PreparableModels, **given: Any) -> AsyncIterator[Model
             model.upgrade.set()
 
 
-async def eventually(true: Callable[[], Any]) -> None:
-    """Wait for what a thread or a process does."""
-    async with asyncio.timeout(LONG):
-        while not true():  # noqa: ASYNC110 - of other threads and processes there are no events
-            await asyncio.sleep(0.005)
-
-
 def kinds(manager: ModelManager, model_id: str) -> list[str]:
     return [str(event.kind) for event in manager.journal.events(model_id)]
 
@@ -172,10 +166,10 @@ async def test_a_model_is_prepared_after_its_load_and_moves_over_while_it_is_hel
 ) -> None:
     async with running(models) as manager, manager.lease("amy") as lease:
         adapter = lease.adapter
-        await eventually(lambda: form(manager) == "prepared")
-        await eventually(lambda: "upgraded" in kinds(manager, "amy"))
+        await until(lambda: form(manager) == "prepared")
+        await until(lambda: "upgraded" in kinds(manager, "amy"))
         assert lease.adapter is adapter
-        await eventually(lambda: manager.list_resident()[0].footprint_mb == 10)
+        await until(lambda: manager.list_resident()[0].footprint_mb == 10)
         assert manager.statistics().footprint_mb == 10
         assert kinds(manager, "amy")[-3:] == ["preparing", "prepared", "upgraded"]
         assert "10 MB are booked in the place of 60 MB" in str(manager.explain("amy"))
@@ -191,10 +185,10 @@ async def test_a_model_does_not_move_over_in_the_middle_of_its_speech(
             "One. Two. Three. Four. Five. Six. Seven. Eight. Nine. Ten."
         )
         await anext(stream)
-        await eventually(lambda: "prepared" in kinds(manager, "amy"))
+        await until(lambda: "prepared" in kinds(manager, "amy"))
         assert models["amy"].upgrades == 0
         stream.stop()
-        await eventually(lambda: models["amy"].upgrades == 1)
+        await until(lambda: models["amy"].upgrades == 1)
 
 
 async def test_models_of_one_voice_are_prepared_once_and_all_move_over(
@@ -206,7 +200,7 @@ async def test_models_of_one_voice_are_prepared_once_and_all_move_over(
     models.adapter.check_options = classmethod(lambda cls, options: None)  # type: ignore[assignment, method-assign]
     models.catalog = Catalog([*models.catalog, like])
     async with running(models, preload_model_ids=["lou"]) as manager:
-        await eventually(lambda: form(manager) == form(manager, "lou") == "prepared")
+        await until(lambda: form(manager) == form(manager, "lou") == "prepared")
     assert log.read_text() == "x"
 
 
@@ -216,7 +210,7 @@ async def test_a_model_that_another_process_prepared_meanwhile_moves_over_at_onc
     mark = str(models["amy"].mark)
     models["amy"].lines = f"Path({mark!r}).touch(); sys.exit('the other was first')"
     async with running(models) as manager:
-        await eventually(lambda: "unprepared" in kinds(manager, "amy"))
+        await until(lambda: "unprepared" in kinds(manager, "amy"))
         assert form(manager) == "own file"
         await manager.unload("amy")
         await load_and_release(manager, "amy")
@@ -229,7 +223,7 @@ async def test_a_model_that_is_prepared_or_cannot_be_starts_no_process(
 ) -> None:
     models["amy"].mark.touch()
     async with running(models) as manager:
-        await eventually(lambda: not manager._effects.preparations._working)
+        await until(lambda: not manager._effects.preparations._working)
         assert "preparing" not in kinds(manager, "amy")
         assert models["amy"].upgrades == 0
 
@@ -242,11 +236,11 @@ async def test_a_preparation_that_fails_says_why_once_and_is_not_tried_again(
 ) -> None:
     models["amy"].lines = "sys.exit('its graph has branches')"
     async with running(models) as manager:
-        await eventually(lambda: "unprepared" in kinds(manager, "amy"))
+        await until(lambda: "unprepared" in kinds(manager, "amy"))
         assert "its graph has branches; its own file serves" in str(manager.explain("amy"))
         await manager.unload("amy")
         await load_and_release(manager, "amy")
-        await eventually(lambda: not manager._effects.preparations._working)
+        await until(lambda: not manager._effects.preparations._working)
         assert kinds(manager, "amy").count("preparing") == 1
         assert manager._ledger.capacity.reserved == 0
 
@@ -272,7 +266,7 @@ async def test_an_adapter_that_cannot_say_how_costs_the_next_one_nothing(
 
     monkeypatch.setattr(models.adapter.preparation, name, wrong)
     async with running(models, preload_model_ids=["joe"]) as manager:
-        await eventually(lambda: form(manager, "joe") == "prepared")
+        await until(lambda: form(manager, "joe") == "prepared")
         assert manager._ledger.capacity.reserved == 0
 
 
@@ -282,7 +276,7 @@ async def test_an_upgrade_that_fails_leaves_the_model_as_it_was(
     models["amy"].error = MemoryError("not enough")
     async with running(models) as manager:
         with caplog.at_level(logging.WARNING):
-            await eventually(lambda: "stays in its form" in caplog.text)
+            await until(lambda: "stays in its form" in caplog.text)
         assert form(manager) == "own file"
         assert manager.list_resident()[0].footprint_mb == 60
         await manager.unload("amy")
@@ -294,7 +288,7 @@ async def test_an_upgrade_that_fails_leaves_the_model_as_it_was(
 async def test_preparing_is_booked_while_it_runs(models: PreparableModels) -> None:
     place = never_ending(models["amy"])
     async with running(models) as manager:
-        await eventually(place.exists)
+        await until(place.exists)
         assert manager._ledger.capacity.reserved == 100 * MIB
 
 
@@ -307,12 +301,12 @@ async def test_preparing_waits_until_there_is_room_and_evicts_nobody(
     settings = {"default_model_id": "joe", "pin_default": False, "memory_budget_mb": 480}
     async with running(models, **settings) as manager:
         await load_and_release(manager, "amy")
-        await eventually(lambda: manager._effects.preparations._working)
+        await until(lambda: manager._effects.preparations._working)
         await manager._effects.until(lambda: "preparing" in kinds(manager, "amy"), 0.05)
         assert {r.model_id for r in manager.list_resident()} == {"amy", "joe"}
         assert "preparing" not in kinds(manager, "amy")
         await manager.unload("joe")
-        await eventually(lambda: form(manager) == "prepared")
+        await until(lambda: form(manager) == "prepared")
 
 
 async def test_what_can_never_be_prepared_is_said_once_and_no_caller_is_refused_for_it(
@@ -320,10 +314,10 @@ async def test_what_can_never_be_prepared_is_said_once_and_no_caller_is_refused_
 ) -> None:
     models["amy"].bytes = 441 * MIB
     async with running(models) as manager:
-        await eventually(lambda: "unprepared" in kinds(manager, "amy"))
+        await until(lambda: "unprepared" in kinds(manager, "amy"))
         await manager.unload("amy")
         await load_and_release(manager, "amy")
-        await eventually(lambda: not manager._effects.preparations._working)
+        await until(lambda: not manager._effects.preparations._working)
         await load_and_release(manager, "joe")
         assert kinds(manager, "amy").count("unprepared") == 1
         assert "that takes 441 MB, which never are free" in str(manager.explain("amy"))
@@ -337,14 +331,14 @@ async def test_a_caller_who_waits_for_the_memory_has_it_and_preparing_is_tried_a
     models["joe"].better = 60 * MIB
     place = never_ending(models["amy"])
     async with running(models, memory_budget_mb=200) as manager:
-        await eventually(place.exists)
+        await until(place.exists)
         pid = int(place.read_text())
         models["amy"].lines = f"Path({str(models['amy'].mark)!r}).touch()"  # what the next try does
         await asyncio.wait_for(load_and_release(manager, "joe"), LONG)
         assert not alive(pid)
         assert "gave way" in str(manager.explain("amy"))
         await manager.unload("joe")
-        await eventually(lambda: form(manager) == "prepared")
+        await until(lambda: form(manager) == "prepared")
 
 
 async def test_one_preparation_runs_at_a_time(models: PreparableModels, tmp_path: Path) -> None:
@@ -352,7 +346,7 @@ async def test_one_preparation_runs_at_a_time(models: PreparableModels, tmp_path
     for model in models.by_name.values():
         model.lines = f"os.mkdir({alone!r}); time.sleep(0.02); os.rmdir({alone!r}); {model.lines}"
     async with running(models, preload_model_ids=["joe", "kim"]) as manager:
-        await eventually(lambda: all(form(manager, name) == "prepared" for name in models.by_name))
+        await until(lambda: all(form(manager, name) == "prepared" for name in models.by_name))
 
 
 # Leaving
@@ -362,7 +356,7 @@ async def test_a_model_is_not_unloaded_while_it_moves_over(models: PreparableMod
     models["amy"].upgrade.clear()
     async with running(models, pin_default=False, ttl_ms=0) as manager:
         await manager.load("amy")
-        await eventually(models["amy"].begun.is_set)
+        await until(models["amy"].begun.is_set)
         await manager.release("amy")
         assert await manager.evict_idle() == ()
         leaving = asyncio.create_task(manager.unload("amy"))
@@ -377,7 +371,7 @@ async def test_a_model_is_not_unloaded_while_it_moves_over(models: PreparableMod
 async def test_the_end_of_the_manager_is_the_end_of_preparing(models: PreparableModels) -> None:
     place = never_ending(models["amy"])
     async with running(models) as manager:
-        await eventually(place.exists)
+        await until(place.exists)
         pid = int(place.read_text())
         began = asyncio.get_running_loop().time()
     assert not alive(pid)
@@ -392,7 +386,7 @@ async def test_a_preparation_that_will_not_end_is_killed(
     deaf = "import signal; signal.signal(signal.SIGTERM, lambda *_: 0)"
     place = never_ending(models["amy"], deaf)
     async with running(models):
-        await eventually(place.exists)
+        await until(place.exists)
         pid = int(place.read_text())
     assert not alive(pid)
 
@@ -402,7 +396,7 @@ async def test_the_end_of_the_manager_waits_for_a_model_that_moves_over(
 ) -> None:
     models["amy"].upgrade.clear()
     async with running(models) as manager:
-        await eventually(models["amy"].begun.is_set)
+        await until(models["amy"].begun.is_set)
         ending = asyncio.create_task(manager.shutdown(drain_timeout_ms=0))
         await asyncio.sleep(0.05)
         assert [r.state for r in manager.list_resident()] == ["ready"]
@@ -419,6 +413,6 @@ async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
     monkeypatch.setattr("greenroom.effects.STREAMS_LIMIT_S", 0.05)
     models["amy"].upgrade.clear()
     async with running(models):
-        await eventually(models["amy"].begun.is_set)
+        await until(models["amy"].begun.is_set)
         began = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - began < 5

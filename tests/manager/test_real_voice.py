@@ -27,7 +27,8 @@ from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
-from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused, until
+from tests.waiting import until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused
 
 JOE = "piper-en-us-joe-medium"
 VARIANTS = [

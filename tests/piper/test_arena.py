@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 
 from greenroom.adapters.piper.prepared.run import arena
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
 def _rest_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arena, "SHRINK_AFTER_S", 0.01)
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
-    while not true():
-        time.sleep(0.005)
 
 
 def test_memory_is_given_back_once_nobody_has_spoken_for_a_while() -> None:

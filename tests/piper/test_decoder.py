@@ -27,6 +27,7 @@ from greenroom.concurrency.cores import Cores
 from greenroom.speech.pace import Pace, paced
 from tests.piper import synthetic_voice
 from tests.piper.synthetic_voice import sentence, spoken_by_itself
+from tests.waiting import eventually
 
 CLOSE = 1e-4
 LENGTHS = (1, 2, 7, 40, 150, 400)
@@ -335,12 +336,6 @@ def test_a_graph_lingers_when_asked_and_is_found_again(prepared: Prepare) -> Non
     PreparedVoice(files, threads=1, linger=0.05).close()
     assert files.graph_id in GRAPHS
     eventually(lambda: files.graph_id not in GRAPHS)
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
-    while not true():
-        time.sleep(0.005)
 
 
 def test_concurrent_first_voices_read_the_graph_once(

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,18 +19,13 @@ from greenroom.adapters.piper.prepared.manifest import Manifest
 from greenroom.adapters.piper.prepared.run import arena
 from greenroom.adapters.piper.prepared.run.shared_graphs import Graph, Graphs
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Timer
+from tests.waiting import eventually
 
 LIMIT_S = 30.0
 
 
 def timer_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "greenroom-timer"}
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
-    while not true():
-        time.sleep(0.005)
 
 
 def test_calls_are_made_in_the_order_of_their_times_by_one_daemon_thread() -> None:

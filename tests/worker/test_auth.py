@@ -21,6 +21,7 @@ from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
 from greenroom.worker.grpc.triton_messages import SERVICE, message
+from tests.waiting import until
 from tests.worker.http.http_client import connected_http_client
 from tests.worker.worker_client import (
     LIMIT_S,
@@ -29,7 +30,6 @@ from tests.worker.worker_client import (
     connected,
     refused,
     running_worker,
-    until,
 )
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"

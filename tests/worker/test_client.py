@@ -10,7 +10,8 @@ import pytest
 
 from greenroom.errors import WorkerError
 from greenroom.worker.client import Client
-from tests.worker.worker_client import FRAME_BYTES, Meter, WorkerClient, until
+from tests.waiting import until
+from tests.worker.worker_client import FRAME_BYTES, Meter, WorkerClient
 
 
 @pytest.fixture

@@ -16,15 +16,9 @@ from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
 from greenroom.worker.admission import Shares
 from greenroom.worker.grpc import health
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client
-from tests.worker.worker_client import (
-    LIMIT_S,
-    WorkerClient,
-    connected,
-    refused,
-    running_worker,
-    until,
-)
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused, running_worker
 
 SPEAKER, OTHER, ADMIN = "speak-secret-1", "speak-secret-2", "admin-secret-1"
 KEYS: list[dict[str, Any]] = [
@@ -88,7 +82,7 @@ async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(
     watches = [watch(locked, SPEAKER) for _ in range(1_400)]
     first = [asyncio.ensure_future(each.read()) for each in watches]
     shares = locked.worker.admission.watches.others.shares
-    await until(lambda: sum(task.done() for task in first) == len(first), limit=3 * LIMIT_S)
+    await until(lambda: sum(task.done() for task in first) == len(first))
     answers = await asyncio.gather(*first, return_exceptions=True)
     served = [a for a in answers if isinstance(a, health_pb2.HealthCheckResponse)]
     assert len(served) == shares.peer

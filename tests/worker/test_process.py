@@ -27,7 +27,8 @@ from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker, serve
 from greenroom.worker.client import Client
 from tests.installed_adapter import install_adapter
-from tests.worker.worker_client import LIMIT_S, connected, until
+from tests.waiting import until
+from tests.worker.worker_client import LIMIT_S, connected
 
 SCRIPT = """
 import asyncio, json, logging, sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import grpc
@@ -152,13 +152,6 @@ async def running_worker(manager: ModelManager, **settings: Any) -> AsyncIterato
             yield served
     finally:
         await worker.stop()
-
-
-async def until(condition: Callable[[], bool], limit: float = LIMIT_S) -> None:
-    """Return as soon as `condition` holds; fail when that takes too long."""
-    async with asyncio.timeout(limit):
-        while not condition():  # noqa: ASYNC110 - engines and gRPC set no event of ours
-            await asyncio.sleep(0.002)
 
 
 @contextlib.contextmanager

@@ -10,14 +10,14 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from greenroom.cli import main
+from tests.waiting import eventually
 
 GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
 LIMIT_S = 30.0
@@ -75,11 +75,6 @@ def worker(tmp_path: Path) -> Iterator[Worker]:
     if made.process is not None:
         made.process.kill()
         made.process.wait()
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    while not true():
-        time.sleep(0.01)
 
 
 def full_pipe() -> tuple[int, int]:

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from greenroom.cli import main
 from greenroom.cli.terminal.console import configure_logging, logging_restored, print_text
 from greenroom.cli.terminal.log_writer import MAX_LINE_CHARS, LineWriter, LogHandler
 from greenroom.cli.terminal.streams import StandardStream, safe_streams
+from tests.waiting import eventually
 
 LIMIT_S = 30.0
 
@@ -53,12 +54,6 @@ def disk() -> Iterator[Disk]:
     yield made
     made.problem = None
     made.may_write.set()
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a test that waits for ever is ended by its time limit."""
-    while not true():
-        time.sleep(0.005)
 
 
 def test_lines_are_written_in_order_by_another_thread(disk: Disk) -> None:

@@ -15,7 +15,8 @@ from greenroom.config.schema import Config
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
 from greenroom.worker.app import Worker
-from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, until
+from tests.waiting import until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -11,7 +11,8 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
-from tests.worker.worker_client import WorkerClient, refused, retry_info, running_worker, until
+from tests.waiting import until
+from tests.worker.worker_client import WorkerClient, refused, retry_info, running_worker
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from greenroom.worker.grpc.triton_messages import SERVICE, message
-from tests.worker.worker_client import LIMIT_S, WorkerClient, refused, until
+from tests.waiting import until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, refused
 
 
 async def call(served: WorkerClient, name: str, /, **fields: Any) -> Any:

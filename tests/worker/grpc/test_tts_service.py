@@ -14,6 +14,7 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.v1 import tts_pb2
+from tests.waiting import until
 from tests.worker.worker_client import (
     FRAME_BYTES,
     Meter,
@@ -22,7 +23,6 @@ from tests.worker.worker_client import (
     metered,
     refused,
     running_worker,
-    until,
 )
 
 TEXT = "Hello there, this is a tone."

@@ -14,8 +14,9 @@ from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.config.schema import Config, WorkerSettings
 from greenroom.testing import Stage
 from greenroom.worker.app import Worker
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
-from tests.worker.worker_client import LIMIT_S, Meter, running_worker, until
+from tests.worker.worker_client import LIMIT_S, Meter, running_worker
 
 SPEECH = "/v1/audio/speech"
 ASKED = {"model": "tts-1", "input": "Hello.", "voice": "alloy", "response_format": "pcm"}

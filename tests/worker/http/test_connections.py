@@ -18,8 +18,9 @@ from greenroom.v1 import tts_pb2
 from greenroom.worker import app, listen
 from greenroom.worker.http import connections
 from greenroom.worker.http.connections import Acceptor, Connections
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
-from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, running_worker, until
+from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, running_worker
 
 
 class Link:

@@ -16,8 +16,9 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.worker.http import server
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
-from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, metered, until
+from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, metered
 
 SPEECH = "/v1/audio/speech"
 

@@ -16,8 +16,9 @@ from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
 from greenroom.worker.http import serializers, server
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
-from tests.worker.worker_client import WorkerClient, connected, metered, until
+from tests.worker.worker_client import WorkerClient, connected, metered
 
 
 @pytest.fixture
@@ -223,7 +224,7 @@ async def test_a_follower_that_does_not_read_loses_its_place(
         return len(subscriptions) == own
 
     try:
-        await until(crowded, limit=30)
+        await until(crowded)
     finally:
         writer.close()
         with contextlib.suppress(ConnectionError):

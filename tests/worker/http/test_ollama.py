@@ -13,8 +13,8 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
-from tests.worker.worker_client import until
 
 KEYS = [
     {"name": "app", "key": "speak-key", "role": "speak"},

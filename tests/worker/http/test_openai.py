@@ -11,8 +11,9 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from tests.audio_files import heard
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
-from tests.worker.worker_client import Meter, WorkerClient, until
+from tests.worker.worker_client import Meter, WorkerClient
 
 TEXT = "Hello there, this is a tone."
 SECONDS = len(TEXT) * 0.06

@@ -15,8 +15,9 @@ from greenroom import Catalog, ModelManager
 from greenroom.config.schema import Config
 from greenroom.worker.app import Worker
 from tests.audio_files import heard
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
-from tests.worker.worker_client import Meter, until
+from tests.worker.worker_client import Meter
 
 FORMATS: list[Any] = ["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TEXT = "Good evening, and welcome to the show."

@@ -11,8 +11,9 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
-from tests.worker.worker_client import Meter, until
+from tests.worker.worker_client import Meter
 
 ASKED: dict[str, Any] = {"model": "tts-1", "input": "Hello.", "voice": "tone-220"}
 SPEECH = "/v1/audio/speech"

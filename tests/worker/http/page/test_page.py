@@ -11,9 +11,9 @@ import pytest
 
 from greenroom import CapacityError
 from greenroom.worker.http.page import FILES
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.worker_client import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

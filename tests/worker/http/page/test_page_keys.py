@@ -9,9 +9,9 @@ import pytest
 import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
+from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.http.page.browser import Page, opened
-from tests.worker.worker_client import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
