@@ -16,7 +16,7 @@ from greenroom.worker.synthesis import Command, Synthesis
 pytestmark = pytest.mark.virtual_time
 
 
-class House:
+class FollowedDefault:
     """A worker's synthesis whose default model is followed."""
 
     def __init__(self, stage: Stage, **settings: Any) -> None:
@@ -31,6 +31,12 @@ class House:
         self.readiness.open()
         self.following = asyncio.create_task(self.synthesis.default_model.follow())
 
+    async def fail_reload(self, stage: Stage) -> None:
+        """Have a session's reload fail, and every load until the engine's error is taken away."""
+        stage["a"].load.error = OSError("broken")
+        with pytest.raises(ModelLoadError):
+            await self.synthesis.control("s", Command.RELOAD)
+
     async def end(self) -> None:
         await self.synthesis.drain(0)
         await self.manager.shutdown(drain_timeout_ms=0)
@@ -40,119 +46,111 @@ class House:
 
 
 @pytest.fixture
-async def house(stage: Stage) -> AsyncIterator[House]:
-    made = await asyncio.to_thread(House, stage)
-    await made.begin()
-    yield made
+async def worker(stage: Stage) -> AsyncIterator[FollowedDefault]:
+    followed = await asyncio.to_thread(FollowedDefault, stage)
+    await followed.begin()
+    yield followed
     stage.open_all()
-    await made.end()
+    await followed.end()
 
 
 async def test_a_default_whose_reload_failed_is_loaded_again_until_it_is_back(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.start_session("s")
-    stage["a"].load.error = OSError("a disk that is away")
-    with pytest.raises(ModelLoadError):
-        await house.synthesis.control("s", Command.RELOAD)
+    await worker.synthesis.start_session("s")
+    await worker.fail_reload(stage)
     await clock.settle()
-    assert not house.readiness.verdict().ready
+    assert not worker.readiness.verdict().ready
     await clock.advance(20)
-    attempts = sum(e.kind == "failed" for e in house.manager.journal.events("a"))
+    attempts = sum(e.kind == "failed" for e in worker.manager.journal.events("a"))
     assert 3 <= attempts <= 8  # with a growing wait between them
-    assert not house.readiness.verdict().ready
+    assert not worker.readiness.verdict().ready
     stage["a"].load.error = None
     await clock.advance(61)
-    assert house.readiness.verdict().problems == ()
-    assert [r.refcount for r in house.manager.list_resident()] == [0]
+    assert worker.readiness.verdict().problems == ()
+    assert [r.refcount for r in worker.manager.list_resident()] == [0]
 
 
 async def test_a_default_that_is_lost_in_a_reload_that_was_given_up_comes_back(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.start_session("s")
+    await worker.synthesis.start_session("s")
     stage["a"].load.hold()
-    reloading = asyncio.gather(house.synthesis.control("s", Command.RELOAD), return_exceptions=True)
+    reloading = asyncio.gather(
+        worker.synthesis.control("s", Command.RELOAD), return_exceptions=True
+    )
     await clock.settle()
-    await house.synthesis.end_session("s")
+    await worker.synthesis.end_session("s")
     await reloading
     stage["a"].load.open()
     await clock.advance(1)
-    assert house.readiness.verdict().ready
+    assert worker.readiness.verdict().ready
 
 
 async def test_a_default_that_an_administrator_unloads_stays_away_until_somebody_asks(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.unload_model("a")
+    await worker.synthesis.unload_model("a")
     await clock.advance(600)
-    assert house.manager.list_resident() == ()
-    assert not house.readiness.verdict().ready
+    assert worker.manager.list_resident() == ()
+    assert not worker.readiness.verdict().ready
     stage["a"].load.error = OSError("broken")
     with pytest.raises(ModelLoadError):
-        await house.synthesis.load_model("a", owner="someone")
+        await worker.synthesis.load_model("a", owner="someone")
     await clock.advance(600)
-    assert house.manager.list_resident() == ()  # nobody has it who would miss it
+    assert worker.manager.list_resident() == ()  # nobody has it who would miss it
     stage["a"].load.error = None
-    await house.synthesis.load_model("a", owner="someone")
+    await worker.synthesis.load_model("a", owner="someone")
     await clock.settle()
-    await house.synthesis.start_session("s")
-    stage["a"].load.error = OSError("broken again")
-    with pytest.raises(ModelLoadError):
-        await house.synthesis.control("s", Command.RELOAD)
+    await worker.synthesis.start_session("s")
+    await worker.fail_reload(stage)
     stage["a"].load.error = None
     await clock.advance(61)
-    assert house.readiness.verdict().ready  # it was wanted again, so it is missed
+    assert worker.readiness.verdict().ready  # it was wanted again, so it is missed
 
 
 async def test_an_unload_ends_the_tries_to_bring_the_default_back(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.start_session("s")
-    stage["a"].load.error = OSError("broken")
-    with pytest.raises(ModelLoadError):
-        await house.synthesis.control("s", Command.RELOAD)
+    await worker.synthesis.start_session("s")
+    await worker.fail_reload(stage)
     await clock.advance(2)
     with pytest.raises(ModelNotResidentError):
-        await house.synthesis.unload_model("a")
+        await worker.synthesis.unload_model("a")
     stage["a"].load.error = None
     await clock.advance(600)
-    assert house.manager.list_resident() == ()
+    assert worker.manager.list_resident() == ()
 
 
 async def test_an_unload_that_is_refused_changes_nothing(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.start_session("s")
+    await worker.synthesis.start_session("s")
     with pytest.raises(ModelInUseError):
-        await house.synthesis.unload_model("a", drain=False)
-    stage["a"].load.error = OSError("broken")
-    with pytest.raises(ModelLoadError):
-        await house.synthesis.control("s", Command.RELOAD)
+        await worker.synthesis.unload_model("a", drain=False)
+    await worker.fail_reload(stage)
     stage["a"].load.error = None
     await clock.advance(61)
-    assert house.readiness.verdict().ready
+    assert worker.readiness.verdict().ready
 
 
 async def test_a_default_that_is_not_pinned_is_left_alone(
     stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    house = await asyncio.to_thread(House, stage, pin_default=False, ttl_ms=1_000)
-    await house.begin()
+    worker = await asyncio.to_thread(FollowedDefault, stage, pin_default=False, ttl_ms=1_000)
+    await worker.begin()
     await clock.advance(60)
-    assert house.manager.list_resident() == ()
-    await house.end()
+    assert worker.manager.list_resident() == ()
+    await worker.end()
 
 
 async def test_bringing_it_back_ends_with_the_manager(
-    house: House, stage: Stage, clock: VirtualTimeLoop
+    worker: FollowedDefault, stage: Stage, clock: VirtualTimeLoop
 ) -> None:
-    await house.synthesis.start_session("s")
-    stage["a"].load.error = OSError("broken")
-    with pytest.raises(ModelLoadError):
-        await house.synthesis.control("s", Command.RELOAD)
+    await worker.synthesis.start_session("s")
+    await worker.fail_reload(stage)
     await clock.settle()
-    await house.manager.shutdown(drain_timeout_ms=0)
+    await worker.manager.shutdown(drain_timeout_ms=0)
     await clock.advance(120)
-    assert house.following is not None
-    assert house.following.done()
+    assert worker.following is not None
+    assert worker.following.done()
