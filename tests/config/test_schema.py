@@ -212,7 +212,10 @@ def test_a_cap_smaller_than_what_is_always_loaded_is_refused(file: Path) -> None
 
 
 def test_a_cap_that_just_fits_is_accepted() -> None:
-    ManagerSettings(default_model_id="a", preload_model_ids=("b", "a", "b"), resident_cap=2)
+    settings = ManagerSettings(
+        default_model_id="a", preload_model_ids=("b", "a", "b"), resident_cap=2
+    )
+    assert settings.resident_cap == 2
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "latin-1"])
