@@ -11,7 +11,10 @@ from greenroom.untrusted.owners import owner_name
 
 
 class State(StrEnum):
-    """Where a resident is in its life; `transitions.py` has the events between. Absence is none."""
+    """Where a resident is in its life; `transitions.py` has the events between.
+
+    A model that is not in memory has no resident, and so no state.
+    """
 
     LOADING = "loading"
     WARMING = "warming"

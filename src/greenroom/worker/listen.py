@@ -21,6 +21,9 @@ from greenroom.errors import ConfigError
 
 _GRPC_FLAG, _HTTP_FLAG = "--listen", "--http-listen"
 
+_MOST = 4_096
+"""Connections of one server, however many files may be open."""
+
 
 async def bind_grpc(server: grpc.aio.Server, address: Address) -> Address:
     """Bind and return where that is, with the real port; raises `ConfigError` in one sentence."""
@@ -128,10 +131,6 @@ def _bound_port(address: Address) -> list[socket.socket]:
 def _resolved(address: Address) -> list[Any]:
     kind, flags = socket.SOCK_STREAM, socket.AI_PASSIVE
     return list(socket.getaddrinfo(address.host, address.port, type=kind, flags=flags))
-
-
-_MOST = 4_096
-"""Connections of one server, however many files may be open."""
 
 
 def raise_limit() -> None:
