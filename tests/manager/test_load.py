@@ -16,6 +16,7 @@ from greenroom import (
     ModelSpec,
     WarmupError,
 )
+from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.manager.running_manager import ids, one, running
 
@@ -68,6 +69,21 @@ async def test_an_alias_finds_the_model_for_every_call(stage: Stage) -> None:
     with pytest.raises(ModelNotResidentError):
         await manager.release("ay")
     await manager.shutdown()
+
+
+async def test_a_model_asked_for_by_an_alias_is_held_since_then(clock: VirtualTimeLoop) -> None:
+    stage = Stage("a", aliases=("alias",))
+    async with running(stage) as manager:
+        await manager.load("alias", owner="ann")
+        await clock.advance(7)
+        assert manager.explain("a").holders == (("ann", 7.0),)
+
+
+async def test_without_a_catalog_the_models_of_the_given_adapter_are_all_there_are() -> None:
+    manager = ModelManager(adapter_class=ToneTTSAdapter, default_model_id="tone-440")
+    models = [spec.model_id for spec in manager.catalog]
+    assert len(models) == 8
+    assert all(model_id.startswith("tone-") for model_id in models)
 
 
 async def test_concurrent_first_loads_share_one_load_and_count_one_reference_each(
