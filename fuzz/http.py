@@ -142,13 +142,13 @@ class HttpDoor(ServedDoor):
     about = "heads and bodies over HTTP, sound and unsound"
 
     async def speak(self, text: str) -> int:
-        """Return the bytes of a whole answer without its head."""
+        """Return the bytes of audio in a whole answer; in how many chunks it comes is free."""
         asked = {"model": "tts-1", "voice": "alloy", "input": text, "response_format": "pcm"}
         answer = await self._exchange(Request(_written("/v1/audio/speech", asked), whole=True))
         head, _, body = answer.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200"):
             raise ConnectionError(f"answered {answer[:200]!r}")
-        return len(body)
+        return _chunked_bytes(body)
 
     def one(self, dice: random.Random) -> Request:
         """Return a request: most are sound but for their JSON."""
@@ -271,3 +271,14 @@ def _chunked(dice: random.Random) -> bytes:
     head = b"POST " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     sent = spoiled(dice, sent) if dice.random() < 0.7 else sent
     return head + b"Transfer-Encoding: chunked\r\n\r\n" + sent
+
+
+def _chunked_bytes(body: bytes) -> int:
+    """Return how many bytes a chunked body carries."""
+    total = 0
+    while body:
+        line, _, body = body.partition(b"\r\n")
+        size = int(line, 16)
+        total += size
+        body = body[size + 2 :]
+    return total

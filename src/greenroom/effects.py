@@ -58,6 +58,7 @@ from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.monitor import MemoryMonitor
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
+from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost
 from greenroom.untrusted.exceptions import describe_error, format_traceback
 from greenroom.untrusted.logs import safe_logger
@@ -81,6 +82,9 @@ STREAMS_LIMIT_S = 3.0
 UNLOADS_LIMIT_S = 6.0
 TASKS_LIMIT_S = 1.0
 WRITE_LIMIT_S = 2.0
+
+_LEAST_SPEAKING = 16
+"""Threads inside engines, of which as many compute as there are cores."""
 
 _PRELOAD = "preload"
 """The owner of the references that the start takes and gives back."""
@@ -125,9 +129,10 @@ class Effects:
             unload_limit=UNLOAD_LIMIT_S,
             warmup_text=settings.warmup_text,
         )
-        # A sentence waits for others of its model in its host, so all models share the threads;
-        # four at least, as one that hangs keeps its thread until it is overdue.
-        self._speaking = DaemonExecutor("speak", max(4, os.cpu_count() or 1))
+        # Who computes is decided by the dispatcher, for all models together. There are more threads
+        # than cores for the steps that wait elsewhere, as for a network or for a GPU.
+        self._speaking = DaemonExecutor("speak", max(_LEAST_SPEAKING, os.cpu_count() or 1))
+        self.dispatcher = Dispatcher()
         # One at a time, apart from loads and speech: a file system that hangs holds up only those
         # who wait for it, and each of them has a limit.
         self._files = DaemonExecutor("look", 1)
@@ -391,6 +396,7 @@ class Effects:
         record.host = ModelHost(
             resident.model_id,
             executor=self._speaking,
+            dispatcher=self.dispatcher,
             voice=loaded.voice,
             limit=self.settings.synthesis_timeout_ms / 1000,
             opened=functools.partial(self._opened, resident, loaded.life.watch),

@@ -13,7 +13,6 @@ import pytest
 from greenroom import Catalog, ModelManager, ModelSpec, SynthesisError
 from greenroom.adapter import TTSAdapter
 from greenroom.audio.frames import AudioChunk
-from greenroom.concurrency.fifo_semaphore import FifoSemaphore
 from greenroom.testing import Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -180,17 +179,3 @@ async def test_the_turn_of_an_engine_that_hangs_comes_back_when_its_thread_has_l
     assert await waiting == 25
     await manager.release("a")
     await manager.shutdown()
-
-
-async def test_a_waiter_that_is_cancelled_as_its_turn_comes_hands_it_on() -> None:
-    turns = FifoSemaphore(1, lambda: None)
-    await turns.acquire(5)
-    first, second = (asyncio.create_task(turns.acquire(5)) for _ in range(2))
-    await asyncio.sleep(0)
-    turns.release()
-    first.cancel()
-    await asyncio.wait([first])
-    await second
-    assert not turns.contended
-    turns.release()
-    assert turns.acquire_now()

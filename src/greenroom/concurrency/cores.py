@@ -71,7 +71,7 @@ class Cores:
     def wait(self, freed: Callable[[], None]) -> None:
         """Have `freed` called once, in any thread, when a core is given back.
 
-        Nobody borrows until then.
+        Until then nobody borrows one.
         """
         with self._lock:
             self._waiting[freed] = None

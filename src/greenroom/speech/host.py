@@ -1,18 +1,21 @@
 """The hosts of speaking models: each stream is counted, run in threads and limited here.
 
 A turn in a model lasts from the first step of a sentence to its end, so that an engine made for
-one sentence at a time never sees the steps of two. Turns are taken in order of arrival. A stream
-that holds one while another stream waits finishes its sentence without waiting for its listener.
+one sentence at a time never sees the steps of two. The next turn is the most urgent stream's, and
+a stream that holds one while another waits is as urgent as that, and finishes its sentence without
+waiting for its listener. Each step waits for a core, in the order of the scheduler.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from greenroom.concurrency.fifo_semaphore import FifoSemaphore
+from greenroom.concurrency.cores import CORES
+from greenroom.concurrency.priority_semaphore import PrioritySemaphore
 from greenroom.concurrency.threads import (
     DaemonExecutor,
     ExecutorBusyError,
@@ -21,6 +24,10 @@ from greenroom.concurrency.threads import (
     run_to_end,
 )
 from greenroom.errors import ModelNotResidentError, SynthesisError
+from greenroom.speech.cost import SpeechCost
+from greenroom.speech.dispatcher import Dispatcher
+from greenroom.speech.pace import Pace
+from greenroom.speech.scheduler import StreamState
 from greenroom.speech.stream import Speaker
 
 T = TypeVar("T")
@@ -48,6 +55,7 @@ class ModelHost:
         model_id: str,
         *,
         executor: DaemonExecutor,
+        dispatcher: Dispatcher,
         voice: StatedVoice,
         limit: float,
         opened: Callable[[], None],
@@ -55,10 +63,12 @@ class ModelHost:
     ) -> None:
         self.model_id = model_id
         self.executor = executor
+        self.dispatcher = dispatcher
+        self.cost = SpeechCost()
         self.limit = limit
         self.loop = asyncio.get_running_loop()
         self.sample_rate = voice.sample_rate
-        self.turns = FifoSemaphore(voice.concurrency, self._notify_turn_wanted)
+        self.turns = PrioritySemaphore(voice.concurrency, self._notify_turn_wanted)
         self.abandoned: asyncio.Future[None] = self.loop.create_future()
         """Done when the manager ends, and waits no longer for threads that hang in the model."""
         self.closed = closed
@@ -117,25 +127,58 @@ class ModelUse:
         self._host = host
         self._speaker: Speaker | None = speaker
         self._overdue: list[asyncio.Future[object]] = []
+        self._begun = False
+        self.state = StreamState(host.cost, host.loop.time())
+
+    @property
+    def cost(self) -> SpeechCost:
+        """What the model's speech costs; learns from each step."""
+        return self._host.cost
 
     @property
     def turn_wanted(self) -> bool:
         """Whether another stream waits for the turn that this one may hold."""
         return self._host.turns.contended
 
+    @property
+    def core_wanted(self) -> bool:
+        """Whether another step waits for a core; may be asked from any thread."""
+        return self._host.dispatcher.is_contended
+
+    def pace(self, ahead_s: float | None) -> Pace:
+        """Return what the engine may know of a listener who has `ahead_s` seconds left to hear."""
+        return Pace(ahead_s, self._host.dispatcher.sharers)
+
+    def may_be_heard(self, made_s: float) -> bool:
+        """Whether `made_s` seconds, handed over now, last until more is made."""
+        return self._host.dispatcher.may_be_heard(self.state, made_s)
+
+    async def begin(self) -> None:
+        """Wait until one more stream can be kept up; see `stream.Use`."""
+        if not self.cost.computes:
+            return
+        try:
+            await self._host.dispatcher.begin(self.state, self._host.limit)
+        except TimeoutError:
+            raise _not_free(self._host) from None
+        self._begun = True
+
     async def enter(self) -> ModelTurn:
         """Wait for a turn in the model; see `stream.Use`."""
         host = self._host
         try:
-            await host.turns.acquire(host.limit)
+            await host.turns.acquire(host.limit, self._urgency)
         except TimeoutError:
             raise _not_free(host) from None
-        return ModelTurn(self, host.turns)
+        return ModelTurn(self, host)
+
+    def _urgency(self) -> float:
+        return self.state.deadline(self._host.loop.time())
 
     def enter_now(self) -> ModelTurn | None:
         """Return a turn if one is free that no other stream waits for."""
-        turns = self._host.turns
-        return ModelTurn(self, turns) if turns.acquire_now() else None
+        host = self._host
+        return ModelTurn(self, host) if host.turns.acquire_now() else None
 
     async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
         """Run `step` in a thread, when one is free; see `stream.Use`."""
@@ -171,6 +214,8 @@ class ModelUse:
         speaker, self._speaker = self._speaker, None
         if speaker is None:
             return
+        if self._begun:
+            self._host.dispatcher.end(self.state)
         self._host.speakers.discard(speaker)
         when_done(self.inside, self._host.closed)
 
@@ -178,20 +223,47 @@ class ModelUse:
 class ModelTurn:
     """The `Turn` of one sentence."""
 
-    def __init__(self, use: ModelUse, turns: FifoSemaphore) -> None:
+    def __init__(self, use: ModelUse, host: ModelHost) -> None:
         self._use = use
-        self._turns: FifoSemaphore | None = turns
+        self._host: ModelHost | None = host
 
-    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
-        """Run a step of the sentence; see `stream.Use`."""
-        return await self._use.run(step, must_run=must_run)
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run a step of the sentence when a core is free; see `stream.Turn`."""
+        host, use = self._host, self._use
+        assert host is not None
+        if not host.cost.computes:
+            return await use.run(step)
+        urged = host.turns.most_urgent
+        use.state.urged = math.inf if urged is None else urged
+        try:
+            place = await host.dispatcher.enter(use.state, host.limit)
+        except TimeoutError:
+            raise _not_free(host) from None
+        try:
+            return await use.run(step)
+        finally:
+            host.dispatcher.leave(place)
+
+    async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
+        """Run a step if a core is idle that nobody waits for; see `stream.Turn`."""
+        if not CORES.borrow():
+            return None
+        try:
+            return await self._use.run(step)
+        finally:
+            CORES.give_back()
+
+    async def close_engine(self, step: Callable[[], T]) -> T:
+        """Run what frees something, whoever computes; see `stream.Turn`."""
+        return await self._use.run(step, must_run=True)
 
     def leave(self) -> None:
         """Give the turn back, once: now, or when the overdue threads have left."""
-        turns, self._turns = self._turns, None
-        if turns is not None:
+        host, self._host = self._host, None
+        if host is not None:
+            self._use.state.urged = math.inf
             # An engine for one sentence at a time may not be entered while a thread hangs in it.
-            when_done(self._use.inside, turns.release)
+            when_done(self._use.inside, host.turns.release)
 
 
 def when_done(calls: list[asyncio.Future[object]], then: Callable[[], None]) -> None:
@@ -227,6 +299,11 @@ class UnmanagedHost:
     sample_rate = None
     model_id = ""
     turn_wanted = False
+    core_wanted = False
+
+    def __init__(self) -> None:
+        self.cost = SpeechCost()
+        self.state = StreamState(self.cost, 0.0)
 
     def open(self, speaker: Speaker) -> UnmanagedHost:
         """Return itself: no stream is counted."""
@@ -234,6 +311,17 @@ class UnmanagedHost:
 
     def close(self) -> None:
         """Do nothing: no stream is counted."""
+
+    def pace(self, ahead_s: float | None) -> Pace:
+        """Return the pace of a stream that shares its core with nobody."""
+        return Pace(ahead_s)
+
+    def may_be_heard(self, made_s: float) -> bool:
+        """Return true: what is made is handed over."""
+        return True
+
+    async def begin(self) -> None:
+        """Return at once: any number of streams may speak."""
 
     async def enter(self) -> UnmanagedHost:
         """Return itself at once: turns are not limited."""
@@ -246,6 +334,14 @@ class UnmanagedHost:
     def leave(self) -> None:
         """Do nothing: turns are not limited."""
 
-    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
+    async def run(self, step: Callable[[], T]) -> T:
         """Run `step` in the event loop's default executor, to its end even when cancelled."""
+        return await run_to_end(step)
+
+    async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
+        """Run `step` like any other."""
+        return await run_to_end(step)
+
+    async def close_engine(self, step: Callable[[], T]) -> T:
+        """Run `step` like any other."""
         return await run_to_end(step)

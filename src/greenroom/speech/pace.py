@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+
+def _not_counted(_: float) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,9 @@ class Pace:
     """Seconds of audio that the listener has left to hear; `None` before the first."""
     sharers: float = 1.0
     """How many streams share one core now, at least 1: all takes so many times longer."""
+    count_help: Callable[[float], object] = _not_counted
+    """Takes the seconds that other threads computed for the chunk, from any of them: what speech
+    costs is learned from those as well."""
 
 
 _ALONE = Pace()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,6 +17,7 @@ from greenroom.audio import Framer
 from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk, AudioFrame
 from greenroom.errors import ModelManagerError, SynthesisError
+from greenroom.speech.pace import Pace, paced
 from greenroom.speech.source import SentenceSource
 from greenroom.untrusted.exceptions import Translated, describe_error, linked_errors
 
@@ -26,14 +29,23 @@ _MOST_SECONDS = 1_200
 _MOST_EMPTY = 10_000
 """Chunks without samples that one sentence may have."""
 
+_LONGEST_RUN_S = 0.1
+"""A thread makes chunk after chunk for so long before it comes back to the event loop."""
+
 _END: Any = object()
 
 
 class Turn(Protocol):
     """A sentence's right to the engine, from its first step to its end."""
 
-    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
-        """Run a step in a thread, to its end even when cancelled; see `stream.Use`."""
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run a step in a thread when a core is free for it; see `stream.Use`."""
+
+    async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
+        """Run a step in a thread if a core is idle that nobody waits for; else return `None`."""
+
+    async def close_engine(self, step: Callable[[], T]) -> T:
+        """Run what frees something in a thread, whoever computes, when there is a thread."""
 
     def leave(self) -> None:
         """Give the right back, once no thread of it is inside the engine."""
@@ -54,19 +66,49 @@ class Synthesizer(Protocol):
         """Speak one sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """What one step of an engine took."""
+
+    seconds: float
+    processor_s: float
+    """That its thread was on a processor meanwhile."""
+    first: bool
+    """Whether it was the first of its sentence."""
+
+
+class Listening(Protocol):
+    """What a sentence, in the engine's thread, asks of the stream that it belongs to."""
+
+    def pace(self) -> Pace:
+        """How urgent the next chunk is."""
+
+    def deliver(self, frames: list[AudioFrame]) -> None:
+        """Take frames, and tell the consumer."""
+
+    def wants_more(self) -> bool:
+        """Whether the thread may go on with the next chunk."""
+
+
 class Sentence:
-    """One sentence's chunks; `begin`, `next_frames` and `close` run in a thread, one at a time.
+    """One sentence's chunks; `begin`, `advance` and `close` run in a thread, one at a time.
 
     Whatever the engine raises comes out as a `SynthesisError`, told in the engine's own thread.
     """
 
     def __init__(
-        self, synthesizer: Synthesizer, sentence: str, options: Mapping[str, Any], framer: Framer
+        self,
+        synthesizer: Synthesizer,
+        text: str,
+        options: Mapping[str, Any],
+        framer: Framer,
+        listening: Listening,
     ) -> None:
+        self.text = text
         self._synthesizer = synthesizer
-        self._sentence = sentence
         self._options = options
         self._framer = framer
+        self._listening = listening
         self._iterator: Iterator[AudioChunk] | None = None
         self._first_chunk: NDArray[np.float32] | None = None
         self._empty = 0
@@ -82,14 +124,36 @@ class Sentence:
         """Whether a thread is in the engine now, perhaps that of an abandoned call."""
         self.engine_s = 0.0
         """Seconds that threads were in the engine."""
+        self._helped: deque[float] = deque()
+        """Seconds that threads of the engine's own computed beside them."""
+        self.steps: deque[StepTaken] = deque()
+        """Those that nobody has learned from yet."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the engine has made the first chunk."""
+        return self._iterator is not None
+
+    @property
+    def core_s(self) -> float:
+        """Seconds of a core that it took, those of the engine's own threads included."""
+        return self.engine_s + sum(self._helped)
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that the engine has made."""
+        return self.samples / self._framer.source_rate
 
     def begin(self) -> None:
         """Have the engine make the first chunk, and keep it."""
         self._first_chunk = self._translated(self._next_samples)
 
-    def next_frames(self) -> list[AudioFrame] | None:
-        """Return the frames of the next chunk, or `None` at the end of the sentence."""
-        return self._translated(self._next_frames)
+    def advance(self) -> bool:
+        """Deliver the next chunks, as many as are wanted; false at the end of the sentence.
+
+        Each is delivered as it is made, so that none is held back by one that takes long.
+        """
+        return self._translated(self._advance)
 
     def close(self) -> None:
         """Let the engine's generator run its `finally`."""
@@ -99,29 +163,38 @@ class Sentence:
         with Translated(synthesis_error):
             return step()
 
-    def _next_frames(self) -> list[AudioFrame] | None:
-        samples, self._first_chunk = self._first_chunk, None
-        if samples is None:
-            samples = self._next_samples()
-        if samples is None:
-            return None
-        self.looks_ahead = bool(self._synthesizer.looks_ahead)
-        return self._framer.feed(samples)
+    def _advance(self) -> bool:
+        until = time.perf_counter() + _LONGEST_RUN_S
+        while (samples := self._kept_or_next()) is not None:
+            self.looks_ahead = bool(self._synthesizer.looks_ahead)
+            self._listening.deliver(self._framer.feed(samples))
+            if time.perf_counter() >= until or not self._listening.wants_more():
+                return True
+        return False
+
+    def _kept_or_next(self) -> NDArray[np.float32] | None:
+        kept, self._first_chunk = self._first_chunk, None
+        return self._next_samples() if kept is None else kept
 
     def _next_samples(self) -> NDArray[np.float32] | None:
+        first = self._iterator is None
         self.inside = True
-        began = time.perf_counter()
+        began, computed = time.perf_counter(), time.thread_time()
         try:
-            if self._iterator is None:
-                self.open = True
-                self._iterator = iter(self._synthesizer.synthesize(self._sentence, self._options))
-            chunk = next(self._iterator, _END)
+            pace = replace(self._listening.pace(), count_help=self._helped.append)
+            with paced(pace):
+                if self._iterator is None:
+                    self.open = True
+                    self._iterator = iter(self._synthesizer.synthesize(self.text, self._options))
+                chunk = next(self._iterator, _END)
         finally:
-            self.engine_s += time.perf_counter() - began
+            took = time.perf_counter() - began
+            self.engine_s += took
             self.inside = False
         if chunk is _END:
             self.open = False
             return None
+        self.steps.append(StepTaken(took, time.thread_time() - computed, first))
         return self._within_limits(samples_of(chunk, self._framer.source_rate))
 
     def _within_limits(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -144,7 +217,7 @@ class Sentence:
             return
         try:
             if self.open and not self.inside:
-                await turn.run(self.close, must_run=True)
+                await turn.close_engine(self.close)
         finally:
             turn.leave()
 
@@ -191,7 +264,7 @@ class Prefetch:
         # Without waiting: a stream that waits for a second turn while it holds one could lock up.
         turn = self._next.turn = self._enter_now()
         if turn is not None:
-            await turn.run(self._next.begin)
+            await turn.run_on_idle_core(self._next.begin)
 
     async def next(self) -> Sentence | None:
         """Return the next sentence, begun or not; `None` after the last.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol, Self, TypeVar
 
 from greenroom.audio import Framer
-from greenroom.audio.frames import AudioFrame
+from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.errors import (
     InvalidInputError,
     ModelManagerError,
@@ -23,6 +23,10 @@ from greenroom.errors import (
     SynthesisError,
 )
 from greenroom.speech import text as texts
+from greenroom.speech.cost import SpeechCost
+from greenroom.speech.pace import Pace
+from greenroom.speech.playback import PlaybackClock
+from greenroom.speech.scheduler import TARGET_S, StreamState
 from greenroom.speech.sentence import Prefetch, Sentence, Synthesizer, Turn, synthesis_error
 from greenroom.speech.source import SentenceSource
 
@@ -30,6 +34,12 @@ T = TypeVar("T")
 
 _BUFFER_FRAMES = 100
 """Synthesis rests while this many frames (2 s of audio) wait for the consumer."""
+
+_LEAST_LEFT_S = 0.2
+"""Seconds of audio that a sentence which is not at its end is taken to have left."""
+
+_TEXT_SOON_S = 0.02
+"""Text that comes within this many seconds was there; longer, and what is made is handed over."""
 
 
 class Host(Protocol):
@@ -59,8 +69,29 @@ class Use(Protocol):
     """One stream's counted use of its model."""
 
     @property
+    def state(self) -> StreamState:
+        """What the scheduler knows of the stream; the stream keeps it up to date."""
+
+    @property
+    def cost(self) -> SpeechCost:
+        """What the model's speech costs; the stream has it learn."""
+
+    @property
     def turn_wanted(self) -> bool:
         """Whether another stream waits for the turn that this one may hold."""
+
+    @property
+    def core_wanted(self) -> bool:
+        """Whether another step waits for a core; may be asked from any thread."""
+
+    def pace(self, ahead_s: float | None) -> Pace:
+        """Return what the engine may know of a listener who has `ahead_s` seconds left to hear."""
+
+    def may_be_heard(self, made_s: float) -> bool:
+        """Whether `made_s` seconds, handed over now, last until more is made."""
+
+    async def begin(self) -> None:
+        """Wait until one more stream can be kept up; raises `SynthesisError` after too long."""
 
     async def enter(self) -> Turn:
         """Wait for a turn in the engine; raises `SynthesisError` when that takes too long."""
@@ -68,12 +99,12 @@ class Use(Protocol):
     def enter_now(self) -> Turn | None:
         """Return a turn if one is free that no other stream waits for."""
 
-    async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
-        """Run `step` in a thread and return its result.
+    async def run(self, step: Callable[[], T]) -> T:
+        """Run `step` in a thread and return its result; for short ones that no engine is in.
 
         Cancelling the wait does not end the step; then this returns when the step has ended.
         Raises `SynthesisError` when the step takes longer than it may, or when there is no thread
-        for it, unless it `must_run`: then it waits until there is.
+        for it.
         """
 
     def close(self) -> None:
@@ -154,6 +185,16 @@ class SpeechStream:
         """Seconds that its threads spent inside the engine, over the sentences that are done."""
         return self._speaker.engine_s
 
+    @property
+    def gaps(self) -> int:
+        """Silences of more than 20 ms in the midst of speech, for one who plays at real time."""
+        return self._speaker.clock.gaps
+
+    @property
+    def late_s(self) -> float:
+        """Seconds of silence in the midst of speech, for one who plays at real time."""
+        return self._speaker.clock.late_s
+
     def __repr__(self) -> str:
         return f"<SpeechStream {self._speaker.phase}>"
 
@@ -174,6 +215,12 @@ class _Speaker:
         self._options = options
         self._framer = Framer(_rate_of(synthesizer, host), output_rate)
         self._frames: deque[AudioFrame] = deque()
+        self._outbox: deque[list[AudioFrame]] = deque()
+        """What the engine's thread has delivered and the loop has not taken yet."""
+        self._is_told = False
+        """Whether the loop has been told of the outbox."""
+        self._present: tuple[Sentence, Prefetch] | None = None
+        """The sentence that is spoken, and what may begin the next one meanwhile."""
         self._changed = asyncio.Event()
         """Wakes the consumer: for a frame, the end, or a resume."""
         self._space = asyncio.Event()
@@ -182,7 +229,14 @@ class _Speaker:
         self._loop = host.loop or _running_loop()
         self._error: BaseException | None = None
         self._paused = False
+        self._held = True
+        """Whether frames are held back, as what is made would not last until more is."""
+        self._waiting_since: float | None = None
+        """When the consumer began to wait for a frame."""
         self._has_words = False
+        self._characters = len(text.source) if isinstance(text.source, str) else 0
+        """Of a whole text: those of which no sentence has been spoken."""
+        self.clock = PlaybackClock()
         self.engine_s = 0.0
         self.phase = "new"  # new, speaking, made (all frames are there), ended
         self._host: Host | None = host
@@ -208,30 +262,46 @@ class _Speaker:
             except ModelManagerError as error:
                 self.phase, self._error = "made", error
 
+    # The consumer
+
     async def next_frame(self) -> AudioFrame:
         if self.phase == "new":
             self._start()
-        while self._paused or not self._frames:
+        while self._paused or self._held or not self._frames:
             if self.phase in ("made", "ended") and not self._frames:
                 self._end()
-            self._changed.clear()
-            try:
-                await self._changed.wait()
-            except asyncio.CancelledError:
-                self.stop()
-                raise
+            await self._wait_for_frames()
         frame = self._frames.popleft()
+        self._taken(frame.samples, frame.sample_rate)
         if len(self._frames) <= _BUFFER_FRAMES:
             self._space.set()
         return frame
 
+    async def _wait_for_frames(self) -> None:
+        assert self._loop is not None
+        self._changed.clear()
+        if self._waiting_since is None:
+            self._waiting_since = self._loop.time()
+        try:
+            await self._changed.wait()
+        except asyncio.CancelledError:
+            self.stop()
+            raise
+
     def take_ready(self) -> list[AudioFrame]:
-        if self._paused or not self._frames:
+        if self._paused or self._held or not self._frames:
             return []
         frames = list(self._frames)
         self._frames.clear()
+        self._taken(sum(frame.samples for frame in frames), frames[0].sample_rate)
         self._space.set()
         return frames
+
+    def _taken(self, samples: int, rate: int) -> None:
+        assert self._loop is not None
+        self._waiting_since = None
+        self.clock.take(samples / rate, self._loop.time())
+        self._update_state()
 
     def _end(self) -> NoReturn:
         self.phase = "ended"
@@ -245,8 +315,11 @@ class _Speaker:
         return StopAsyncIteration() if error is None else error
 
     def pause(self, paused: bool) -> None:
+        if self._loop is not None and paused != self._paused:
+            (self.clock.pause if paused else self.clock.resume)(self._loop.time())
         self._paused = paused
         self._changed.set()
+        self._update_state()
 
     def stop(self) -> None:
         if self.phase == "ended":
@@ -254,6 +327,7 @@ class _Speaker:
         started = self.phase != "new"
         self.phase = "ended"
         self._frames.clear()
+        self._held = False
         self._changed.set()
         self._host = None
         if not started:
@@ -276,10 +350,78 @@ class _Speaker:
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
 
+    # The scheduler
+
+    @property
+    def _buffered_s(self) -> float:
+        """Seconds of audio that are made and not taken."""
+        return len(self._frames) * FRAME_MS / 1000
+
+    def _update_state(self) -> None:
+        """Tell the scheduler when the listener falls silent, and how much is left to make."""
+        if self._use is None or self._loop is None:
+            return
+        state = self._use.state
+        state.heard = self.clock.started or (not self._held and bool(self._frames))
+        state.due = self.clock.due(self._loop.time(), self._buffered_s)
+        state.resting = self._paused
+
+    def _count_left(self, sentence: Sentence, use: Use) -> None:
+        """Estimate the audio that is still to be made, of a text that is all there."""
+        if not self._source.is_whole:
+            return
+        per_character = use.cost.audio_per_character
+        of_sentence = max(_LEAST_LEFT_S, len(sentence.text) * per_character - sentence.audio_s)
+        rest = max(0, self._characters - len(sentence.text))
+        use.state.left_s = of_sentence + rest * per_character
+
+    # The engine's thread
+
+    def pace(self) -> Pace:
+        """Say how urgent the next chunk is; called in the engine's thread."""
+        use, loop = self._use, self._loop
+        if use is None or loop is None:
+            return Pace()
+        waiting = sum(len(frames) for frames in list(self._outbox)) * FRAME_MS / 1000
+        made = self._buffered_s + waiting
+        if not self.clock.started:
+            return use.pace(made or None)
+        now = loop.time()
+        return use.pace(max(0.0, self.clock.due(now, made) - now))
+
+    def deliver(self, frames: list[AudioFrame]) -> None:
+        """Take frames from the engine's thread, and tell the loop once for all that are there."""
+        self._outbox.append(frames)
+        if not self._is_told and self._loop is not None:
+            self._is_told = True
+            with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
+                self._loop.call_soon_threadsafe(self._receive)
+
+    def wants_more(self) -> bool:
+        """Whether the engine's thread may go on; called there."""
+        use = self._use
+        if self.phase != "speaking" or use is None or use.core_wanted:
+            return False
+        waiting = sum(len(frames) for frames in list(self._outbox))
+        return len(self._frames) + waiting <= _BUFFER_FRAMES or use.turn_wanted
+
+    def _receive(self) -> None:
+        """Take what the engine's thread has delivered, in the loop."""
+        self._is_told = False
+        while self._outbox:
+            self._keep(self._outbox.popleft())
+        if self._present is not None:
+            sentence, prefetch = self._present
+            if self._source.is_whole and sentence.looks_ahead:
+                prefetch.begin()
+
+    # The speaker
+
     def _start(self) -> None:
         use = self._open()
         self.phase = "speaking"
         self._loop = asyncio.get_running_loop()
+        use.state.arrived = self._loop.time()
         self._task = self._loop.create_task(self._speak(use), name="greenroom-stream")
         self._task.add_done_callback(self._done)
 
@@ -303,6 +445,7 @@ class _Speaker:
             self.phase = "made"
         if self._use is not None:
             self._use.close()
+        self._held = False
         self._changed.set()
 
     def _fail(self, error: ModelManagerError) -> None:
@@ -314,7 +457,11 @@ class _Speaker:
         samples = 0
         spoken = False
         try:
-            while (present := await prefetch.next()) is not None and self.phase == "speaking":
+            while (present := await self._next_sentence(prefetch, use)) is not None:
+                if self.phase != "speaking":
+                    break
+                if not spoken:
+                    await use.begin()
                 spoken = True
                 samples += await self._speak_one(present, use, prefetch)
             if samples:
@@ -328,6 +475,24 @@ class _Speaker:
         if not samples:
             raise SynthesisError("the engine made no audio for this text.")
 
+    async def _next_sentence(self, prefetch: Prefetch, use: Use) -> Sentence | None:
+        """Return the next sentence; while its text is waited for, silence is nobody's fault."""
+        if self._source.is_whole:
+            return await prefetch.next()
+        assert self._loop is not None
+        asked = self._loop.time()
+        use.state.wants_text = True
+        hand_over = self._loop.call_later(_TEXT_SOON_S, self._be_heard)
+        try:
+            return await prefetch.next()
+        finally:
+            hand_over.cancel()
+            use.state.wants_text = False
+            came = self._loop.time()
+            if came - asked > _TEXT_SOON_S:
+                self.clock.excuse(came + TARGET_S)
+                self._update_state()
+
     async def _leave(self, use: Use, prefetch: Prefetch) -> None:
         """Leave the model, and only then the text: its source may hang, and not hold the model."""
         try:
@@ -338,23 +503,28 @@ class _Speaker:
 
     def _sentence(self, text: str) -> Sentence:
         self._has_words = self._has_words or texts.has_words(text)
-        return Sentence(self._synthesizer, text, self._options, self._framer)
+        return Sentence(self._synthesizer, text, self._options, self._framer, self)
 
     async def _speak_one(self, sentence: Sentence, use: Use, prefetch: Prefetch) -> int:
         """Speak one sentence; return how many samples it had."""
+        self._present = sentence, prefetch
         try:
-            while True:
+            more = True
+            while more:
                 await self._buffer_has_space(sentence, use)
                 if sentence.turn is None:
                     sentence.turn = await use.enter()
-                frames = await sentence.turn.run(sentence.next_frames)
-                if frames is None:
-                    return sentence.samples
-                self._keep(frames)
-                if self._source.is_whole and sentence.looks_ahead:
-                    prefetch.begin()
+                use.state.begins = not sentence.begun
+                self._count_left(sentence, use)
+                more = await sentence.turn.run(sentence.advance)
+                self._receive()
+                _learn(sentence, use.cost)
+            use.cost.learn_sentence(sentence.core_s, sentence.audio_s, len(sentence.text))
+            return sentence.samples
         finally:
+            self._present = None
             self.engine_s += sentence.engine_s
+            self._characters -= len(sentence.text)
             await sentence.leave()
 
     async def _buffer_has_space(self, sentence: Sentence, use: Use) -> None:
@@ -364,15 +534,38 @@ class _Speaker:
         pauses would lock the others out.
         """
         while len(self._frames) > _BUFFER_FRAMES:
+            self._be_heard()
             if sentence.turn is not None and use.turn_wanted:
                 return
+            use.state.resting = True
             self._space.clear()
             await self._space.wait()
+            self._update_state()
 
     def _keep(self, frames: list[AudioFrame]) -> None:
-        if self.phase == "speaking" and frames:
-            self._frames.extend(frames)
+        if self.phase != "speaking" or not frames:
+            return
+        assert self._loop is not None
+        if not self._frames and not self._held:
+            self.clock.come(self._loop.time(), self._waiting_since)
+        self._frames.extend(frames)
+        if self._held and (self._use is None or self._use.may_be_heard(self._buffered_s)):
+            self._held = False
+        if not self._held:
             self._changed.set()
+        self._update_state()
+
+    def _be_heard(self) -> None:
+        """Hand over what is made: more does not come soon, or there is no more space for it."""
+        self._held = False
+        self._changed.set()
+        self._update_state()
+
+
+def _learn(sentence: Sentence, cost: SpeechCost) -> None:
+    while sentence.steps:
+        step = sentence.steps.popleft()
+        cost.learn_step(step.seconds, step.processor_s, first=step.first)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

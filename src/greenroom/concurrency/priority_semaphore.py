@@ -1,29 +1,37 @@
-"""A semaphore of strict order that says when its holders keep others waiting."""
+"""A semaphore whose next holder is the most urgent waiter, and that says when others wait."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
+Urgency = Callable[[], float]
+"""Returns when a waiter needs its place: the smaller, the more urgent; asked at each hand-over."""
 
-class FifoSemaphore:
-    """At most `size` holders at once, first come first served; no limit where `size` is `None`.
 
-    Unlike `asyncio.Semaphore` it can be tried without waiting, and it calls back when a caller
-    begins to wait.
+class PrioritySemaphore:
+    """At most `size` holders at once, the most urgent next; no limit where `size` is `None`.
+
+    Among the equally urgent the first that came is first. Unlike `asyncio.Semaphore` it can be
+    tried without waiting, and it calls back when a caller begins to wait.
     """
 
     def __init__(self, size: int | None, on_wait: Callable[[], None]) -> None:
         """`on_wait` is called when a caller begins to wait."""
         self._free = size
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: dict[asyncio.Future[None], Urgency] = {}
+        """In the order of arrival."""
         self._on_wait = on_wait
 
     @property
     def contended(self) -> bool:
         """Whether a caller waits."""
         return any(not waiter.done() for waiter in self._waiters)
+
+    @property
+    def most_urgent(self) -> float | None:
+        """The urgency of the most urgent waiter; `None` when nobody waits."""
+        return min((urgency() for urgency in self._waiters.values()), default=None)
 
     def acquire_now(self) -> bool:
         """Acquire without waiting; false if all is taken, or others waited first."""
@@ -34,15 +42,15 @@ class FifoSemaphore:
         self._free -= 1
         return True
 
-    async def acquire(self, limit: float) -> None:
-        """Acquire in order of arrival; raises `TimeoutError` after `limit` seconds.
+    async def acquire(self, limit: float, urgency: Urgency) -> None:
+        """Acquire in order of urgency; raises `TimeoutError` after `limit` seconds.
 
         Nothing is taken by an `acquire` that is cancelled or times out.
         """
         if self.acquire_now():
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        self._waiters[waiter] = urgency
         self._on_wait()
         try:
             # `wait` rather than `wait_for`: cancelling it does not cancel the waiter, which tells
@@ -59,16 +67,18 @@ class FifoSemaphore:
         if waiter.done():  # it was handed a place in the very step in which it was cancelled
             self.release()
         else:
-            self._waiters.remove(waiter)
+            del self._waiters[waiter]
 
     def release(self) -> None:
-        """Hand the place to the first waiter, or keep it free.
+        """Hand the place to the most urgent waiter, or keep it free.
 
         Handed over directly, it is never free in between: no later caller can get ahead.
         """
         if self._free is None:
             return
         if self._waiters:
-            self._waiters.popleft().set_result(None)
+            chosen = min(self._waiters, key=lambda waiter: self._waiters[waiter]())
+            del self._waiters[chosen]
+            chosen.set_result(None)
         else:
             self._free += 1

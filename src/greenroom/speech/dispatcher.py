@@ -1,0 +1,226 @@
+"""Gives cores to the steps of streams, in the scheduler's order: as many run as there are cores."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from greenroom.concurrency.cores import CORES, Cores
+from greenroom.speech.scheduler import Scheduler, StreamState
+
+_OVERDUE_S = 1.0
+_OVERDUE_TIMES = 4.0
+"""A step that takes longer than a second, and four times what such steps take, is overdue: its core
+is lent to others while it runs on. So one that hangs, or waits for a network, keeps nobody waiting
+until it is abandoned."""
+
+_LINE_S = 0.1
+"""How often the line of those who wait to begin is looked at, besides whenever a stream ends."""
+
+
+class Place:
+    """The right of one step to compute, from when it begins until `Dispatcher.leave`."""
+
+    __slots__ = ("begun", "expected", "has_core", "stream")
+
+    def __init__(self, stream: StreamState, begun: float) -> None:
+        self.stream = stream
+        self.begun = begun
+        self.expected = stream.next_step_s
+        self.has_core = True
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether its core may be lent to others."""
+        return now - self.begun >= self.limit
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which it is overdue."""
+        return max(_OVERDUE_S, _OVERDUE_TIMES * self.expected)
+
+
+class Dispatcher:
+    """The steps of one manager's streams; all methods on its event loop."""
+
+    def __init__(self, cores: Cores = CORES) -> None:
+        self.scheduler = Scheduler()
+        self._cores = cores
+        self._ready: dict[asyncio.Future[Place], StreamState] = {}
+        """Steps that wait for a core, in the order of arrival."""
+        self._line: dict[asyncio.Future[None], StreamState] = {}
+        """Streams that wait to begin, in the order of arrival."""
+        self._running: set[Place] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._line_timer: asyncio.TimerHandle | None = None
+
+    # Streams
+
+    async def begin(self, stream: StreamState, limit: float) -> None:
+        """Wait until one more stream can be kept up; raises `TimeoutError` after `limit` seconds.
+
+        First come, first served. Each `begin` that returns is followed by one `end`.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        if not self._line and self.scheduler.may_begin(stream, self._cores.count, loop.time()):
+            self.scheduler.enter(stream)
+            return
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._line[waiter] = stream
+        self._look_at_line_later()
+        try:
+            done, _ = await asyncio.wait([waiter], timeout=limit)
+        except asyncio.CancelledError:
+            if self._line.pop(waiter, None) is None:
+                self.end(stream)
+            raise
+        if not done:
+            del self._line[waiter]
+            raise TimeoutError
+
+    def end(self, stream: StreamState) -> None:
+        """Count a stream no longer: it is made to its end, or nobody wants it any more."""
+        self.scheduler.leave(stream)
+        self.look_at_line()
+
+    def look_at_line(self) -> None:
+        """Let those begin that can be kept up, the first that came first."""
+        while self._line and self._loop is not None:
+            waiter, stream = next(iter(self._line.items()))
+            if not self.scheduler.may_begin(stream, self._cores.count, self._loop.time()):
+                self._look_at_line_later()
+                return
+            del self._line[waiter]
+            self.scheduler.enter(stream)
+            waiter.set_result(None)
+
+    def _look_at_line_later(self) -> None:
+        if self._line_timer is None and self._loop is not None:
+            self._line_timer = self._loop.call_later(_LINE_S, self._line_is_due)
+
+    def _line_is_due(self) -> None:
+        self._line_timer = None
+        self.look_at_line()
+
+    def may_be_heard(self, stream: StreamState, made_s: float) -> bool:
+        """Whether `made_s` seconds of audio last until more is made, beside all other streams."""
+        if self._loop is None:
+            return True
+        return self.scheduler.may_be_heard(stream, made_s, self._cores.count, self._loop.time())
+
+    @property
+    def sharers(self) -> float:
+        """How many streams with something to do there are for each core, at least 1."""
+        return max(1.0, (len(self._ready) + len(self._running)) / self._cores.count)
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether a step waits for a core; may be asked from any thread."""
+        return bool(self._ready)
+
+    @property
+    def used(self) -> float:
+        """The share of the cores that all who speak need to be kept up; above 1 it is too much."""
+        now = 0.0 if self._loop is None else self._loop.time()
+        return self.scheduler.used(self._cores.count, now)
+
+    @property
+    def waiting(self) -> int:
+        """How many streams wait to begin."""
+        return len(self._line)
+
+    # Steps
+
+    async def enter(self, stream: StreamState, limit: float) -> Place:
+        """Wait for a core, in the scheduler's order; raises `TimeoutError` after `limit` seconds.
+
+        Nothing is taken by an `enter` that is cancelled or times out.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        if not self._ready and self._may_run(stream, loop.time()) and self._cores.take():
+            return self._granted(stream, loop.time())
+        waiter: asyncio.Future[Place] = loop.create_future()
+        self._ready[waiter] = stream
+        self._dispatch()
+        try:
+            # `wait` rather than `wait_for`: cancelling it does not cancel the waiter, which tells
+            # below whether a core had been handed over already.
+            done, _ = await asyncio.wait([waiter], timeout=limit)
+        except asyncio.CancelledError:
+            self._withdraw(waiter)
+            raise
+        if not done:
+            self._withdraw(waiter)
+            raise TimeoutError
+        return waiter.result()
+
+    def _may_run(self, stream: StreamState, now: float) -> bool:
+        return self.scheduler.next([stream], self._cores.count, now) is stream
+
+    def _granted(self, stream: StreamState, now: float) -> Place:
+        place = Place(stream, now)
+        stream.running_since = now
+        self._running.add(place)
+        return place
+
+    def _withdraw(self, waiter: asyncio.Future[Place]) -> None:
+        if self._ready.pop(waiter, None) is None:  # a core was handed over in this very step
+            self.leave(waiter.result())
+
+    def leave(self, place: Place) -> None:
+        """Give the core of a step back; once for each `enter`."""
+        assert self._loop is not None
+        place.stream.running_since = None
+        place.stream.served = self._loop.time()
+        self._running.discard(place)
+        if place.has_core:
+            self._give_back(place)
+        self._dispatch()
+
+    def _give_back(self, place: Place) -> None:
+        place.has_core = False
+        self._cores.wait_no_more(self._freed)  # the dispatch that follows needs no telling
+        self._cores.give_back()
+
+    def _freed(self) -> None:
+        """Look again; called in any thread, perhaps after the loop."""
+        with contextlib.suppress(RuntimeError):
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """Give what cores there are to the most urgent steps."""
+        assert self._loop is not None
+        now = self._loop.time()
+        while self._ready:
+            if not self._cores.take():
+                self._wait_for_core(now)
+                return
+            chosen = self.scheduler.next(list(self._ready.values()), self._cores.count, now)
+            if chosen is None:  # those that wait take long, and one core is kept from them
+                self._cores.give_back()
+                return
+            waiter = next(each for each, stream in self._ready.items() if stream is chosen)
+            del self._ready[waiter]
+            waiter.set_result(self._granted(chosen, now))
+
+    def _wait_for_core(self, now: float) -> None:
+        """Be told when a core is given back, or when a step that runs is overdue."""
+        self._cores.wait(self._freed)
+        with_core = [place for place in self._running if place.has_core]
+        for place in with_core:
+            if place.is_overdue(now):
+                self._lend(place)
+        due = min((p.begun + p.limit for p in with_core if p.has_core), default=None)
+        if due is not None and self._loop is not None and self._timer is None:
+            self._timer = self._loop.call_at(due, self._overdue)
+
+    def _lend(self, place: Place) -> None:
+        """Give the core of an overdue step to those who wait."""
+        place.has_core = False
+        place.stream.running_since = None
+        self._cores.give_back()
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._dispatch()

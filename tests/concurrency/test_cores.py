@@ -1,0 +1,104 @@
+"""Cores: taken, borrowed while nobody waits, given back, and taken away."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from greenroom.concurrency.cores import Cores, cores
+
+
+def test_there_are_as_many_as_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == os.cpu_count()
+
+
+def test_no_more_are_taken_than_there_are() -> None:
+    two = Cores(lambda: 2)
+    assert (two.take(), two.take(), two.take()) == (True, True, False)
+    assert two.idle == 0
+    two.give_back()
+    assert two.idle == 1
+    assert two.take()
+
+
+def test_there_is_always_one() -> None:
+    none = Cores(lambda: 0)
+    assert none.count == 1
+    assert none.take()
+
+
+def test_one_that_is_taken_away_is_not_taken_again() -> None:
+    count = 2
+    them = Cores(lambda: count)
+    assert them.take()
+    assert them.take()
+    count = 1
+    them.give_back()
+    assert not them.take()
+    assert them.idle == 0
+    them.give_back()
+    assert them.take()
+
+
+def test_who_computes_without_asking_is_counted_too() -> None:
+    one = Cores(lambda: 1)
+    one.take_anyway()
+    one.take_anyway()
+    assert not one.take()
+    one.give_back()
+    assert not one.take(), "one is still in use"
+    one.give_back()
+    assert one.take()
+
+
+def test_nobody_borrows_what_another_waits_for() -> None:
+    two = Cores(lambda: 2)
+    told: list[str] = []
+
+    def freed() -> None:
+        told.append("freed")
+
+    assert two.borrow()
+    assert two.take()
+    assert not two.borrow()
+    two.wait(freed)
+    two.wait(freed)
+    two.give_back()
+    assert told == ["freed"], "told once"
+    assert two.take()
+    two.wait(freed)
+    two.wait_no_more(freed)
+    two.give_back()
+    assert told == ["freed"]
+    assert two.borrow()
+
+
+def test_many_threads_never_have_more_than_there_are() -> None:
+    three = Cores(lambda: 3)
+    most = 0
+    here = 0
+    lock = threading.Lock()
+
+    def compute() -> None:
+        nonlocal most, here
+        for _ in range(500):
+            if not three.borrow():
+                continue
+            with lock:
+                here += 1
+                most = max(most, here)
+            with lock:
+                here -= 1
+            three.give_back()
+
+    threads = [threading.Thread(target=compute) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert 1 <= most <= 3
+    assert three.idle == 3

@@ -1,0 +1,172 @@
+"""Cores for the steps of streams: in the scheduler's order, given back on every path."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from greenroom.concurrency.cores import Cores
+from greenroom.speech.dispatcher import Dispatcher
+from greenroom.speech.scheduler import StreamState
+from greenroom.testing import VirtualTimeLoop
+from tests.speech.simulation import KnownCost
+
+pytestmark = pytest.mark.virtual_time
+
+COST = KnownCost(rate=0.05, step_s=0.03, first_s=0.05)
+
+
+@pytest.fixture
+def cores() -> Cores:
+    return Cores(lambda: 2)
+
+
+@pytest.fixture
+async def dispatcher(cores: Cores) -> Dispatcher:
+    return Dispatcher(cores)
+
+
+def stream(due: float, cost: KnownCost = COST) -> StreamState:
+    now = asyncio.get_running_loop().time()
+    return StreamState(cost, now, heard=True, due=now + due, begins=False, left_s=5.0)
+
+
+async def test_as_many_steps_run_as_there_are_cores_and_the_most_urgent_is_next(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    first, second = [await dispatcher.enter(stream(9.0), 1.0) for _ in range(2)]
+    waiting = {
+        due: asyncio.create_task(dispatcher.enter(stream(due), 10.0)) for due in (3.0, 1.0, 2.0)
+    }
+    await clock.settle()
+    assert dispatcher.is_contended
+    assert dispatcher.sharers == 2.5
+    dispatcher.leave(first)
+    await clock.settle()
+    assert [due for due, task in waiting.items() if task.done()] == [1.0]
+    dispatcher.leave(second)
+    await clock.settle()
+    assert [due for due, task in waiting.items() if task.done()] == [1.0, 2.0]
+    dispatcher.leave(waiting[1.0].result())
+    dispatcher.leave(waiting[2.0].result())
+    dispatcher.leave(await waiting[3.0])
+    assert not dispatcher.is_contended
+
+
+async def test_a_wait_that_is_cancelled_or_too_long_takes_nothing(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    places = [await dispatcher.enter(stream(9.0), 1.0) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 0.5))
+    await clock.advance(0.5)
+    with pytest.raises(TimeoutError):
+        await waiting
+    cancelled = asyncio.create_task(dispatcher.enter(stream(1.0), 10.0))
+    await clock.settle()
+    cancelled.cancel()
+    dispatcher.leave(places[0])
+    await clock.settle()
+    assert cancelled.cancelled()
+    dispatcher.leave(places[1])
+    await clock.settle()
+    assert cores.idle == 2
+
+
+async def test_a_core_that_is_handed_over_in_the_step_of_the_cancelling_is_given_back(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    places = [await dispatcher.enter(stream(9.0), 1.0) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 10.0))
+    await clock.settle()
+    dispatcher.leave(places[0])
+    waiting.cancel()
+    await clock.settle()
+    assert waiting.cancelled()
+    dispatcher.leave(places[1])
+    assert cores.idle == 2
+
+
+async def test_the_core_of_a_step_that_hangs_is_lent_to_others(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    hanging = [await dispatcher.enter(stream(9.0), 1.0) for _ in range(2)]
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.advance(0.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    place = await waiting
+    for each in (*hanging, place):
+        dispatcher.leave(each)
+    assert cores.idle == 2, "each core is given back once"
+
+
+async def test_a_step_that_always_takes_long_keeps_its_core_for_four_times_as_long(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    slow = KnownCost(rate=0.3, step_s=2.0, first_s=2.0)
+    for _ in range(2):
+        await dispatcher.enter(stream(9.0, slow), 1.0)
+    waiting = asyncio.create_task(dispatcher.enter(stream(9.0, slow), 60.0))
+    await clock.advance(7.9)
+    assert not waiting.done()
+    await clock.advance(0.2)
+    assert waiting.done()
+
+
+async def test_a_core_that_others_in_the_process_give_back_is_taken(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    assert cores.borrow()
+    assert cores.take()
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.settle()
+    assert not cores.borrow(), "a step waits for it"
+    await asyncio.to_thread(cores.give_back)
+    dispatcher.leave(await waiting)
+    cores.give_back()
+    assert cores.idle == 2
+
+
+async def test_streams_begin_in_order_when_they_can_be_kept_up(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def talk() -> StreamState:
+        return StreamState(COST, loop.time())  # of a text without an end: 36 fit on two cores
+
+    begun = [talk() for _ in range(36)]
+    for each in begun:
+        await dispatcher.begin(each, 1.0)
+    assert dispatcher.used == pytest.approx(1.0)
+    line = [asyncio.create_task(dispatcher.begin(talk(), 60.0)) for _ in range(3)]
+    impatient = asyncio.create_task(dispatcher.begin(talk(), 0.5))
+    await clock.advance(1.0)
+    assert dispatcher.waiting == 3
+    with pytest.raises(TimeoutError):
+        await impatient
+    line[1].cancel()
+    await clock.settle()
+    dispatcher.end(begun[0])
+    await clock.settle()
+    assert [task.done() for task in line] == [True, True, False]
+    dispatcher.end(begun[1])
+    await line[2]
+    assert dispatcher.waiting == 0
+
+
+async def test_one_that_is_cancelled_as_it_may_begin_counts_no_more(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    loop = asyncio.get_running_loop()
+    begun = [StreamState(COST, loop.time()) for _ in range(36)]
+    for each in begun:
+        await dispatcher.begin(each, 1.0)
+    next_one = asyncio.create_task(dispatcher.begin(StreamState(COST, loop.time()), 60.0))
+    await clock.settle()
+    dispatcher.end(begun[0])
+    next_one.cancel()
+    await clock.settle()
+    assert next_one.cancelled()
+    assert len(dispatcher.scheduler.streams) == 35
