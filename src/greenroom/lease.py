@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import warnings
 from collections.abc import AsyncIterable, Hashable
@@ -12,8 +13,6 @@ from greenroom.errors import LeaseReleasedError, ManagerClosedError, ModelNotRes
 from greenroom.untrusted.owners import Holder
 
 if TYPE_CHECKING:
-    import asyncio
-
     from greenroom.adapter import TTSAdapter
     from greenroom.speech.stream import SpeechStream
 
@@ -38,15 +37,13 @@ class Lease:
         self.model_id = model_id
         self.owner = owner
         self._lender = lender
-        self._holder = Holder.unique(owner)
+        self._holder = Holder(owner)
         self._adapter: TTSAdapter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "new"
 
     async def acquire(self) -> Self:
         """Take the reference, loading the model if need be; raises what `load` raises."""
-        import asyncio
-
         if self._state != "new":
             raise LeaseReleasedError(
                 f"this lease of {self.model_id!r} is {self._state}; take another."
@@ -66,8 +63,10 @@ class Lease:
         if self._state == "held":
             self._state = "released"
             self._adapter = None
-            with contextlib.suppress(ManagerClosedError, ModelNotResidentError):
+            try:
                 await self._lender.release(self.model_id, owner=self._holder)
+            except (ManagerClosedError, ModelNotResidentError):
+                return  # a shutdown or a forced unload has taken the reference back
 
     @property
     def held(self) -> bool:
@@ -87,8 +86,7 @@ class Lease:
         """Speak; see `TTSAdapter.synthesize_stream`. The stream may outlive the lease."""
         return self.adapter.synthesize_stream(text, **options)
 
-    async def __aenter__(self) -> Self:
-        return await self.acquire()
+    __aenter__ = acquire
 
     async def __aexit__(
         self,

@@ -25,12 +25,27 @@ def owner_name(owner: object) -> str:
 
 
 class Holder:
-    """Who holds references, as the ledger keeps it: named once, compared without surprises.
+    """Who holds references, as the ledger keeps it: named once, and equal to no other.
+
+    So nobody else can give back what it holds, not even under its name.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: object) -> None:
+        self.name = owner_name(name)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OwnerHolder(Holder):
+    """The holder that stands for an owner: compared as owners are, but without surprises.
 
     Two holders of equal owners are equal; owners that cannot be compared are not.
     """
 
-    __slots__ = ("_hash", "_owner", "name")
+    __slots__ = ("_hash", "_owner")
 
     def __init__(self, owner: Hashable) -> None:
         """Raise `InvalidInputError` for an owner that is not hashable."""
@@ -41,13 +56,13 @@ class Holder:
                 f"owner must be hashable, such as a string, not of type {type_name(owner)}."
             ) from error
         self._owner = owner
-        self.name = owner_name(owner)
+        super().__init__(owner)
 
     def __hash__(self) -> int:
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Holder):
+        if not isinstance(other, OwnerHolder):
             return NotImplemented
         if self._owner is other._owner:
             return True
@@ -55,16 +70,6 @@ class Holder:
             return self._hash == other._hash and bool(self._owner == other._owner)
         except Exception:  # noqa: BLE001 - an owner is the caller's object, whose `==` may raise
             return False
-
-    @classmethod
-    def unique(cls, name: object) -> Holder:
-        """Return a holder that equals no other, so that nobody else can give back what it holds."""
-        made = cls(object())
-        made.name = owner_name(name)
-        return made
-
-    def __str__(self) -> str:
-        return self.name
 
 
 def holder_of(owner: Hashable) -> str | Holder | None:
@@ -76,4 +81,4 @@ def holder_of(owner: Hashable) -> str | Holder | None:
         return owner
     if isinstance(owner, Holder):
         return owner
-    return str.__str__(owner) if isinstance(owner, str) else Holder(owner)
+    return str.__str__(owner) if isinstance(owner, str) else OwnerHolder(owner)
