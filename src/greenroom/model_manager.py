@@ -136,8 +136,10 @@ class ModelManager:
         `ModelLoadError` (and its kinds), `CapacityError`, `ManagerClosedError`, or
         `InvalidInputError` for an owner that is not hashable.
         """
+        # Read, then called: CPython 3.11 is slow to call an instance's attribute in one step.
+        now = self._effects.now
         holder = owner if owner is None or type(owner) is str else holder_of(owner)
-        resident = self._ledger.hit(model_id, holder, self._effects.now())
+        resident = self._ledger.hit(model_id, holder, now())
         if resident is not None:
             return resident.instance  # type: ignore[no-any-return]
         return await self._effects.load(self.catalog.get(model_id), holder)
@@ -148,14 +150,15 @@ class ModelManager:
         Raises `LeaseReleasedError` when `owner` holds none and `ModelNotResidentError` when the
         model is not in memory; both change nothing.
         """
+        now = self._effects.now
         holder = owner if owner is None or type(owner) is str else holder_of(owner)
         try:
-            decisions = self._ledger.release(model_id, holder, self._effects.now())
+            decisions = self._ledger.release(model_id, holder, now())
         except ModelNotResidentError:
             spec = self.catalog.get(model_id)
             if spec.model_id == model_id:
                 raise
-            decisions = self._ledger.release(spec.model_id, holder, self._effects.now())
+            decisions = self._ledger.release(spec.model_id, holder, now())
         if decisions is not None:
             self._effects.carry_out(decisions)
 

@@ -228,17 +228,14 @@ def explain(
     """Return what the ledger, the accounts, the footprints and the journal know of the model."""
     resident = ledger.get(model_id)
     account = accounts.get(model_id)
-    holders: list[tuple[str, float]] = []
-    if resident is not None:
-        for owner, taken in resident.holders.items():
-            holders.extend((owner_name(owner), now - at) for at in taken)
+    references = [] if resident is None else resident.references
     return Explanation(
         model_id=model_id,
         summary=_absent(model_id, ledger, history, now)
         if resident is None
         else _present(resident, ledger, now),
         resident=None if resident is None else snapshot(resident, now),
-        holders=tuple(holders),
+        holders=tuple((owner_name(owner), now - at) for owner, at in references),
         history=history,
         now=now,
         memory=None if account is None else memory_account(account),

@@ -177,7 +177,9 @@ class ContractMachine(RuleBasedStateMachine):
         held = Counter(resident for resident, _ in self.leases)
         speaking = Counter(self.streams)
         for resident in self.ledger.residents:
-            assert resident.refcount == held[resident]
+            assert resident.refcount == len(resident.references) == held[resident]
+            assert resident.repeats.keys() <= resident.holders.keys()
+            assert all(resident.repeats.values())
             assert resident.streams == speaking[resident]
             if resident in self.used_at and not resident.in_use:
                 assert resident.idle_since == self.used_at[resident]

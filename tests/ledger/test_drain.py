@@ -157,7 +157,7 @@ def test_a_drain_taken_back_serves_whoever_waited_for_it() -> None:
     driver.request("amy", "cal")
     assert driver.at(9).end_drain("amy") == ["grant amy to bob", "grant amy to cal"]
     assert driver["amy"] is old
-    assert old.holders == {"ann": [0.0], "bob": [9.0], "cal": [9.0]}
+    assert old.references == [("ann", 0.0), ("bob", 9.0), ("cal", 9.0)]
     assert driver.ledger.queue.count == 0
     assert driver.hit("amy", "dee")
 

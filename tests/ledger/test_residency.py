@@ -51,7 +51,7 @@ def test_a_hit_takes_a_reference_and_nothing_else_happens() -> None:
     driver.idle("amy")
     assert driver.at(5).hit("amy", "bob")
     assert driver.at(6).hit("amy", "bob")
-    assert driver["amy"].holders == {"bob": [5.0, 6.0]}
+    assert driver["amy"].references == [("bob", 5.0), ("bob", 6.0)]
     assert driver.ledger.hits == 2
 
 
@@ -142,7 +142,33 @@ def test_a_reference_given_back_is_the_youngest_of_its_owner() -> None:
     driver.at(1).hit("amy")
     driver.at(2).hit("amy")
     driver.release("amy")
-    assert driver["amy"].holders == {"ann": [1.0]}
+    assert driver["amy"].references == [("ann", 1.0)]
+
+
+def test_an_owner_gives_back_its_references_one_by_one_and_then_holds_none() -> None:
+    driver = LedgerDriver()
+    driver.hold("amy", "ann")
+    for now in (1, 2):
+        driver.at(now).hit("amy", "ann")
+    driver.at(3).hit("amy", "bob")
+    amy = driver["amy"]
+    assert amy.references == [("ann", 0.0), ("ann", 1.0), ("ann", 2.0), ("bob", 3.0)]
+    assert amy.refcount == 4
+    assert driver.release("amy", "ann") is None
+    assert amy.references == [("ann", 0.0), ("ann", 1.0), ("bob", 3.0)]
+    for owner in ("ann", "bob", "ann"):
+        driver.release("amy", owner)
+    assert (amy.refcount, amy.references, amy.repeats) == (0, [], {})
+    with pytest.raises(LeaseReleasedError):
+        driver.release("amy", "ann")
+
+
+def test_callers_of_one_owner_that_waited_for_a_load_hold_a_reference_each() -> None:
+    driver = LedgerDriver()
+    for owner in ("ann", "bob", "ann"):
+        driver.request("amy", owner)
+    driver.at(4).loaded("amy")
+    assert driver["amy"].references == [("ann", 4.0), ("ann", 4.0), ("bob", 4.0)]
 
 
 def test_more_releases_than_loads_are_an_error_that_changes_nothing() -> None:
@@ -154,7 +180,7 @@ def test_more_releases_than_loads_are_an_error_that_changes_nothing() -> None:
     assert str(caught.value) == (
         "owner 'ann' holds no reference to model 'amy'; release once for every load."
     )
-    assert driver["amy"].holders == {"bob": [0.0]}
+    assert driver["amy"].references == [("bob", 0.0)]
 
 
 def test_a_caller_without_a_name_that_releases_too_often_is_told_so() -> None:

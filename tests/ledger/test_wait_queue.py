@@ -311,7 +311,7 @@ def test_the_first_callers_cancellation_is_not_everybodys() -> None:
     driver.request("amy", "bob")
     assert driver.cancel("amy", "ann") == []
     assert driver.loaded("amy") == ["grant amy to bob"]
-    assert driver["amy"].holders == {"bob": [0.0]}
+    assert driver["amy"].references == [("bob", 0.0)]
 
 
 def test_a_load_that_everybody_left_finishes_and_stays_idle() -> None:
@@ -329,7 +329,7 @@ def test_a_reference_granted_before_the_cancellation_is_given_back() -> None:
     driver.hold("amy", "ann")
     driver.hit("amy", "bob")
     assert driver.cancel("amy", "ann") == []
-    assert driver["amy"].holders == {"bob": [0.0]}
+    assert driver["amy"].references == [("bob", 0.0)]
     assert driver.at(1).release("amy", "bob") == ["unload amy EXPIRED"]
 
 

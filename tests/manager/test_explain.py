@@ -25,6 +25,9 @@ async def test_explain_says_why_it_is_or_is_not_in_memory(
         told = manager.explain("b")
         assert told.summary == "ready, in use: 1 references"
         assert told.holders == (("x", 3.0),)
+        await manager.load("b", owner="x")
+        assert manager.explain("b").holders == (("x", 3.0), ("x", 0.0))
+        await manager.release("b", owner="x")
         assert [event.kind for event in told.history] == ["loading", "warming", "ready"]
         await manager.release("b", owner="x")
         assert manager.explain("b").summary == "ready and idle; it expires in 1.0 s"

@@ -111,11 +111,11 @@ class Residency:
         resident = self._ready.get(model_id)
         if resident is None:
             return None
-        held = resident.holders.get(owner)
-        if held is None:
-            resident.holders[owner] = [now]
+        holders = resident.holders
+        if owner in holders:
+            resident.repeat(owner, now)
         else:
-            held.append(now)
+            holders[owner] = now
         self.hits += 1
         return resident
 
@@ -172,22 +172,22 @@ class Residency:
 
         Raises `ModelNotResidentError` or `LeaseReleasedError`, changing nothing.
         """
-        resident = self._residents.get(model_id)
-        if resident is None:
-            raise ModelNotResidentError(model_id)
+        try:
+            resident = self._residents[model_id]
+        except KeyError:
+            raise ModelNotResidentError(model_id) from None
+        # The youngest, so that `explain` shows how long the owner has had the model.
+        if owner in resident.repeats:
+            resident.end_repeat(owner)
+            return None
         holders = resident.holders
-        held = holders.get(owner)
-        if held is None:
+        try:
+            del holders[owner]
+        except KeyError:
             who = "this caller" if owner is None else f"owner {owner_name(owner)!r}"
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {model_id!r}; release once for every load."
-            )
-        # The youngest, so that `explain` shows how long the owner has had the model. No empty list
-        # stays behind: `holders` is asked for its truth only.
-        if len(held) > 1:
-            held.pop()
-        else:
-            del holders[owner]
+            ) from None
         if holders or resident.streams:
             return None
         resident.idle_since = now
@@ -604,7 +604,10 @@ class Residency:
     def _grant(self, tickets: Iterable[Ticket], to: Resident, now: float) -> list[Decision]:
         out: list[Decision] = []
         for ticket in tickets:
-            to.holders.setdefault(ticket.owner, []).append(now)
+            if ticket.owner in to.holders:
+                to.repeat(ticket.owner, now)
+            else:
+                to.holders[ticket.owner] = now
             ticket.granted = True
             out.append(Granted(ticket, to))
         return out

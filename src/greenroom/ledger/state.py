@@ -117,8 +117,11 @@ class Resident:
     ttl: float
     # Who uses it. References and streams are counted apart: a stream may outlast the reference that
     # it began with, and keeps a thread inside the engine.
-    holders: dict[Hashable, list[float]] = field(default_factory=dict)
-    """Per owner, when each of its references was taken. All of them are the refcount."""
+    holders: dict[Hashable, float] = field(default_factory=dict)
+    """When each owner took the first of its references."""
+    repeats: dict[Hashable, list[float]] = field(default_factory=dict)
+    """When owners that hold several took the others. Apart, as most hold one: a hit then makes no
+    list. No empty one stays."""
     streams: int = 0
     waiters: dict[Ticket, None] = field(default_factory=dict)
     """Callers that wait for the present load."""
@@ -161,7 +164,27 @@ class Resident:
     @property
     def refcount(self) -> int:
         """The number of references held."""
-        return sum(map(len, self.holders.values()))
+        return len(self.holders) + sum(map(len, self.repeats.values()))
+
+    @property
+    def references(self) -> list[tuple[Hashable, float]]:
+        """The owner of each reference and when it was taken, those of one owner together."""
+        return [
+            (owner, at)
+            for owner, first in self.holders.items()
+            for at in (first, *self.repeats.get(owner, ()))
+        ]
+
+    def repeat(self, owner: Hashable, now: float) -> None:
+        """Count one more reference of an owner that holds one already."""
+        self.repeats.setdefault(owner, []).append(now)
+
+    def end_repeat(self, owner: Hashable) -> None:
+        """Count one reference fewer of an owner that holds several: the youngest."""
+        others = self.repeats[owner]
+        others.pop()
+        if not others:
+            del self.repeats[owner]
 
     @property
     def in_use(self) -> bool:
