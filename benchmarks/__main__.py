@@ -6,13 +6,13 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import machine, report
+from benchmarks import machine, plots, report
 from benchmarks.figures import FULL, Figure
 from benchmarks.registry import BENCHMARKS, measure_apart
 from benchmarks.voice_files import prepare_real_voice
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in chosen.names or BENCHMARKS:
             with console.status(f"measuring {name}: {BENCHMARKS[name]} …"):
                 sections[BENCHMARKS[name]] = measure_apart(name, FULL)
+        drawn = plots.kept()
     after = machine.load_average()
     preface = [
         *machine.described(),
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     _show(sections, preface)
     if chosen.write:
-        RESULTS.write_text(report.markdown(sections, _as_list(preface)), encoding="utf-8")
+        _write(sections, preface, drawn)
     missed = [f.name for figures in sections.values() for f in figures if f.holds is False]
     for figure in missed:
         print(f"missed its bound: {figure}", file=sys.stderr)
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "names", nargs="*", metavar="name", type=_benchmark, help="without one, all are run"
     )
-    parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name}")
+    parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name} and plots")
     return parser
 
 
@@ -75,6 +76,15 @@ def _show(sections: report.Sections, preface: list[str]) -> None:
     console.print(report.table(sections))
     for line in preface:
         console.print(line, highlight=False)
+
+
+def _write(sections: report.Sections, preface: list[str], drawn: Mapping[str, str]) -> None:
+    """Write the page, and beside it the plots that it shows."""
+    for name, svg in drawn.items():
+        RESULTS.with_name(f"{name}.svg").write_text(svg, encoding="utf-8")
+    shown = {BENCHMARKS[name]: f"{name}.svg" for name in drawn}
+    page = report.markdown(sections, _as_list(preface), shown)
+    RESULTS.write_text(page, encoding="utf-8")
 
 
 def _as_list(lines: list[str]) -> list[str]:

@@ -59,15 +59,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _probe(chosen: argparse.Namespace) -> None:
-    async with _started(chosen) as (server, voices):
+    async with _started(chosen) as server:
         print(_COLUMNS, flush=True)
         for callers in chosen.callers:
             began = time.process_time()
             if chosen.closed:
-                run = await server.work(voices, callers, chosen.speeches or max(8, 2 * callers))
+                speeches = chosen.speeches or max(8, 2 * callers)
+                run = await server.work(callers, speeches, voices=chosen.voices)
             else:
                 run = await server.talk(
-                    voices, callers, chosen.seconds, at_once=chosen.at_once, pause_s=chosen.pause
+                    callers,
+                    chosen.seconds,
+                    voices=chosen.voices,
+                    at_once=chosen.at_once,
+                    pause_s=chosen.pause,
                 )
             print(f"{line(run)} {time.process_time() - began:8.2f} s", flush=True)
             for error, count in run.errors.items():
@@ -78,36 +83,30 @@ async def _probe(chosen: argparse.Namespace) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _started(chosen: argparse.Namespace) -> AsyncIterator[tuple[Server, list[str]]]:
-    """Yield a server, and its voices that are asked for."""
+async def _started(chosen: argparse.Namespace) -> AsyncIterator[Server]:
     text: str = chosen.text
-    if chosen.port:
-        say = talkers.over_http(chosen.port)
-        server = Remote(say, chosen.pid or os.getpid(), text)
-        yield server, chosen.model or ["piper-en-us-joe-medium"]
-        return
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        if chosen.server in ("worker", "manager"):
-            paths = prepared_crowd(chosen.voices)
+        if chosen.port:
+            models = chosen.model or ["piper-en-us-joe-medium"]
+            say = talkers.over_http(chosen.port)
+            yield Remote(say, chosen.pid or os.getpid(), text, models)
+        elif chosen.server == "worker":
             settings = dict(pair.split("=", 1) for pair in chosen.set)
-            if chosen.server == "worker":
-                yield await enter(capacity_servers.worker(paths, text, settings)), _names(paths)
-            else:
-                yield await enter(capacity_servers.manager(paths, text)), _names(paths)
-            return
-        (voice,) = prepared_files(1)
-        if chosen.server == "wyoming":
-            yield await enter(capacity_servers.wyoming(voice, text)), [voice.stem]
-            return
-        options = ["--threads", str(chosen.threads)] if chosen.threads else []
-        engine = "piper-tts" if chosen.server == "stock" else chosen.server
-        peer = capacity_servers.fastapi(voice, text, "--engine", engine, *options)
-        yield await enter(peer), [voice.stem]
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    return [path.stem for path in paths]
+            paths = prepared_crowd(chosen.voices)
+            yield await enter(capacity_servers.worker(paths, text, settings))
+        elif chosen.server == "manager":
+            paths = prepared_crowd(chosen.voices)
+            yield await enter(capacity_servers.manager(paths, text))
+        elif chosen.server == "wyoming":
+            (voice,) = prepared_files(1)
+            yield await enter(capacity_servers.wyoming(voice, text))
+        else:
+            engine = "piper-tts" if chosen.server == "stock" else chosen.server
+            threads = ["--threads", str(chosen.threads)] if chosen.threads else []
+            (voice,) = prepared_files(1)
+            options = ["--engine", engine, *threads]
+            yield await enter(capacity_servers.fastapi(voice, text, *options))
 
 
 def line(run: Run) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from benchmarks import ours, serving, sites, talkers
 from benchmarks.apart import Apart
@@ -17,42 +18,41 @@ from benchmarks.talkers import Run, Say
 
 
 class Server(Protocol):
-    """Somebody to talk to: all callers say the same text, and are spread over some voices."""
+    """A server whose callers all say the same text, spread over the first of its voices."""
 
     async def talk(
         self,
-        voices: Sequence[str],
         callers: int,
         seconds: float,
         *,
+        voices: int = 1,
         at_once: bool = False,
         pause_s: float | None = None,
     ) -> Run:
         """See `talkers.talk`."""
 
-    async def work(self, voices: Sequence[str], callers: int, speeches: int) -> Run:
+    async def work(self, callers: int, speeches: int, *, voices: int = 1) -> Run:
         """See `talkers.work`."""
+
+
+ServerT = TypeVar("ServerT", bound=Server)
 
 
 class Remote:
     """A server that callers of this process reach."""
 
-    def __init__(self, say: Say, pid: int, text: str) -> None:
+    def __init__(self, say: Say, pid: int, text: str, voices: Sequence[str]) -> None:
         self._say = say
         self._pid = pid
         self._text = text
-
-    async def warm(self, voices: Sequence[str]) -> None:
-        """Have each voice speak."""
-        for voice in voices:
-            await self._say(self._text, voice)
+        self._voices = voices
 
     async def talk(
         self,
-        voices: Sequence[str],
         callers: int,
         seconds: float,
         *,
+        voices: int = 1,
         at_once: bool = False,
         pause_s: float | None = None,
     ) -> Run:
@@ -60,7 +60,7 @@ class Remote:
         return await talkers.talk(
             self._say,
             self._text,
-            voices,
+            self._voices[:voices],
             callers,
             seconds,
             pid=self._pid,
@@ -68,36 +68,45 @@ class Remote:
             pause_s=pause_s,
         )
 
-    async def work(self, voices: Sequence[str], callers: int, speeches: int) -> Run:
+    async def work(self, callers: int, speeches: int, *, voices: int = 1) -> Run:
         """See `talkers.work`."""
-        return await talkers.work(self._say, self._text, voices, callers, speeches, pid=self._pid)
+        return await talkers.work(
+            self._say, self._text, self._voices[:voices], callers, speeches, pid=self._pid
+        )
 
 
 class Manager:
     """Greenroom's manager with its callers beside it, in a process of their own."""
 
-    def __init__(self, process: Apart, text: str) -> None:
+    def __init__(self, process: Apart, text: str, voices: Sequence[str]) -> None:
         self._process = process
         self._text = text
+        self._voices = voices
 
     async def talk(
         self,
-        voices: Sequence[str],
         callers: int,
         seconds: float,
         *,
+        voices: int = 1,
         at_once: bool = False,
         pause_s: float | None = None,
     ) -> Run:
         """See `talkers.talk`."""
         call = functools.partial(
-            ours.talk, self._text, voices, callers, seconds, at_once=at_once, pause_s=pause_s
+            ours.talk,
+            self._text,
+            self._voices[:voices],
+            callers,
+            seconds,
+            at_once=at_once,
+            pause_s=pause_s,
         )
         return await asyncio.to_thread(self._process, call)
 
-    async def work(self, voices: Sequence[str], callers: int, speeches: int) -> Run:
+    async def work(self, callers: int, speeches: int, *, voices: int = 1) -> Run:
         """See `talkers.work`."""
-        call = functools.partial(ours.work, self._text, voices, callers, speeches)
+        call = functools.partial(ours.work, self._text, self._voices[:voices], callers, speeches)
         return await asyncio.to_thread(self._process, call)
 
 
@@ -105,25 +114,23 @@ class Manager:
 async def worker(
     paths: Sequence[Path], text: str, settings: Mapping[str, object] | None = None
 ) -> AsyncIterator[Remote]:
-    """Serve voices of one folder with `greenroom serve`, all of them in memory."""
+    """Serve voices of one folder with `greenroom serve`, all in memory; without any, a tone."""
     room = {"model_manager.resident_cap": len(paths) + 1, "model_manager.ttl_ms": 3_600_000}
-    voices = [path.stem for path in paths]
-    async with sites.worker(voices[0], paths[0].parent, {**room, **(settings or {})}) as site:
-        server = Remote(talkers.over_http(site.port), site.pid, text)
-        await server.warm(voices)
-        yield server
+    voices = [path.stem for path in paths] or [sites.TONES[0]]
+    folder = paths[0].parent if paths else None
+    async with sites.worker(voices[0], folder, {**room, **(settings or {})}) as site:
+        yield await _warm(Remote(talkers.over_http(site.port), site.pid, text, voices), voices)
 
 
 @contextlib.asynccontextmanager
 async def manager(paths: Sequence[Path], text: str) -> AsyncIterator[Manager]:
-    """Keep voices in memory in another process, without a worker around them."""
+    """Keep voices in memory in another process, with no worker around; without any, a tone."""
     with Apart() as process:
         await asyncio.to_thread(process, ours.begin, list(paths))
         for path in paths:
             await asyncio.to_thread(process, ours.keep, path)
-        server = Manager(process, text)
-        await server.work([path.stem for path in paths], len(paths), len(paths))
-        yield server
+        voices = [path.stem for path in paths] or ["tone"]
+        yield await _warm(Manager(process, text, voices), voices)
         await asyncio.to_thread(process, ours.end)
 
 
@@ -131,9 +138,8 @@ async def manager(paths: Sequence[Path], text: str) -> AsyncIterator[Manager]:
 async def fastapi(voice: Path, text: str, *options: str) -> AsyncIterator[Remote]:
     """Serve a voice with an engine behind FastAPI; `options` are those of `peer_server`."""
     async with sites.peer(voice, *options) as site:
-        server = Remote(talkers.over_http(site.port), site.pid, text)
-        await server.warm([voice.stem])
-        yield server
+        say, voices = talkers.over_http(site.port), [voice.stem]
+        yield await _warm(Remote(say, site.pid, text, voices), voices)
 
 
 @contextlib.asynccontextmanager
@@ -144,11 +150,21 @@ async def wyoming(voice: Path, text: str) -> AsyncIterator[Remote]:
         async def say(text: str, voice: str) -> list[Piece]:
             return await serving.hear_wyoming(site.port, text, voice)
 
-        server = Remote(say, site.pid, text)
-        await server.warm([voice.stem])
-        yield server
+        yield await _warm(Remote(say, site.pid, text, [voice.stem]), [voice.stem])
+
+
+async def _warm(server: ServerT, voices: Sequence[str]) -> ServerT:
+    """Have each voice speak; raises `ConnectionError` if one cannot."""
+    run = await server.work(len(voices), len(voices), voices=len(voices))
+    if run.errors:
+        raise ConnectionError(", ".join(run.errors))
+    return server
 
 
 def has_streaming_vits() -> bool:
-    """Whether `streaming-vits` is installed: the dependency group `bench`."""
-    return find_spec("streaming_vits") is not None
+    """Whether `streaming-vits` is installed, and what it needs to read text aloud.
+
+    Both are in the dependency group `bench`, the latter for Python 3.11 only; `espeak-ng` does too.
+    """
+    reads = find_spec("piper_phonemize") is not None or shutil.which("espeak-ng") is not None
+    return find_spec("streaming_vits") is not None and reads

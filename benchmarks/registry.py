@@ -17,6 +17,7 @@ BENCHMARKS = {
     "servers": "several voices on a server",
     "http": "speech over HTTP, against the manager and against uvicorn",
     "callers": "many callers over HTTP, few places",
+    "capacity": "callers over HTTP who play at real time: how many are held, soon and unbroken",
     "growth": "memory over fifty lives of a real voice",
     "catalog": "10,000 voices: found, listed",
     "decision": "the ledger as catalog and residents grow",

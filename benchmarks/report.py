@@ -35,11 +35,16 @@ def table(sections: Sections) -> Table:
     return drawn
 
 
-def markdown(sections: Sections, preface: Sequence[str]) -> str:
-    """Return all figures as a Markdown page."""
+def markdown(
+    sections: Sections, preface: Sequence[str], plots: Mapping[str, str] | None = None
+) -> str:
+    """Return all figures as a Markdown page, with the file of a plot where a section has one."""
     lines = ["# Measured", "", *preface, "", *_HOW]
     for about, figures in sections.items():
-        lines += ["", f"## {about[:1].upper()}{about[1:]}", ""]
+        heading = f"{about[:1].upper()}{about[1:]}"
+        lines += ["", f"## {heading}", ""]
+        if plots and about in plots:
+            lines += [f"![{heading}]({plots[about]})", ""]
         lines += [_row(_COLUMNS), _row(["---", "---", *["---:"] * 4, "---"])]
         lines += [_row(_cells(figure)) for figure in figures]
     return "\n".join(lines) + "\n"

@@ -18,7 +18,7 @@ from benchmarks.registry import BENCHMARKS, measure
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 
-SLOW = ("arrival", "http", "ready", "servers")
+SLOW = ("arrival", "capacity", "http", "ready", "servers")
 """They start servers, or load the real voice many times."""
 
 
