@@ -153,7 +153,9 @@ def test_in_a_crowd_the_first_piece_is_larger_up_to_a_limit(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cores_of(2, monkeypatch)
-    firsts = [sizes_at(Pace(None, sharers), voice())[0] for sharers in (1, 2, 3, 4, 40)]
+    ours = voice()
+    make_cost(ours, monkeypatch, 1e-9)
+    firsts = [sizes_at(Pace(None, sharers), ours)[0] for sharers in (1, 2, 3, 4, 40)]
     assert firsts == [FIRST, 2 * FIRST, 3 * FIRST, LARGEST_FIRST, LARGEST_FIRST]
 
 
@@ -168,7 +170,8 @@ def test_a_listener_far_ahead_gets_the_largest_pieces_and_one_who_waits_the_smal
     assert set(sizes_at(Pace(0.0), ours)[:-1]) == {FIRST}
     hurried = sizes_at(Pace(0.02), ours)[:-1]
     assert FIRST < hurried[0] < LARGEST
-    assert sizes_at(Pace(0.02, sharers=2), ours)[0] < hurried[0]
+    assert sizes_at(Pace(0.02, spare_s=0.005), ours)[0] < hurried[0]
+    assert sizes_at(Pace(0.0, sharers=1_000), ours)[0] == LARGEST
 
 
 @pytest.mark.parametrize("frame_s", [1e-9, 1e-5, 1e-4, 1e-3, 1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from greenroom.adapters.piper.prepared.windows import (
     LARGEST_BLOCK,
     Piece,
     first_size,
+    least_size,
     next_piece,
     time_limit,
 )
@@ -44,37 +46,49 @@ def test_the_first_piece_grows_with_those_who_share_a_core(sharers: float, frame
 
 
 @pytest.mark.parametrize(
-    ("left_s", "sharers", "frames"),
+    ("left_s", "spare_s", "frames"),
     [
-        (-1.0, 1.0, 16),
-        (0.0, 1.0, 16),
-        (0.04, 1.0, 21),  # 10.25 ms for the overlaps, and 0.45 for each frame
-        (0.04, 4.0, 16),
-        (0.1, 1.0, 88),
-        (0.1, 2.0, 32),
-        (0.186, 1.0, 128),
-        (0.186, 2.0, 80),
-        (0.186, 8.0, 16),
-        (1.0, 1.0, 128),
-        (1.0, 8.0, 116),
-        (60.0, 1.0, 128),
-        (60.0, 100.0, 128),
+        (-1.0, 9.0, 16),
+        (0.0, 9.0, 16),
+        (0.04, 9.0, 21),  # 10.25 ms for the overlaps, and 0.45 for each frame
+        (0.04, 0.0, 16),
+        (0.1, 9.0, 88),
+        (0.1, 0.025, 32),
+        (0.186, 9.0, 128),
+        (1.0, math.inf, 128),
+        (60.0, math.inf, 128),
+        (60.0, 0.02, 21),
+        (60.0, -1.0, 16),
     ],
 )
-def test_later_pieces_are_as_large_as_the_listener_has_time(
-    left_s: float, sharers: float, frames: int
+def test_later_pieces_are_as_large_as_the_listener_and_the_others_have_time(
+    left_s: float, spare_s: float, frames: int
 ) -> None:
     before = Piece(0, 16, 27)
-    piece = next_piece(before, 10_000, RIGHT, seconds, time_limit(left_s, sharers))
+    piece = next_piece(before, 10_000, RIGHT, seconds, time_limit(left_s, spare_s))
     assert (piece.start, piece.end - piece.start) == (16, frames)
     assert piece.flow_end >= piece.end + RIGHT
     if frames > FIRST:
         made = piece.flow_end - before.flow_end
-        assert seconds(made, frames) * sharers <= left_s / 2
+        assert seconds(made, frames) <= min(left_s / 2, spare_s)
+
+
+@pytest.mark.parametrize(
+    ("sharers", "frames"), [(0.5, 16), (1.0, 16), (8.0, 16), (10.0, 24), (14.0, 56), (17.0, 112)]
+)
+def test_where_many_share_a_core_no_piece_is_too_small_to_keep_up(
+    sharers: float, frames: int
+) -> None:
+    """16 frames are 186 ms of audio and take 17 ms; 128 are 1.5 s and take 68."""
+    assert least_size(sharers, 256 / 22_050, lambda n: seconds(n, n)) == frames
+
+
+def test_where_no_size_keeps_up_it_is_the_cheapest() -> None:
+    assert least_size(1_000.0, 256 / 22_050, lambda n: seconds(n, n)) == LARGEST
 
 
 def test_a_machine_ten_times_slower_makes_smaller_pieces() -> None:
-    before, limit = Piece(0, 16, 27), time_limit(0.6, 1.0)
+    before, limit = Piece(0, 16, 27), time_limit(0.6, math.inf)
     sizes = [
         piece.end - piece.start
         for piece in (

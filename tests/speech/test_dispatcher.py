@@ -41,7 +41,6 @@ async def test_as_many_steps_run_as_there_are_cores_and_the_most_urgent_is_next(
     }
     await clock.settle()
     assert dispatcher.is_contended
-    assert dispatcher.sharers == 2.5
     dispatcher.leave(first)
     await clock.settle()
     assert [due for due, task in waiting.items() if task.done()] == [1.0]
@@ -140,6 +139,7 @@ async def test_streams_begin_in_order_when_they_can_be_kept_up(
     for each in begun:
         await dispatcher.begin(each, 1.0)
     assert dispatcher.used == pytest.approx(1.0)
+    assert dispatcher.sharers == 18.0
     line = [asyncio.create_task(dispatcher.begin(talk(), 60.0)) for _ in range(3)]
     impatient = asyncio.create_task(dispatcher.begin(talk(), 0.5))
     await clock.advance(1.0)

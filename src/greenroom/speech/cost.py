@@ -6,11 +6,38 @@ steps, and one slow step does not turn everything over.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 _WEIGHT = 0.2
 """Of the latest observation: the last ten make up nine tenths of the mean."""
 
 _MOST_TIMES = 4.0
 """One observation counts as at most so many times the mean: it may be a page fault or a hang."""
+
+
+_FIRST_RATE, _FIRST_AUDIO_S = 0.05, 1.0
+"""What is taken for known before the first step: a twentieth of real time, in one second."""
+
+_MEMORY_S = 15.0
+"""Seconds of audio after which a step counts for a third of what the latest counts."""
+
+_MOST_STEP_S = 30.0
+"""What a step counts for at most: one that hung says nothing of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """What one step of an engine took, and made."""
+
+    seconds: float
+    processor_s: float
+    """That its thread was on a processor meanwhile."""
+    helped_s: float
+    """That other threads of the engine's computed for it."""
+    audio_s: float
+    first: bool
+    """Whether it was the first of its sentence."""
 
 
 class Mean:
@@ -33,7 +60,7 @@ class SpeechCost:
     """The cost of one model: seconds of a core for its steps, and seconds of audio for its text."""
 
     def __init__(self) -> None:
-        self._rate = Mean(0.05)
+        self._core_s, self._audio_s = _FIRST_RATE * _FIRST_AUDIO_S, _FIRST_AUDIO_S
         self._step = Mean(0.02)
         self._first = Mean(0.05)
         self._audio = Mean(0.065)  # English, as Piper's medium voices speak it
@@ -41,8 +68,8 @@ class SpeechCost:
 
     @property
     def rate(self) -> float:
-        """Seconds of a core for one second of audio, over whole sentences."""
-        return self._rate.value
+        """Seconds of a core for one second of audio, over the last half a minute of it or so."""
+        return self._core_s / self._audio_s
 
     @property
     def step_s(self) -> float:
@@ -64,15 +91,17 @@ class SpeechCost:
         """Whether its steps compute on a core, and do not wait for something elsewhere."""
         return self._computes.value > 0.2
 
-    def learn_step(self, seconds: float, processor_s: float, *, first: bool) -> None:
-        """Learn from one step: its `seconds`, and those that its thread was on a processor."""
-        (self._first if first else self._step).add(seconds)
-        if seconds > 0.001:  # of a shorter one the clocks say too little
-            self._computes.add(min(1.0, processor_s / seconds))
+    def learn_step(self, step: StepTaken) -> None:
+        """Learn from one step."""
+        (self._first if step.first else self._step).add(step.seconds)
+        if step.seconds > 0.001:  # of a shorter one the clocks say too little
+            self._computes.add(min(1.0, step.processor_s / step.seconds))
+        kept = math.exp(-step.audio_s / _MEMORY_S)
+        core_s = min(step.seconds + step.helped_s, _MOST_STEP_S)
+        self._core_s = self._core_s * kept + core_s
+        self._audio_s = self._audio_s * kept + step.audio_s
 
-    def learn_sentence(self, core_s: float, audio_s: float, characters: int) -> None:
-        """Learn from a whole sentence, and the seconds that all its threads took together."""
-        if audio_s > 0.0:
-            self._rate.add(core_s / audio_s)
-            if characters:
-                self._audio.add(audio_s / characters)
+    def learn_sentence(self, audio_s: float, characters: int) -> None:
+        """Learn how much audio a sentence of so many characters had."""
+        if audio_s > 0.0 and characters:
+            self._audio.add(audio_s / characters)

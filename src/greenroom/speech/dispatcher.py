@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 
 from greenroom.concurrency.cores import CORES, Cores
 from greenroom.speech.scheduler import Scheduler, StreamState
@@ -110,8 +111,15 @@ class Dispatcher:
 
     @property
     def sharers(self) -> float:
-        """How many streams with something to do there are for each core, at least 1."""
-        return max(1.0, (len(self._ready) + len(self._running)) / self._cores.count)
+        """How many streams there are for each core, at least 1."""
+        return max(1.0, len(self.scheduler.streams) / self._cores.count)
+
+    def spare_s(self, stream: StreamState) -> float:
+        """Return how many seconds a step of `stream` may take before another falls silent."""
+        if self._loop is None or len(self.scheduler.streams) < 2:
+            return math.inf
+        spare = self.scheduler.slack(self._cores.count, self._loop.time(), but=stream)
+        return max(0.0, spare)
 
     @property
     def is_contended(self) -> bool:

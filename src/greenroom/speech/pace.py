@@ -8,6 +8,7 @@ a small one; one who has seconds left costs least with a large one.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ class Pace:
     ahead_s: float | None = None
     """Seconds of audio that the listener has left to hear; `None` before the first."""
     sharers: float = 1.0
-    """How many streams share one core now, at least 1: all takes so many times longer."""
+    """How many streams there are for each core, at least 1: what a chunk costs, each must make good
+    within the audio of one chunk."""
+    spare_s: float = math.inf
+    """Seconds that the chunk may take before another listener falls silent."""
     count_help: Callable[[float], object] = _not_counted
     """Takes the seconds that other threads computed for the chunk, from any of them: what speech
     costs is learned from those as well."""

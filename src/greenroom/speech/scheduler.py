@@ -99,6 +99,16 @@ class StreamState:
         return self.cost.first_s if self.begins else self.cost.step_s
 
     @property
+    def is_running(self) -> bool:
+        """Whether a step of it runs."""
+        return self.running_since is not None
+
+    def step_left_s(self, now: float) -> float:
+        """Return the seconds that its next step takes, or that the one which runs has left."""
+        since = self.running_since
+        return max(0.0, self.next_step_s - (0.0 if since is None else now - since))
+
+    @property
     def is_long(self) -> bool:
         """Whether its next step keeps a core for long."""
         return self.next_step_s > _LONG_S
@@ -199,7 +209,7 @@ class Scheduler:
 
     def _may_take_long(self, cores: int) -> bool:
         """Whether one more long step leaves a core to those that have short ones."""
-        long = sum(stream.is_long for stream in self.streams if stream.running_since is not None)
+        long = sum(stream.is_long for stream in self.streams if stream.is_running)
         if cores < 2 or long < cores - 1:
             return True
         return not any(stream.heard and not stream.is_long for stream in self.streams)
@@ -210,16 +220,11 @@ class Scheduler:
         """Return how many seconds of a core are to spare before a listener falls silent.
 
         `but` is left out; `also` is owed besides. Those that are late already cannot be helped, and
-        are left out as well.
+        are left out as well. May be asked from any thread: what it finds is then a moment old.
         """
-        debts = [self._debt(stream, now) for stream in self.streams if self._counts(stream, now)]
-        if but is not None and self._counts(but, now):
-            debts.remove(self._debt(but, now))
-        taken = sum(
-            max(0.0, stream.next_step_s - (now - stream.running_since))
-            for stream in self.streams
-            if stream.running_since is not None and stream is not but and not stream.heard
-        )
+        streams = [stream for stream in list(self.streams) if stream is not but]
+        debts = [self._debt(stream, now) for stream in streams if self._counts(stream, now)]
+        taken = sum(s.step_left_s(now) for s in streams if s.is_running and not s.heard)
         return spare_time([*debts, *also], cores, taken)
 
     @staticmethod
@@ -228,9 +233,7 @@ class Scheduler:
 
     @staticmethod
     def _debt(stream: StreamState, now: float) -> _Debt:
-        step = stream.next_step_s
-        if stream.running_since is not None:
-            step = max(0.0, step - (now - stream.running_since))
+        step = stream.step_left_s(now)
         total = stream.cost.rate * stream.left_s
         at = max(TARGET_S if stream.wants_text else 0.0, stream.due - now)
         return _Debt(at, min(step, total), stream.cost.rate, total)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from greenroom.audio import Framer
 from greenroom.audio.chunks import samples_of
 from greenroom.audio.frames import AudioChunk, AudioFrame
 from greenroom.errors import ModelManagerError, SynthesisError
+from greenroom.speech.cost import StepTaken
 from greenroom.speech.pace import Pace, paced
 from greenroom.speech.source import SentenceSource
 from greenroom.untrusted.exceptions import Translated, describe_error, linked_errors
@@ -64,17 +65,6 @@ class Synthesizer(Protocol):
 
     def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
         """Speak one sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """What one step of an engine took."""
-
-    seconds: float
-    processor_s: float
-    """That its thread was on a processor meanwhile."""
-    first: bool
-    """Whether it was the first of its sentence."""
 
 
 class Listening(Protocol):
@@ -135,11 +125,6 @@ class Sentence:
         return self._iterator is not None
 
     @property
-    def core_s(self) -> float:
-        """Seconds of a core that it took, those of the engine's own threads included."""
-        return self.engine_s + sum(self._helped)
-
-    @property
     def audio_s(self) -> float:
         """Seconds of audio that the engine has made."""
         return self.samples / self._framer.source_rate
@@ -194,8 +179,16 @@ class Sentence:
         if chunk is _END:
             self.open = False
             return None
-        self.steps.append(StepTaken(took, time.thread_time() - computed, first))
-        return self._within_limits(samples_of(chunk, self._framer.source_rate))
+        samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
+        self._remember_step(took, time.thread_time() - computed, samples.size, first=first)
+        return samples
+
+    def _remember_step(self, took: float, computed: float, made: int, *, first: bool) -> None:
+        helped = 0.0
+        while self._helped:
+            helped += self._helped.popleft()
+        audio_s = made / self._framer.source_rate
+        self.steps.append(StepTaken(took, computed, helped, audio_s, first))
 
     def _within_limits(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self.samples += samples.size

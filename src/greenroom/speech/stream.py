@@ -519,7 +519,7 @@ class _Speaker:
                 more = await sentence.turn.run(sentence.advance)
                 self._receive()
                 _learn(sentence, use.cost)
-            use.cost.learn_sentence(sentence.core_s, sentence.audio_s, len(sentence.text))
+            use.cost.learn_sentence(sentence.audio_s, len(sentence.text))
             return sentence.samples
         finally:
             self._present = None
@@ -564,8 +564,7 @@ class _Speaker:
 
 def _learn(sentence: Sentence, cost: SpeechCost) -> None:
     while sentence.steps:
-        step = sentence.steps.popleft()
-        cost.learn_step(step.seconds, step.processor_s, first=step.first)
+        cost.learn_step(sentence.steps.popleft())
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -29,6 +29,9 @@ GROWTH = 3
 SAFE = 0.5
 """Of the time that is left, how much a piece may be expected to take."""
 
+SAFE_SHARE = 0.8
+"""Of a piece's audio, how much the pieces of all who share the core may take."""
+
 Seconds = Callable[[int, int], float]
 """What a piece takes on one core: of frames that the flow has yet to make, and to be decoded."""
 
@@ -70,13 +73,25 @@ def first_size(sharers: float) -> int:
     return min(LARGEST_FIRST, round(FIRST * max(1.0, sharers)))
 
 
-def time_limit(left_s: float, sharers: float) -> float:
-    """Return how many seconds of a core's work a piece may take.
+def time_limit(left_s: float, spare_s: float) -> float:
+    """Return how many seconds a piece may take.
 
     It is to be there, with a margin, before the listener has heard the `left_s` seconds that come
-    before it, on a core that `sharers` streams share.
+    before it, and before another listener, who can wait for `spare_s` seconds, falls silent.
     """
-    return max(0.0, left_s) * SAFE / max(1.0, sharers)
+    return max(0.0, min(left_s * SAFE, spare_s))
+
+
+def least_size(sharers: float, frame_s: float, seconds: Callable[[int], float]) -> int:
+    """Return the frames of the smallest piece that keeps up where streams share a core.
+
+    A piece must be heard for longer than a piece of each of the `sharers` takes, however late its
+    listener is: a smaller one repeats so much that all would be later still. A frame is `frame_s`
+    seconds of audio; `seconds` says what a piece takes.
+    """
+    sizes = range(FIRST, LARGEST, 8)
+    keep_up = (n for n in sizes if n * frame_s * SAFE_SHARE >= max(1.0, sharers) * seconds(n))
+    return next(keep_up, LARGEST)
 
 
 def next_piece(

@@ -20,6 +20,7 @@ from greenroom.adapters.piper.prepared.windows import (
     FIRST,
     Piece,
     first_size,
+    least_size,
     next_piece,
     time_limit,
 )
@@ -101,7 +102,7 @@ class SentenceDecoder:
         cores = DECODE_POOL.cores
         while self._last.end < self._frames.count and len(self._ahead) < cores.count and cores.idle:
             piece = self._plan(pace)
-            called = DECODE_POOL.submit(self._decode, piece)
+            called = DECODE_POOL.submit(self._help, pace, piece)
             if called is None:
                 return
             self._ahead.append(called)
@@ -111,7 +112,7 @@ class SentenceDecoder:
         """Decode a piece while the next one to be heard is worked on, if there is time for both."""
         if self._ahead[0].done() or self._last.end == self._frames.count:
             return
-        limit_s = time_limit(pace.ahead_s or 0.0, pace.sharers)
+        limit_s = time_limit(pace.ahead_s or 0.0, pace.spare_s)
         piece = next_piece(self._last, self._frames.count, self._right, self._seconds, limit_s)
         size, flow = piece.end - piece.start, piece.flow_end - self._last.flow_end
         if self._seconds(flow, size) > limit_s:
@@ -125,16 +126,29 @@ class SentenceDecoder:
     def _plan(self, pace: Pace, least: int = FIRST) -> Piece:
         """Return the next piece, as large as there is time for; the flow will be made for it."""
         ahead_s = (self._last.end - self._heard) * self._hop / self._sample_rate
-        limit_s = time_limit((pace.ahead_s or 0.0) + ahead_s, pace.sharers)
+        limit_s = time_limit((pace.ahead_s or 0.0) + ahead_s, pace.spare_s)
+        least = max(least, self._least(pace.sharers))
         piece = next_piece(
             self._last, self._frames.count, self._right, self._seconds, limit_s, least=least
         )
         self._frames.plan(piece.flow_end)
         return piece
 
+    def _least(self, sharers: float) -> int:
+        frame_s = self._hop / self._sample_rate
+        return least_size(sharers, frame_s, lambda frames: self._seconds(frames, frames))
+
     def _seconds(self, flow: int, frames: int) -> float:
         decoded = self._cost.seconds(frames + self._left + self._right)
         return self._frames.seconds(flow) + decoded
+
+    def _help(self, pace: Pace, piece: Piece) -> Samples:
+        """Decode a piece in a thread of the pool, and have its time counted."""
+        began = time.perf_counter()
+        try:
+            return self._decode(piece)
+        finally:
+            pace.count_help(time.perf_counter() - began)
 
     def _decode(self, piece: Piece, columns: Samples | None = None) -> Samples:
         parts = self._parts(piece)
