@@ -13,8 +13,8 @@ from xml.sax.saxutils import escape
 
 from benchmarks.ladder import Ladder, Step
 
-_WIDTH, _HEIGHT = 900, 470
-_TOP, _BOTTOM = 140, 410
+_WIDTH, _HEIGHT = 900, 480
+_TOP, _BOTTOM = 134, 394
 _PANELS = ((70, 430), (525, 885))
 """Left and right of each."""
 _CHARACTER = 7.0
@@ -22,6 +22,11 @@ _CHARACTER = 7.0
 _ROW = 22
 _SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+_NOTE = (
+    "A peer's line ends where its first audio takes more than four times as long as that of stock "
+    "with one caller."
+)
 
 _STYLE = """
 text { font: 13px system-ui, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
@@ -80,18 +85,16 @@ def draw(ours: Sequence[Ladder], peers: Sequence[Ladder], limit: float) -> str:
     most = max(step.callers for step in steps)
     first, gaps = _panels(steps, most, limit)
     marks = sorted({step.callers for step in steps})
-    limits = f"{limit:.2f} s: stock with one caller"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">',
         "<title>First audio and speeches with a gap, by callers who play at real time</title>",
         f"<style>{_STYLE}</style>",
         f'<rect class="page" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>',
-        *_legend(lines),
+        *_legend(lines, len(ours), limit),
         *_axes(first, marks),
         *_axes(gaps, marks),
-        f'<path class="limit" stroke-dasharray="2 4" d="M{first.left},{first.y(limit):.1f}'
-        f'H{first.right}"/>',
-        _text(first.right - 4, first.y(limit) - 5, limits, "end"),
+        _text(first.left, _HEIGHT - 16, _NOTE, "start"),
+        _limit(first.left, first.y(limit), first.right - first.left),
     ]
     for line in lines:
         parts += _drawn(first, line, lambda step: step.p95)
@@ -149,19 +152,26 @@ def _drawn(panel: _Panel, line: _Line, value: Callable[[Step], float]) -> list[s
     ]
 
 
-def _legend(lines: Sequence[_Line]) -> list[str]:
-    """Return the names beside a piece of their line, in as many rows as they need."""
-    parts, x, y = [], 20.0, 28.0
-    for line in lines:
-        width = 36 + len(line.ladder.name) * _CHARACTER + 24
-        if x + width > _WIDTH and x > 20:
-            x, y = 20.0, y + _ROW
-        parts.append(
-            f'<path class="c{line.colour} line" stroke-dasharray="{line.dash}" d="M{x},{y}h28"/>'
-        )
-        parts.append(_text(x + 36, y + 4.5, line.ladder.name, "start"))
-        x += width
-    return parts
+def _legend(lines: Sequence[_Line], ours: int, limit: float) -> list[str]:
+    """Return the names beside a piece of their line: a row for ours, one for peers, the limit."""
+    parts = []
+    for row, (lead, named) in enumerate((("Greenroom", lines[:ours]), ("Peers", lines[ours:]))):
+        x, y = 116.0, 28.0 + _ROW * row
+        parts.append(_text(20, y + 4.5, lead, "start", "title"))
+        for line in named:
+            parts.append(
+                f'<path class="c{line.colour} line" stroke-dasharray="{line.dash}" '
+                f'd="M{x:.0f},{y:.0f}h28"/>'
+            )
+            parts.append(_text(x + 36, y + 4.5, line.ladder.name, "start"))
+            x += 36 + len(line.ladder.name) * _CHARACTER + 20
+    y = 28.0 + _ROW * 2
+    held = f"Held is what is below {limit:.2f} s, which stock takes for one caller, and has no gaps"
+    return [*parts, _limit(116, y, 28), _text(152, y + 4.5, held, "start")]
+
+
+def _limit(x: float, y: float, length: float) -> str:
+    return f'<path class="limit" stroke-dasharray="2 4" d="M{x:.0f},{y:.1f}h{length:.0f}"/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> str:

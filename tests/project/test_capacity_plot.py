@@ -26,7 +26,8 @@ def ladder_of(name: str, *firsts: float) -> Ladder:
 
 def test_the_plot_has_every_ladder_inside_its_frame() -> None:
     ours = [ladder_of(f"ours & {number}", 0.05, 0.1, 0.2) for number in range(4)]
-    peers = [ladder_of(f"a peer with a name of some length {number}", 9.0) for number in range(3)]
+    names = ("piper-tts behind FastAPI", "streaming-vits behind FastAPI", "wyoming-piper")
+    peers = [ladder_of(name, 9.0) for name in names]
     root = ET.fromstring(capacity_plot.draw(ours, peers, 0.5))
     width, height = map(float, root.attrib["viewBox"].split()[2:])
     texts = root.findall(f"{SVG}text")
