@@ -45,11 +45,7 @@ class Framer:
         self.source_rate = source_rate
         self.output_rate = int(check_rate(output_rate))
         self._frame_bytes = self.output_rate * FRAME_MS // 1000 * 2
-        self._resampler = (
-            None
-            if source_rate == output_rate
-            else soxr.ResampleStream(source_rate, self.output_rate, 1, dtype="float32")
-        )
+        self._resampler: soxr.ResampleStream | None = None
         self._rest = b""
 
     def feed(self, samples: NDArray[np.float32]) -> list[AudioFrame]:
@@ -73,10 +69,18 @@ class Framer:
             raise SynthesisError(f"the engine made audio of shape {mono.shape}, not mono `(n,)`.")
         if not np.isfinite(mono).all():
             raise SynthesisError("the engine made samples that are not numbers.")
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(mono, last=last)
+        if self.source_rate != self.output_rate:
+            mono = self._resampled(mono, last=last)
         scaled = np.rint(np.clip(mono, -1.0, 1.0) * _FULL_SCALE)
         return bytes(scaled.astype("<i2").tobytes())
+
+    def _resampled(self, mono: NDArray[np.float32], *, last: bool) -> NDArray[np.float32]:
+        if self._resampler is None:  # made with the first samples, in the engine's thread
+            self._resampler = soxr.ResampleStream(
+                self.source_rate, self.output_rate, 1, dtype="float32"
+            )
+        resampled: NDArray[np.float32] = self._resampler.resample_chunk(mono, last=last)
+        return resampled
 
     def _frames(self, pcm: bytes) -> list[AudioFrame]:
         pcm = self._rest + pcm

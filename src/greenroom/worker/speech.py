@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Self
 
 from greenroom.adapter import open_stream
-from greenroom.audio.frames import AudioFrame
+from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.errors import ModelManagerError, StalledError
 from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
@@ -31,11 +31,11 @@ class Timing:
         """Whether it was heard to its end."""
         self._asked = time.monotonic()
 
-    def heard(self, frame: AudioFrame) -> None:
-        """Count a frame that its caller takes now."""
+    def heard(self, frames: int) -> None:
+        """Count frames that their caller takes now, at least one."""
         if self.first_audio_s is None:
             self.first_audio_s = time.monotonic() - self._asked
-        self.audio_s += frame.samples / frame.sample_rate
+        self.audio_s += frames * FRAME_MS / 1000
 
     @property
     def real_time_factor(self) -> float | None:
@@ -102,9 +102,12 @@ class Speech:
     async def __anext__(self) -> AudioFrame:
         """Return the next frame; raises what `SpeechStream` raises, or why it was cut off."""
         if self._stream is not None:
-            with contextlib.suppress(StopAsyncIteration):
+            try:
                 frame = await anext(self._stream)
-                self.timing.heard(frame)
+            except StopAsyncIteration:
+                pass
+            else:
+                self.timing.heard(1)
                 return frame
         self._raise_error()
         self.timing.over = not self.stopped
@@ -113,8 +116,8 @@ class Speech:
     def take_ready(self) -> list[AudioFrame]:
         """Return the frames that need not be waited for; none while it is paused."""
         frames = [] if self._stream is None else self._stream.take_ready()
-        for frame in frames:
-            self.timing.heard(frame)
+        if frames:
+            self.timing.heard(len(frames))
         return frames
 
     def pause(self) -> None:

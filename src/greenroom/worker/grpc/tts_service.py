@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import grpc
 
 from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame
+from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.errors import (
     InvalidInputError,
     SessionMismatchError,
@@ -230,10 +231,21 @@ class _FrameWriter:
         self._context = context
         self._session_id = session_id
         self._patience = patience
+        self._stall = StallTimeout(patience)
         self._number = 0
 
     async def send(self, speech: Speech) -> None:
-        """Send every frame as it is made; one is held back, as it may be the last."""
+        """Send every frame as it is made; raises `StalledError` when one is not taken in time."""
+        with contextlib.suppress(TimeoutError):
+            async with self._stall:
+                await self._send(speech)
+                return
+        raise StalledError(
+            f"no audio was taken for {self._patience:g} s; read faster, or cancel the call."
+        )
+
+    async def _send(self, speech: Speech) -> None:
+        """Hold one frame back, as it may be the last."""
         held: AudioFrame | None = None
         try:
             async for frame in speech:
@@ -253,13 +265,7 @@ class _FrameWriter:
         message = frame_message(
             frame, self._session_id, speech.sample_rate, self._number, final=final
         )
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._context.write(message)
-        except TimeoutError:
-            raise StalledError(
-                f"no audio was taken for {self._patience:g} s; read faster, or cancel the call."
-            ) from None
+        await self._stall.wait(self._context.write(message))
 
 
 async def _pieces(first: tts_pb2.TextChunk, rest: _Chunks) -> AsyncIterator[str]:

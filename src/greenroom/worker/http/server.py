@@ -146,8 +146,12 @@ class _Connection(H11Protocol):
             extensions[PATIENCE] = _STALLED_S
 
             async def send_in_time(message: Message) -> None:
+                patience = extensions[PATIENCE]
+                if patience is None:
+                    await send(message)
+                    return
                 try:
-                    async with asyncio.timeout(extensions[PATIENCE]):
+                    async with asyncio.timeout(patience):
                         await send(message)
                 except TimeoutError:
                     self.transport.abort()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import Format, encoder_for
+from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.concurrency.tasks import race
 from greenroom.concurrency.threads import run_to_end
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
@@ -31,7 +31,6 @@ from greenroom.worker.http.sse import Bytes, Events
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
 
-T = TypeVar("T")
 logger = safe_logger(__name__)
 
 _FAREWELL_S = 1.0
@@ -82,13 +81,8 @@ class SpeechResponse(Response):
         with self._caller.quota.stream():
             async with synthesis.once(plan.voice, plan.text, owner=owner) as speech:
                 self._keep_alive()
-                try:
+                async with writer.patient():
                     await self._send(speech, writer)
-                except ModelManagerError as error:
-                    last = self._packets.failure(error) if writer.started else None
-                    if last is None or isinstance(error, StalledError):
-                        raise
-                    await writer.finish(last)
 
     def _keep_alive(self) -> None:
         if self._plan.keep_alive is not None:
@@ -96,14 +90,23 @@ class SpeechResponse(Response):
                 self._synthesis.manager.keep_alive(self._plan.voice.model_id, self._plan.keep_alive)
 
     async def _send(self, speech: Speech, writer: _BodyWriter) -> None:
-        plan = self._plan
-        async with contextlib.aclosing(_encoded(speech, plan)) as pieces:
+        try:
+            await self._send_audio(speech, writer)
+            last = self._packets.end(speech.timing.audio_s)
+        except ModelManagerError as error:
+            failure = self._packets.failure(error) if writer.started else None
+            if failure is None:
+                raise
+            last = failure
+        await writer.finish(last)
+
+    async def _send_audio(self, speech: Speech, writer: _BodyWriter) -> None:
+        async with contextlib.aclosing(_encoded(speech, self._plan)) as pieces:
             async for audio in pieces:
                 if not writer.started:
                     await writer.start(self._first_headers())
                 if audio:
                     await writer.write(self._packets.of(audio))
-        await writer.finish(self._packets.end(speech.timing.audio_s))
 
     def _first_headers(self) -> dict[str, str]:
         made, rate = self._plan.format, self._plan.voice.sample_rate
@@ -122,12 +125,24 @@ def _packets(plan: SpeechPlan) -> Events | Bytes:
 
 
 class _BodyWriter:
-    """Writes the body; its client has to take each piece within `patience` seconds."""
+    """Writes the body, inside `patient`: its client has so many seconds to take each piece."""
 
     def __init__(self, send: Send, patience: float) -> None:
         self.started = False
         self._send_message = send
         self._patience = patience
+        self._stall = StallTimeout(patience)
+
+    @contextlib.asynccontextmanager
+    async def patient(self) -> AsyncIterator[None]:
+        """Write inside the block; raises `StalledError` when a piece is not taken in time."""
+        with contextlib.suppress(TimeoutError):
+            async with self._stall:
+                yield
+                return
+        raise StalledError(
+            f"no audio was taken for {self._patience:g} s; read faster, or end the request."
+        )
 
     async def start(self, headers: dict[str, str]) -> None:
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -141,32 +156,25 @@ class _BodyWriter:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _send(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._send_message(message)
-        except TimeoutError:
-            raise StalledError(
-                f"no audio was taken for {self._patience:g} s; read faster, or end the request."
-            ) from None
+        await self._stall.wait(self._send_message(message))
 
 
 async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, None]:
     """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet."""
-    made = plan.format
     # In a thread, a step runs to its end even when cancelled: `close` may not meet it there.
-    run = _at_once if made.is_raw else run_to_end
-    encoder = await run(functools.partial(encoder_for, made, plan.voice.sample_rate))
+    raw = plan.format.is_raw
+    made = functools.partial(encoder_for, plan.format, plan.voice.sample_rate)
+    encoder = made() if raw else await run_to_end(made)
     try:
         async for frame in speech:
-            pcm = b"".join(each.pcm for each in (frame, *speech.take_ready()))
-            yield await run(functools.partial(encoder.feed, pcm))
-        yield await run(encoder.finish)
+            pcm = b"".join([each.pcm for each in (frame, *speech.take_ready())])
+            if raw:
+                yield encoder.feed(pcm)
+            else:
+                yield await run_to_end(functools.partial(encoder.feed, pcm))
+        yield encoder.finish() if raw else await run_to_end(encoder.finish)
     finally:
         encoder.close()
-
-
-async def _at_once(step: Callable[[], T]) -> T:
-    return step()
 
 
 async def _end_connection(scope: Scope, receive: Receive, *, at_once: bool) -> None:
