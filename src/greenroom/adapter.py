@@ -212,16 +212,25 @@ class TTSAdapter(ABC):
 
 
 def open_stream(
-    adapter: TTSAdapter, text: CheckedText, options: Mapping[str, Any], sample_rate: SampleRate
+    adapter: TTSAdapter,
+    text: CheckedText,
+    options: Mapping[str, Any],
+    sample_rate: SampleRate,
+    *,
+    begin_limit: float | None = None,
 ) -> SpeechStream:
     """Speak a request that was checked, as frames of 20 ms; `synthesize_stream` checks first.
 
-    `options` are those that the adapter's `check_options` let pass. Raises `ModelNotResidentError`
-    when the model has been unloaded.
+    `options` are those that the adapter's `check_options` let pass. Where the machine cannot keep
+    up one more stream it waits, at most `begin_limit` seconds (`None`: `synthesis_timeout_ms`), and
+    then the first frame raises `OverloadedError`. Raises `ModelNotResidentError` when the model has
+    been unloaded.
     """
     host = adapter._host or UnmanagedHost()
     merged = {**_spec_options(adapter), **options}
-    return SpeechStream(adapter, host, text, merged, output_rate=sample_rate)
+    return SpeechStream(
+        adapter, host, text, merged, output_rate=sample_rate, begin_limit=begin_limit
+    )
 
 
 def _spec_options(adapter: TTSAdapter) -> Mapping[str, Any]:

@@ -401,6 +401,7 @@ class Effects:
             limit=self.settings.synthesis_timeout_ms / 1000,
             opened=functools.partial(self._opened, resident, loaded.life.watch),
             closed=functools.partial(self._closed, resident),
+            silent=functools.partial(self.note, Kind.SILENT, resident.model_id),
         )
         # Past the adapter's own class, which may check or refuse what is set on it.
         object.__setattr__(loaded.adapter, "_host", record.host)

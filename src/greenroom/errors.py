@@ -21,6 +21,7 @@
     ├── SessionMismatchError       the session has another model, other options or another rate
     ├── UnauthenticatedError       the caller sent no key, or one that the worker does not know
     ├── ForbiddenError             the caller's key does not allow this
+    ├── OverloadedError            one more stream could not be kept up (.retry_after)
     ├── WorkerBusyError            too many sessions, streams or requests (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
     └── WorkerError                an error that a worker returned to its client (.code)
@@ -160,6 +161,17 @@ class UnauthenticatedError(ModelManagerError):
 
 class ForbiddenError(ModelManagerError):
     """The worker knows the caller's key, whose role does not allow this."""
+
+
+class OverloadedError(ModelManagerError):
+    """One more stream would have others fall silent; `retry_after` is in seconds from now."""
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(
+            "this machine cannot keep up one more stream beside those that speak; "
+            f"try again in {retry_after:.1f} s."
+        )
 
 
 class WorkerBusyError(ModelManagerError):

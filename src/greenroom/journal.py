@@ -49,6 +49,8 @@ class Kind(StrEnum):
     UNPREPARED = "unprepared"
     UPGRADED = "upgraded"
     """It has moved over to a better form while it stayed in memory."""
+    SILENT = "silent"
+    """A listener heard nothing in the midst of speech."""
 
 
 _LEVELS = {
@@ -60,6 +62,7 @@ _LEVELS = {
     Kind.OVERDUE: logging.ERROR,
     Kind.OVERDRAWN: logging.WARNING,
     Kind.UNPREPARED: logging.WARNING,
+    Kind.SILENT: logging.WARNING,
 }
 
 

@@ -204,6 +204,12 @@ def _waiting(statistics: ManagerStatistics) -> Iterator[Metric]:
         ("oldest_wait_seconds", "The longest present wait for a model", statistics.oldest_wait_s),
         ("oldest_load_seconds", "The age of the oldest load under way", statistics.oldest_load_s),
         ("hanging_models", "Models a thread hangs in", len(statistics.hanging)),
+        (
+            "capacity_used_ratio",
+            "The share of the cores that all streams need to be kept up",
+            statistics.capacity_used,
+        ),
+        ("waiting_streams", "Streams that wait to be kept up", statistics.streams_waiting),
     ):
         yield GaugeMetricFamily(f"greenroom_{name}", text, value=value)
 

@@ -221,7 +221,14 @@ class ModelManager:
     def statistics(self) -> ManagerStatistics:
         """Return the totals of this moment."""
         effects = self._effects
-        return totals(self._ledger, effects.accounts, effects.time(), effects.hanging())
+        return totals(
+            self._ledger,
+            effects.accounts,
+            effects.time(),
+            hanging=effects.hanging(),
+            capacity_used=effects.dispatcher.used,
+            streams_waiting=effects.dispatcher.waiting,
+        )
 
     def explain(self, model_id: str) -> Explanation:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""

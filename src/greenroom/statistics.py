@@ -111,6 +111,10 @@ class ManagerStatistics:
     """The devices of which that is over the budget: no load begins there."""
     pinned: tuple[str, ...] = ()
     """Models that are exempt from eviction and expiry, in memory or not."""
+    capacity_used: float = 0.0
+    """The share of the cores that all streams need to be kept up; above 1 is too much."""
+    streams_waiting: int = 0
+    """Streams that wait until they can be kept up."""
     hanging: tuple[str, ...] = ()
     """Models with a thread of an abandoned call inside: loading, speaking or unloading."""
 
@@ -181,9 +185,15 @@ def memory_account(account: Account) -> MemoryAccount:
 
 
 def totals(
-    ledger: Residency, accounts: MemoryAccounts, now: float, hanging: tuple[str, ...] = ()
+    ledger: Residency,
+    accounts: MemoryAccounts,
+    now: float,
+    *,
+    hanging: tuple[str, ...] = (),
+    capacity_used: float = 0.0,
+    streams_waiting: int = 0,
 ) -> ManagerStatistics:
-    """Return the totals of `ledger` and `accounts` at `now`."""
+    """Return the totals of `ledger` and `accounts` at `now`, and what others know."""
     gone = ledger.departures
     loads = [resident for resident in ledger.residents if resident.loading]
     waiters = [ticket for load in loads for ticket in load.waiters]
@@ -210,6 +220,8 @@ def totals(
         overdrawn=ledger.capacity.overdrawn,
         pinned=ledger.pins,
         hanging=hanging,
+        capacity_used=capacity_used,
+        streams_waiting=streams_waiting,
     )
 
 

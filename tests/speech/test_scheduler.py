@@ -178,7 +178,7 @@ def test_one_whose_text_comes_in_pieces_keeps_its_share_while_it_waits_for_text(
         stream = heard(0.0)
         stream.wants_text = True
         scheduler.enter(stream)
-    assert not scheduler.may_begin(unheard(0.0), 2, 0.0)
+    assert not scheduler.may_begin(unheard(60.0), 2, 60.0)
 
 
 # All together, without time passing

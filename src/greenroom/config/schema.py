@@ -237,6 +237,8 @@ class WorkerSettings(_Section):
     aliases: dict[Label, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
     max_sessions: Count = Field(256, ge=1)
     max_streams: Count = Field(64, ge=1)
+    overload: Literal["wait", "refuse"] = "wait"
+    overload_wait_ms: Milliseconds = Field(30_000, ge=0)
     session_idle_ms: Milliseconds = Field(300_000, ge=1)
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: Milliseconds = Field(10_000, ge=0)

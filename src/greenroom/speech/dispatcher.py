@@ -60,12 +60,15 @@ class Dispatcher:
     async def begin(self, stream: StreamState, limit: float) -> None:
         """Wait until one more stream can be kept up; raises `TimeoutError` after `limit` seconds.
 
-        First come, first served. Each `begin` that returns is followed by one `end`.
+        With a limit of 0 it does not wait. First come, first served. Each `begin` that returns is
+        followed by one `end`.
         """
         loop = self._loop = asyncio.get_running_loop()
         if not self._line and self.scheduler.may_begin(stream, self._cores.count, loop.time()):
             self.scheduler.enter(stream)
             return
+        if limit <= 0.0:
+            raise TimeoutError
         waiter: asyncio.Future[None] = loop.create_future()
         self._line[waiter] = stream
         self._look_at_line_later()
@@ -126,11 +129,21 @@ class Dispatcher:
         """Whether a step waits for a core; may be asked from any thread."""
         return bool(self._ready)
 
+    def why_silent(self) -> str:
+        """Return what the cores had to do, as the reason of a gap."""
+        streams, cores = len(self.scheduler.streams), self._cores.count
+        return f"{streams} streams need {self.used:.0%} of what {cores} cores can do"
+
     @property
     def used(self) -> float:
         """The share of the cores that all who speak need to be kept up; above 1 it is too much."""
         now = 0.0 if self._loop is None else self._loop.time()
         return self.scheduler.used(self._cores.count, now)
+
+    @property
+    def retry_after(self) -> float:
+        """In how many seconds one of those that speak has been made, at the latest."""
+        return self.scheduler.retry_after(0.0 if self._loop is None else self._loop.time())
 
     @property
     def waiting(self) -> int:

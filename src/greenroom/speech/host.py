@@ -23,7 +23,7 @@ from greenroom.concurrency.threads import (
     OverdueError,
     run_to_end,
 )
-from greenroom.errors import ModelNotResidentError, SynthesisError
+from greenroom.errors import ModelNotResidentError, OverloadedError, SynthesisError
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.pace import Pace
@@ -47,7 +47,8 @@ class ModelHost:
     """The `Host` of one resident.
 
     `opened` and `closed` are called once for each stream; `closed` only when no thread of the
-    stream is inside the model, however its caller has gone.
+    stream is inside the model, however its caller has gone. `silent` is called with the reason when
+    a stream falls silent in the midst of speech, once for each.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class ModelHost:
         limit: float,
         opened: Callable[[], None],
         closed: Callable[[], None],
+        silent: Callable[[str], None],
     ) -> None:
         self.model_id = model_id
         self.executor = executor
@@ -72,6 +74,7 @@ class ModelHost:
         self.abandoned: asyncio.Future[None] = self.loop.create_future()
         """Done when the manager ends, and waits no longer for threads that hang in the model."""
         self.closed = closed
+        self._silent = silent
         self.speakers: set[Speaker] = set()
         self.hanging = 0
         """Calls that were abandoned and have a thread inside the model still."""
@@ -114,6 +117,14 @@ class ModelHost:
 
         call.add_done_callback(ended)
 
+    def fell_silent(self, seconds: float, step_s: float) -> None:
+        """Tell that a listener heard nothing for so long, as a step took `step_s`."""
+        usual = max(self.cost.step_s, self.cost.first_s)
+        why = self.dispatcher.why_silent()
+        if step_s > 2 * usual:
+            why = f"a step took {step_s:.2f} s, and {usual:.2f} s as a rule; {why}"
+        self._silent(f"a listener heard nothing for {seconds:.2f} s: {why}")
+
     def stop_all(self) -> None:
         """Stop every stream."""
         for speaker in list(self.speakers):
@@ -154,15 +165,21 @@ class ModelUse:
         """Whether `made_s` seconds, handed over now, last until more is made."""
         return self._host.dispatcher.may_be_heard(self.state, made_s)
 
-    async def begin(self) -> None:
+    async def begin(self, limit: float | None) -> None:
         """Wait until one more stream can be kept up; see `stream.Use`."""
         if not self.cost.computes:
             return
+        dispatcher = self._host.dispatcher
         try:
-            await self._host.dispatcher.begin(self.state, self._host.limit)
+            await dispatcher.begin(self.state, self._host.limit if limit is None else limit)
         except TimeoutError:
-            raise _not_free(self._host) from None
+            raise OverloadedError(dispatcher.retry_after) from None
         self._begun = True
+
+    def silent(self, seconds: float, step_s: float, *, first: bool) -> None:
+        """Take note that the listener heard nothing for so long; see `stream.Use`."""
+        if first:
+            self._host.fell_silent(seconds, step_s)
 
     async def enter(self) -> ModelTurn:
         """Wait for a turn in the model; see `stream.Use`."""
@@ -321,8 +338,11 @@ class UnmanagedHost:
         """Return true: what is made is handed over."""
         return True
 
-    async def begin(self) -> None:
+    async def begin(self, limit: float | None) -> None:
         """Return at once: any number of streams may speak."""
+
+    def silent(self, seconds: float, step_s: float, *, first: bool) -> None:
+        """Do nothing: nobody is told."""
 
     async def enter(self) -> UnmanagedHost:
         """Return itself at once: turns are not limited."""

@@ -48,6 +48,9 @@ _LONG_S = 0.4
 _SOON_S = 1.0
 """When a stream that is still to be heard is taken to begin, if it is asked whether it fits."""
 
+_RETRY_S, _LEAST_RETRY_S, _MOST_RETRY_S = 5.0, 0.5, 60.0
+"""When to try again where no end is known; and the bounds of what is known."""
+
 _MARGIN = 1.5
 """What is made must last so many times as long as a step takes."""
 
@@ -229,7 +232,9 @@ class Scheduler:
 
     @staticmethod
     def _counts(stream: StreamState, now: float) -> bool:
-        return stream.heard and not stream.resting and now - stream.due <= _LATE_S
+        if not stream.heard or stream.resting:
+            return False
+        return stream.wants_text or now - stream.due <= _LATE_S
 
     @staticmethod
     def _debt(stream: StreamState, now: float) -> _Debt:
@@ -262,6 +267,14 @@ class Scheduler:
         total = max(stream.cost.first_s, stream.cost.rate * stream.left_s)
         at = _SOON_S + 2 * stream.cost.first_s
         return _Debt(at, stream.cost.first_s, stream.cost.rate, total)
+
+    def retry_after(self, now: float) -> float:
+        """Return in how many seconds one of those that are heard has been made, at the latest."""
+        ends = [max(0.0, s.due - now) + s.left_s for s in self.streams if s.heard]
+        soonest = min(ends, default=math.inf)
+        if math.isinf(soonest):
+            return _RETRY_S
+        return min(max(soonest, _LEAST_RETRY_S), _MOST_RETRY_S)
 
     def used(self, cores: int, now: float) -> float:
         """Return the share of the cores that the admitted streams need to be kept up: 0 to 1."""

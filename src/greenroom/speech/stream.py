@@ -25,7 +25,7 @@ from greenroom.errors import (
 from greenroom.speech import text as texts
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.pace import Pace
-from greenroom.speech.playback import PlaybackClock
+from greenroom.speech.playback import GAP_S, PlaybackClock
 from greenroom.speech.scheduler import TARGET_S, StreamState
 from greenroom.speech.sentence import Prefetch, Sentence, Synthesizer, Turn, synthesis_error
 from greenroom.speech.source import SentenceSource
@@ -90,8 +90,14 @@ class Use(Protocol):
     def may_be_heard(self, made_s: float) -> bool:
         """Whether `made_s` seconds, handed over now, last until more is made."""
 
-    async def begin(self) -> None:
-        """Wait until one more stream can be kept up; raises `SynthesisError` after too long."""
+    async def begin(self, limit: float | None) -> None:
+        """Wait until one more stream can be kept up, at most `limit` seconds (`None`: the host's).
+
+        Raises `OverloadedError` after that.
+        """
+
+    def silent(self, seconds: float, step_s: float, *, first: bool) -> None:
+        """Take note that the listener heard nothing for so long; `first` is the stream's first."""
 
     async def enter(self) -> Turn:
         """Wait for a turn in the engine; raises `SynthesisError` when that takes too long."""
@@ -137,8 +143,9 @@ class SpeechStream:
         options: Mapping[str, Any],
         *,
         output_rate: int,
+        begin_limit: float | None = None,
     ) -> None:
-        self._speaker = _Speaker(synthesizer, host, text, options, output_rate)
+        self._speaker = _Speaker(synthesizer, host, text, options, output_rate, begin_limit)
         self._drop = weakref.finalize(self, self._speaker.stop_from_anywhere)
         self._drop.atexit = False
 
@@ -209,8 +216,10 @@ class _Speaker:
         text: texts.CheckedText,
         options: Mapping[str, Any],
         output_rate: int,
+        begin_limit: float | None,
     ) -> None:
         self._synthesizer = synthesizer
+        self._begin_limit = begin_limit
         self._source = SentenceSource(text)
         self._options = options
         self._framer = Framer(_rate_of(synthesizer, host), output_rate)
@@ -461,7 +470,7 @@ class _Speaker:
                 if self.phase != "speaking":
                     break
                 if not spoken:
-                    await use.begin()
+                    await use.begin(self._begin_limit)
                 spoken = True
                 samples += await self._speak_one(present, use, prefetch)
             if samples:
@@ -547,13 +556,22 @@ class _Speaker:
             return
         assert self._loop is not None
         if not self._frames and not self._held:
-            self.clock.come(self._loop.time(), self._waiting_since)
+            self._count_gap()
         self._frames.extend(frames)
         if self._held and (self._use is None or self._use.may_be_heard(self._buffered_s)):
             self._held = False
         if not self._held:
             self._changed.set()
         self._update_state()
+
+    def _count_gap(self) -> None:
+        """Count the silence that ends with the audio which has just come."""
+        assert self._loop is not None
+        late = self.clock.come(self._loop.time(), self._waiting_since)
+        if late > GAP_S and self._use is not None:
+            sentence = None if self._present is None else self._present[0]
+            step_s = sentence.steps[-1].seconds if sentence and sentence.steps else 0.0
+            self._use.silent(late, step_s, first=self.clock.gaps == 1)
 
     def _be_heard(self) -> None:
         """Hand over what is made: more does not come soon, or there is no more space for it."""

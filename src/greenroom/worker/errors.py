@@ -54,6 +54,7 @@ CODES: dict[str, str] = {
     "model_unload_failed": "the model did not unload cleanly",
     "no_room": "there is no room for the model; without a time it never will be",
     "lease_released": "the reference was given back before",
+    "overloaded": "one more stream could not be kept up beside those that speak",
     "shutting_down": "the worker is about to end",
     "synthesis_failed": "the model could not speak this text",
     "invalid_value": "a field, or the text, has a value that cannot be used",
@@ -94,6 +95,7 @@ ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
     errors.SessionMismatchError: Answer(StatusCode.FAILED_PRECONDITION, 409, "session_mismatch"),
     errors.UnauthenticatedError: Answer(StatusCode.UNAUTHENTICATED, 401, "invalid_api_key"),
     errors.ForbiddenError: Answer(StatusCode.PERMISSION_DENIED, 403, "insufficient_permissions"),
+    errors.OverloadedError: Answer(StatusCode.RESOURCE_EXHAUSTED, 503, "overloaded", retry=True),
     errors.WorkerBusyError: Answer(
         StatusCode.RESOURCE_EXHAUSTED, 429, "too_many_requests", retry=True
     ),

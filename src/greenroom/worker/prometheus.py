@@ -16,7 +16,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from greenroom.errors import ModelManagerError, WorkerBusyError
+from greenroom.errors import ModelManagerError, OverloadedError, WorkerBusyError
 from greenroom.metrics import ManagerMetrics, RecentModels, Snapshot
 from greenroom.model_manager import ModelManager
 from greenroom.worker.speech import Speech
@@ -29,7 +29,7 @@ OUTCOMES = ("finished", "stopped", "cancelled", "failed")
 """How a stream ends: by itself, on request, because its caller has gone, with an error."""
 
 LIMITS = (
-    *("sessions", "streams", "requests", "watches", "followers"),
+    *("sessions", "streams", "requests", "watches", "followers", "overload"),
     *("key_sessions", "key_streams", "key_requests"),
 )
 """What there may be too many of: the worker's own, and those of one key.
@@ -68,6 +68,18 @@ class WorkerMetrics:
         self._audio = Counter(
             "greenroom_audio_seconds", "Audio that callers took", ["model"], registry=registry
         )
+        self._gaps = Counter(
+            "greenroom_speech_gaps",
+            "Silences of more than 20 ms in the midst of speech, for one who plays at real time",
+            ["model"],
+            registry=registry,
+        )
+        self._late = Counter(
+            "greenroom_speech_late_seconds",
+            "Silence in the midst of speech, for one who plays at real time",
+            ["model"],
+            registry=registry,
+        )
         self._running = Gauge("greenroom_streams", "Streams that speak now", registry=registry)
         self._ended = Counter(
             "greenroom_streams_ended", "Streams by how they ended", ["outcome"], registry=registry
@@ -78,7 +90,9 @@ class WorkerMetrics:
             ["reason"],
             registry=registry,
         )
-        self._recent = RecentModels(manager, self._first, self._factor, self._audio)
+        self._recent = RecentModels(
+            manager, self._first, self._factor, self._audio, self._gaps, self._late
+        )
         self._encoding = asyncio.Lock()
         self._scrapes: dict[str, asyncio.Task[bytes]] = {}
         """What is being encoded, by its content type."""
@@ -107,6 +121,10 @@ class WorkerMetrics:
         try:
             yield
             outcome = _outcome(speech)
+        except OverloadedError:
+            outcome = "failed"
+            self.refused("overload")
+            raise
         except ModelManagerError:
             outcome = "failed"
             raise
@@ -119,6 +137,8 @@ class WorkerMetrics:
         timing = speech.timing
         self._recent.used(model_id)
         self._audio.labels(model_id).inc(timing.audio_s)
+        self._gaps.labels(model_id).inc(timing.gaps)
+        self._late.labels(model_id).inc(timing.late_s)
         if timing.first_audio_s is not None:
             self._first.labels(model_id).observe(timing.first_audio_s)
         if timing.real_time_factor is not None:

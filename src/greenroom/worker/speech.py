@@ -27,6 +27,10 @@ class Timing:
         """Of the frames that were taken."""
         self.engine_s = 0.0
         """That threads spent in the engine; known when the speech has ended."""
+        self.gaps = 0
+        """Silences of more than 20 ms in the midst of speech; known when it has ended."""
+        self.late_s = 0.0
+        """Seconds of silence in the midst of speech; known when it has ended."""
         self.over = False
         """Whether it was heard to its end."""
         self._asked = time.monotonic()
@@ -50,8 +54,11 @@ class Speech:
     pause or a stop that comes meanwhile is not lost.
     """
 
-    def __init__(self, patience: float) -> None:
-        """`patience` is how many seconds it may stay paused."""
+    def __init__(self, patience: float, begin_limit: float | None = None) -> None:
+        """`patience` is how many seconds it may stay paused.
+
+        `begin_limit` is how many it may wait until it can be kept up.
+        """
         self.stopped = False
         """Whether it was stopped on request: it has ended well, with what was heard."""
         self.sample_rate = 0
@@ -59,6 +66,7 @@ class Speech:
         self.timing = Timing()
         """When it was heard, and what it took."""
         self._patience = patience
+        self._begin_limit = begin_limit
         self._paused: asyncio.TimerHandle | None = None
         self._error: ModelManagerError | None = None
         self._stream: SpeechStream | None = None
@@ -81,7 +89,13 @@ class Speech:
     @contextlib.asynccontextmanager
     async def begun(self, lease: Lease, voice: Voice, text: CheckedText) -> AsyncIterator[Self]:
         """Speak inside the block; at its end no thread of this speech is inside the model."""
-        stream = open_stream(lease.adapter, text, voice.options, voice.sample_rate)
+        stream = open_stream(
+            lease.adapter,
+            text,
+            voice.options,
+            voice.sample_rate,
+            begin_limit=self._begin_limit,
+        )
         self._stream = stream
         self.sample_rate = voice.sample_rate
         if self.stopped or self._error is not None:
@@ -94,6 +108,7 @@ class Speech:
         finally:
             self._end_pause()
             self.timing.engine_s = stream.engine_s
+            self.timing.gaps, self.timing.late_s = stream.gaps, stream.late_s
             self._stream = None
 
     def __aiter__(self) -> Self:

@@ -59,6 +59,9 @@ class Synthesis:
         self.default_model = DefaultModel(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
+        waits = settings.overload == "wait"
+        self._begin_limit = settings.overload_wait_ms / 1000 if waits else 0.0
+        """Seconds that a stream may wait until it can be kept up."""
         self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
         self._speeches: set[Speech] = set()
         self._quiet = asyncio.Event()
@@ -175,7 +178,7 @@ class Synthesis:
         self._refuse_if_closing()
         with self.metrics.limited("streams"):
             self._refuse_if_full()
-        speech = Speech(self.patience)
+        speech = Speech(self.patience, self._begin_limit)
         self._speeches.add(speech)
         self._quiet.clear()
         try:
