@@ -41,11 +41,11 @@ from benchmarks.voices import piper_voices
 
 _CALLERS = (1, 2, 4, 8, 12, 16, 24)
 _VOICES = 8
-_FIRST_S, _OTHERS_S = 8.0, 6.0
+_FIRST_S, _OTHERS_S = 8.0, 6.5
 """For how long callers ask on each step: over HTTP with one voice, and of all else."""
 _SWARM = 24
 """Callers who come at one instant."""
-_ALONE_S, _PAUSE_S = 16.0, 0.5
+_ALONE_S, _PAUSE_S = 14.0, 0.5
 """For how long one caller asks who does not play, and how long it rests after each speech."""
 _ROUNDS = 2
 """Of closed loops."""

@@ -39,7 +39,7 @@ class Load:
     """
 
 
-LOADS = (Load(0.4, 30.0, 0.01, 1.0), Load(0.75, 18.0, 0.02, 2.0), Load(2.0, 14.0, 0.0, None))
+LOADS = (Load(0.4, 26.0, 0.01, 1.0), Load(0.75, 16.0, 0.02, 2.0), Load(2.0, 12.0, 0.0, None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Loop:
     """Seconds for a second of audio, at most: so many times those of the best stock."""
 
 
-CLOSED = {1: Loop(3, 1 / 1.1), 4: Loop(8, 1 / 1.25), 16: Loop(24, 1 / 1.25)}
+CLOSED = {1: Loop(3, 1 / 1.1), 4: Loop(8, 1 / 1.25), 16: Loop(20, 1 / 1.25)}
 """By the number of callers."""
 
 Closed = Mapping[str, tuple[Run, ...]]

@@ -156,7 +156,7 @@ async def talk(
     server's process.
     """
     crowd = _Crowd(Run(callers), say, text, until=seconds)
-    spread = 0.0 if at_once else min(SPEECH_S, seconds / 2)
+    spread = 0.0 if at_once else min(SPEECH_S, 0.9 * seconds)
     begins = arrivals(callers, spread)
 
     async def call(number: int) -> None:
