@@ -97,11 +97,15 @@ def simulate(
     speeches: Sequence[Speech],
     *,
     cores: int,
+    taken_away: float = math.inf,
     choose: Callable[[Scheduler], Choose] = lambda scheduler: scheduler.next,
     hold: bool = True,
     admit: bool = True,
 ) -> None:
-    """Run all to their ends; without `hold` the first audio is handed over at once."""
+    """Run all to their ends; without `hold` the first audio is handed over at once.
+
+    At the time `taken_away` one core is.
+    """
     scheduler = Scheduler()
     order = choose(scheduler)
     by_state = {speech.state: speech for speech in speeches}
@@ -113,8 +117,11 @@ def simulate(
     ready: list[StreamState] = []
     line: list[Speech] = []
     idle = cores
+    all_cores = cores
     while events:
         now, _, speech, ended = heapq.heappop(events)
+        if now >= taken_away and cores == all_cores:
+            cores, idle = cores - 1, idle - 1
         if ended:
             idle += 1
             speech.made(scheduler, cores if hold else 10**9, now)
@@ -127,7 +134,7 @@ def simulate(
             begun.admitted = now
             scheduler.enter(begun.state)
             ready.append(begun.state)
-        while idle and (chosen := order(ready, cores, now)) is not None:
+        while idle > 0 and (chosen := order(ready, cores, now)) is not None:
             ready.remove(chosen)
             idle -= 1
             chosen.running_since = now

@@ -230,6 +230,42 @@ def test_one_that_takes_many_times_as_long_as_its_cost_says_silences_nobody_else
     assert [speech.clock.gaps for speech in speeches[1:]] == [0] * 15
 
 
+def test_sixty_four_at_one_instant_are_all_heard_without_a_gap_the_first_at_once() -> None:
+    speeches = crowd(64, 3, 0.0)
+    simulate(speeches, cores=2)
+    assert [speech.clock.gaps for speech in speeches] == [0] * 64
+    assert min(speech.first_audio for speech in speeches) < 0.1
+
+
+def test_a_burst_on_top_of_a_full_load_silences_nobody() -> None:
+    speeches = [*crowd(30, 4, 3.0), *crowd(40, 5, 0.0)]
+    for speech in speeches[30:]:
+        speech.arrives = speech.state.arrived = 2.0
+    simulate(speeches, cores=2)
+    assert [speech.clock.gaps for speech in speeches] == [0] * 70
+
+
+def test_one_chunk_of_a_minute_silences_nobody_else() -> None:
+    speeches = crowd(12, 6, 2.0)
+    for at in (0.5, 0.6):  # two of them, on two cores
+        long = [Step(5.0, 60.0, begins=True)]
+        speeches.append(Speech(at, long, cost_of(long)))
+    simulate(speeches, cores=2)
+    assert [speech.clock.gaps for speech in speeches] == [0] * 14
+
+
+def test_when_a_core_is_taken_away_the_others_wait_and_those_who_hear_something_go_on() -> None:
+    """Ten listeners fit on one core; of a crowd that needed both, the lateness is shared."""
+    few = crowd(10, 8, 3.0)
+    simulate(few, cores=2, taken_away=1.5)
+    assert [speech.clock.gaps for speech in few] == [0] * 10
+    many = crowd(40, 9, 6.0)
+    simulate(many, cores=2, taken_away=3.0)
+    assert all(math.isfinite(speech.ended) for speech in many)
+    later = [speech for speech in many if speech.admitted > 3.0]
+    assert [speech.clock.gaps for speech in later] == [0] * len(later)
+
+
 def test_without_the_hold_and_the_order_the_same_crowd_stutters() -> None:
     """What the two are for: else this file would prove nothing."""
     ours = crowd(24, 7, 0.0)
