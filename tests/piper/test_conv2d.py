@@ -84,3 +84,44 @@ def test_a_graph_from_before_axes_were_inputs_stays_as_it_is() -> None:
 def test_what_is_no_convolution_along_time_stays_as_it_is() -> None:
     once = as_conv2d(convolutions(1, pads=[2, 2]))
     assert as_conv2d(once) == once
+
+
+def test_what_lies_between_convolutions_stays_on_the_plane() -> None:
+    model = convolutions(2, pads=[2, 2])
+    nodes = [
+        helper.make_node("LeakyRelu", ["y0"], ["na"], alpha=0.1),
+        helper.make_node("Mul", ["na", "scale"], ["nb"]),
+        helper.make_node("Split", ["nb"], ["nc", "nd"], axis=1),
+        helper.make_node("Tanh", ["nc"], ["ne"]),
+        helper.make_node("Concat", ["ne", "nd"], ["nf"], axis=1),
+        helper.make_node("Conv", ["nf", "w1"], ["ng"], pads=[2, 2], kernel_shape=[5]),
+        helper.make_node("ReduceMean", ["nf"], ["mean"], axes=[2]),  # along time: not on the plane
+        helper.make_node("Add", ["ng", "mean"], ["out"]),
+    ]
+    del model.graph.node[1:]
+    model.graph.node.extend(nodes)
+    scale = np.random.default_rng(3).standard_normal((1, CHANNELS, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(scale, "scale"))
+    made = as_conv2d(model)
+    kinds = [node.op_type for node in made.graph.node]
+    assert kinds.count("Unsqueeze") == 2  # of what enters, and of the mean
+    assert kinds.count("Squeeze") == 2  # for the mean, and of what leaves
+    samples = np.random.default_rng(1).standard_normal((1, CHANNELS, 61)).astype(np.float32)
+    expected, ours = run(model, samples), run(made, samples)
+    assert ours.shape == expected.shape
+    assert np.abs(ours - expected).max() < 1e-4
+
+
+def test_a_transposed_convolution_is_made_planar_too() -> None:
+    model = convolutions(1, pads=[2, 2])
+    weight = np.random.default_rng(2).standard_normal((CHANNELS, 4, 8)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "up"))
+    model.graph.node[-1].CopyFrom(
+        helper.make_node(
+            "ConvTranspose", ["y0", "up"], ["out"], strides=[4], pads=[2, 1], output_padding=[0]
+        )
+    )
+    samples = np.random.default_rng(1).standard_normal((1, CHANNELS, 61)).astype(np.float32)
+    expected, made = run(model, samples), run(as_conv2d(model), samples)
+    assert made.shape == expected.shape
+    assert np.abs(made - expected).max() < 1e-4

@@ -24,6 +24,7 @@ from onnx import ModelProto
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from greenroom.adapters.piper.prepared.build import partition
+from greenroom.adapters.piper.prepared.build.blocked_layout import block_of, in_blocks, probe
 from greenroom.adapters.piper.prepared.build.conv2d import as_conv2d
 from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
 from greenroom.adapters.piper.prepared.build.weights import Weights, externalised, has_branches
@@ -104,10 +105,13 @@ def _built(
     graph: dict[str, bytes] = {}
     weights: Weights = {}
     manifests = []
+    best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    block = block_of(_optimised(probe().SerializeToString(), best, store))
     for stage in stages:
         heap.malloc_trim()
-        best = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         optimised = _optimised(_serialised(model, stage), best, store)
+        if stage.timed and block:
+            optimised = in_blocks(optimised, block)
         bare, own = externalised(optimised, names, f"{stage.name}.")
         manifest = StageManifest(
             name=stage.name,
