@@ -41,11 +41,11 @@ from benchmarks.voices import piper_voices
 
 _CALLERS = (1, 2, 4, 8, 12, 16, 24)
 _VOICES = 8
-_FIRST_S, _OTHERS_S = 8.0, 6.5
+_FIRST_S, _OTHERS_S = 7.0, 6.0
 """For how long callers ask on each step: over HTTP with one voice, and of all else."""
 _SWARM = 24
 """Callers who come at one instant."""
-_ALONE_S, _PAUSE_S = 14.0, 0.5
+_ALONE_S, _PAUSE_S = 12.0, 0.5
 """For how long one caller asks who does not play, and how long it rests after each speech."""
 _ROUNDS = 2
 """Of closed loops."""
@@ -114,7 +114,7 @@ async def _measure(scale: _Scale, crowd: list[Path], voice: Path) -> Outcome:
         ]
         swarm = await worker.talk(scale.count(_SWARM), seconds(_OTHERS_S), at_once=True)
         second = await _climb(scale, f"HTTP, {_VOICES} voices", worker, _OTHERS_S, _VOICES)
-        peers = [await _climb(scale, STOCK, stock, _FIRST_S, hopeless_s=hopeless_s)]
+        peers = [await _climb(scale, STOCK, stock, _OTHERS_S, hopeless_s=hopeless_s)]
     async with capacity_servers.manager(crowd, text) as manager:
         third = await _climb(scale, "manager, one voice", manager, _OTHERS_S)
         fourth = await _climb(scale, f"manager, {_VOICES} voices", manager, _OTHERS_S, _VOICES)

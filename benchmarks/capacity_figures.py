@@ -39,7 +39,7 @@ class Load:
     """
 
 
-LOADS = (Load(0.4, 26.0, 0.01, 1.0), Load(0.75, 16.0, 0.02, 2.0), Load(2.0, 12.0, 0.0, None))
+LOADS = (Load(0.4, 24.0, 0.01, 1.0), Load(0.75, 16.0, 0.02, 2.0), Load(2.0, 12.0, 0.0, None))
 
 
 @dataclass(frozen=True, slots=True)
