@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -56,6 +57,14 @@ def _no_critical_logs(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     critical = [r for r in caplog.get_records("call") if r.levelno >= logging.CRITICAL]
     assert not critical, [record.getMessage() for record in critical]
+
+
+@pytest.fixture(scope="session")
+def prepared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the real voice is prepared; not to be changed."""
+    from tests.piper.real_voice import cache_with_prepared_voice
+
+    return cache_with_prepared_voice(tmp_path_factory)
 
 
 @pytest.fixture

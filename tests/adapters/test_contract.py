@@ -22,10 +22,7 @@ from greenroom import (
     ModelSpec,
     TTSAdapter,
 )
-from greenroom.adapters.piper.prepared.build.pipeline import prepare
-from greenroom.adapters.piper.prepared.fingerprint import runtime
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
-from greenroom.adapters.piper.prepared.store.store import Store
 from greenroom.catalog import registry
 from greenroom.catalog.registry import GROUP
 from greenroom.testing import Stage
@@ -39,19 +36,15 @@ def spec_of(name: str) -> ModelSpec:
     return next(iter(Catalog.discover(adapters=[name])))
 
 
-@pytest.fixture(scope="session")
-def prepared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache directory in which the Piper voice is prepared."""
-    cache = tmp_path_factory.mktemp("cache")
-    prepare(Path(spec_of("piper").path or ""), Store(cache / "prepared", runtime()))
-    return cache
-
-
 @pytest.fixture(params=["tone", "piper", "prepared piper", "staged"])
-def spec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
+def spec(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> ModelSpec:
     if request.param == "prepared piper":
         cache = request.getfixturevalue("prepared_cache")
-        monkeypatch.setenv("GREENROOM_CACHE_DIR", str(cache))
+        own = tmp_path / "prepared"
+        own.symlink_to(cache / "prepared")
+        monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path))
         monkeypatch.setenv("GREENROOM_PREPARE", "on")
     return spec_of(request.param.removeprefix("prepared "))
 

