@@ -34,6 +34,9 @@ class KnownCost:
     step_s: float
     first_s: float
 
+    def step_within(self, ahead_s: float) -> float:
+        return self.step_s
+
 
 def cost_of(steps: Sequence[Step], *, times: float = 1.0) -> KnownCost:
     """Return what these steps cost on average; `times` as much where the belief is wrong."""

@@ -22,6 +22,9 @@ _FIRST_RATE, _FIRST_AUDIO_S = 0.05, 1.0
 _MEMORY_S = 15.0
 """Seconds of audio after which a step counts for a third of what the latest counts."""
 
+_SHORT_S = 0.4
+"""Seconds of audio of a short step."""
+
 _MOST_STEP_S = 30.0
 """What a step counts for at most: one that hung says nothing of the next."""
 
@@ -38,6 +41,8 @@ class StepTaken:
     audio_s: float
     first: bool
     """Whether it was the first of its sentence."""
+    paced: bool = False
+    """Whether the engine asked how urgent it was, and so made it as long as there was time."""
 
 
 class Mean:
@@ -62,7 +67,9 @@ class SpeechCost:
     def __init__(self) -> None:
         self._core_s, self._audio_s = _FIRST_RATE * _FIRST_AUDIO_S, _FIRST_AUDIO_S
         self._step = Mean(0.02)
+        self._short = Mean(0.02)
         self._first = Mean(0.05)
+        self._paced = Mean(0.0)
         self._audio = Mean(0.065)  # English, as Piper's medium voices speak it
         self._computes = Mean(1.0)
 
@@ -75,6 +82,15 @@ class SpeechCost:
     def step_s(self) -> float:
         """Seconds of a step within a sentence."""
         return self._step.value
+
+    def step_within(self, ahead_s: float) -> float:
+        """Return the seconds of a step whose listener has `ahead_s` seconds left to hear.
+
+        An engine that asks for its pace takes half of that, or as long as its short steps take.
+        """
+        if self._paced.value < 0.5:
+            return self.step_s
+        return min(self.step_s, max(self._short.value, ahead_s / 2))
 
     @property
     def first_s(self) -> float:
@@ -94,6 +110,9 @@ class SpeechCost:
     def learn_step(self, step: StepTaken) -> None:
         """Learn from one step."""
         (self._first if step.first else self._step).add(step.seconds)
+        self._paced.add(float(step.paced))
+        if not step.first and 0.0 < step.audio_s < _SHORT_S:
+            self._short.add(step.seconds)
         if step.seconds > 0.001:  # of a shorter one the clocks say too little
             self._computes.add(min(1.0, step.processor_s / step.seconds))
         kept = math.exp(-step.audio_s / _MEMORY_S)

@@ -38,18 +38,31 @@ _ALONE = Pace()
 _local = threading.local()
 
 
+class Asking:
+    """Whether an engine has asked for its pace."""
+
+    __slots__ = ("has_asked", "pace")
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.has_asked = False
+
+
 def current_pace() -> Pace:
     """Return the pace of the stream that this thread speaks for; outside of any, of a lone one."""
-    pace: Pace = getattr(_local, "pace", _ALONE)
-    return pace
+    asking: Asking | None = getattr(_local, "asking", None)
+    if asking is None:
+        return _ALONE
+    asking.has_asked = True
+    return asking.pace
 
 
 @contextlib.contextmanager
-def paced(pace: Pace) -> Iterator[None]:
+def paced(pace: Pace) -> Iterator[Asking]:
     """Have `current_pace` return `pace` inside the block, in this thread."""
-    before = current_pace()
-    _local.pace = pace
+    before: Asking | None = getattr(_local, "asking", None)
+    _local.asking = asking = Asking(pace)
     try:
-        yield
+        yield asking
     finally:
-        _local.pace = before
+        _local.asking = before

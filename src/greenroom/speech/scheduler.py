@@ -70,6 +70,9 @@ class Cost(Protocol):
     def first_s(self) -> float:
         """Of the first step of a sentence."""
 
+    def step_within(self, ahead_s: float) -> float:
+        """Of a step within a sentence whose listener has `ahead_s` seconds left to hear."""
+
 
 @dataclass(slots=True, eq=False)
 class StreamState:
@@ -109,7 +112,10 @@ class StreamState:
     def step_left_s(self, now: float) -> float:
         """Return the seconds that its next step takes, or that the one which runs has left."""
         since = self.running_since
-        return max(0.0, self.next_step_s - (0.0 if since is None else now - since))
+        takes = self.next_step_s
+        if self.heard and not self.begins:
+            takes = self.cost.step_within(max(0.0, self.due - now))
+        return max(0.0, takes - (0.0 if since is None else now - since))
 
     @property
     def is_long(self) -> bool:
@@ -246,10 +252,11 @@ class Scheduler:
     def may_be_heard(self, stream: StreamState, made_s: float, cores: int, now: float) -> bool:
         """Whether `made_s` seconds, handed over now, last until more is made, beside all others."""
         cost = stream.cost
-        if made_s < _MARGIN * cost.step_s:
+        step = cost.step_within(made_s)
+        if made_s < _MARGIN * step:
             return False
         total = cost.rate * stream.left_s
-        own = _Debt(made_s, min(cost.step_s, total), cost.rate, total)
+        own = _Debt(made_s, min(step, total), cost.rate, total)
         return self.slack(cores, now, but=stream, also=(own,)) >= 0.0
 
     def may_begin(self, stream: StreamState, cores: int, now: float) -> bool:

@@ -167,7 +167,7 @@ class Sentence:
         began, computed = time.perf_counter(), time.thread_time()
         try:
             pace = replace(self._listening.pace(), count_help=self._helped.append)
-            with paced(pace):
+            with paced(pace) as asking:
                 if self._iterator is None:
                     self.open = True
                     self._iterator = iter(self._synthesizer.synthesize(self.text, self._options))
@@ -180,15 +180,23 @@ class Sentence:
             self.open = False
             return None
         samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
-        self._remember_step(took, time.thread_time() - computed, samples.size, first=first)
+        step = StepTaken(
+            seconds=took,
+            processor_s=time.thread_time() - computed,
+            helped_s=self._take_help(),
+            audio_s=samples.size / self._framer.source_rate,
+            first=first,
+            paced=asking.has_asked,
+        )
+        self.steps.append(step)
         return samples
 
-    def _remember_step(self, took: float, computed: float, made: int, *, first: bool) -> None:
+    def _take_help(self) -> float:
+        """Return the seconds that other threads computed since it was last asked."""
         helped = 0.0
         while self._helped:
             helped += self._helped.popleft()
-        audio_s = made / self._framer.source_rate
-        self.steps.append(StepTaken(took, computed, helped, audio_s, first))
+        return helped
 
     def _within_limits(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self.samples += samples.size

@@ -1,0 +1,91 @@
+"""What a model's speech costs, learned step by step."""
+
+from __future__ import annotations
+
+import pytest
+
+from greenroom.speech.cost import SpeechCost, StepTaken
+from greenroom.speech.pace import Pace, current_pace, paced
+
+
+def step(seconds: float, audio_s: float = 1.0, **says: object) -> StepTaken:
+    values: dict[str, object] = {
+        "processor_s": seconds,
+        "helped_s": 0.0,
+        "first": False,
+        "paced": False,
+    }
+    return StepTaken(seconds, audio_s=audio_s, **{**values, **says})  # type: ignore[arg-type]
+
+
+def learned(*steps: StepTaken) -> SpeechCost:
+    cost = SpeechCost()
+    for each in steps:
+        cost.learn_step(each)
+    return cost
+
+
+def test_the_first_step_overrules_what_was_assumed() -> None:
+    cost = learned(step(0.4, first=True), step(0.1))
+    assert (cost.first_s, cost.step_s) == (0.4, 0.1)
+
+
+def test_the_rate_is_that_of_what_was_spoken_last_helping_threads_included() -> None:
+    cost = learned(*(step(0.1) for _ in range(100)))
+    assert cost.rate == pytest.approx(0.1, rel=0.01)
+    cost = learned(*(step(0.1, helped_s=0.1) for _ in range(100)))
+    assert cost.rate == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_machine_that_becomes_slower_is_followed_and_one_that_recovers_too() -> None:
+    cost = learned(*(step(0.05) for _ in range(60)))
+    for _ in range(30):
+        cost.learn_step(step(0.5))
+    assert 0.4 < cost.rate < 0.5
+    assert 0.4 < cost.step_s <= 0.5
+    for _ in range(60):
+        cost.learn_step(step(0.05))
+    assert cost.rate < 0.06
+    assert cost.step_s < 0.06
+
+
+def test_one_slow_step_does_not_turn_everything_over() -> None:
+    cost = learned(*(step(0.05) for _ in range(20)), step(50.0))
+    assert cost.step_s < 0.1
+    assert cost.rate < 3.0
+
+
+def test_an_engine_that_asks_for_its_pace_is_expected_to_keep_to_it() -> None:
+    fixed = learned(*(step(0.1) for _ in range(20)))
+    assert fixed.step_within(0.02) == pytest.approx(0.1)
+    adapting = learned(step(0.01, 0.2, paced=True), *(step(0.1, paced=True) for _ in range(20)))
+    assert adapting.step_within(0.1) == pytest.approx(0.05)
+    assert adapting.step_within(0.0) == pytest.approx(0.01), "short ones take that"
+    assert adapting.step_within(9.0) == adapting.step_s, "none takes longer"
+
+
+def test_steps_that_wait_for_something_elsewhere_do_not_compute() -> None:
+    assert learned(step(0.1)).computes
+    assert not learned(*(step(0.1, processor_s=0.001) for _ in range(20))).computes
+    assert learned(*(step(0.0001, processor_s=0.0) for _ in range(20))).computes, "too short to say"
+
+
+def test_audio_for_a_character_is_learned_from_whole_sentences() -> None:
+    cost = SpeechCost()
+    cost.learn_sentence(3.0, 30)
+    assert cost.audio_per_character == pytest.approx(0.1)
+    cost.learn_sentence(0.0, 30)
+    cost.learn_sentence(1.0, 0)
+    assert cost.audio_per_character == pytest.approx(0.1)
+
+
+def test_the_pace_is_that_of_the_innermost_block_and_it_is_known_who_asked() -> None:
+    assert current_pace() == Pace()
+    with paced(Pace(1.0)) as outer:
+        with paced(Pace(2.0)) as inner:
+            assert current_pace().ahead_s == 2.0
+        assert inner.has_asked
+        assert not outer.has_asked
+        assert current_pace().ahead_s == 1.0
+        assert outer.has_asked
+    assert current_pace() == Pace()
