@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     _show(sections, preface)
     if chosen.write:
-        _write(sections, preface, drawn)
+        _write(sections, preface, drawn, update=bool(chosen.names))
     missed = [f.name for figures in sections.values() for f in figures if f.holds is False]
     for figure in missed:
         print(f"missed its bound: {figure}", file=sys.stderr)
@@ -58,7 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "names", nargs="*", metavar="name", type=_benchmark, help="without one, all are run"
     )
-    parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name} and plots")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"also write {RESULTS.name} and plots; of named ones, only their sections",
+    )
     return parser
 
 
@@ -78,12 +82,16 @@ def _show(sections: report.Sections, preface: list[str]) -> None:
         console.print(line, highlight=False)
 
 
-def _write(sections: report.Sections, preface: list[str], drawn: Mapping[str, str]) -> None:
-    """Write the page, and beside it the plots that it shows."""
+def _write(
+    sections: report.Sections, preface: list[str], drawn: Mapping[str, str], *, update: bool
+) -> None:
+    """Write the page, or `update` its sections, and beside it the plots that it shows."""
     for name, svg in drawn.items():
         RESULTS.with_name(f"{name}.svg").write_text(svg, encoding="utf-8")
     shown = {BENCHMARKS[name]: f"{name}.svg" for name in drawn}
     page = report.markdown(sections, _as_list(preface), shown)
+    if update and RESULTS.exists():
+        page = report.updated(RESULTS.read_text(encoding="utf-8"), page, _as_list(preface))
     RESULTS.write_text(page, encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ Sections = Mapping[str, Sequence[Figure]]
 """What each benchmark is about, and its figures."""
 
 _COLUMNS = ("figure", "peer", "theirs", "ours", "ratio", "at most", "ok")
+_HEADING = "\n\n## "
 _HOW = (
     "Medians over rounds in which peer and ours take turns, ± half the distance of the quartiles.",
     "The ratio is the median of the rounds' ratios.",
@@ -48,6 +49,24 @@ def markdown(
         lines += [_row(_COLUMNS), _row(["---", "---", *["---:"] * 4, "---"])]
         lines += [_row(_cells(figure)) for figure in figures]
     return "\n".join(lines) + "\n"
+
+
+def updated(page: str, fresh: str, preface: Sequence[str]) -> str:
+    """Return a page with the sections of a fresh one in the place of its own.
+
+    Each of them says under what it was measured, because the page's preface is about the others.
+    """
+    start, *there = _parts(page)
+    sections = {section.partition("\n")[0]: section for section in there}
+    for section in _parts(fresh)[1:]:
+        title, _, rest = section.partition("\n")
+        sections[title] = "\n".join((title, "", *preface, rest))
+    return _HEADING.join((start, *sections.values())) + "\n"
+
+
+def _parts(page: str) -> list[str]:
+    """Return what is before the first section, and the sections."""
+    return page.rstrip("\n").split(_HEADING)
 
 
 def _row(cells: Sequence[str]) -> str:

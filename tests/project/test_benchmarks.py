@@ -136,5 +136,22 @@ def test_both_reports_show_every_figure() -> None:
     assert report.table(sections).row_count == 2
 
 
+def test_a_page_is_updated_in_the_sections_that_are_fresh_and_nowhere_else() -> None:
+    def figures(value: float) -> list[Figure]:
+        return [Figure("a figure", (value,))]
+
+    page = report.markdown({"one": figures(1.0), "two": figures(2.0)}, ["- yesterday"])
+    fresh = report.markdown({"two": figures(3.0), "three": figures(4.0)}, ["- today"])
+    updated = report.updated(page, fresh, ["- today"])
+    one, two, three = updated.split("\n\n## ")[1:]
+    assert updated.startswith(page.split("\n\n## ")[0])
+    assert one == page.split("\n\n## ")[1]
+    assert two.startswith("Two\n\n- today\n")
+    assert "| 3 s |" in two
+    assert "| 2 s |" not in updated
+    assert "| 4 s |" in three
+    assert report.updated(updated, fresh, ["- today"]) == updated
+
+
 def test_a_heading_keeps_capitals() -> None:
     assert "## Speech over HTTP\n" in report.markdown({"speech over HTTP": []}, [])

@@ -62,9 +62,10 @@ def ladder_of(name: str, held: int) -> Ladder:
 
 
 def overloaded(rate: float) -> Run:
-    """Return a run in which this much audio came a second while all were there."""
-    run = run_of(*[[Piece(1.5, 1.0)]] * 100)
-    run.all_there = (1.0, 1.0 + 100 / rate)
+    """Return a run in which this much audio came a second while all were there, heard later."""
+    until = 1.0 + 100 / rate
+    run = run_of(*[[Piece(until - 0.25, 1.0)]] * 100)
+    run.all_there = (1.0, until)
     return run
 
 
