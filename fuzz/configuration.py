@@ -60,6 +60,8 @@ worker:
       max_sessions: 3
   aliases: {alloy: tone-220}
   max_streams: 4
+  overload: refuse
+  overload_wait_ms: 100
 """
 _KEYS = tuple(
     dict.fromkeys(line.strip(" -").split(":")[0] for line in _BASE.splitlines() if ":" in line)

@@ -60,6 +60,7 @@ from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost
+from greenroom.statistics import ResidentStatistics, snapshot
 from greenroom.untrusted.exceptions import describe_error, format_traceback
 from greenroom.untrusted.logs import safe_logger
 
@@ -573,6 +574,14 @@ class Effects:
 
     def _is_quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)
+
+    def statistics_of(self, resident: Resident) -> ResidentStatistics:
+        """Return what can be seen of a resident at this moment."""
+        record = self._records.get(resident)
+        host = None if record is None else record.host
+        if host is None:
+            return snapshot(resident, self.time())
+        return snapshot(resident, self.time(), gaps=host.gaps, late_s=host.late_s)
 
     def hanging(self) -> tuple[str, ...]:
         """Return the models that a thread is inside of which was abandoned after its limit."""

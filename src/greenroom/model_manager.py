@@ -25,7 +25,6 @@ from greenroom.statistics import (
     ManagerStatistics,
     ResidentStatistics,
     explain,
-    snapshot,
     totals,
 )
 from greenroom.untrusted.arguments import finite_number
@@ -212,7 +211,7 @@ class ModelManager:
 
     def list_resident(self) -> tuple[ResidentStatistics, ...]:
         """Return every model that is loading, in memory or leaving, oldest first."""
-        return tuple(snapshot(r, self._effects.time()) for r in self._ledger.residents)
+        return tuple(map(self._effects.statistics_of, self._ledger.residents))
 
     def list_catalog(self) -> tuple[ModelSpec, ...]:
         """Return every model that could be loaded."""
@@ -225,6 +224,7 @@ class ModelManager:
             self._ledger,
             effects.accounts,
             effects.time(),
+            residents=self.list_resident(),
             hanging=effects.hanging(),
             capacity_used=effects.dispatcher.used,
             streams_waiting=effects.dispatcher.waiting,
@@ -236,7 +236,13 @@ class ModelManager:
         history = self.journal.events(model_id)
         effects = self._effects
         return explain(
-            model_id, self._ledger, effects.accounts, effects.footprints, history, effects.time()
+            model_id,
+            self._ledger,
+            effects.accounts,
+            effects.footprints,
+            history,
+            effects.time(),
+            effects.statistics_of,
         )
 
     def subscribe(self) -> Subscription:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from greenroom.journal import Event
@@ -39,6 +39,11 @@ class ResidentStatistics:
     device: str = "cpu"
     mapped_mb: float = 0.0
     """Pages of mapped files, which the system can take back; no budget counts them."""
+    gaps: int = 0
+    """Silences of more than 20 ms in the midst of its streams' speech, since it was loaded; 0 once
+    its unload began."""
+    late_s: float = 0.0
+    """Seconds of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +157,10 @@ class Explanation:
         return "\n".join(lines)
 
 
-def snapshot(resident: Resident, now: float) -> ResidentStatistics:
-    """Return what can be seen of `resident` at `now`."""
+def snapshot(
+    resident: Resident, now: float, *, gaps: int = 0, late_s: float = 0.0
+) -> ResidentStatistics:
+    """Return what can be seen of `resident` at `now`, and the silences that its host counted."""
     ready = resident.state in (State.READY, State.DRAINING)
     idle = resident.state is State.READY and not resident.in_use
     expires = idle and not resident.pinned and resident.ttl >= 0
@@ -172,6 +179,8 @@ def snapshot(resident: Resident, now: float) -> ResidentStatistics:
         streams=resident.streams,
         device=resident.device,
         mapped_mb=resident.mapped / MIB,
+        gaps=gaps,
+        late_s=late_s,
     )
 
 
@@ -189,6 +198,7 @@ def totals(
     accounts: MemoryAccounts,
     now: float,
     *,
+    residents: tuple[ResidentStatistics, ...],
     hanging: tuple[str, ...] = (),
     capacity_used: float = 0.0,
     streams_waiting: int = 0,
@@ -199,7 +209,7 @@ def totals(
     waiters = [ticket for load in loads for ticket in load.waiters]
     tickets = [*ledger.queue.all_tickets(), *waiters]
     return ManagerStatistics(
-        residents=tuple(snapshot(resident, now) for resident in ledger.residents),
+        residents=residents,
         resident_cap=ledger.policy.resident_cap,
         footprint_mb=sum(ledger.capacity.booked.values()) / MIB,
         budget_mb={device: size / MIB for device, size in ledger.policy.budgets.items()},
@@ -236,6 +246,7 @@ def explain(
     footprints: FootprintStore,
     history: tuple[Event, ...],
     now: float,
+    statistics_of: Callable[[Resident], ResidentStatistics],
 ) -> Explanation:
     """Return what the ledger, the accounts, the footprints and the journal know of the model."""
     resident = ledger.get(model_id)
@@ -246,7 +257,7 @@ def explain(
         summary=_absent(model_id, ledger, history, now)
         if resident is None
         else _present(resident, ledger, now),
-        resident=None if resident is None else snapshot(resident, now),
+        resident=None if resident is None else statistics_of(resident),
         holders=tuple((owner_name(owner), now - at) for owner, at in references),
         history=history,
         now=now,

@@ -8,8 +8,9 @@ import pytest
 from rich.console import Console
 
 from greenroom.cli import ps
-from greenroom.cli.ps import print_residents, resident_of
+from greenroom.cli.ps import print_residents, resident_of, summary
 from greenroom.cli.terminal import console
+from greenroom.cli.top import screen
 from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 from greenroom.v1 import tts_pb2
@@ -88,6 +89,34 @@ def test_the_residents_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == PIPED
 
 
+def test_silences_have_columns_where_there_were_any(capsys: pytest.CaptureFixture[str]) -> None:
+    print_residents([resident("amy", gaps=3, late_s=1.25), resident("joe")])
+    assert capsys.readouterr().out == (
+        "MODEL  STATE  REFS  HELD BY  MEMORY  MAPPED  IDLE  EXPIRES  GAPS  SILENT\n"
+        "amy    ready     0           123 MB    0 MB     -    never     3   1.2 s\n"
+        "joe    ready     0           123 MB    0 MB     -    never     0   0.0 s\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("waiting", "said"),
+    [(0, ""), (1, "; 1 stream waits"), (12, "; 12 streams wait")],
+)
+def test_the_summary_says_how_much_of_the_cores_is_in_use_and_who_waits(
+    waiting: int, said: str
+) -> None:
+    answer = tts_pb2.ListModelsResponse(
+        resident_cap=3,
+        footprint_mb=1234.5,
+        budget_mb=2000.0,
+        capacity_used=0.954,
+        streams_waiting=waiting,
+    )
+    line = f"2 of 3 models, 1,234 of 2,000 MB, 95% of the cores{said}"
+    assert summary(answer, 2) == line
+    assert str(screen(answer, "here:1", 80)).splitlines()[0].startswith(f"here:1: 0 of{line[4:]}")
+
+
 def test_a_worker_s_answer_becomes_the_same_picture() -> None:
     said = tts_pb2.Model(
         model_id="amy",
@@ -99,6 +128,8 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
             idle_s=1.5,
             streams=1,
             mapped_mb=61.5,
+            gaps=3,
+            late_s=1.25,
         ),
     )
     found = resident_of(said)
@@ -107,6 +138,7 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
     assert (found.refcount, found.pinned, found.idle_s, found.streams) == (2, True, 1.5, 1)
     assert found.expires_in_s is None
     assert found.mapped_mb == 61.5
+    assert (found.gaps, found.late_s) == (3, 1.25)
     said.resident.expires_in_s = 0.0
     expiring = resident_of(said)
     assert expiring is not None

@@ -19,13 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from greenroom import CapacityError, ModelLoadError, ModelManager, SynthesisError
 from greenroom.config.schema import WorkerSettings
-from greenroom.errors import WorkerBusyError
+from greenroom.errors import OverloadedError, WorkerBusyError
 from greenroom.journal import Kind
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage, VirtualTimeLoop
 from greenroom.worker import prometheus as worker_metrics
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
+from tests.overload import cost_as_much_as_there_is, endless
 
 pytestmark = pytest.mark.virtual_time
 
@@ -214,6 +215,53 @@ async def test_a_running_stream_and_a_refused_one_are_seen(
     assert await metered('streams_ended_total{outcome="cancelled"}') == 1
     assert await metered('streams_ended_total{outcome="finished"}') == 1
     assert await metered("streams") == 0
+
+
+async def test_a_silence_in_speech_is_counted_by_model(
+    metered: MeteredSynthesis, stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    gaps, late = 'speech_gaps_total{model="a"}', 'speech_late_seconds_total{model="a"}'
+    await metered.speak("a")
+    assert await metered(gaps, late) == [0, 0]
+    text = metered.synthesis.text("A sentence. And another.")
+    voice = metered.synthesis.voices.choose("a")
+    async with metered.synthesis.once(voice, text, owner="test") as speech:
+        for _ in range(4):  # of 25 frames in its first sentence
+            await anext(speech)
+        stage["a"].synthesize.hold()
+        rest = asyncio.create_task(_count(speech))
+        await clock.advance(3.0)
+        stage["a"].synthesize.open()
+        assert await rest == 46
+    assert await metered(gaps) == 1
+    assert 2.0 < await metered(late) < 3.0
+
+
+async def test_one_more_stream_than_can_be_kept_up_shows_and_is_counted_when_it_is_refused(
+    metered: MeteredSynthesis, clock: VirtualTimeLoop
+) -> None:
+    cost_as_much_as_there_is(await metered.manager.load("a"))
+    voice = metered.synthesis.voices.choose("a")
+    text = metered.synthesis.text(endless())
+    async with metered.synthesis.once(voice, text, owner="test") as speech:
+        first = asyncio.create_task(anext(speech))
+        await clock.advance(0.1)
+        await first
+        waiting = asyncio.create_task(metered.speak("a"))
+        await clock.advance(1.0)
+        assert 0.8 < await metered("capacity_used_ratio") < 1.0
+        assert await metered("waiting_streams", 'busy_total{reason="overload"}') == [1, 0]
+        await clock.advance(30.0)
+        with pytest.raises(OverloadedError):
+            await waiting
+    used, waits = await metered("capacity_used_ratio", "waiting_streams")
+    assert (used, waits) == (0, 0)
+    assert await metered('busy_total{reason="overload"}') == 1
+    assert await metered('streams_ended_total{outcome="failed"}') == 1
+
+
+async def _count(speech: Speech) -> int:
+    return len([frame async for frame in speech])
 
 
 async def test_waits_for_a_model_are_told_apart_by_whether_they_were_worth_it(

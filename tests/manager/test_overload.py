@@ -11,13 +11,12 @@ import pytest
 from greenroom import ModelManager
 from greenroom.adapter import TTSAdapter, open_stream
 from greenroom.audio.framing import check_rate
-from greenroom.concurrency.cores import CORES
 from greenroom.errors import OverloadedError
 from greenroom.journal import Kind
-from greenroom.speech.cost import StepTaken
 from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
 from greenroom.testing import Stage, VirtualTimeLoop
+from tests.overload import cost_as_much_as_there_is, endless
 
 pytestmark = pytest.mark.virtual_time
 
@@ -29,20 +28,6 @@ async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
     yield made
     stage.open_all()
     await made.shutdown(drain_timeout_ms=0)
-
-
-def cost_as_much_as_there_is(adapter: TTSAdapter) -> None:
-    """Have one stream need nine tenths of all cores."""
-    assert adapter._host is not None
-    cost: Any = adapter._host
-    for _ in range(40):
-        seconds = 0.8 * CORES.count
-        cost.cost.learn_step(StepTaken(seconds, seconds, 0.0, 1.0, first=False))
-
-
-async def endless() -> AsyncIterator[str]:
-    yield "A sentence. And"
-    await asyncio.sleep(1e6)
 
 
 async def begun(adapter: TTSAdapter, clock: VirtualTimeLoop) -> SpeechStream:
@@ -132,6 +117,10 @@ async def test_a_listener_who_falls_silent_is_told_of_with_the_reason_once_for_e
     assert "cores can do" in silent[0].reason
     assert 2.0 < stream.late_s < 3.0
     assert stream.gaps == 1
+    (resident,) = manager.list_resident()
+    assert resident.gaps == 1
+    assert resident.late_s == pytest.approx(stream.late_s)
+    assert manager.explain("a").resident == resident
 
 
 async def _rest(stream: SpeechStream) -> int:

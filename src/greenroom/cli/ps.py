@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from greenroom.cli.shared_options import (
@@ -17,10 +17,10 @@ from greenroom.cli.terminal.console import print_json, print_note, print_table
 from greenroom.ledger.state import State
 from greenroom.statistics import ResidentStatistics
 
-HEADINGS = ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES")
+_HEADINGS = ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES")
 SHAPE: dict[str, tuple[str, ...]] = {
     "wraps": ("HELD BY",),
-    "right": ("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES"),
+    "right": ("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES", "GAPS", "SILENT"),
     "spare": ("MAPPED",),
 }
 """How the table of residents is fitted to a narrow terminal, and which columns are numbers."""
@@ -31,7 +31,9 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
 
     Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
     unloading gives back; MAPPED are pages of files, which the system takes back when it must,
-    and which a narrow terminal leaves out.
+    and which a narrow terminal leaves out. Where speech was interrupted, GAPS are how often a
+    listener who plays at real time heard nothing for more than 20 ms, and SILENT is for how long
+    in all.
     """
     answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
@@ -44,10 +46,13 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
 
 
 def summary(answer: Any, count: int) -> str:
-    """Return in a line how many models a worker has, their memory, and the limits of both."""
+    """Return in a line what a worker has of what it may have: models, memory, and its cores."""
+    waiting = answer.streams_waiting
+    line = f"; {waiting} {'stream waits' if waiting == 1 else 'streams wait'}" if waiting else ""
     return (
         f"{count} of {answer.resident_cap} models, "
-        f"{answer.footprint_mb:,.0f} of {answer.budget_mb:,.0f} MB"
+        f"{answer.footprint_mb:,.0f} of {answer.budget_mb:,.0f} MB, "
+        f"{answer.capacity_used:.0%} of the cores{line}"
     )
 
 
@@ -78,29 +83,43 @@ def resident_of(model: Any) -> ResidentStatistics | None:
         streams=message.streams,
         device=message.device,
         mapped_mb=message.mapped_mb,
+        gaps=message.gaps,
+        late_s=message.late_s,
     )
 
 
 def print_residents(residents: Iterable[ResidentStatistics], *, indent: int = 0) -> None:
     """Print a table of what is in memory."""
-    print_table(HEADINGS, resident_rows(residents), **SHAPE, indent=indent)
+    headings, rows = residents_table(tuple(residents))
+    print_table(headings, rows, **SHAPE, indent=indent)
 
 
-def resident_rows(residents: Iterable[ResidentStatistics]) -> list[tuple[str, ...]]:
-    """Return the rows of a table of what is in memory."""
-    return [
-        (
-            resident.model_id,
-            resident.state,
-            str(resident.refcount),
-            ", ".join(resident.owners),
-            f"{resident.footprint_mb:,.0f} MB",
-            f"{resident.mapped_mb:,.0f} MB",
-            _seconds(resident.idle_s) if resident.idle_s else "-",
-            _expiry(resident),
-        )
-        for resident in residents
-    ]
+def residents_table(
+    residents: Collection[ResidentStatistics],
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the headings and the rows of a table of what is in memory.
+
+    Silences have columns where there were any.
+    """
+    if any(resident.gaps for resident in residents):
+        return (*_HEADINGS, "GAPS", "SILENT"), [
+            (*_row(resident), str(resident.gaps), _seconds(resident.late_s))
+            for resident in residents
+        ]
+    return _HEADINGS, [_row(resident) for resident in residents]
+
+
+def _row(resident: ResidentStatistics) -> tuple[str, ...]:
+    return (
+        resident.model_id,
+        resident.state,
+        str(resident.refcount),
+        ", ".join(resident.owners),
+        f"{resident.footprint_mb:,.0f} MB",
+        f"{resident.mapped_mb:,.0f} MB",
+        _seconds(resident.idle_s) if resident.idle_s else "-",
+        _expiry(resident),
+    )
 
 
 def _expiry(resident: ResidentStatistics) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
-from greenroom.cli.ps import HEADINGS, SHAPE, ps, resident_of, resident_rows, summary
+from greenroom.cli.ps import SHAPE, ps, resident_of, residents_table, summary
 from greenroom.cli.shared_options import DEFAULT_SERVER, Key, Server
 from greenroom.cli.terminal.console import out, output_failed
 from greenroom.cli.terminal.tables import table_lines
@@ -47,7 +47,7 @@ async def _watch(server: str, key: str | None, every: float) -> None:
 def screen(answer: Any, server: str, width: int) -> Text:
     """Return the whole screen for a worker's answer: a summary and the table of residents."""
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
-    head, *body = table_lines(HEADINGS, resident_rows(residents), **SHAPE, width=width)
+    head, *body = table_lines(*residents_table(residents), **SHAPE, width=width)
     lines = [
         Text(f"{server}: {summary(answer, len(residents))}; Ctrl-C ends it"),
         Text(),

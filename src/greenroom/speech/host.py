@@ -76,6 +76,10 @@ class ModelHost:
         self.closed = closed
         self._silent = silent
         self.speakers: set[Speaker] = set()
+        self.gaps = 0
+        """Silences of more than 20 ms in the midst of its streams' speech."""
+        self.late_s = 0.0
+        """Seconds of these."""
         self.hanging = 0
         """Calls that were abandoned and have a thread inside the model still."""
         self._opened: Callable[[], None] | None = opened
@@ -116,6 +120,11 @@ class ModelHost:
                 call.exception()  # its caller knows that it is overdue; asyncio reports nothing
 
         call.add_done_callback(ended)
+
+    def count_gap(self, seconds: float) -> None:
+        """Count that a listener heard nothing for so long."""
+        self.gaps += 1
+        self.late_s += seconds
 
     def fell_silent(self, seconds: float, step_s: float) -> None:
         """Tell that a listener heard nothing for so long, as a step took `step_s`."""
@@ -178,6 +187,7 @@ class ModelUse:
 
     def silent(self, seconds: float, step_s: float, *, first: bool) -> None:
         """Take note that the listener heard nothing for so long; see `stream.Use`."""
+        self._host.count_gap(seconds)
         if first:
             self._host.fell_silent(seconds, step_s)
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16greenroom/v1/tts.proto\x12\x0cgreenroom.v1\"\xc1\x01\n\x13StartSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12?\n\x07options\x18\x03 \x03(\x0b\x32..greenroom.v1.StartSessionRequest.OptionsEntry\x12\x13\n\x0bsample_rate\x18\x04 \x01(\x05\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x14StartSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x13\n\x0bsample_rate\x18\x03 \x01(\x05\x12\x15\n\ridle_limit_ms\x18\x04 \x01(\x03\"\'\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x14\n\x12\x45ndSessionResponse\"\xe6\x01\n\tTextChunk\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_final\x18\x03 \x01(\x08\x12\x17\n\x0fsequence_number\x18\x04 \x01(\x03\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x35\n\x07options\x18\x06 \x03(\x0b\x32$.greenroom.v1.TextChunk.OptionsEntry\x12\x13\n\x0bsample_rate\x18\x07 \x01(\x05\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\nAudioFrame\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\naudio_data\x18\x02 \x01(\x0c\x12\x13\n\x0bsample_rate\x18\x03 \x01(\x05\x12\x19\n\x11\x66rame_duration_ms\x18\x04 \x01(\x05\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x03\x12\x10\n\x08is_final\x18\x06 \x01(\x08\"S\n\x0e\x43ontrolRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\x07\x63ommand\x18\x02 \x01(\x0e\x32\x1c.greenroom.v1.ControlCommand\"\"\n\x0f\x43ontrolResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\"%\n\x11ListModelsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"x\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.greenroom.v1.Model\x12\x14\n\x0cresident_cap\x18\x02 \x01(\x05\x12\x14\n\x0c\x66ootprint_mb\x18\x03 \x01(\x01\x12\x11\n\tbudget_mb\x18\x04 \x01(\x01\"\xaf\x01\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x11\n\tlanguages\x18\x03 \x03(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12(\n\x08resident\x18\x06 \x01(\x0b\x32\x16.greenroom.v1.Resident\x12\x13\n\x0b\x65xplanation\x18\x07 \x01(\t\x12\x12\n\nis_default\x18\x08 \x01(\x08\"\x82\x02\n\x08Resident\x12\r\n\x05state\x18\x01 \x01(\t\x12\x10\n\x08refcount\x18\x02 \x01(\x05\x12\x0e\n\x06owners\x18\x03 \x03(\t\x12\x0e\n\x06pinned\x18\x04 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x05 \x01(\x01\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x19\n\x0c\x65xpires_in_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x66ootprint_mb\x18\x08 \x01(\x01\x12\x0e\n\x06load_s\x18\t \x01(\x01\x12\x10\n\x08warmup_s\x18\n \x01(\x01\x12\x0f\n\x07streams\x18\x0b \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x11\n\tmapped_mb\x18\r \x01(\x01\x42\x0f\n\r_expires_in_s\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"C\n\x11LoadModelResponse\x12\x18\n\x10load_duration_ms\x18\x01 \x01(\x03\x12\x14\n\x0c\x66ootprint_mb\x18\x02 \x01(\x01\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"\x18\n\x16GetCapabilitiesRequest\"\xeb\x01\n\x17GetCapabilitiesResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10\x64\x65\x66\x61ult_model_id\x18\x02 \x01(\t\x12\x17\n\x0fresident_models\x18\x03 \x03(\t\x12\x11\n\tlanguages\x18\x04 \x03(\t\x12\x1b\n\x13\x64\x65\x66\x61ult_sample_rate\x18\x05 \x01(\x05\x12\x19\n\x11\x66rame_duration_ms\x18\x06 \x01(\x05\x12\x16\n\x0emax_text_chars\x18\x07 \x01(\x05\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\x05\x12\x13\n\x0bmax_streams\x18\t \x01(\x05*=\n\x0e\x43ontrolCommand\x12\t\n\x05PAUSE\x10\x00\x12\n\n\x06RESUME\x10\x01\x12\x08\n\x04STOP\x10\x02\x12\n\n\x06RELOAD\x10\x03\x32\x94\x05\n\nTTSService\x12U\n\x0cStartSession\x12!.greenroom.v1.StartSessionRequest\x1a\".greenroom.v1.StartSessionResponse\x12\x43\n\nSynthesize\x12\x17.greenroom.v1.TextChunk\x1a\x18.greenroom.v1.AudioFrame(\x01\x30\x01\x12\x46\n\x07\x43ontrol\x12\x1c.greenroom.v1.ControlRequest\x1a\x1d.greenroom.v1.ControlResponse\x12O\n\nEndSession\x12\x1f.greenroom.v1.EndSessionRequest\x1a .greenroom.v1.EndSessionResponse\x12O\n\nListModels\x12\x1f.greenroom.v1.ListModelsRequest\x1a .greenroom.v1.ListModelsResponse\x12L\n\tLoadModel\x12\x1e.greenroom.v1.LoadModelRequest\x1a\x1f.greenroom.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .greenroom.v1.UnloadModelRequest\x1a!.greenroom.v1.UnloadModelResponse\x12^\n\x0fGetCapabilities\x12$.greenroom.v1.GetCapabilitiesRequest\x1a%.greenroom.v1.GetCapabilitiesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16greenroom/v1/tts.proto\x12\x0cgreenroom.v1\"\xc1\x01\n\x13StartSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12?\n\x07options\x18\x03 \x03(\x0b\x32..greenroom.v1.StartSessionRequest.OptionsEntry\x12\x13\n\x0bsample_rate\x18\x04 \x01(\x05\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"h\n\x14StartSessionResponse\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x13\n\x0bsample_rate\x18\x03 \x01(\x05\x12\x15\n\ridle_limit_ms\x18\x04 \x01(\x03\"\'\n\x11\x45ndSessionRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\x14\n\x12\x45ndSessionResponse\"\xe6\x01\n\tTextChunk\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x10\n\x08is_final\x18\x03 \x01(\x08\x12\x17\n\x0fsequence_number\x18\x04 \x01(\x03\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x35\n\x07options\x18\x06 \x03(\x0b\x32$.greenroom.v1.TextChunk.OptionsEntry\x12\x13\n\x0bsample_rate\x18\x07 \x01(\x05\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\nAudioFrame\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\naudio_data\x18\x02 \x01(\x0c\x12\x13\n\x0bsample_rate\x18\x03 \x01(\x05\x12\x19\n\x11\x66rame_duration_ms\x18\x04 \x01(\x05\x12\x17\n\x0fsequence_number\x18\x05 \x01(\x03\x12\x10\n\x08is_final\x18\x06 \x01(\x08\"S\n\x0e\x43ontrolRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12-\n\x07\x63ommand\x18\x02 \x01(\x0e\x32\x1c.greenroom.v1.ControlCommand\"\"\n\x0f\x43ontrolResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\"%\n\x11ListModelsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xa8\x01\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.greenroom.v1.Model\x12\x14\n\x0cresident_cap\x18\x02 \x01(\x05\x12\x14\n\x0c\x66ootprint_mb\x18\x03 \x01(\x01\x12\x11\n\tbudget_mb\x18\x04 \x01(\x01\x12\x15\n\rcapacity_used\x18\x05 \x01(\x01\x12\x17\n\x0fstreams_waiting\x18\x06 \x01(\x05\"\xaf\x01\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12\x11\n\tlanguages\x18\x03 \x03(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x0f\n\x07\x61liases\x18\x05 \x03(\t\x12(\n\x08resident\x18\x06 \x01(\x0b\x32\x16.greenroom.v1.Resident\x12\x13\n\x0b\x65xplanation\x18\x07 \x01(\t\x12\x12\n\nis_default\x18\x08 \x01(\x08\"\xa0\x02\n\x08Resident\x12\r\n\x05state\x18\x01 \x01(\t\x12\x10\n\x08refcount\x18\x02 \x01(\x05\x12\x0e\n\x06owners\x18\x03 \x03(\t\x12\x0e\n\x06pinned\x18\x04 \x01(\x08\x12\r\n\x05\x61ge_s\x18\x05 \x01(\x01\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x19\n\x0c\x65xpires_in_s\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x66ootprint_mb\x18\x08 \x01(\x01\x12\x0e\n\x06load_s\x18\t \x01(\x01\x12\x10\n\x08warmup_s\x18\n \x01(\x01\x12\x0f\n\x07streams\x18\x0b \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x0c \x01(\t\x12\x11\n\tmapped_mb\x18\r \x01(\x01\x12\x0c\n\x04gaps\x18\x0e \x01(\x05\x12\x0e\n\x06late_s\x18\x0f \x01(\x01\x42\x0f\n\r_expires_in_s\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"C\n\x11LoadModelResponse\x12\x18\n\x10load_duration_ms\x18\x01 \x01(\x03\x12\x14\n\x0c\x66ootprint_mb\x18\x02 \x01(\x01\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"\x18\n\x16GetCapabilitiesRequest\"\xeb\x01\n\x17GetCapabilitiesResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10\x64\x65\x66\x61ult_model_id\x18\x02 \x01(\t\x12\x17\n\x0fresident_models\x18\x03 \x03(\t\x12\x11\n\tlanguages\x18\x04 \x03(\t\x12\x1b\n\x13\x64\x65\x66\x61ult_sample_rate\x18\x05 \x01(\x05\x12\x19\n\x11\x66rame_duration_ms\x18\x06 \x01(\x05\x12\x16\n\x0emax_text_chars\x18\x07 \x01(\x05\x12\x14\n\x0cmax_sessions\x18\x08 \x01(\x05\x12\x13\n\x0bmax_streams\x18\t \x01(\x05*=\n\x0e\x43ontrolCommand\x12\t\n\x05PAUSE\x10\x00\x12\n\n\x06RESUME\x10\x01\x12\x08\n\x04STOP\x10\x02\x12\n\n\x06RELOAD\x10\x03\x32\x94\x05\n\nTTSService\x12U\n\x0cStartSession\x12!.greenroom.v1.StartSessionRequest\x1a\".greenroom.v1.StartSessionResponse\x12\x43\n\nSynthesize\x12\x17.greenroom.v1.TextChunk\x1a\x18.greenroom.v1.AudioFrame(\x01\x30\x01\x12\x46\n\x07\x43ontrol\x12\x1c.greenroom.v1.ControlRequest\x1a\x1d.greenroom.v1.ControlResponse\x12O\n\nEndSession\x12\x1f.greenroom.v1.EndSessionRequest\x1a .greenroom.v1.EndSessionResponse\x12O\n\nListModels\x12\x1f.greenroom.v1.ListModelsRequest\x1a .greenroom.v1.ListModelsResponse\x12L\n\tLoadModel\x12\x1e.greenroom.v1.LoadModelRequest\x1a\x1f.greenroom.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .greenroom.v1.UnloadModelRequest\x1a!.greenroom.v1.UnloadModelResponse\x12^\n\x0fGetCapabilities\x12$.greenroom.v1.GetCapabilitiesRequest\x1a%.greenroom.v1.GetCapabilitiesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTSESSIONREQUEST_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_TEXTCHUNK_OPTIONSENTRY']._loaded_options = None
   _globals['_TEXTCHUNK_OPTIONSENTRY']._serialized_options = b'8\001'
-  _globals['_CONTROLCOMMAND']._serialized_start=1939
-  _globals['_CONTROLCOMMAND']._serialized_end=2000
+  _globals['_CONTROLCOMMAND']._serialized_start=2018
+  _globals['_CONTROLCOMMAND']._serialized_end=2079
   _globals['_STARTSESSIONREQUEST']._serialized_start=41
   _globals['_STARTSESSIONREQUEST']._serialized_end=234
   _globals['_STARTSESSIONREQUEST_OPTIONSENTRY']._serialized_start=188
@@ -59,24 +59,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTROLRESPONSE']._serialized_end=903
   _globals['_LISTMODELSREQUEST']._serialized_start=905
   _globals['_LISTMODELSREQUEST']._serialized_end=942
-  _globals['_LISTMODELSRESPONSE']._serialized_start=944
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1064
-  _globals['_MODEL']._serialized_start=1067
-  _globals['_MODEL']._serialized_end=1242
-  _globals['_RESIDENT']._serialized_start=1245
-  _globals['_RESIDENT']._serialized_end=1503
-  _globals['_LOADMODELREQUEST']._serialized_start=1505
-  _globals['_LOADMODELREQUEST']._serialized_end=1541
-  _globals['_LOADMODELRESPONSE']._serialized_start=1543
-  _globals['_LOADMODELRESPONSE']._serialized_end=1610
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1612
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1650
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1652
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1673
-  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1675
-  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1699
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1702
-  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=1937
-  _globals['_TTSSERVICE']._serialized_start=2003
-  _globals['_TTSSERVICE']._serialized_end=2663
+  _globals['_LISTMODELSRESPONSE']._serialized_start=945
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1113
+  _globals['_MODEL']._serialized_start=1116
+  _globals['_MODEL']._serialized_end=1291
+  _globals['_RESIDENT']._serialized_start=1294
+  _globals['_RESIDENT']._serialized_end=1582
+  _globals['_LOADMODELREQUEST']._serialized_start=1584
+  _globals['_LOADMODELREQUEST']._serialized_end=1620
+  _globals['_LOADMODELRESPONSE']._serialized_start=1622
+  _globals['_LOADMODELRESPONSE']._serialized_end=1689
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1691
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1729
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1731
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1752
+  _globals['_GETCAPABILITIESREQUEST']._serialized_start=1754
+  _globals['_GETCAPABILITIESREQUEST']._serialized_end=1778
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_start=1781
+  _globals['_GETCAPABILITIESRESPONSE']._serialized_end=2016
+  _globals['_TTSSERVICE']._serialized_start=2082
+  _globals['_TTSSERVICE']._serialized_end=2742
 # @@protoc_insertion_point(module_scope)

@@ -121,16 +121,20 @@ class ListModelsRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb")
+    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb", "capacity_used", "streams_waiting")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_CAP_FIELD_NUMBER: _ClassVar[int]
     FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
     BUDGET_MB_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_USED_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_WAITING_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
     resident_cap: int
     footprint_mb: float
     budget_mb: float
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ...) -> None: ...
+    capacity_used: float
+    streams_waiting: int
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ..., capacity_used: _Optional[float] = ..., streams_waiting: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("model_id", "adapter", "languages", "tags", "aliases", "resident", "explanation", "is_default")
@@ -153,7 +157,7 @@ class Model(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., adapter: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., resident: _Optional[_Union[Resident, _Mapping]] = ..., explanation: _Optional[str] = ..., is_default: bool = ...) -> None: ...
 
 class Resident(_message.Message):
-    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb")
+    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb", "gaps", "late_s")
     STATE_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +171,8 @@ class Resident(_message.Message):
     STREAMS_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     MAPPED_MB_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    LATE_S_FIELD_NUMBER: _ClassVar[int]
     state: str
     refcount: int
     owners: _containers.RepeatedScalarFieldContainer[str]
@@ -180,7 +186,9 @@ class Resident(_message.Message):
     streams: int
     device: str
     mapped_mb: float
-    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ...) -> None: ...
+    gaps: int
+    late_s: float
+    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ...) -> None: ...
 
 class LoadModelRequest(_message.Message):
     __slots__ = ("model_id",)

@@ -29,10 +29,16 @@ class TTSServiceStub(object):
     """Text-to-speech with models that come and go.
 
     Errors are gRPC status codes: NOT_FOUND (no such model or session), INVALID_ARGUMENT (text,
-    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams;
-    with google.rpc.RetryInfo where a time is known), FAILED_PRECONDITION (the model is in use, the
-    session has another model), UNAVAILABLE (shutting down, or the model failed and is not tried
-    again yet; with RetryInfo), DEADLINE_EXCEEDED (the caller's deadline, or a load's limit).
+    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams,
+    or one more than can be kept up; with google.rpc.RetryInfo where a time is known),
+    FAILED_PRECONDITION (the model is in use, the session has another model), UNAVAILABLE (shutting
+    down, or the model failed and is not tried again yet; with RetryInfo), DEADLINE_EXCEEDED (the
+    caller's deadline, or a load's limit),
+    UNAUTHENTICATED and PERMISSION_DENIED (the worker has keys; see below).
+
+    A worker with API keys wants one in every call but GetCapabilities, as the metadata
+    `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
+    Each key has session ids of its own.
     """
 
     def __init__(self, channel):
@@ -87,10 +93,16 @@ class TTSServiceServicer(object):
     """Text-to-speech with models that come and go.
 
     Errors are gRPC status codes: NOT_FOUND (no such model or session), INVALID_ARGUMENT (text,
-    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams;
-    with google.rpc.RetryInfo where a time is known), FAILED_PRECONDITION (the model is in use, the
-    session has another model), UNAVAILABLE (shutting down, or the model failed and is not tried
-    again yet; with RetryInfo), DEADLINE_EXCEEDED (the caller's deadline, or a load's limit).
+    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams,
+    or one more than can be kept up; with google.rpc.RetryInfo where a time is known),
+    FAILED_PRECONDITION (the model is in use, the session has another model), UNAVAILABLE (shutting
+    down, or the model failed and is not tried again yet; with RetryInfo), DEADLINE_EXCEEDED (the
+    caller's deadline, or a load's limit),
+    UNAUTHENTICATED and PERMISSION_DENIED (the worker has keys; see below).
+
+    A worker with API keys wants one in every call but GetCapabilities, as the metadata
+    `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
+    Each key has session ids of its own.
     """
 
     def StartSession(self, request, context):
@@ -206,10 +218,16 @@ class TTSService(object):
     """Text-to-speech with models that come and go.
 
     Errors are gRPC status codes: NOT_FOUND (no such model or session), INVALID_ARGUMENT (text,
-    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams;
-    with google.rpc.RetryInfo where a time is known), FAILED_PRECONDITION (the model is in use, the
-    session has another model), UNAVAILABLE (shutting down, or the model failed and is not tried
-    again yet; with RetryInfo), DEADLINE_EXCEEDED (the caller's deadline, or a load's limit).
+    option or rate that cannot be spoken), RESOURCE_EXHAUSTED (no room, too many sessions or streams,
+    or one more than can be kept up; with google.rpc.RetryInfo where a time is known),
+    FAILED_PRECONDITION (the model is in use, the session has another model), UNAVAILABLE (shutting
+    down, or the model failed and is not tried again yet; with RetryInfo), DEADLINE_EXCEEDED (the
+    caller's deadline, or a load's limit),
+    UNAUTHENTICATED and PERMISSION_DENIED (the worker has keys; see below).
+
+    A worker with API keys wants one in every call but GetCapabilities, as the metadata
+    `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
+    Each key has session ids of its own.
     """
 
     @staticmethod

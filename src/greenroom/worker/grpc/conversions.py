@@ -37,6 +37,8 @@ async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.L
         resident_cap=totals.resident_cap,
         footprint_mb=totals.footprint_mb,
         budget_mb=sum(totals.budget_mb.values()),
+        capacity_used=totals.capacity_used,
+        streams_waiting=totals.streams_waiting,
     )
     default = manager.catalog.get(manager.settings.default_model_id).model_id
     specs = [manager.catalog.get(model_id)] if model_id else manager.list_catalog()
@@ -77,4 +79,6 @@ def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
         streams=resident.streams,
         device=resident.device,
         mapped_mb=resident.mapped_mb,
+        gaps=resident.gaps,
+        late_s=resident.late_s,
     )

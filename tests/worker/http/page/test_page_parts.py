@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest_asyncio
 from greenroom import ModelLoadError, ModelManager
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
+from tests.overload import cost_as_much_as_there_is, endless, host_of
 from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.http.page.browser import Page, opened
 
@@ -110,7 +112,7 @@ async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: Ht
         await staged.manager.load("broken")
     await page.find("#lanes .mark").wait_for()
     legend = await page.page.locator("#chart > .legend li").all_inner_texts()
-    assert legend == ["loading", "in memory", "leaving", "refused or failed"]
+    assert legend == ["loading", "in memory", "leaving", "refused, failed or silent"]
     for width in (1280, 390):
         await page.page.set_viewport_size({"width": width, "height": 900})
         fits = "() => document.querySelector('#lanes svg').viewBox.baseVal.width <= innerWidth"
@@ -146,6 +148,30 @@ async def test_the_time_line_fits_from_its_first_drawing_on(
         await page.open()
         await page.until("() => window.first")
         assert await page.evaluate("first === document.querySelector('#lanes').clientWidth")
+
+
+async def test_silences_in_speech_and_the_use_of_the_cores_are_shown(
+    page: Page, staged: HttpClient
+) -> None:
+    await page.shows("#limits", "1 of 8 models in memory; 0 % of the cores in use")
+    assert "gap" not in await page.row("joe").locator(".facts").inner_text()
+    adapter = await staged.manager.load("joe")
+    host = host_of(adapter)
+    for seconds in (0.25, 1.0):
+        host.count_gap(seconds)
+    host.fell_silent(1.0, 0.0)
+    await page.shows("li[data-model=joe] .facts", "2 gaps in speech, 1.25 s in all")
+    await page.shows("#journal li.trouble", "a listener heard nothing for 1.00 s")
+    await page.find("#lanes .mark").wait_for()
+    first = adapter.synthesize_stream(endless())
+    await anext(first)
+    cost_as_much_as_there_is(adapter)
+    second = adapter.synthesize_stream("Me too.")
+    waiting = asyncio.ensure_future(anext(second))
+    await page.shows("#limits", re.compile(r"; [89]\d % of the cores in use, 1 stream waiting$"))
+    await first.aclose()
+    await waiting
+    await second.aclose()
 
 
 async def test_why_says_the_name_once(page: Page) -> None:

@@ -43,6 +43,8 @@ export function share(part, whole) {
   return percent < 1 ? "under 1\u00a0%" : `${Math.round(percent)}\u00a0%`;
 }
 
+export const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
 export function duration(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;

@@ -6,7 +6,7 @@ export const PHASE = { loading: "coming", warming: "coming", ready: "ready", dra
 const KINDS = {
   coming: ["loading", "warming", "ready", "joined", "waiting", "preparing", "prepared", "upgraded", "recovered"],
   going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept"],
-  trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn"],
+  trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn", "silent"],
 };
 
 // Of an entry of the journal.

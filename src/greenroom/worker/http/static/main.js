@@ -2,7 +2,7 @@
 
 import { Actions } from "./actions.js";
 import { Connection } from "./connection.js";
-import { $, element, write } from "./dom.js";
+import { $, counted, element, share, write } from "./dom.js";
 import { Keyring } from "./key.js";
 import { notice } from "./notices.js";
 import { Residents } from "./residents.js";
@@ -24,7 +24,9 @@ const connection = new Connection({
     residents.show(state);
     timeline.resume();
     const waiting = state.waiting ? `, ${state.waiting} waiting` : "";
-    write($("limits"), `${state.models.length} of ${state.resident_cap} models in memory${waiting}`);
+    const line = state.streams_waiting ? `, ${counted(state.streams_waiting, "stream")} waiting` : "";
+    const cores = `${share(state.capacity_used, 1)} of the cores in use${line}`;
+    write($("limits"), `${state.models.length} of ${state.resident_cap} models in memory${waiting}; ${cores}`);
     offerAbsent(state);
   },
   journal(entry) {

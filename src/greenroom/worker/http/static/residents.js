@@ -1,7 +1,7 @@
 // What is in memory: a row for each model that keeps its buttons, so that the keyboard's focus stays
 // where it is while figures change.
 
-import { $, duration, element, share, size, took, usable, write } from "./dom.js";
+import { $, counted, duration, element, share, size, took, usable, write } from "./dom.js";
 import { Holders } from "./holders.js";
 import { PHASE } from "./kinds.js";
 import { showMemory } from "./memory.js";
@@ -41,7 +41,7 @@ export class Residents {
 
   makeRow(id) {
     const row = { holders: new Holders(), buttons: {} };
-    for (const part of ["chips", "bar", "memory", "idle", "expiry", "loads"]) row[part] = element("span");
+    for (const part of ["chips", "bar", "memory", "idle", "expiry", "loads", "gaps"]) row[part] = element("span");
     row.bar.className = "bar thin";
     row.bar.append(element("span"));
     for (const [verb, label] of [["pin", "Pin"], ["unload", "Unload"], ["why", "Why?"]]) {
@@ -51,7 +51,7 @@ export class Residents {
     row.item = element("li", { class: "resident", "data-model": id },
       element("div", { class: "top" }, element("strong", {}, id), row.chips),
       row.bar,
-      element("div", { class: "facts" }, row.memory, row.idle, row.expiry, row.loads),
+      element("div", { class: "facts" }, row.memory, row.idle, row.expiry, row.loads, row.gaps),
       row.holders.item,
       element("div", { class: "buttons" }, ...Object.values(row.buttons)));
     $("residents").append(row.item);
@@ -76,6 +76,7 @@ export class Residents {
     const also = model.mapped ? `, ${size(model.mapped)} mapped` : "";
     row.memory.replaceChildren(element("b", {}, size(model.footprint)), of + also);
     row.loads.replaceChildren(...(model.load_s ? ["loaded in ", element("b", {}, took(model.load_s + model.warmup_s))] : []));
+    row.gaps.replaceChildren(...(model.gaps ? [element("b", {}, counted(model.gaps, "gap")), ` in speech, ${took(model.late_s)} in all`] : []));
     row.holders.show(model);
     const pin = model.pinned ? "Unpin" : "Pin";
     write(row.buttons.pin, pin);
