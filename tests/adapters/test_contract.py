@@ -26,6 +26,7 @@ from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.catalog import registry
 from greenroom.catalog.registry import GROUP
 from greenroom.testing import Stage
+from tests.piper.real_voice import cache_beside
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 
@@ -42,9 +43,8 @@ def spec(
 ) -> ModelSpec:
     if request.param == "prepared piper":
         cache = request.getfixturevalue("prepared_cache")
-        own = tmp_path / "prepared"
-        own.symlink_to(cache / "prepared")
-        monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path))
+        for name, value in cache_beside(cache, tmp_path).items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("GREENROOM_PREPARE", "on")
     return spec_of(request.param.removeprefix("prepared "))
 

@@ -31,6 +31,12 @@ def cache_with_prepared_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
+def cache_beside(cache: Path, folder: Path) -> dict[str, str]:
+    """Return the environment of a cache in `folder` that has the prepared voice of another."""
+    (folder / "prepared").symlink_to(cache / "prepared")
+    return {"GREENROOM_CACHE_DIR": str(folder)}
+
+
 def prepared_files(cache: Path) -> PreparedFiles:
     """Return the voice's files in such a folder."""
     files = _store(cache).find(MODEL)

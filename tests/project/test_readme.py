@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.audio_files import heard
+from tests.piper.real_voice import cache_beside
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -24,9 +25,11 @@ GREENROOM = str(Path(sys.executable).parent / "greenroom")
 
 
 @pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A worker, and where it serves gRPC and HTTP."""
-    cache = {"GREENROOM_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+def places(
+    tmp_path_factory: pytest.TempPathFactory, prepared_cache: Path
+) -> Iterator[tuple[str, str]]:
+    """A worker whose voice is prepared already, and where it serves gRPC and HTTP."""
+    cache = cache_beside(prepared_cache, tmp_path_factory.mktemp("cache"))
     with subprocess.Popen(
         [GREENROOM, "serve", "--config", "configs/worker.yaml", *ANYWHERE],
         cwd=ROOT,
