@@ -15,6 +15,7 @@ import pytest
 
 from greenroom import Catalog, InvalidInputError, ModelLoadError, ModelManager, ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
+from greenroom.speech.pace import Pace, paced
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
@@ -147,3 +148,13 @@ async def test_a_device_it_cannot_use_is_refused_with_the_fix() -> None:
             ModelLoadError, match="device 'tpu' is not known; use cpu, cuda or cuda:N"
         ):
             await manager.load("joe")
+
+
+@pytest.mark.parametrize("silence", [0.0, 0.1])
+def test_it_says_which_of_all_its_chunks_is_the_last(joe: PiperTTSAdapter, silence: float) -> None:
+    long = "One sentence of many words " * 12
+    for text in ("Hush.", "Stop! Hush. And go.", f"{long}. And another."):
+        with paced(Pace()) as asking:
+            made = joe.synthesize(text, {"sentence_silence": silence})
+            said = [asking.is_last for _ in made]
+        assert said == [False] * (len(said) - 1) + [True]

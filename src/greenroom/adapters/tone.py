@@ -12,6 +12,7 @@ from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.adapters.options import Number, check
 from greenroom.audio.frames import AudioChunk
 from greenroom.memory.usage import MIB
+from greenroom.speech.pace import mark_last
 
 _OPTIONS = {
     "frequency": Number(20.0, 8_000.0),
@@ -66,6 +67,7 @@ class ToneTTSAdapter(TTSAdapter):
         volume = float(options.get("volume", 0.5))
         for start in range(0, total, step):
             at = np.arange(start, min(start + step, total))
+            mark_last(start + step >= total)
             yield AudioChunk((volume * np.sin(turn * at)).astype(np.float32), self.sample_rate)
 
     def footprint_bytes(self) -> int:

@@ -39,13 +39,16 @@ _local = threading.local()
 
 
 class Asking:
-    """Whether an engine has asked for its pace."""
+    """What an engine asked and said while it made a chunk."""
 
-    __slots__ = ("has_asked", "pace")
+    __slots__ = ("has_asked", "is_last", "pace")
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.has_asked = False
+        """Whether it asked how urgent the chunk is."""
+        self.is_last = False
+        """Whether it said that the chunk is the last of the text."""
 
 
 def current_pace() -> Pace:
@@ -55,6 +58,16 @@ def current_pace() -> Pace:
         return _ALONE
     asking.has_asked = True
     return asking.pace
+
+
+def mark_last(is_last: bool = True) -> None:
+    """Say whether the chunk that this thread makes is the last of its text.
+
+    Then the sentence ends at once, without waiting for a core once more only to find that out.
+    """
+    asking: Asking | None = getattr(_local, "asking", None)
+    if asking is not None:
+        asking.is_last = is_last
 
 
 @contextlib.contextmanager

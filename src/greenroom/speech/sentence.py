@@ -102,6 +102,8 @@ class Sentence:
         self._iterator: Iterator[AudioChunk] | None = None
         self._first_chunk: NDArray[np.float32] | None = None
         self._empty = 0
+        self._is_last = False
+        """Whether the engine said that nothing follows the chunk which it made last."""
         self.turn: Turn | None = None
         """Held from the sentence's first step to its end."""
         self.samples = 0
@@ -153,7 +155,8 @@ class Sentence:
         while (samples := self._kept_or_next()) is not None:
             self.looks_ahead = bool(self._synthesizer.looks_ahead)
             self._listening.deliver(self._framer.feed(samples))
-            if time.perf_counter() >= until or not self._listening.wants_more():
+            may_go_on = time.perf_counter() < until and self._listening.wants_more()
+            if not may_go_on and not self._is_last:
                 return True
         return False
 
@@ -179,6 +182,7 @@ class Sentence:
         if chunk is _END:
             self.open = False
             return None
+        self._is_last = asking.is_last
         samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
         step = StepTaken(
             seconds=took,

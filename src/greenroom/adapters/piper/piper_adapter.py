@@ -31,6 +31,7 @@ from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
 from greenroom.devices import CPU, parse
 from greenroom.errors import ConfigError
+from greenroom.speech.pace import mark_last
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -142,13 +143,14 @@ class PiperTTSAdapter(TTSAdapter):
         gain = float(options.get("gain", self._gain)) * float(options.get("volume", 1.0))
         pause = round(float(options.get("sentence_silence", 0.0)) * self.sample_rate)
         with swappable.in_use() as session:
-            for phonemes in speech.phonemize(text):
-                if not phonemes:
-                    continue
-                for samples in _spoken(session, speech, phonemes, options):
+            sentences = [phonemes for phonemes in speech.phonemize(text) if phonemes]
+            for number, phonemes in enumerate(sentences, 1):
+                follows = bool(pause) or number < len(sentences)
+                for samples in _spoken(session, speech, phonemes, options, follows=follows):
                     loud = samples if gain == 1.0 else samples * np.float32(gain)
                     yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
                 if pause:
+                    mark_last(number == len(sentences))
                     yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
 
     def upgrade(self) -> bool:
@@ -198,11 +200,23 @@ class PiperTTSAdapter(TTSAdapter):
 
 
 def _spoken(
-    session: Session, speech: Any, phonemes: list[str], options: Mapping[str, Any]
+    session: Session,
+    speech: Any,
+    phonemes: list[str],
+    options: Mapping[str, Any],
+    *,
+    follows: bool,
 ) -> Iterator[Samples]:
-    """Yield the samples of one sentence; text that is too long for one run is said in several."""
+    """Yield the samples of one sentence; text that is too long for one run is said in several.
+
+    `follows` says whether anything comes after the sentence.
+    """
     ids = speech.phonemes_to_ids(phonemes)
-    for piece in split_into_runs(phonemes, len(ids), length_of(speech.config, options)):
-        own_ids = ids if piece is phonemes else speech.phonemes_to_ids(piece)
+    runs = list(split_into_runs(phonemes, len(ids), length_of(speech.config, options)))
+    for number, run in enumerate(runs, 1):
+        own_ids = ids if run is phonemes else speech.phonemes_to_ids(run)
         with contextlib.closing(session.speak(feeds(speech.config, own_ids, options))) as spoken:
-            yield from spoken
+            for samples in spoken:
+                if follows or number < len(runs):
+                    mark_last(False)
+                yield samples

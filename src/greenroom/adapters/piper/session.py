@@ -21,6 +21,7 @@ from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.concurrency.cores import cores
 from greenroom.devices import gpu_of
 from greenroom.memory.usage import MIB
+from greenroom.speech.pace import mark_last
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -84,6 +85,7 @@ class CpuSession:
         """Yield the whole sentence."""
         with self._shrinker.in_use(self._shrink_arena), CPU_LOCK.hold():
             samples = self._session.run(None, dict(feeds))[0].reshape(-1)
+        mark_last()
         yield samples
 
     def _shrink_arena(self) -> None:
@@ -116,7 +118,9 @@ class GpuSession:
 
     def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
         """Yield the whole sentence."""
-        yield self._session.run(None, dict(feeds))[0].reshape(-1)
+        samples = self._session.run(None, dict(feeds))[0].reshape(-1)
+        mark_last()
+        yield samples
 
     def close(self) -> None:
         """Drop the session."""

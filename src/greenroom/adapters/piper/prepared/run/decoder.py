@@ -24,7 +24,7 @@ from greenroom.adapters.piper.prepared.windows import (
     next_piece,
     time_limit,
 )
-from greenroom.speech.pace import Pace, current_pace
+from greenroom.speech.pace import Pace, current_pace, mark_last
 
 Samples = NDArray[np.float32]
 
@@ -73,6 +73,8 @@ class SentenceDecoder:
         try:
             while (samples := self._next(current_pace())) is not None:
                 self._heard += len(samples) // self._hop
+                if self._last.end == self._frames.count and not self._ahead:
+                    mark_last()
                 yield samples
         finally:
             for called in self._ahead:
