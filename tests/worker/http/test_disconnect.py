@@ -131,6 +131,20 @@ async def test_a_client_that_leaves_stops_its_synthesis_at_the_next_chunk(
     assert meters["b"].made == made + 1
 
 
+async def test_what_is_made_reaches_a_listener_who_is_ahead_though_the_next_chunk_hangs(
+    web: HttpClient, meters: dict[str, Meter]
+) -> None:
+    meters["b"].allow(8)
+    heard = 0
+    async with web.client.stream("POST", SPEECH, json=body()) as answer:
+        async with asyncio.timeout(LIMIT_S):
+            async for piece in answer.aiter_raw():
+                heard += len(piece)
+                if heard >= 0.7 * 48_000:  # of 0.8 s that are made; the resampler keeps some
+                    break
+        assert meters["b"].made == 8
+
+
 @pytest.mark.parametrize("name", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
 async def test_a_cancelled_request_frees_its_voice_whatever_the_format(
     web: HttpClient, meters: dict[str, Meter], name: str
