@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
 from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.speech.host import UnmanagedHost
-from greenroom.speech.stream import Host, SpeechStream
+from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
+from greenroom.speech.use import Host
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.pace import Pace
 from greenroom.speech.scheduler import StreamState
-from greenroom.speech.stream import Speaker
+from greenroom.speech.use import Speaking
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class ModelHost:
         """Done when the manager ends, and waits no longer for threads that hang in the model."""
         self.closed = closed
         self._silent = silent
-        self.speakers: set[Speaker] = set()
+        self.speakers: set[Speaking] = set()
         self.gaps = 0
         """Silences of more than 20 ms in the midst of its streams' speech."""
         self.late_s = 0.0
@@ -84,7 +84,7 @@ class ModelHost:
         """Calls that were abandoned and have a thread inside the model still."""
         self._opened: Callable[[], None] | None = opened
 
-    def open(self, speaker: Speaker) -> ModelUse:
+    def open(self, speaker: Speaking) -> ModelUse:
         """Count one more stream; raises `ModelNotResidentError` when the model has left."""
         if self._opened is None:
             raise ModelNotResidentError(self.model_id)
@@ -143,9 +143,9 @@ class ModelHost:
 class ModelUse:
     """The `Use` of one stream."""
 
-    def __init__(self, host: ModelHost, speaker: Speaker) -> None:
+    def __init__(self, host: ModelHost, speaker: Speaking) -> None:
         self._host = host
-        self._speaker: Speaker | None = speaker
+        self._speaker: Speaking | None = speaker
         self._overdue: list[asyncio.Future[object]] = []
         self._begun = False
         self.state = StreamState(host.cost, host.loop.time())
@@ -175,7 +175,7 @@ class ModelUse:
         return self._host.dispatcher.may_be_heard(self.state, made_s)
 
     async def begin(self, limit: float | None) -> None:
-        """Wait until one more stream can be kept up; see `stream.Use`."""
+        """Wait until one more stream can be kept up; see `use.Use`."""
         if not self.cost.computes:
             return
         dispatcher = self._host.dispatcher
@@ -186,13 +186,13 @@ class ModelUse:
         self._begun = True
 
     def silent(self, seconds: float, step_s: float, *, first: bool) -> None:
-        """Take note that the listener heard nothing for so long; see `stream.Use`."""
+        """Take note that the listener heard nothing for so long; see `use.Use`."""
         self._host.count_gap(seconds)
         if first:
             self._host.fell_silent(seconds, step_s)
 
     async def enter(self) -> ModelTurn:
-        """Wait for a turn in the model; see `stream.Use`."""
+        """Wait for a turn in the model; see `use.Use`."""
         host = self._host
         try:
             await host.turns.acquire(host.limit, self._urgency)
@@ -209,7 +209,7 @@ class ModelUse:
         return ModelTurn(self, host) if host.turns.acquire_now() else None
 
     async def run(self, step: Callable[[], T], *, must_run: bool = False) -> T:
-        """Run `step` in a thread, when one is free; see `stream.Use`."""
+        """Run `step` in a thread, when one is free; see `use.Use`."""
         host = self._host
         try:
             return await host.executor.run(
@@ -256,7 +256,7 @@ class ModelTurn:
         self._host: ModelHost | None = host
 
     async def run(self, step: Callable[[], T]) -> T:
-        """Run a step of the sentence when a core is free; see `stream.Turn`."""
+        """Run a step of the sentence when a core is free; see `sentence.Turn`."""
         host, use = self._host, self._use
         assert host is not None
         if not host.cost.computes:
@@ -273,7 +273,7 @@ class ModelTurn:
             host.dispatcher.leave(place)
 
     async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
-        """Run a step if a core is idle that nobody waits for; see `stream.Turn`."""
+        """Run a step if a core is idle that nobody waits for; see `sentence.Turn`."""
         if not CORES.borrow():
             return None
         try:
@@ -282,7 +282,7 @@ class ModelTurn:
             CORES.give_back()
 
     async def close_engine(self, step: Callable[[], T]) -> T:
-        """Run what frees something, whoever computes; see `stream.Turn`."""
+        """Run what frees something, whoever computes; see `sentence.Turn`."""
         return await self._use.run(step, must_run=True)
 
     def leave(self) -> None:
@@ -333,7 +333,7 @@ class UnmanagedHost:
         self.cost = SpeechCost()
         self.state = StreamState(self.cost, 0.0)
 
-    def open(self, speaker: Speaker) -> UnmanagedHost:
+    def open(self, speaker: Speaking) -> UnmanagedHost:
         """Return itself: no stream is counted."""
         return self
 

@@ -40,7 +40,7 @@ class Turn(Protocol):
     """A sentence's right to the engine, from its first step to its end."""
 
     async def run(self, step: Callable[[], T]) -> T:
-        """Run a step in a thread when a core is free for it; see `stream.Use`."""
+        """Run a step in a thread when a core is free for it; see `use.Use`."""
 
     async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
         """Run a step in a thread if a core is idle that nobody waits for; else return `None`."""
