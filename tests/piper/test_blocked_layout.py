@@ -141,6 +141,20 @@ def test_upsampling_is_a_convolution_over_frames(
     assert count(made)["ReorderInput"] == count(made)["ReorderOutput"] == 1
 
 
+@needs_blocks
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_a_single_channel_of_many_columns_is_made_block_by_block(
+    tmp_path: Path, kernel: int
+) -> None:
+    graph = Graph(32)
+    x = graph.upsampled(graph.upsampled("x", 8, 16, 4, 4), 4, 8, 2, 2)
+    end = graph.op("Tanh", graph.conv(graph.op("LeakyRelu", x, alpha=0.01), 1, kernel))
+    made = blocked(graph.model(end), tmp_path)
+    assert not count(made)["ReorderOutput"]
+    single = [node for node in made.graph.node if node.op_type == "Conv"][-1]
+    assert [list(a.ints) for a in single.attribute if a.name == "strides"] in ([[1, 16]], [[1, 8]])
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4, 8, 12, 16, 24, 48])
 def test_the_same_comes_out_however_channels_fit_into_blocks(tmp_path: Path, channels: int) -> None:
     graph = Graph(channels)

@@ -465,3 +465,21 @@ def test_pieces_are_decoded_ahead_on_every_core_that_nobody_waits_for(
     count = len(list(pieces))
     assert count > 3
     assert not held.acquire(blocking=False)
+
+
+def test_outside_a_manager_a_listener_is_taken_to_hear_since_the_first_piece(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = cores_of(1, monkeypatch)
+    busy.take_anyway()
+    ours = voice()
+    make_cost(ours, monkeypatch, 1e-4)
+    now = 100.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    pieces = ours.speak(sentence(300))
+    sizes = [len(next(pieces)) // synthetic_voice.HOP for _ in range(6)]
+    assert sizes[0] == FIRST
+    assert sizes[1] < sizes[5] == LARGEST  # made at once, so more and more is ahead
+    now += 60  # the listener has heard it all long ago
+    assert len(next(pieces)) // synthetic_voice.HOP < LARGEST
+    pieces.close()

@@ -60,7 +60,8 @@ class PiperTTSAdapter(TTSAdapter):
     Options: `speaker` (name or number), `speed` (1.0, or `length_scale` as Piper has it),
     `noise_scale`, `noise_w_scale` (the voice's own), `sentence_silence` in seconds (0), `volume`
     (1.0). For the model also `gain` (else measured at warmup; one for the voice, as sentences are
-    never normalised to their own peak), `threads` (as many as there are cores), `linger` (0:
+    never normalised to their own peak), `threads` (of a run of the text: 1; without a
+    prepared form of the whole: as many as there are cores), `linger` (0:
     seconds that the graph stays after its last voice) and `prepare` (1; 0 uses the file as it is).
     """
 

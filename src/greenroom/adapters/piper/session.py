@@ -152,7 +152,7 @@ def open_prepared(
         return None
     linger = float(options.get("linger", 0.0))
     try:
-        threads = _threads(options)
+        threads = int(options.get("threads", 1))
         return PreparedVoice(files, threads=threads, linger=linger, sample_rate=sample_rate)
     except Exception as error:  # noqa: BLE001 - the file serves, and the warning says what is wrong
         logger.warning("%s: its prepared form cannot be used: %s", model.name, error)

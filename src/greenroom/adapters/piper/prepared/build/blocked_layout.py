@@ -73,6 +73,10 @@ class _Blocked:
             for name in node.input:
                 self._readers.setdefault(name, []).append(node)
         self._outputs = {value.name for value in graph.output}
+        self._singles: set[str] = set()
+        """Tensors of one channel that were made in plain order."""
+        self._columns = 1
+        """How many columns at least a tensor has for each that enters, and always a multiple."""
         self._blocks: dict[str, str] = {}
         """Tensors that are there in blocks, by the name of those in plain order."""
         self._only_blocks: set[str] = set()
@@ -84,6 +88,8 @@ class _Blocked:
         """Add a node, on blocks if it may be."""
         if node.op_type == _TO_BLOCKS and node.input[0] in self._blocks:
             self._alias(node)
+        elif node.op_type == _FROM_BLOCKS and node.output[0] in self._singles:
+            return
         elif node.op_type == _FROM_BLOCKS and node.domain == _DOMAIN:
             channels = next(a.i for a in node.attribute if a.name == "channels")
             if channels % self._block:
@@ -92,6 +98,8 @@ class _Blocked:
                 self._made(node.output[0], node.input[0], channels)
         elif self._is_transposed(node):
             self._add_transposed(node)
+        elif self._is_single(node):
+            self._add_single(node)
         elif self._may_be_blocked(node):
             self._add_blocked(node)
         else:
@@ -184,6 +192,52 @@ class _Blocked:
         ):
             self.nodes.append(made)
         self._made(node.output[0], name, channels)
+        self._columns *= stride
+
+    def _is_single(self, node: NodeProto) -> bool:
+        """Whether a node makes one channel, of columns in whole blocks, and fills up a block."""
+        if node.domain != _DOMAIN or node.op_type != "Conv" or len(node.input) > 3:
+            return False
+        readers = self._readers.get(node.output[0], [])
+        if len(readers) != 1 or readers[0].op_type != _FROM_BLOCKS:
+            return False
+        says = {a.name: list(a.ints) or [a.i] for a in node.attribute}
+        dims = self.constants[node.input[1]].dims
+        ones = {n for name in ("strides", "dilations", "group") for n in says.get(name, [1])}
+        first, last = says["pads"][1::2]
+        is_along_time = dims[2] == 1 and first + last == dims[3] - 1 and ones == {1}
+        channels = next(a.i for a in readers[0].attribute if a.name == "channels")
+        fits = dims[0] == self._block and dims[1] % self._block == 0
+        return channels == 1 and is_along_time and fits and self._columns % self._block == 0
+
+    def _add_single(self, node: NodeProto) -> None:
+        """Add a convolution to one channel as one that makes a block of columns as channels.
+
+        Filled up with channels that nobody reads it would do a block's work for each column. This
+        does it for a block of columns, over a kernel that is longer by as many; in blocks, its
+        channels are the columns in order.
+        """
+        block, made = self._block, self._readers[node.output[0]][0].output[0]
+        weight = numpy_helper.to_array(self.constants[node.input[1]])
+        kernel = weight.shape[3]
+        only = weight.reshape(-1, kernel, block, block)[..., 0]  # (blocks, kernel, entering)
+        spread = np.zeros((len(only), kernel + block - 1, block, block), np.float32)
+        for column in range(block):
+            spread[:, column : column + kernel, :, column] = only
+        wide = spread.reshape(block, weight.shape[1], 1, kernel + block - 1)
+        inputs = [node.input[0], self._constant(f"{made}.w", wide)]
+        if len(node.input) > 2 and node.input[2]:
+            bias = numpy_helper.to_array(self.constants[node.input[2]])
+            inputs.append(self._constant(f"{made}.b", np.repeat(bias[:1], block)))
+        convolution = helper.make_node("Conv", inputs, [f"{made}.blocks"], domain=_DOMAIN)
+        changed = {"strides": [1, block], "kernel_shape": [1, kernel + block - 1]}
+        kept = [a for a in node.attribute if a.name not in changed]
+        convolution.attribute.extend(kept)
+        convolution.attribute.extend(helper.make_attribute(*each) for each in changed.items())
+        self.nodes.append(convolution)
+        self.nodes.append(self._reshape(f"{made}.blocks", f"{made}.columns", (1, 1, 1, -1)))
+        self.nodes.append(helper.make_node("Identity", [f"{made}.columns"], [made]))
+        self._singles.add(made)
 
     def _reshape(self, name: str, made: str, shape: tuple[int, ...]) -> NodeProto:
         wanted = self._constant(f"{made}.shape", np.array(shape, np.int64))

@@ -66,12 +66,15 @@ class SentenceDecoder:
         """The piece that was begun last."""
         self._heard = 0
         """Frames that were yielded."""
+        self._heard_since: float | None = None
+        """When the first of them were."""
         self._ahead: deque[Future[Samples]] = deque()
 
     def pieces(self) -> Iterator[Samples]:
         """Yield the pieces in order; several are worked on at once while cores are idle."""
         try:
             while (samples := self._next(current_pace())) is not None:
+                self._heard_since = self._heard_since or time.perf_counter()
                 self._heard += len(samples) // self._hop
                 if self._last.end == self._frames.count and not self._ahead:
                     mark_last()
@@ -114,7 +117,7 @@ class SentenceDecoder:
         """Decode a piece while the next one to be heard is worked on, if there is time for both."""
         if self._ahead[0].done() or self._last.end == self._frames.count:
             return
-        limit_s = time_limit(pace.ahead_s or 0.0, pace.spare_s)
+        limit_s = time_limit(self._ahead_s(pace), pace.spare_s)
         piece = next_piece(self._last, self._frames.count, self._right, self._seconds, limit_s)
         size, flow = piece.end - piece.start, piece.flow_end - self._last.flow_end
         if self._seconds(flow, size) > limit_s:
@@ -127,14 +130,26 @@ class SentenceDecoder:
 
     def _plan(self, pace: Pace, least: int = FIRST) -> Piece:
         """Return the next piece, as large as there is time for; the flow will be made for it."""
-        ahead_s = (self._last.end - self._heard) * self._hop / self._sample_rate
-        limit_s = time_limit((pace.ahead_s or 0.0) + ahead_s, pace.spare_s)
+        waiting_s = (self._last.end - self._heard) * self._hop / self._sample_rate
+        limit_s = time_limit(self._ahead_s(pace) + waiting_s, pace.spare_s)
         least = max(least, self._least(pace.sharers))
         piece = next_piece(
             self._last, self._frames.count, self._right, self._seconds, limit_s, least=least
         )
         self._frames.plan(piece.flow_end)
         return piece
+
+    def _ahead_s(self, pace: Pace) -> float:
+        """Return the seconds that the listener has left to hear of what was yielded.
+
+        Where nobody says so, of this sentence, as if it was heard since its first piece came.
+        """
+        if pace.ahead_s is not None:
+            return pace.ahead_s
+        if self._heard_since is None:
+            return 0.0
+        passed_s = time.perf_counter() - self._heard_since
+        return self._heard * self._hop / self._sample_rate - passed_s
 
     def _least(self, sharers: float) -> int:
         frame_s = self._hop / self._sample_rate
