@@ -12,6 +12,7 @@ who plays hears a second of audio a second.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping
@@ -95,11 +96,13 @@ class _Scale:
 
 async def _measure(scale: _Scale, crowd: list[Path], voice: Path) -> Outcome:
     seconds, text = scale.seconds, scale.text
-    async with (
-        capacity_servers.worker(crowd, text) as worker,
-        capacity_servers.fastapi(voice, text) as stock,
-        capacity_servers.fastapi(voice, text, "--threads", "1") as single,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        worker = await enter(capacity_servers.worker(crowd, text))
+        stock = await enter(capacity_servers.fastapi(voice, text))
+        single = stock
+        if not scale.short:
+            single = await enter(capacity_servers.fastapi(voice, text, "--threads", "1"))
         alone = {
             name: await server.talk(1, seconds(_ALONE_S), pause_s=seconds(_PAUSE_S))
             for name, server in ((STOCK, stock), (OURS, worker))

@@ -38,7 +38,12 @@ def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_one_cache")
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BENCHMARKS],
+    [
+        pytest.param(name, marks=[pytest.mark.slow, pytest.mark.timeout(180)])
+        if name in SLOW
+        else name
+        for name in BENCHMARKS
+    ],
 )
 def test_every_benchmark_gives_finite_figures(name: str) -> None:
     figures = measure(name, SMOKE)
