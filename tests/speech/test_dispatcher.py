@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -70,6 +71,8 @@ async def test_a_wait_that_is_cancelled_or_too_long_takes_nothing(
     dispatcher.leave(places[1])
     await clock.settle()
     assert cores.idle == 2
+    assert cores.borrow(), "nobody waits any more"
+    cores.give_back()
 
 
 async def test_a_core_that_is_handed_over_in_the_step_of_the_cancelling_is_given_back(
@@ -170,3 +173,27 @@ async def test_one_that_is_cancelled_as_it_may_begin_counts_no_more(
     await clock.settle()
     assert next_one.cancelled()
     assert len(dispatcher.scheduler.streams) == 35
+
+
+async def test_a_core_that_is_given_back_while_nobody_is_told_is_not_missed(
+    clock: VirtualTimeLoop,
+) -> None:
+    class Hasty(Cores):
+        """Has a thread give its core back between the look for one and the wait."""
+
+        borrowed = False
+
+        def wait(self, freed: Callable[[], None]) -> None:
+            if self.borrowed:
+                self.borrowed = False
+                self.give_back()
+            super().wait(freed)
+
+    cores = Hasty(lambda: 1)
+    cores.borrowed = cores.borrow()
+    dispatcher = Dispatcher(cores)
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.settle()
+    assert waiting.done()
+    dispatcher.leave(await waiting)
+    assert cores.borrow(), "nobody waits any more"

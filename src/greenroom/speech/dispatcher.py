@@ -187,6 +187,8 @@ class Dispatcher:
     def _withdraw(self, waiter: asyncio.Future[Place]) -> None:
         if self._ready.pop(waiter, None) is None:  # a core was handed over in this very step
             self.leave(waiter.result())
+        elif not self._ready:
+            self._cores.wait_no_more(self._freed)
 
     def leave(self, place: Place) -> None:
         """Give the core of a step back; once for each `enter`."""
@@ -214,8 +216,7 @@ class Dispatcher:
         assert self._loop is not None
         now = self._loop.time()
         while self._ready:
-            if not self._cores.take():
-                self._wait_for_core(now)
+            if not self._take_or_be_told(now):
                 return
             chosen = self.scheduler.next(list(self._ready.values()), self._cores.count, now)
             if chosen is None:  # those that wait take long, and one core is kept from them
@@ -225,9 +226,14 @@ class Dispatcher:
             del self._ready[waiter]
             waiter.set_result(self._granted(chosen, now))
 
-    def _wait_for_core(self, now: float) -> None:
-        """Be told when a core is given back, or when a step that runs is overdue."""
+    def _take_or_be_told(self, now: float) -> bool:
+        """Take a core, or be told when one is given back, or when a step that runs is overdue."""
+        if self._cores.take():
+            return True
         self._cores.wait(self._freed)
+        if self._cores.take():  # a thread gave one back in between, and told nobody
+            self._cores.wait_no_more(self._freed)
+            return True
         with_core = [place for place in self._running if place.has_core]
         for place in with_core:
             if place.is_overdue(now):
@@ -235,6 +241,7 @@ class Dispatcher:
         due = min((p.begun + p.limit for p in with_core if p.has_core), default=None)
         if due is not None and self._loop is not None and self._timer is None:
             self._timer = self._loop.call_at(due, self._overdue)
+        return False
 
     def _lend(self, place: Place) -> None:
         """Give the core of an overdue step to those who wait."""

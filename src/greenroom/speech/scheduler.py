@@ -284,7 +284,10 @@ class Scheduler:
         return min(max(soonest, _LEAST_RETRY_S), _MOST_RETRY_S)
 
     def used(self, cores: int, now: float) -> float:
-        """Return the share of the cores that the admitted streams need to be kept up: 0 to 1."""
+        """Return the share of the cores that the admitted streams need to be kept up.
+
+        Above 1 it is more than there is.
+        """
         need = sum(
             stream.cost.rate
             for stream in self.streams

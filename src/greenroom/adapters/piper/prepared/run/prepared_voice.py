@@ -96,9 +96,12 @@ class PreparedVoice:
 
     def close(self) -> None:
         """Let go of weights and graph. No thread may be inside `speak`."""
-        graph, self._graph = self._graph, None
+        graph = self._graph
         if graph is not None:
-            graph.shrinker.remove(self._shrink_arena)
+            graph.shrinker.remove(
+                self._shrink_arena
+            )  # first: it may be running, and needs the graph
+            self._graph = None
             self._stages = {}
             GRAPHS.release(graph, self._threads, linger=self._linger)
 
