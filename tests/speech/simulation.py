@@ -26,13 +26,14 @@ class Step:
     """Whether it is the first of a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class KnownCost:
     """A cost as it is, or as it is thought to be."""
 
     rate: float
     step_s: float
     first_s: float
+    overdue: int = 0
 
     def step_within(self, ahead_s: float) -> float:
         return self.step_s

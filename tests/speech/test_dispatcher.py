@@ -197,3 +197,24 @@ async def test_a_core_that_is_given_back_while_nobody_is_told_is_not_missed(
     assert waiting.done()
     dispatcher.leave(await waiting)
     assert cores.borrow(), "nobody waits any more"
+
+
+async def test_a_model_whose_steps_hang_gets_one_core_after_another_and_others_theirs(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    hanging = KnownCost(rate=0.05, step_s=0.03, first_s=0.05)
+    streams = [stream(9.0, hanging) for _ in range(5)]
+    for each in streams:
+        dispatcher.scheduler.enter(each)
+    hung = [asyncio.create_task(dispatcher.enter(each, 60.0)) for each in streams]
+    began = []
+    for _ in range(5):
+        await clock.advance(0.5)
+        began.append(sum(task.done() for task in hung))
+    assert began == [2, 3, 3, 4, 4], "two at once, then one in a second"
+    dispatcher.leave(await dispatcher.enter(stream(1.0), 0.01))
+    await clock.advance(5.0)
+    for task in hung:
+        dispatcher.leave(await task)
+    assert cores.idle == 2
+    assert hanging.overdue == 0

@@ -107,6 +107,16 @@ def test_long_steps_leave_a_core_to_listeners_with_short_ones() -> None:
     assert chosen([waiting, listener], 1, 4.0) == 0, "with one core there is none to keep"
 
 
+def test_a_model_that_may_hang_gets_all_cores_but_one() -> None:
+    hanging = KnownCost(rate=0.05, step_s=0.03, first_s=0.05, overdue=1)
+    running, waiting = StreamState(hanging, 0.0), StreamState(hanging, 0.0)
+    running.running_since = 3.9
+    assert chosen([running, waiting], 2, 4.0) is None
+    assert chosen([running, waiting], 3, 4.0) == 1
+    assert chosen([running, waiting, unheard(3.0)], 2, 4.0) == 2
+    assert chosen([waiting], 1, 4.0) == 0, "with one core it has that"
+
+
 # Who may be heard
 
 

@@ -68,6 +68,8 @@ class SpeechCost:
         self._core_s, self._audio_s = _FIRST_RATE * _FIRST_AUDIO_S, _FIRST_AUDIO_S
         self._step = Mean(0.02)
         self._short = Mean(0.02)
+        self.overdue = 0
+        """Steps that run and take so much longer than usual that they may hang."""
         self._first = Mean(0.05)
         self._paced = Mean(0.0)
         self._audio = Mean(0.065)  # English, as Piper's medium voices speak it

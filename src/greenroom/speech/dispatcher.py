@@ -198,6 +198,8 @@ class Dispatcher:
         self._running.discard(place)
         if place.has_core:
             self._give_back(place)
+        else:
+            place.stream.cost.overdue -= 1
         self._dispatch()
 
     def _give_back(self, place: Place) -> None:
@@ -221,6 +223,8 @@ class Dispatcher:
             chosen = self.scheduler.next(list(self._ready.values()), self._cores.count, now)
             if chosen is None:  # those that wait take long, and one core is kept from them
                 self._cores.give_back()
+                if self._lend_overdue(now):
+                    continue
                 return
             waiter = next(each for each, stream in self._ready.items() if stream is chosen)
             del self._ready[waiter]
@@ -234,19 +238,27 @@ class Dispatcher:
         if self._cores.take():  # a thread gave one back in between, and told nobody
             self._cores.wait_no_more(self._freed)
             return True
-        with_core = [place for place in self._running if place.has_core]
-        for place in with_core:
-            if place.is_overdue(now):
-                self._lend(place)
-        due = min((p.begun + p.limit for p in with_core if p.has_core), default=None)
+        self._lend_overdue(now)
+        return False
+
+    def _lend_overdue(self, now: float) -> bool:
+        """Lend the cores of steps that are overdue, and look again when the next one is.
+
+        Returns whether there were any.
+        """
+        overdue = [each for each in self._running if each.has_core and each.is_overdue(now)]
+        for place in overdue:
+            self._lend(place)
+        due = min((p.begun + p.limit for p in self._running if p.has_core), default=None)
         if due is not None and self._loop is not None and self._timer is None:
             self._timer = self._loop.call_at(due, self._overdue)
-        return False
+        return bool(overdue)
 
     def _lend(self, place: Place) -> None:
         """Give the core of an overdue step to those who wait."""
         place.has_core = False
         place.stream.running_since = None
+        place.stream.cost.overdue += 1
         self._cores.give_back()
 
     def _overdue(self) -> None:

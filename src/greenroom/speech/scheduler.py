@@ -58,6 +58,9 @@ _MARGIN = 1.5
 class Cost(Protocol):
     """What is known of the cost of a model's speech, in seconds of a core."""
 
+    overdue: int
+    """How many steps of the model run for so much longer than usual that they may hang."""
+
     @property
     def rate(self) -> float:
         """For one second of audio."""
@@ -200,6 +203,8 @@ class Scheduler:
     def _choose(self, ready: Sequence[StreamState], cores: int, now: float) -> StreamState | None:
         if not self._may_take_long(cores):
             ready = [stream for stream in ready if not stream.is_long]
+        if not self._may_take_hanging(cores):
+            ready = [stream for stream in ready if not stream.cost.overdue]
         heard = [stream for stream in ready if stream.heard]
         unheard = [stream for stream in ready if not stream.heard]
 
@@ -222,6 +227,11 @@ class Scheduler:
         if cores < 2 or long < cores - 1:
             return True
         return not any(stream.heard and not stream.is_long for stream in self.streams)
+
+    def _may_take_hanging(self, cores: int) -> bool:
+        """Whether one more step of a model that may hang leaves a core to the other models."""
+        running = sum(bool(s.cost.overdue) for s in self.streams if s.is_running)
+        return running < max(1, cores - 1)
 
     def slack(
         self, cores: int, now: float, *, but: StreamState | None = None, also: Iterable[_Debt] = ()
