@@ -58,6 +58,7 @@ from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.monitor import MemoryMonitor
 from greenroom.memory.usage import MIB, Usage
 from greenroom.preparation import Preparations
+from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost
 from greenroom.statistics import ResidentStatistics, snapshot
@@ -399,6 +400,7 @@ class Effects:
             executor=self._speaking,
             dispatcher=self.dispatcher,
             voice=loaded.voice,
+            cost=SpeechCost(loaded.warmup_s, loaded.audio_s),
             limit=self.settings.synthesis_timeout_ms / 1000,
             opened=functools.partial(self._opened, resident, loaded.life.watch),
             closed=functools.partial(self._closed, resident),

@@ -63,6 +63,8 @@ class Loaded:
     adapter: TTSAdapter
     load_s: float
     warmup_s: float
+    audio_s: float
+    """Of the first words, which the warmup made."""
     voice: StatedVoice
     life: Life
     """What its unload is compared with."""
@@ -120,6 +122,8 @@ class LoadAttempt:
     adapter: TTSAdapter | None = None
     before: Usage | None = None
     """What the process took of the device before the load; `None` where that is unknown."""
+    audio_s: float = 0.0
+    """Seconds of the first words."""
 
     def load(self) -> StatedVoice:
         """Construct the adapter and load it; return how it speaks. Raises `ModelLoadError`."""
@@ -162,7 +166,7 @@ class LoadAttempt:
             rate = voice_of(adapter, model_id).sample_rate
             most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self.warmup_text)
             with contextlib.closing(self._spoken(adapter)) as chunks:
-                check_audible(chunks, model_id, rate, longest=most)
+                self.audio_s = check_audible(chunks, model_id, rate, longest=most)
         stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
         return usage.growth_on(self.spec.device, self.before), stated
@@ -269,7 +273,17 @@ class Loader:
         # Last: what goes wrong before this is undone with the attempt.
         adapter, attempt.adapter = attempt.adapter, None
         life = Life(watch, attempt.before)
-        return Loaded(adapter, load_s, warmup_s, voice, life, stated.form, mapped, footprint)
+        return Loaded(
+            adapter,
+            load_s,
+            warmup_s,
+            audio_s=attempt.audio_s,
+            voice=voice,
+            life=life,
+            form=stated.form,
+            mapped=mapped,
+            footprint=footprint,
+        )
 
     async def _step(
         self, attempt: LoadAttempt, call: Callable[[], T], what: str
@@ -430,10 +444,11 @@ class UnloadAttempt:
 
 def check_audible(
     chunks: Iterable[AudioChunk], model_id: str, sample_rate: int, *, longest: float
-) -> None:
-    """Raise `WarmupError` unless `chunks` are speech, as far as can be seen cheaply.
+) -> float:
+    """Return the seconds of `chunks`; raise `WarmupError` unless they are speech.
 
-    They are taken to their end, but no more than `longest` seconds of them.
+    That is seen as far as it can be seen cheaply. They are taken to their end, but no more than
+    `longest` seconds of them.
     """
     count = 0
     peak = 0.0
@@ -458,6 +473,7 @@ def check_audible(
         raise WarmupError(
             model_id, f"its first words are as loud as {peak:g}; samples must be in [-1, 1]."
         )
+    return count / sample_rate
 
 
 _KINDS = (WarmupError, LoadTimeoutError, ModelLoadError)

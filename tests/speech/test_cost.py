@@ -30,6 +30,16 @@ def test_the_first_step_overrules_what_was_assumed() -> None:
     assert (cost.first_s, cost.step_s) == (0.4, 0.1)
 
 
+def test_the_warmup_says_what_to_expect_of_the_first_steps_and_is_soon_overruled() -> None:
+    cost = SpeechCost(0.3, 0.6)
+    assert cost.rate == pytest.approx(0.5)
+    assert cost.first_s == pytest.approx(0.3)
+    assert SpeechCost(0.0, 0.6).rate == SpeechCost(0.3, 0.0).rate == SpeechCost().rate
+    for _ in range(30):
+        cost.learn_step(step(0.05))
+    assert cost.rate < 0.08
+
+
 def test_the_rate_is_that_of_what_was_spoken_last_helping_threads_included() -> None:
     cost = learned(*(step(0.1) for _ in range(100)))
     assert cost.rate == pytest.approx(0.1, rel=0.01)

@@ -127,7 +127,7 @@ def test_a_model_that_may_hang_gets_all_cores_but_one() -> None:
         (0.03, 0, False),  # less than its next step takes
         (0.19, 4, True),
         (0.19, 14, False),  # they all need a step within the time that it lasts
-        (1.0, 12, True),
+        (1.0, 8, True),
         (1.0, 60, False),
     ],
 )

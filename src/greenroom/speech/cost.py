@@ -16,8 +16,9 @@ _MOST_TIMES = 4.0
 """One observation counts as at most so many times the mean: it may be a page fault or a hang."""
 
 
-_FIRST_RATE, _FIRST_AUDIO_S = 0.05, 1.0
-"""What is taken for known before the first step: a twentieth of real time, in one second."""
+_FIRST_RATE, _FIRST_S, _FIRST_AUDIO_S = 0.05, 0.05, 1.0
+"""What is taken for known before the first step where there was no warmup: a twentieth of real
+time, and of a second for the first step. What is known before counts as one second of audio."""
 
 _MEMORY_S = 15.0
 """Seconds of audio after which a step counts for a third of what the latest counts."""
@@ -64,13 +65,20 @@ class Mean:
 class SpeechCost:
     """The cost of one model: seconds of a core for its steps, and seconds of audio for its text."""
 
-    def __init__(self) -> None:
-        self._core_s, self._audio_s = _FIRST_RATE * _FIRST_AUDIO_S, _FIRST_AUDIO_S
+    def __init__(self, warmup_s: float = 0.0, warmup_audio_s: float = 0.0) -> None:
+        """Begin with what the warmup took, and how many seconds of audio it made.
+
+        That was the first of all runs, slower than those to come: it is soon overruled.
+        """
+        rate, first = _FIRST_RATE, _FIRST_S
+        if warmup_s > 0.0 and warmup_audio_s > 0.0:
+            rate, first = warmup_s / warmup_audio_s, warmup_s
+        self._core_s, self._audio_s = rate * _FIRST_AUDIO_S, _FIRST_AUDIO_S
         self._step = Mean(0.02)
         self._short = Mean(0.02)
         self.overdue = 0
         """Steps that run and take so much longer than usual that they may hang."""
-        self._first = Mean(0.05)
+        self._first = Mean(first)
         self._paced = Mean(0.0)
         self._audio = Mean(0.065)  # English, as Piper's medium voices speak it
         self._computes = Mean(1.0)

@@ -58,6 +58,7 @@ class ModelHost:
         executor: DaemonExecutor,
         dispatcher: Dispatcher,
         voice: StatedVoice,
+        cost: SpeechCost,
         limit: float,
         opened: Callable[[], None],
         closed: Callable[[], None],
@@ -66,7 +67,7 @@ class ModelHost:
         self.model_id = model_id
         self.executor = executor
         self.dispatcher = dispatcher
-        self.cost = SpeechCost()
+        self.cost = cost
         self.limit = limit
         self.loop = asyncio.get_running_loop()
         self.sample_rate = voice.sample_rate

@@ -51,6 +51,9 @@ _SOON_S = 1.0
 _RETRY_S, _LEAST_RETRY_S, _MOST_RETRY_S = 5.0, 0.5, 60.0
 """When to try again where no end is known; and the bounds of what is known."""
 
+_RESERVE_S = 0.1
+"""Of a core: kept when a stream joins others that are heard, for what takes longer than learned."""
+
 _MARGIN = 1.5
 """What is made must last so many times as long as a step takes."""
 
@@ -218,7 +221,7 @@ class Scheduler:
             return newest
         if urgency(newest) > urgency(silent_next):
             return silent_next
-        spare = self.slack(cores, now)
+        spare = self.slack(cores, now) - _RESERVE_S
         return newest if spare >= newest.next_step_s else silent_next
 
     def _may_take_long(self, cores: int) -> bool:
@@ -267,7 +270,9 @@ class Scheduler:
             return False
         total = cost.rate * stream.left_s
         own = _Debt(made_s, min(step, total), cost.rate, total)
-        return self.slack(cores, now, but=stream, also=(own,)) >= 0.0
+        others = any(s.heard and s is not stream for s in list(self.streams))
+        reserve = _RESERVE_S if others else 0.0
+        return self.slack(cores, now, but=stream, also=(own,)) >= reserve
 
     def may_begin(self, stream: StreamState, cores: int, now: float) -> bool:
         """Whether one more stream can be kept up beside all that are admitted, to their ends."""
