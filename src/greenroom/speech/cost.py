@@ -23,6 +23,10 @@ time, and of a second for the first step. What is known before counts as one sec
 _MEMORY_S = 15.0
 """Seconds of audio after which a step counts for a third of what the latest counts."""
 
+_WAITS = 0.05
+"""Steps whose threads are on a processor for less of their time wait for something elsewhere. On a
+machine that others keep busy too, those that compute have more than that."""
+
 _SHORT_S = 0.4
 """Seconds of audio of a short step."""
 
@@ -115,7 +119,7 @@ class SpeechCost:
     @property
     def computes(self) -> bool:
         """Whether its steps compute on a core, and do not wait for something elsewhere."""
-        return self._computes.value > 0.2
+        return self._computes.value > _WAITS
 
     def learn_step(self, step: StepTaken) -> None:
         """Learn from one step."""
