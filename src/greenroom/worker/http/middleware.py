@@ -7,7 +7,7 @@ back with it, whatever happens: an error, a client that leaves, an answer that w
 from __future__ import annotations
 
 import contextlib
-import random
+import uuid
 
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -30,8 +30,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        # No system call, as `uuid4` makes: that would wait for the engines' threads. No secret.
-        name = f"req_{random.getrandbits(128):032x}"
+        name = f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = name
 
         async def named(message: Message) -> None:

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
-from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +19,6 @@ from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
 from greenroom.worker.http.connections import Acceptor, Connections
-from greenroom.worker.http.response_head import HeadHolder
 from greenroom.worker.listen import bind_http, connection_limit
 
 logger = safe_logger(__name__)
@@ -140,7 +138,6 @@ class _Connection(H11Protocol):
         super().__init__(config, state, {})
         self._open = connections
         self._asked: asyncio.TimerHandle | None = None
-        self._holder: HeadHolder | None = None
         app = self.app
 
         async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,8 +146,6 @@ class _Connection(H11Protocol):
             extensions[PATIENCE] = _STALLED_S
 
             async def send_in_time(message: Message) -> None:
-                if message["type"] == "http.response.start" and self._holder is not None:
-                    self._holder.expect_head()
                 patience = extensions[PATIENCE]
                 if patience is None:
                     await send(message)
@@ -166,8 +161,7 @@ class _Connection(H11Protocol):
         self.app = with_connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._holder = HeadHolder(transport)
-        super().connection_made(cast("asyncio.Transport", self._holder))
+        super().connection_made(transport)
         self._expect_request()
         self._open.add(self, peer_of(self.client[0] if self.client else None))
 
