@@ -182,6 +182,20 @@ def test_one_that_costs_more_than_there_is_may_speak_alone() -> None:
     assert not scheduler.may_begin(StreamState(greedy.cost, 0.0), 2, 0.0)
 
 
+def test_those_that_are_late_and_can_catch_up_make_no_room_for_more() -> None:
+    scheduler = Scheduler()
+    for _ in range(36):  # as many as fit on two cores
+        assert scheduler.may_begin(unheard(5.0), 2, 5.0)
+        scheduler.enter(heard(4.0, served=4.9))
+    assert not scheduler.may_begin(unheard(5.0), 2, 5.0)
+
+
+def test_one_that_can_never_be_kept_up_keeps_nobody_from_beginning() -> None:
+    scheduler = Scheduler()
+    scheduler.enter(heard(4.0, KnownCost(rate=3.0, step_s=3.0, first_s=3.0)))
+    assert scheduler.may_begin(unheard(5.0), 2, 5.0)
+
+
 def test_one_whose_text_comes_in_pieces_keeps_its_share_while_it_waits_for_text() -> None:
     scheduler = Scheduler()
     for _ in range(36):

@@ -280,9 +280,19 @@ class Scheduler:
 
     def _whole(self, stream: StreamState, cores: int, now: float) -> float:
         """Return the slack if all that are admitted, and `stream`, were heard soon."""
-        unheard = [other for other in self.streams if not other.heard and not other.resting]
-        also = [self._debt_of_unheard(other) for other in (*unheard, stream)]
+        others = [other for other in self.streams if self._is_to_come(other, now)]
+        also = [self._debt_of_unheard(other) for other in (*others, stream)]
         return self.slack(cores, now, also=also)
+
+    def _is_to_come(self, stream: StreamState, now: float) -> bool:
+        """Whether a stream that `slack` leaves out is to be kept up all the same, before long.
+
+        That holds for one that is late and can catch up: else each that is late would make room for
+        one more, which would be late as well. One that costs more than a core never catches up.
+        """
+        if stream.resting or self._counts(stream, now):
+            return False
+        return not stream.heard or stream.cost.rate <= USABLE
 
     @staticmethod
     def _debt_of_unheard(stream: StreamState) -> _Debt:
