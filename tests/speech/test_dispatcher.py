@@ -218,3 +218,19 @@ async def test_a_model_whose_steps_hang_gets_one_core_after_another_and_others_t
         dispatcher.leave(await task)
     assert cores.idle == 2
     assert hanging.overdue == 0
+
+
+async def test_a_core_that_was_kept_for_a_listener_is_given_away_when_its_stream_ends(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    slow = KnownCost(rate=0.3, step_s=10.0, first_s=10.0)
+    talk, first, second = stream(9.0), stream(9.0, slow), stream(9.0, slow)
+    for each in (talk, first, second):
+        dispatcher.scheduler.enter(each)
+    await dispatcher.enter(first, 1.0)
+    waiting = asyncio.create_task(dispatcher.enter(second, 60.0))
+    await clock.settle()
+    assert not waiting.done()
+    dispatcher.end(talk)
+    await clock.settle()
+    assert waiting.done()

@@ -86,6 +86,8 @@ class Dispatcher:
         """Count a stream no longer: it is made to its end, or nobody wants it any more."""
         self.scheduler.leave(stream)
         self.look_at_line()
+        if self._loop is not None:
+            self._dispatch()  # a core may have been kept for it
 
     def look_at_line(self) -> None:
         """Let those begin that can be kept up, the first that came first."""
