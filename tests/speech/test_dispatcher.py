@@ -234,3 +234,19 @@ async def test_a_core_that_was_kept_for_a_listener_is_given_away_when_its_stream
     dispatcher.end(talk)
     await clock.settle()
     assert waiting.done()
+
+
+async def test_a_step_that_hangs_after_a_long_one_is_lent_as_soon_as_any_other(
+    dispatcher: Dispatcher, clock: VirtualTimeLoop
+) -> None:
+    slow = KnownCost(rate=0.3, step_s=10.0, first_s=10.0)  # overdue after 40 s
+    long = [await dispatcher.enter(stream(9.0, slow), 1.0) for _ in range(2)]
+    hanging = [asyncio.create_task(dispatcher.enter(stream(9.0), 60.0)) for _ in range(2)]
+    await clock.settle()
+    for each in long:
+        dispatcher.leave(each)
+    await clock.settle()
+    assert all(task.done() for task in hanging)
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.advance(1.1)
+    assert waiting.done()

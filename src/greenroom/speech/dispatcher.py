@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 
+from greenroom.concurrency.condition import Timer
 from greenroom.concurrency.cores import CORES, Cores
 from greenroom.speech.scheduler import Scheduler, StreamState
 
@@ -52,7 +53,8 @@ class Dispatcher:
         """Streams that wait to begin, in the order of arrival."""
         self._running: set[Place] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self._dispatch)
+        """Rings when a step that runs is overdue."""
         self._line_timer: asyncio.TimerHandle | None = None
 
     # Streams
@@ -252,8 +254,8 @@ class Dispatcher:
         for place in overdue:
             self._lend(place)
         due = min((p.begun + p.limit for p in self._running if p.has_core), default=None)
-        if due is not None and self._loop is not None and self._timer is None:
-            self._timer = self._loop.call_at(due, self._overdue)
+        if due is not None:
+            self._timer.set(due)
         return bool(overdue)
 
     def _lend(self, place: Place) -> None:
@@ -262,7 +264,3 @@ class Dispatcher:
         place.stream.running_since = None
         place.stream.cost.overdue += 1
         self._cores.give_back()
-
-    def _overdue(self) -> None:
-        self._timer = None
-        self._dispatch()
