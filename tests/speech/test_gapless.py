@@ -9,6 +9,8 @@ import pytest
 
 from greenroom import ModelManager
 from greenroom.concurrency.cores import CORES
+from greenroom.speech.dispatcher import Dispatcher
+from greenroom.speech.scheduler import StreamState
 from greenroom.speech.stream import SpeechStream
 from greenroom.testing import Stage, VirtualTimeLoop
 
@@ -103,6 +105,29 @@ async def test_text_that_comes_word_by_word_makes_no_gap_of_ours(
     await clock.advance(20.0)
     assert await listening == 75
     assert (stream.gaps, stream.late_s) == (0, 0.0)
+
+
+async def test_audio_of_a_text_that_comes_late_is_held_until_it_lasts_like_any_other(
+    manager: ModelManager, stage: Stage, clock: VirtualTimeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def words() -> AsyncIterator[str]:
+        await asyncio.sleep(0.7)
+        yield "One is here. "
+        yield "Two is there."
+
+    made: list[float] = []
+
+    def not_yet(dispatcher: Dispatcher, stream: StreamState, made_s: float) -> bool:
+        made.append(made_s)
+        return False
+
+    monkeypatch.setattr(Dispatcher, "may_be_heard", not_yet)
+    stream = (await manager.load("a")).synthesize_stream(words())
+    listening = asyncio.ensure_future(rest(stream))
+    await clock.advance(1.0)
+    assert made, "nobody asked whether it lasts"
+    await clock.advance(1.0)
+    assert await listening == 50, "at the end all of it is handed over"
 
 
 async def test_audio_that_comes_too_late_is_a_gap_for_as_long_as_the_listener_was_silent(

@@ -403,7 +403,9 @@ class Speaker:
             self._use.silent(late, step_s, first=self.clock.gaps == 1)
 
     def _be_heard(self) -> None:
-        """Hand over what is made: more does not come soon, or there is no more space for it."""
+        """Hand over what is made, if anything is: more does not come soon, or has no space."""
+        if not self._frames:
+            return
         self._held = False
         self._changed.set()
         self._update_state()
