@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
@@ -80,3 +81,22 @@ async def test_without_a_size_any_number_may_come() -> None:
     assert places.acquire_now()
     places.release()
     assert not places.contended
+
+
+async def test_a_thread_may_ask_whether_anyone_waits_as_waiters_come_and_go() -> None:
+    class Changing(dict[object, object]):
+        """Has a waiter come between the first and the second look of who goes through all."""
+
+        def __iter__(self) -> Iterator[object]:
+            waiters = super().__iter__()
+            self[object()] = None
+            return waiters
+
+    places = PrioritySemaphore(1, lambda: None)
+    await places.acquire(5, lambda: 0.0)
+    waiting = asyncio.create_task(places.acquire(5, lambda: 1.0))
+    await asyncio.sleep(0)
+    places._waiters = Changing(places._waiters)  # type: ignore[arg-type, assignment]
+    assert await asyncio.to_thread(lambda: places.contended)
+    waiting.cancel()
+    await asyncio.wait([waiting])

@@ -25,8 +25,8 @@ class PrioritySemaphore:
 
     @property
     def contended(self) -> bool:
-        """Whether a caller waits."""
-        return any(not waiter.done() for waiter in self._waiters)
+        """Whether a caller waits; may be asked from any thread."""
+        return bool(self._waiters)
 
     @property
     def most_urgent(self) -> float | None:

@@ -158,7 +158,7 @@ class ModelUse:
 
     @property
     def turn_wanted(self) -> bool:
-        """Whether another stream waits for the turn that this one may hold."""
+        """Whether another stream waits for the turn that this one may hold; for any thread."""
         return self._host.turns.contended
 
     @property

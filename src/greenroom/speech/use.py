@@ -50,7 +50,7 @@ class Use(Protocol):
 
     @property
     def turn_wanted(self) -> bool:
-        """Whether another stream waits for the turn that this one may hold."""
+        """Whether another stream waits for the turn that this one may hold; for any thread."""
 
     @property
     def core_wanted(self) -> bool:
