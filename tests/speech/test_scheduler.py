@@ -196,6 +196,16 @@ def test_one_that_can_never_be_kept_up_keeps_nobody_from_beginning() -> None:
     assert scheduler.may_begin(unheard(5.0), 2, 5.0)
 
 
+def test_one_that_costs_more_than_there_is_may_also_speak_while_all_others_are_paused() -> None:
+    slow = KnownCost(rate=3.0, step_s=3.0, first_s=3.0)
+    scheduler = Scheduler()
+    paused = heard(2.0, slow, resting=True)
+    scheduler.enter(paused)
+    assert scheduler.may_begin(unheard(5.0, slow), 2, 5.0)
+    paused.resting = False
+    assert not scheduler.may_begin(unheard(1.9, slow), 2, 1.9)
+
+
 def test_one_whose_text_comes_in_pieces_keeps_its_share_while_it_waits_for_text() -> None:
     scheduler = Scheduler()
     for _ in range(36):

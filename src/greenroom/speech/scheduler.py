@@ -276,7 +276,7 @@ class Scheduler:
 
     def may_begin(self, stream: StreamState, cores: int, now: float) -> bool:
         """Whether one more stream can be kept up beside all that are admitted, to their ends."""
-        return not self.streams or self._whole(stream, cores, now) >= 0.0
+        return self._whole(stream, cores, now) >= 0.0 or all(s.resting for s in self.streams)
 
     def _whole(self, stream: StreamState, cores: int, now: float) -> float:
         """Return the slack if all that are admitted, and `stream`, were heard soon."""
