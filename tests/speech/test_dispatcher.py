@@ -250,3 +250,30 @@ async def test_a_step_that_hangs_after_a_long_one_is_lent_as_soon_as_any_other(
     waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
     await clock.advance(1.1)
     assert waiting.done()
+
+
+async def test_two_managers_of_one_process_have_a_core_by_turns(
+    cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    async def work(dispatcher: Dispatcher, steps: list[None]) -> None:
+        talk = stream(1.0)
+        while True:
+            place = await dispatcher.enter(talk, 60.0)
+            try:
+                await asyncio.sleep(0.1)
+            finally:
+                dispatcher.leave(place)
+            steps.append(None)
+
+    made: list[list[None]] = [[], []]
+    tasks = []
+    for steps in made:
+        dispatcher = Dispatcher(cores)
+        tasks += [asyncio.create_task(work(dispatcher, steps)) for _ in range(4)]
+        await clock.settle()
+    await clock.advance(10.0)
+    assert [len(steps) for steps in made] == [pytest.approx(100, abs=5)] * 2
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert cores.idle == 2

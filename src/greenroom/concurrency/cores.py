@@ -60,13 +60,17 @@ class Cores:
             self._taken += 1
             return True
 
-    def give_back(self) -> None:
-        """Give back a core that was taken or borrowed, and tell those who wait for one."""
+    def give_back(self) -> bool:
+        """Give back a core that was taken or borrowed, and tell those who wait for one.
+
+        Returns whether anyone does.
+        """
         with self._lock:
             self._taken -= 1
             waiting, self._waiting = self._waiting, {}
         for freed in waiting:
             freed()
+        return bool(waiting)
 
     def wait(self, freed: Callable[[], None]) -> None:
         """Have `freed` called once, in any thread, when a core is given back.

@@ -52,6 +52,8 @@ class Dispatcher:
         self._line: dict[asyncio.Future[None], StreamState] = {}
         """Streams that wait to begin, in the order of arrival."""
         self._running: set[Place] = set()
+        self._gives_way = False
+        """Whether others in the process who waited for the core that was given back go first."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer = Timer(self._dispatch)
         """Rings when a step that runs is overdue."""
@@ -162,7 +164,8 @@ class Dispatcher:
         Nothing is taken by an `enter` that is cancelled or times out.
         """
         loop = self._loop = asyncio.get_running_loop()
-        if not self._ready and self._may_run(stream, loop.time()) and self._cores.take():
+        others_first = bool(self._ready) or self._gives_way
+        if not others_first and self._may_run(stream, loop.time()) and self._cores.take():
             return self._granted(stream, loop.time())
         waiter: asyncio.Future[Place] = loop.create_future()
         self._ready[waiter] = stream
@@ -200,16 +203,23 @@ class Dispatcher:
         place.stream.running_since = None
         place.stream.served = self._loop.time()
         self._running.discard(place)
-        if place.has_core:
-            self._give_back(place)
-        else:
+        if not place.has_core:
             place.stream.cost.overdue -= 1
+        elif self._give_back(place) and not self._gives_way:
+            # Another manager's steps wait as well: they would never have a core if those of this
+            # one, which are told of it at once, always took it.
+            self._gives_way = True
+            self._loop.call_soon(self._dispatch_after_others)
         self._dispatch()
 
-    def _give_back(self, place: Place) -> None:
+    def _give_back(self, place: Place) -> bool:
         place.has_core = False
         self._cores.wait_no_more(self._freed)  # the dispatch that follows needs no telling
-        self._cores.give_back()
+        return self._cores.give_back()
+
+    def _dispatch_after_others(self) -> None:
+        self._gives_way = False
+        self._dispatch()
 
     def _freed(self) -> None:
         """Look again; called in any thread, perhaps after the loop."""
@@ -221,7 +231,7 @@ class Dispatcher:
         """Give what cores there are to the most urgent steps."""
         assert self._loop is not None
         now = self._loop.time()
-        while self._ready:
+        while self._ready and not self._gives_way:
             if not self._take_or_be_told(now):
                 return
             chosen = self.scheduler.next(list(self._ready.values()), self._cores.count, now)
