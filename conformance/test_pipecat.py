@@ -57,7 +57,7 @@ async def test_an_interruption_ends_the_synthesis(worker: Started) -> None:
     audio, errors = await through(
         openai_service(worker),
         TTSSpeakFrame(PARAGRAPH),
-        SleepFrame(sleep=0.5),
+        SleepFrame(sleep=1.0),  # a slow machine needs half of it to the first audio
         InterruptionFrame(),
         SleepFrame(sleep=0.2),
     )
