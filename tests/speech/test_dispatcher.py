@@ -277,3 +277,26 @@ async def test_two_managers_of_one_process_have_a_core_by_turns(
         task.cancel()
     await asyncio.wait(tasks)
     assert cores.idle == 2
+
+
+@pytest.mark.parametrize("step_s", [0.31, 0.32, 0.33, 0.34, 0.35, 0.36, 0.37, 0.38, 0.39])
+async def test_a_step_is_overdue_when_its_timer_rings_however_the_sum_is_rounded(
+    clock: VirtualTimeLoop, step_s: float
+) -> None:
+    class Counting(Cores):
+        """Counts who looks for a core."""
+
+        looks = 0
+
+        def take(self) -> bool:
+            self.looks += 1
+            assert self.looks < 20, "the timer rings again and again"
+            return super().take()
+
+    cores = Counting(lambda: 1)
+    dispatcher = Dispatcher(cores)
+    slow = KnownCost(rate=0.3, step_s=step_s, first_s=step_s)
+    await dispatcher.enter(stream(9.0, slow), 1.0)
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.advance(2.0)
+    assert waiting.done()

@@ -23,22 +23,14 @@ _LINE_S = 0.1
 class Place:
     """The right of one step to compute, from when it begins until `Dispatcher.leave`."""
 
-    __slots__ = ("begun", "expected", "has_core", "stream")
+    __slots__ = ("due", "has_core", "stream")
 
     def __init__(self, stream: StreamState, begun: float) -> None:
         self.stream = stream
-        self.begun = begun
-        self.expected = stream.next_step_s
+        # One sum for the timer and the look: else rounding may have the one never reach the other.
+        self.due = begun + max(_OVERDUE_S, _OVERDUE_TIMES * stream.next_step_s)
+        """When it is overdue, so that its core may be lent to others."""
         self.has_core = True
-
-    def is_overdue(self, now: float) -> bool:
-        """Whether its core may be lent to others."""
-        return now - self.begun >= self.limit
-
-    @property
-    def limit(self) -> float:
-        """Seconds after which it is overdue."""
-        return max(_OVERDUE_S, _OVERDUE_TIMES * self.expected)
 
 
 class Dispatcher:
@@ -260,10 +252,10 @@ class Dispatcher:
 
         Returns whether there were any.
         """
-        overdue = [each for each in self._running if each.has_core and each.is_overdue(now)]
+        overdue = [each for each in self._running if each.has_core and now >= each.due]
         for place in overdue:
             self._lend(place)
-        due = min((p.begun + p.limit for p in self._running if p.has_core), default=None)
+        due = min((p.due for p in self._running if p.has_core), default=None)
         if due is not None:
             self._timer.set(due)
         return bool(overdue)
