@@ -13,6 +13,7 @@ from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.scheduler import StreamState
 from greenroom.speech.stream import SpeechStream
 from greenroom.testing import Stage, VirtualTimeLoop
+from tests.overload import cost_as_much_as_there_is
 
 pytestmark = pytest.mark.virtual_time
 
@@ -143,6 +144,36 @@ async def test_audio_that_comes_too_late_is_a_gap_for_as_long_as_the_listener_wa
     assert await listening == 190
     assert stream.gaps == 1
     assert 2.5 < stream.late_s < 3.0  # it had two seconds and a chunk to hear
+
+
+async def test_what_is_made_is_handed_over_before_a_text_that_takes_long_to_close(
+    manager: ModelManager, clock: VirtualTimeLoop
+) -> None:
+    class Slow:
+        """One sentence; closing it takes more than a second."""
+
+        def __init__(self) -> None:
+            self._pieces = iter(["One is here."])
+
+        def __aiter__(self) -> AsyncIterator[str]:
+            return self
+
+        async def __anext__(self) -> str:
+            for piece in self._pieces:
+                return piece
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            await asyncio.sleep(1.5)
+
+    adapter = await manager.load("a")
+    cost_as_much_as_there_is(adapter)  # so that nothing lasts, and all is held
+    stream = adapter.synthesize_stream(Slow())
+    first = asyncio.ensure_future(anext(stream))
+    await clock.advance(0.01)
+    assert first.done()
+    await clock.advance(2.0)
+    assert await rest(stream) == 24
 
 
 async def test_while_a_model_hangs_on_every_core_the_others_go_on_within_a_second(

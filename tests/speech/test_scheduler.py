@@ -103,6 +103,7 @@ def test_long_steps_leave_a_core_to_listeners_with_short_ones() -> None:
     assert chosen([running, waiting, heard(60.0)], 2, 4.0) == 2
     listener = heard(60.0, running_since=3.99)
     assert chosen([running, waiting, listener], 2, 4.0) is None
+    assert chosen([running, waiting, heard(60.0, running_since=3.99, resting=True)], 2, 4.0) == 1
     assert chosen([running, waiting], 2, 4.0) == 1, "where all are long no core is kept free"
     assert chosen([waiting, listener], 1, 4.0) == 0, "with one core there is none to keep"
 

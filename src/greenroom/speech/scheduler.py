@@ -229,7 +229,7 @@ class Scheduler:
         long = sum(stream.is_long for stream in self.streams if stream.is_running)
         if cores < 2 or long < cores - 1:
             return True
-        return not any(stream.heard and not stream.is_long for stream in self.streams)
+        return not any(s.heard and not s.resting and not s.is_long for s in self.streams)
 
     def _may_take_hanging(self, cores: int) -> bool:
         """Whether one more step of a model that may hang leaves a core to the other models."""

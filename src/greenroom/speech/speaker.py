@@ -304,6 +304,7 @@ class Speaker:
                 samples += await self._speak_one(present, use, prefetch)
             if samples:
                 self._keep(await use.run(self._framer.finish))
+                self._be_heard()  # before the text is closed, which its source may take long for
         finally:
             await self._leave(use, prefetch)
         if not spoken:
