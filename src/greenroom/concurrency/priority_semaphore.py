@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from greenroom.concurrency.tasks import handed_over
+
 Urgency = Callable[[], float]
 """Returns when a waiter needs its place: the smaller, the more urgent; asked at each hand-over."""
 
@@ -52,16 +54,7 @@ class PrioritySemaphore:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = urgency
         self._on_wait()
-        try:
-            # `wait` rather than `wait_for`: cancelling it does not cancel the waiter, which tells
-            # below whether the place had been handed over already.
-            done, _ = await asyncio.wait([waiter], timeout=limit)
-        except asyncio.CancelledError:
-            self._withdraw(waiter)
-            raise
-        if not done:
-            self._withdraw(waiter)
-            raise TimeoutError
+        await handed_over(waiter, limit, lambda: self._withdraw(waiter))
 
     def _withdraw(self, waiter: asyncio.Future[None]) -> None:
         if waiter.done():  # it was handed a place in the very step in which it was cancelled

@@ -1,4 +1,4 @@
-"""Tasks that are owned from their beginning to their end: those of a manager, and a race of two."""
+"""Tasks that are owned from beginning to end, a race of two, a wait for what is handed over."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ class Tasks:
             await asyncio.wait(self._running, timeout=limit)
         for task in self._running:
             logger.error("%s is left behind: it does not end", task.get_name())
+
+
+async def handed_over(waiter: asyncio.Future[T], limit: float, withdraw: Callable[[], None]) -> T:
+    """Return what another hands over through `waiter`; raises `TimeoutError` after `limit` seconds.
+
+    `withdraw` is called when the wait is cancelled or too long: it takes the waiter out of its line
+    or, where something was handed over in that very step, gives it back.
+    """
+    try:
+        # `wait` rather than `wait_for`: cancelling it does not cancel the waiter, which tells
+        # `withdraw` whether it was handed something.
+        done, _ = await asyncio.wait([waiter], timeout=limit)
+    except asyncio.CancelledError:
+        withdraw()
+        raise
+    if not done:
+        withdraw()
+        raise TimeoutError
+    return waiter.result()
 
 
 async def race(

@@ -8,6 +8,7 @@ import math
 
 from greenroom.concurrency.condition import Timer
 from greenroom.concurrency.cores import CORES, Cores
+from greenroom.concurrency.tasks import handed_over
 from greenroom.speech.scheduler import Scheduler, StreamState
 
 _OVERDUE_S = 1.0
@@ -38,7 +39,7 @@ class Dispatcher:
 
     def __init__(self, cores: Cores = CORES) -> None:
         self.scheduler = Scheduler()
-        self._cores = cores
+        self.cores = cores
         self._ready: dict[asyncio.Future[Place], StreamState] = {}
         """Steps that wait for a core, in the order of arrival."""
         self._line: dict[asyncio.Future[None], StreamState] = {}
@@ -60,7 +61,7 @@ class Dispatcher:
         followed by one `end`.
         """
         loop = self._loop = asyncio.get_running_loop()
-        if not self._line and self.scheduler.may_begin(stream, self._cores.count, loop.time()):
+        if not self._line and self.scheduler.may_begin(stream, self.cores.count, loop.time()):
             self.scheduler.enter(stream)
             return
         if limit <= 0.0:
@@ -68,15 +69,11 @@ class Dispatcher:
         waiter: asyncio.Future[None] = loop.create_future()
         self._line[waiter] = stream
         self._look_at_line_later()
-        try:
-            done, _ = await asyncio.wait([waiter], timeout=limit)
-        except asyncio.CancelledError:
-            if self._line.pop(waiter, None) is None:
-                self.end(stream)
-            raise
-        if not done:
-            del self._line[waiter]
-            raise TimeoutError
+        await handed_over(waiter, limit, lambda: self._leave_line(waiter, stream))
+
+    def _leave_line(self, waiter: asyncio.Future[None], stream: StreamState) -> None:
+        if self._line.pop(waiter, None) is None:  # it had begun in this very step
+            self.end(stream)
 
     def end(self, stream: StreamState) -> None:
         """Count a stream no longer: it is made to its end, or nobody wants it any more."""
@@ -89,7 +86,7 @@ class Dispatcher:
         """Let those begin that can be kept up, the first that came first."""
         while self._line and self._loop is not None:
             waiter, stream = next(iter(self._line.items()))
-            if not self.scheduler.may_begin(stream, self._cores.count, self._loop.time()):
+            if not self.scheduler.may_begin(stream, self.cores.count, self._loop.time()):
                 self._look_at_line_later()
                 return
             del self._line[waiter]
@@ -108,18 +105,18 @@ class Dispatcher:
         """Whether `made_s` seconds of audio last until more is made, beside all other streams."""
         if self._loop is None:
             return True
-        return self.scheduler.may_be_heard(stream, made_s, self._cores.count, self._loop.time())
+        return self.scheduler.may_be_heard(stream, made_s, self.cores.count, self._loop.time())
 
     @property
     def sharers(self) -> float:
         """How many streams there are for each core, at least 1."""
-        return max(1.0, len(self.scheduler.streams) / self._cores.count)
+        return max(1.0, len(self.scheduler.streams) / self.cores.count)
 
     def spare_s(self, stream: StreamState) -> float:
         """Return how many seconds a step of `stream` may take before another falls silent."""
         if self._loop is None or len(self.scheduler.streams) < 2:
             return math.inf
-        spare = self.scheduler.slack(self._cores.count, self._loop.time(), but=stream)
+        spare = self.scheduler.slack(self.cores.count, self._loop.time(), but=stream)
         return max(0.0, spare)
 
     @property
@@ -129,14 +126,14 @@ class Dispatcher:
 
     def why_silent(self) -> str:
         """Return what the cores had to do, as the reason of a gap."""
-        streams, cores = len(self.scheduler.streams), self._cores.count
+        streams, cores = len(self.scheduler.streams), self.cores.count
         return f"{streams} streams need {self.used:.0%} of what {cores} cores can do"
 
     @property
     def used(self) -> float:
         """The share of the cores that all who speak need to be kept up; above 1 it is too much."""
         now = 0.0 if self._loop is None else self._loop.time()
-        return self.scheduler.used(self._cores.count, now)
+        return self.scheduler.used(self.cores.count, now)
 
     @property
     def retry_after(self) -> float:
@@ -157,25 +154,13 @@ class Dispatcher:
         """
         loop = self._loop = asyncio.get_running_loop()
         others_first = bool(self._ready) or self._gives_way
-        if not others_first and self._may_run(stream, loop.time()) and self._cores.take():
+        may_run = not others_first and self.scheduler.may_run(stream, self.cores.count)
+        if may_run and self.cores.take():
             return self._granted(stream, loop.time())
         waiter: asyncio.Future[Place] = loop.create_future()
         self._ready[waiter] = stream
         self._dispatch()
-        try:
-            # `wait` rather than `wait_for`: cancelling it does not cancel the waiter, which tells
-            # below whether a core had been handed over already.
-            done, _ = await asyncio.wait([waiter], timeout=limit)
-        except asyncio.CancelledError:
-            self._withdraw(waiter)
-            raise
-        if not done:
-            self._withdraw(waiter)
-            raise TimeoutError
-        return waiter.result()
-
-    def _may_run(self, stream: StreamState, now: float) -> bool:
-        return self.scheduler.next([stream], self._cores.count, now) is stream
+        return await handed_over(waiter, limit, lambda: self._withdraw(waiter))
 
     def _granted(self, stream: StreamState, now: float) -> Place:
         place = Place(stream, now)
@@ -187,7 +172,7 @@ class Dispatcher:
         if self._ready.pop(waiter, None) is None:  # a core was handed over in this very step
             self.leave(waiter.result())
         elif not self._ready:
-            self._cores.wait_no_more(self._freed)
+            self.cores.wait_no_more(self._freed)
 
     def leave(self, place: Place) -> None:
         """Give the core of a step back; once for each `enter`."""
@@ -206,8 +191,8 @@ class Dispatcher:
 
     def _give_back(self, place: Place) -> bool:
         place.has_core = False
-        self._cores.wait_no_more(self._freed)  # the dispatch that follows needs no telling
-        return self._cores.give_back()
+        self.cores.wait_no_more(self._freed)  # the dispatch that follows needs no telling
+        return self.cores.give_back()
 
     def _dispatch_after_others(self) -> None:
         self._gives_way = False
@@ -226,9 +211,9 @@ class Dispatcher:
         while self._ready and not self._gives_way:
             if not self._take_or_be_told(now):
                 return
-            chosen = self.scheduler.next(list(self._ready.values()), self._cores.count, now)
+            chosen = self.scheduler.next(list(self._ready.values()), self.cores.count, now)
             if chosen is None:  # those that wait take long, and one core is kept from them
-                self._cores.give_back()
+                self.cores.give_back()
                 if self._lend_overdue(now):
                     continue
                 return
@@ -238,11 +223,11 @@ class Dispatcher:
 
     def _take_or_be_told(self, now: float) -> bool:
         """Take a core, or be told when one is given back, or when a step that runs is overdue."""
-        if self._cores.take():
+        if self.cores.take():
             return True
-        self._cores.wait(self._freed)
-        if self._cores.take():  # a thread gave one back in between, and told nobody
-            self._cores.wait_no_more(self._freed)
+        self.cores.wait(self._freed)
+        if self.cores.take():  # a thread gave one back in between, and told nobody
+            self.cores.wait_no_more(self._freed)
             return True
         self._lend_overdue(now)
         return False
@@ -265,4 +250,4 @@ class Dispatcher:
         place.has_core = False
         place.stream.running_since = None
         place.stream.cost.overdue += 1
-        self._cores.give_back()
+        self.cores.give_back()

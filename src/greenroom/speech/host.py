@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from greenroom.concurrency.cores import CORES
 from greenroom.concurrency.priority_semaphore import PrioritySemaphore
 from greenroom.concurrency.threads import (
     DaemonExecutor,
@@ -275,12 +274,14 @@ class ModelTurn:
 
     async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
         """Run a step if a core is idle that nobody waits for; see `sentence.Turn`."""
-        if not CORES.borrow():
+        assert self._host is not None
+        cores = self._host.dispatcher.cores
+        if not cores.borrow():
             return None
         try:
             return await self._use.run(step)
         finally:
-            CORES.give_back()
+            cores.give_back()
 
     async def close_engine(self, step: Callable[[], T]) -> T:
         """Run what frees something, whoever computes; see `sentence.Turn`."""

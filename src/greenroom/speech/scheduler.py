@@ -204,10 +204,7 @@ class Scheduler:
         return chosen
 
     def _choose(self, ready: Sequence[StreamState], cores: int, now: float) -> StreamState | None:
-        if not self._may_take_long(cores):
-            ready = [stream for stream in ready if not stream.is_long]
-        if not self._may_take_hanging(cores):
-            ready = [stream for stream in ready if not stream.cost.overdue]
+        ready = [stream for stream in ready if self.may_run(stream, cores)]
         heard = [stream for stream in ready if stream.heard]
         unheard = [stream for stream in ready if not stream.heard]
 
@@ -223,6 +220,12 @@ class Scheduler:
             return silent_next
         spare = self.slack(cores, now) - _RESERVE_S
         return newest if spare >= newest.next_step_s else silent_next
+
+    def may_run(self, stream: StreamState, cores: int) -> bool:
+        """Whether its next step leaves a core to those that it could keep waiting for long."""
+        if stream.is_long and not self._may_take_long(cores):
+            return False
+        return not stream.cost.overdue or self._may_take_hanging(cores)
 
     def _may_take_long(self, cores: int) -> bool:
         """Whether one more long step leaves a core to those that have short ones."""

@@ -110,7 +110,7 @@ class Speaker:
                 self._end()
             await self._wait_for_frames()
         frame = self._frames.popleft()
-        self._taken(frame.samples, frame.sample_rate)
+        self._taken(1)
         if len(self._frames) <= _BUFFER_FRAMES:
             self._space.set()
         return frame
@@ -131,14 +131,14 @@ class Speaker:
             return []
         frames = list(self._frames)
         self._frames.clear()
-        self._taken(sum(frame.samples for frame in frames), frames[0].sample_rate)
+        self._taken(len(frames))
         self._space.set()
         return frames
 
-    def _taken(self, samples: int, rate: int) -> None:
+    def _taken(self, frames: int) -> None:
         assert self._loop is not None
         self._waiting_since = None
-        self.clock.take(samples / rate, self._loop.time())
+        self.clock.take(frames * FRAME_MS / 1000, self._loop.time())
         self._update_state()
 
     def _end(self) -> NoReturn:
