@@ -44,17 +44,6 @@ def test_one_that_is_taken_away_is_not_taken_again() -> None:
     assert them.take()
 
 
-def test_who_computes_without_asking_is_counted_too() -> None:
-    one = Cores(lambda: 1)
-    one.take_anyway()
-    one.take_anyway()
-    assert not one.take()
-    one.give_back()
-    assert not one.take(), "one is still in use"
-    one.give_back()
-    assert one.take()
-
-
 def test_nobody_borrows_what_another_waits_for() -> None:
     two = Cores(lambda: 2)
     told: list[str] = []

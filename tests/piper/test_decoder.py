@@ -161,7 +161,7 @@ def test_a_listener_far_ahead_gets_the_largest_pieces_and_one_who_waits_the_smal
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = cores_of(1, monkeypatch)
-    busy.take_anyway()
+    busy.take()
     ours = voice()
     make_cost(ours, monkeypatch, 1e-4)
     assert set(sizes_at(Pace(5.0), ours)[:-1]) == {LARGEST}
@@ -188,7 +188,7 @@ def test_whatever_sizes_are_chosen_it_sounds_the_same(
     make_cost(ours, monkeypatch, frame_s)
     lent = cores_of(max(1, cores), monkeypatch)
     if not cores:
-        lent.take_anyway()
+        lent.take()
     for sharers in (1.0, 2.7):
         feeds = sentence(400, seed=3)
         with paced(Pace(ahead_s, sharers)):
@@ -430,9 +430,9 @@ def test_a_voice_looks_ahead_while_a_core_is_idle(
     lent, ours = Cores(lambda: 2), voice()
     monkeypatch.setattr(prepared_voice, "CORES", lent)
     assert ours.looks_ahead
-    lent.take_anyway()
+    lent.take()
     assert ours.looks_ahead
-    lent.take_anyway()
+    lent.take()
     assert not ours.looks_ahead
 
 
@@ -451,7 +451,7 @@ def test_pieces_are_decoded_ahead_on_every_core_that_nobody_waits_for(
         return true_decode(self, *piece)
 
     monkeypatch.setattr(decoder.SentenceDecoder, "_decode", decode)
-    lent.take_anyway()  # the stream's own, as a manager has it
+    lent.take()  # the stream's own, as a manager has it
     pieces = ours.speak(sentence(300))
     next(pieces)
     assert held.acquire(timeout=30)
@@ -471,7 +471,7 @@ def test_outside_a_manager_a_listener_is_taken_to_hear_since_the_first_piece(
     voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = cores_of(1, monkeypatch)
-    busy.take_anyway()
+    busy.take()
     ours = voice()
     make_cost(ours, monkeypatch, 1e-4)
     now = 100.0

@@ -29,7 +29,7 @@ def test_a_call_has_a_core_while_it_runs_and_gives_it_back_before_it_is_known_to
 def test_nothing_is_called_without_an_idle_core() -> None:
     cores = Cores(lambda: 1)
     pool = DecodePool(cores)
-    cores.take_anyway()
+    cores.take()
     assert pool.submit(int) is None
     cores.give_back()
     cores.wait(lambda: None)

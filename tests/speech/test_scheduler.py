@@ -163,7 +163,7 @@ def test_streams_begin_until_all_of_them_need_what_there_is() -> None:
         scheduler.enter(unheard(0.0))  # with text that has no end
         begun += 1
     assert begun == math.floor(USABLE * 2 / CHEAP.rate)
-    assert scheduler.used(2, 0.0) == pytest.approx(1.0)
+    assert scheduler.used(2) == pytest.approx(1.0)
 
 
 def test_more_begin_where_texts_are_short() -> None:

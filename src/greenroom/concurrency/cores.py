@@ -46,11 +46,6 @@ class Cores:
             self._taken += 1
             return True
 
-    def take_anyway(self) -> None:
-        """Take a core, or a share of one: for work that cannot wait or is not ours to order."""
-        with self._lock:
-            self._taken += 1
-
     def borrow(self) -> bool:
         """Take a core that nobody waits for, to help along what runs already; false if none is."""
         count = self.count

@@ -132,8 +132,7 @@ class Dispatcher:
     @property
     def used(self) -> float:
         """The share of the cores that all who speak need to be kept up; above 1 it is too much."""
-        now = 0.0 if self._loop is None else self._loop.time()
-        return self.scheduler.used(self.cores.count, now)
+        return self.scheduler.used(self.cores.count)
 
     @property
     def retry_after(self) -> float:

@@ -311,7 +311,7 @@ class Scheduler:
             return _RETRY_S
         return min(max(soonest, _LEAST_RETRY_S), _MOST_RETRY_S)
 
-    def used(self, cores: int, now: float) -> float:
+    def used(self, cores: int) -> float:
         """Return the share of the cores that the admitted streams need to be kept up.
 
         Above 1 it is more than there is.
