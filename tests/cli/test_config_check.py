@@ -50,7 +50,10 @@ def put_voice(file: Path, settings: str | None = "{}") -> Path:
 VOICES = "voices: {directories: [voicepacks]}\n"
 
 
-def test_a_good_file_is_summed_up(capsys: pytest.CaptureFixture[str], file: Path) -> None:
+def test_a_good_file_is_summed_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    monkeypatch.setattr("greenroom.cli.config_check.cores", lambda: 3)
     assert checked(capsys, file, "model_manager: {memory_budget_mb: 5000, ttl_ms: -1}") == []
     main(["config", "check", str(file)])
     out = capsys.readouterr().out
@@ -59,6 +62,7 @@ def test_a_good_file_is_summed_up(capsys: pytest.CaptureFixture[str], file: Path
         "default model      piper-en-us-joe-medium\n",
         "room               3 models (soft)\n",
         "memory for models  5,000 MB\n",
+        "speech on          3 cores\n",
         "kept idle          for ever\n",
         "listens at         127.0.0.1:50051\n",
         "HTTP at            127.0.0.1:8880\n",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 
@@ -11,6 +12,7 @@ from greenroom.concurrency.cores import Cores, cores
 
 
 def test_there_are_as_many_as_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greenroom.concurrency.cores.quota_of_process", lambda: math.inf)
     assert cores() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     assert cores() == os.cpu_count()

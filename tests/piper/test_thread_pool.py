@@ -43,15 +43,11 @@ def test_a_call_that_raises_gives_its_core_back_and_tells_its_error() -> None:
     assert cores.idle == 1
 
 
-def test_a_call_that_is_taken_back_gives_its_core_back_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
-    count = 1
+def test_a_call_that_is_taken_back_gives_its_core_back_once() -> None:
     ran: list[int] = []
-    cores = Cores(lambda: count)
-    pool = DecodePool(cores)  # of one thread
-    count, may_end = 2, threading.Event()
+    cores = Cores(lambda: 2)
+    pool = DecodePool(cores, threads=1)
+    may_end = threading.Event()
     first, second = submitted(pool, may_end.wait, 30), submitted(pool, ran.append, 1)
     assert cores.idle == 0
     assert pool.cancel(second)

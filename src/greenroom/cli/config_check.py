@@ -20,6 +20,7 @@ from greenroom.cli.shared_options import (
     prefixing_problems,
 )
 from greenroom.cli.terminal.console import print_error, print_json, print_table, print_text
+from greenroom.concurrency.cores import cores
 from greenroom.config.schema import Config, voice_directories
 from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
@@ -150,6 +151,7 @@ def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
     yield "room", f"{settings.resident_cap} models ({settings.cap_policy})"
     for device, budget in _budgets(config, catalog):
         yield f"memory for models{'' if device == CPU else f' on {device}'}", _megabytes(budget)
+    yield "speech on", f"{cores()} cores"
     yield "kept idle", "for ever" if settings.ttl_ms < 0 else f"{settings.ttl_ms / 1000:g} s"
     yield "catalog", f"{len(catalog)} models"
     places = voice_directories(config.voices)

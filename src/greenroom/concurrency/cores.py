@@ -6,14 +6,36 @@ is due first waits for all of them. So there is one count for the whole process.
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import threading
 from collections.abc import Callable
 
+from greenroom.concurrency.cpu_quota import cpu_quota
+
 
 def cores() -> int:
-    """Return the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return on how many processors this process may compute at once, at least 1.
+
+    As many as its affinity has, and no more than its control groups let it keep busy: their quota,
+    rounded. Where that is 1.5 cores two threads are throttled for 25 ms of each 100 ms at most,
+    which what is made ahead covers, and one wastes a third. Measured there with a prepared voice,
+    two made 45 % more audio, with no gap and a sooner start; at 1.2 cores two won nothing.
+
+    The first call in the life of the process reads files: a manager makes it off the loop, at its
+    start.
+    """
+    affinity = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
+    quota = quota_of_process()
+    return processors if math.isinf(quota) else max(1, min(processors, math.floor(quota + 0.5)))
+
+
+@functools.cache
+def quota_of_process() -> float:
+    """Return the seconds that this process may compute each second, as read once in its life."""
+    return cpu_quota()
 
 
 class Cores:

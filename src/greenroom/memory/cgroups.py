@@ -1,16 +1,14 @@
-"""The memory limits of this process's control groups: version 1 and 2, nested or not.
+"""The memory limits of this process's control groups, and of all above them.
 
-`/proc/self/cgroup` says which groups these are, `/proc/self/mountinfo` where their files are. A
-limit binds every group below it, so the group and all its parents are looked at, as far as they
-are mounted; the smallest limit counts. Files that cannot be read are ignored.
+The smallest limit counts.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from greenroom.untrusted.control_groups import PROC, binding_folders, positive, text_of
 
 _V2_FILES = ("memory.max", "memory.high")
 """`memory.high` kills no process, but one above it is slowed down until it is below: speech
@@ -20,110 +18,19 @@ _V1_FILE = "memory.limit_in_bytes"
 _V1_INHERITED = "hierarchical_memory_limit"
 """In `memory.stat`: the smallest limit of the group and its parents, those not mounted included."""
 
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """Where a hierarchy of groups with memory limits is mounted."""
-
-    version: int
-    root: str
-    """The group that is seen at `point`, as `/proc/self/cgroup` would name it."""
-    point: Path
-
-
-def memory_limits(proc: Path = Path("/proc/self")) -> list[int]:
+def memory_limits(proc: Path = PROC) -> list[int]:
     """Return every limit, in bytes, that binds this process; none where there is no group."""
-    groups = groups_in(_text_of(proc / "cgroup"))
     return [
         limit
-        for mount in mounts_in(_text_of(proc / "mountinfo"))
-        if mount.version in groups
-        for place in group_folders(mount, groups[mount.version])
-        for limit in _limits_at(place, mount.version)
+        for version, folder in binding_folders("memory", proc)
+        for limit in _limits_at(folder, version)
     ]
 
 
-def groups_in(text: str) -> dict[int, str]:
-    """Return the process's groups by version, from the text of `/proc/self/cgroup`."""
-    found = {}
-    for line in text.splitlines():
-        number, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        if number == "0" and not controllers:
-            found[2] = group
-        elif "memory" in controllers.split(","):
-            found[1] = group
-    return found
-
-
-def mounts_in(text: str) -> list[Mount]:
-    """Return the mounts that may have memory limits, from the text of `/proc/self/mountinfo`."""
-    found = []
-    for line in text.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kinds = before.split(), after.split()
-        if len(fields) < 5 or not kinds:
-            continue
-        version = {"cgroup": 1, "cgroup2": 2}.get(kinds[0])
-        if version == 2 or (version == 1 and "memory" in kinds[-1].split(",")):
-            found.append(Mount(version, _unescaped(fields[3]), Path(_unescaped(fields[4]))))
-    return found
-
-
-def group_folders(mount: Mount, group: str) -> Iterator[Path]:
-    """Yield the folders of `group` and of its parents, the innermost first.
-
-    Paths are relative to the process's cgroup namespace, and lead out of it by `..`:
-
-    1. The group is below what is mounted: its folder, and those above it up to the mount point.
-    2. The mount begins above the namespace: the names between are not known, and only the mount
-       point is sure to be a parent.
-    3. The group is outside the namespace, and what is mounted is not above it: nothing.
-    4. Neither has `..`, and they have nothing to do with each other: a container that was given
-       its group's files at the mount point, and names from outside.
-    """
-    up, names = _steps(group)
-    root_up, root_names = _steps(mount.root)
-    if up == root_up and names[: len(root_names)] == root_names:
-        below = names[len(root_names) :]
-        yield from (mount.point.joinpath(*below[:end]) for end in range(len(below), -1, -1))
-    elif (root_up > up and not root_names) or not (up or root_up):
-        yield mount.point
-
-
-def _steps(path: str) -> tuple[int, list[str]]:
-    """Return how many times a path goes up, and the names it then goes down."""
-    up, names = 0, list[str]()
-    for name in filter(None, path.split("/")):
-        if name != "..":
-            names.append(name)
-        elif names:
-            names.pop()
-        else:
-            up += 1
-    return up, names
-
-
-def _limits_at(place: Path, version: int) -> Iterator[int]:
-    texts = [_text_of(place / name) for name in (_V2_FILES if version == 2 else (_V1_FILE,))]
+def _limits_at(folder: Path, version: int) -> Iterator[int]:
+    texts = [text_of(folder / name) for name in (_V2_FILES if version == 2 else (_V1_FILE,))]
     if version == 1:
-        lines = (line.split() for line in _text_of(place / "memory.stat").splitlines())
+        lines = (line.split() for line in text_of(folder / "memory.stat").splitlines())
         texts += [line[1] for line in lines if len(line) == 2 and line[0] == _V1_INHERITED]
-    for text in texts:
-        number = text.strip()
-        if number.isascii() and number.isdecimal() and len(number) < 20 and int(number) > 0:
-            yield int(number)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return ""
-
-
-def _unescaped(text: str) -> str:
-    """Return a path of `mountinfo`, in which a space is `\\040`."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 8)), text)
+    yield from filter(None, map(positive, texts))

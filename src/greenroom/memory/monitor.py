@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from greenroom.concurrency.cores import quota_of_process
 from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
@@ -56,8 +57,12 @@ class MemoryMonitor:
         self._woken.set()
 
     async def record_baseline(self) -> None:
-        """Remember what the process takes before any model is loaded."""
-        await self._executor.run(self._process.begin)
+        """Remember what the process takes before any model is loaded, and what it may compute."""
+        await self._executor.run(self._begin)
+
+    def _begin(self) -> None:
+        quota_of_process()  # read here, in a thread: the loop needs it for each step of a stream
+        self._process.begin()
 
     async def run(self) -> None:
         """Compare what the process takes with the budget, until it is cancelled."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -10,6 +9,9 @@ from typing import Any, TypeVar
 from greenroom.concurrency.cores import CORES, Cores
 
 T = TypeVar("T")
+
+_MOST_THREADS = 1024
+"""More than any process is given cores."""
 
 
 class DecodePool:
@@ -20,12 +22,11 @@ class DecodePool:
     thread: nothing is handed over, most is done.
     """
 
-    def __init__(self, cores: Cores) -> None:
+    def __init__(self, cores: Cores, *, threads: int = _MOST_THREADS) -> None:
         self.cores = cores
         # Threads start as they are needed, and each call has a core, so there are never more of
-        # them than cores; how many this process will ever be given is at most the machine's own.
-        most = max(os.cpu_count() or 1, cores.count)
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="greenroom-decode")
+        # them than cores.
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="greenroom-decode")
 
     def submit(self, call: Callable[..., T], *arguments: Any) -> Future[T] | None:
         """Call in a thread of the pool; `None` if no core is idle or no thread can be started."""
