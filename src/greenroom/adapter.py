@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from greenroom.audio.frames import OUTPUT_RATE, AudioChunk
 from greenroom.audio.framing import SampleRate, check_rate
@@ -17,6 +17,10 @@ from greenroom.speech.host import UnmanagedHost
 from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
 from greenroom.speech.use import Host
+
+Isolation = Literal["none", "engine", "model"]
+"""Where a model lives: in the manager's process, in one with all of its engine and device, or in
+one of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class ModelSpec:
     """Idle time of this model alone; `None` takes the manager's."""
     aliases: tuple[str, ...] = ()
     """Other names that find this model."""
+    isolation: Isolation | None = None
+    """Where this model lives; `None` takes the manager's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,12 @@ class TTSAdapter(ABC):
 
     A sentence is spoken from the first step of `synthesize` to its end.
     """
+
+    libraries: ClassVar[tuple[str, ...]] = ()
+    """Modules of the engine that its processes share: imported once, before the first starts."""
+
+    offline: ClassVar[bool] = False
+    """Whether it needs no other machine; then its process may open no connection to any."""
 
     preparation: ClassVar[Preparation | None] = None
     """How models are prepared to load faster; `None` for an engine whose models have one form."""

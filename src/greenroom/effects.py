@@ -8,12 +8,14 @@ caller that gives up ends only its own wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog
@@ -32,6 +34,9 @@ from greenroom.errors import (
     WarmupError,
     first_few,
 )
+from greenroom.hosts.engine_process import EngineProcess
+from greenroom.hosts.hosted_adapter import HostedAdapter
+from greenroom.hosts.processes import EngineProcesses
 from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
@@ -67,6 +72,8 @@ from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
 
+T = TypeVar("T")
+
 DRAIN_LIMIT_S = 30.0
 """How long an unload with `drain` waits for the holders before it takes the drain back."""
 
@@ -82,6 +89,7 @@ _RETRY_S = 1.0
 # Each wait has a limit of its own; with the 2 s of preparations, all after the drain take 14 s.
 STREAMS_LIMIT_S = 3.0
 UNLOADS_LIMIT_S = 6.0
+PROCESSES_LIMIT_S = 3.0
 TASKS_LIMIT_S = 1.0
 WRITE_LIMIT_S = 2.0
 
@@ -124,12 +132,20 @@ class Effects:
         """The time of the loop; raises `ManagerClosedError` before the start and after the end."""
         self.accounts = MemoryAccounts()
         self.footprints = FootprintStore()
+        self.processes = EngineProcesses(
+            settings.isolation,
+            settings.adapter_isolation,
+            load_limit=settings.load_timeout_ms / 1000,
+            speech_limit=settings.synthesis_timeout_ms / 1000,
+            unload_limit=UNLOAD_LIMIT_S,
+        )
         self.loader = Loader(
             self.footprints,
             self.accounts,
             load_limit=settings.load_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
             warmup_text=settings.warmup_text,
+            processes=self.processes,
         )
         # Who computes is decided by the dispatcher, for all models together. There are more threads
         # than cores for the steps that wait elsewhere, as for a network or for a GPU.
@@ -138,7 +154,10 @@ class Effects:
         # One at a time, apart from loads and speech: a file system that hangs holds up only those
         # who wait for it, and each of them has a limit.
         self._files = DaemonExecutor("look", 1)
+        # Starting and ending what engines' processes are forked from.
+        self._hosting = DaemonExecutor("host", 1)
         self._memory = MemoryMonitor(self.ledger, self._files, self.note, self.carry_out, self.time)
+        self._memory.count_beside(self.processes.growth_bytes)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._records: dict[Resident, _Record] = {}
@@ -180,6 +199,16 @@ class Effects:
         except NoThreadError as error:
             raise ModelLoadError(self.settings.default_model_id, f"{error}.") from None
         self.tasks.begin(self._memory.run(), "memory")
+        loop = asyncio.get_running_loop()
+        self.processes.crashed = lambda process: _call_in(loop, self._crashed, process)
+        self.tasks.begin(self._start_processes(), "processes")
+
+    async def _start_processes(self) -> None:
+        """Have engines imported while the first model is looked for; its load waits for that."""
+        try:
+            await self._hosting.run(functools.partial(self.processes.start, self.catalog))
+        except Exception as error:  # noqa: BLE001 - adapters', of any kind; each load says it again
+            logger.warning("no engine has a process of its own: %s", describe_error(error))
 
     async def _read_footprints(self) -> None:
         try:
@@ -574,6 +603,17 @@ class Effects:
         # Also without a decision: a shutdown and an upgrade wait for a model that does not speak.
         self._changes.notify_all()
 
+    def _crashed(self, process: EngineProcess) -> None:
+        """Let go the models of a process that has ended: what they were is lost."""
+        for resident in list(self.ledger.residents):
+            instance = resident.instance
+            if isinstance(instance, HostedAdapter) and instance.lived_in(process):
+                self.note(Kind.CRASHED, resident.model_id, process.ending)
+                record = self._records.get(resident)
+                if record is not None and record.host is not None:
+                    record.host.retire()
+                self.carry_out(self.ledger.crashed(resident, process.ending, self.time()))
+
     def _is_quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)
 
@@ -666,13 +706,20 @@ class Effects:
         await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
         # Streams before models: nothing is unloaded under a thread that speaks. The tasks after
         # the unloads, which are tasks. What was measured last, as unloads measure.
-        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
+        steps = (
+            self._stop_streams,
+            self._unload_all,
+            self._end_processes,
+            self._end_tasks,
+            self._write_footprints,
+        )
         for step in steps:
             try:
                 await step()
             except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
                 logger.critical("the shutdown is incomplete: %s", format_traceback(error))
         self._files.close()
+        self._hosting.close()
         self._speaking.close()
         self.journal.close()
 
@@ -702,6 +749,11 @@ class Effects:
         for resident in ledger.residents:
             logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
 
+    async def _end_processes(self) -> None:
+        """End the processes, and with them what hangs there."""
+        closed = self._hosting.submit(self.processes.close, must_run=True)
+        await asyncio.wait([closed], timeout=PROCESSES_LIMIT_S)
+
     async def _end_tasks(self) -> None:
         # The clock first: what a cancelled task leads to sets no timer any more.
         self.now = not_running
@@ -722,6 +774,12 @@ def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
     """Return the loop's own time; a call of Python less where that is the system's, for hits."""
     is_monotonic = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
     return time.monotonic if is_monotonic else loop.time
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[T], None], argument: T) -> None:
+    """Call in the loop, from another thread; does nothing once the loop is closed."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, argument)
 
 
 def not_running() -> float:

@@ -21,6 +21,7 @@
     ├── SessionMismatchError       the session has another model, other options or another rate
     ├── UnauthenticatedError       the caller sent no key, or one that the worker does not know
     ├── ForbiddenError             the caller's key does not allow this
+    ├── EngineCrashedError         the process of the model's engine ended (.model_id)
     ├── OverloadedError            one more stream could not be kept up (.retry_after)
     ├── WorkerBusyError            too many sessions, streams or requests (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
@@ -161,6 +162,15 @@ class UnauthenticatedError(ModelManagerError):
 
 class ForbiddenError(ModelManagerError):
     """The worker knows the caller's key, whose role does not allow this."""
+
+
+class EngineCrashedError(ModelManagerError):
+    """The process in which the model's engine ran has ended; the next request starts another."""
+
+    def __init__(self, model_id: str, problem: str) -> None:
+        self.model_id = model_id
+        self.problem = problem
+        super().__init__(f"model {model_id!r} broke off: {problem} Try again.")
 
 
 class OverloadedError(ModelManagerError):

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     UNLOADING = "unloading"
     OVERDUE = "overdue"
     GONE = "gone"
+    CRASHED = "crashed"
+    """The process that it lived in has ended."""
     LEAKING = "leaking"
     PINNED = "pinned"
     UNPINNED = "unpinned"
@@ -60,6 +62,7 @@ _LEVELS = {
     Kind.REFUSED: logging.WARNING,
     Kind.FAILED: logging.ERROR,
     Kind.OVERDUE: logging.ERROR,
+    Kind.CRASHED: logging.ERROR,
     Kind.OVERDRAWN: logging.WARNING,
     Kind.UNPREPARED: logging.WARNING,
     Kind.SILENT: logging.WARNING,

@@ -22,6 +22,8 @@ from greenroom.audio.frames import AudioChunk
 from greenroom.catalog import registry
 from greenroom.concurrency.threads import DaemonExecutor, NoThreadError
 from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
+from greenroom.hosts.hosted_adapter import HostedAdapter
+from greenroom.hosts.processes import EngineProcesses
 from greenroom.memory import heap, usage
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import MemoryAccounts
@@ -117,11 +119,13 @@ class LoadAttempt:
 
     spec: ModelSpec
     warmup_text: str
+    processes: EngineProcesses = field(default_factory=EngineProcesses)
+    """Where it may be loaded."""
     abandoned: bool = False
     """Nothing waits for it any more: what is loaded is unloaded again by the same thread."""
     adapter: TTSAdapter | None = None
     before: Usage | None = None
-    """What the process took of the device before the load; `None` where that is unknown."""
+    """What its process took of the device before the load; `None` where that is unknown."""
     audio_s: float = 0.0
     """Seconds of the first words."""
 
@@ -147,12 +151,15 @@ class LoadAttempt:
         self.before = usage.usage_on(self.spec.device)
         adapter_class = registry.resolve(self.spec.adapter)
         adapter_class.check_options(self.spec.options)
-        made: Any = adapter_class(self.spec)
+        made: Any = self.processes.adapter_for(self.spec, adapter_class)
         if not isinstance(made, TTSAdapter):
             raise ModelLoadError(
                 self.spec.model_id, f"its adapter made a {type_name(made)}, which is no TTSAdapter."
             )
         self.adapter = made
+        if isinstance(made, HostedAdapter):
+            made.start()
+            self.before = made.usage()
         made.load()
         voice = voice_of(made, self.spec.model_id)
         self._undo_if_abandoned()
@@ -169,7 +176,7 @@ class LoadAttempt:
                 self.audio_s = check_audible(chunks, model_id, rate, longest=most)
         stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
-        return usage.growth_on(self.spec.device, self.before), stated
+        return usage.growth(usage_of(adapter), self.before), stated
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
         """Yield the first words until the attempt is abandoned, then end the engine's generator."""
@@ -213,12 +220,14 @@ class Loader:
         load_limit: float,
         unload_limit: float,
         warmup_text: str,
+        processes: EngineProcesses | None = None,
     ) -> None:
         self.load_limit = load_limit
         self.unload_limit = unload_limit
         self._footprints = footprints
         self._accounts = accounts
         self._warmup_text = warmup_text
+        self._processes = processes or EngineProcesses()
         # Apart, so that loads which hang keep no thread from an unload, which makes room for all.
         self._load_executor = DaemonExecutor("load", _KEPT_THREADS)
         self._unload_executor = DaemonExecutor("unload", _KEPT_THREADS)
@@ -233,7 +242,7 @@ class Loader:
         `warming` is called between the two with the seconds of the load. `quiet` says that no
         stream runs now, `alone` that no other model but pinned ones is in memory.
         """
-        attempt = LoadAttempt(spec, self._warmup_text)
+        attempt = LoadAttempt(spec, self._warmup_text, self._processes)
         watch = self._attempts[attempt] = self._activity.watch(quiet=quiet)
         result: LoadResult | None = None
         try:
@@ -412,16 +421,20 @@ class UnloadAttempt:
     def unload(self) -> None:
         """Unload; runs in a thread. What the engine raises is its `problem`."""
         adapter, self.adapter = self.adapter, None
-        before = usage.usage_on(self.spec.device)
+        if adapter is None:
+            return
+        before = usage_of(adapter)
+        # The process of one that has its own is measured still when the adapter is gone.
+        after = adapter.usage if isinstance(adapter, HostedAdapter) else None
         try:
-            if adapter is not None:
-                adapter.unload()
+            adapter.unload()
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
             self.problem = describe_error(error)
         del adapter  # the last reference: what hangs on it is free before it is measured
         heap.trim()
         if self.problem is None:
-            self.before, self.after = before, usage.usage_on(self.spec.device)
+            self.before = before
+            self.after = usage.usage_on(self.spec.device) if after is None else after()
 
     async def ends_within(self, limit: float) -> bool:
         """Wait up to `limit` seconds; return whether the thread has left the engine."""
@@ -440,6 +453,13 @@ class UnloadAttempt:
         if self.after is None or self.before_life is None or self.returned is None:
             return None
         return self.after.anonymous - self.before_life.anonymous
+
+
+def usage_of(adapter: TTSAdapter) -> Usage | None:
+    """Return what the process in which a model lives takes of its device's memory."""
+    if isinstance(adapter, HostedAdapter):
+        return adapter.usage()
+    return usage.usage_on(adapter.spec.device)
 
 
 def check_audible(

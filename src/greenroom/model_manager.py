@@ -5,12 +5,12 @@ The ledger (`ledger/residency.py`) decides, `effects.py` carries out.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
-from greenroom.adapter import ModelSpec, TTSAdapter
+from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
 from greenroom.effects import Effects
@@ -60,6 +60,8 @@ class ModelManager:
         load_timeout_ms: int = 60_000,
         acquire_timeout_ms: int = 30_000,
         synthesis_timeout_ms: int = 60_000,
+        isolation: Isolation = "none",
+        adapter_isolation: Mapping[str, Isolation] | None = None,
     ) -> None:
         if catalog is None:
             if adapter_class is None:
@@ -83,6 +85,8 @@ class ModelManager:
             load_timeout_ms=load_timeout_ms,
             acquire_timeout_ms=acquire_timeout_ms,
             synthesis_timeout_ms=synthesis_timeout_ms,
+            isolation=isolation,
+            adapter_isolation=dict(adapter_isolation or {}),
         )
         self.settings = settings
         self.catalog = catalog

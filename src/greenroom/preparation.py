@@ -121,7 +121,7 @@ class Preparations:
 
         What there is to do for it is found out later in a thread: the adapter may look at the disk.
         """
-        if getattr(type(resident.instance), "preparation", None) is None:
+        if getattr(resident.instance, "preparation", None) is None:
             return
         if self._closed or len(self._queue) >= _MOST_QUEUED:
             return

@@ -121,6 +121,9 @@ class LedgerDriver:
     def failed(self, model_id: str, *, gone: bool = True) -> list[str]:
         return lines(self.ledger.failed(self[model_id], "boom", self.now, gone=gone))
 
+    def crashed(self, model_id: str) -> list[str]:
+        return lines(self.ledger.crashed(self[model_id], "boom", self.now))
+
     def overdue(self, model_id: str) -> list[str]:
         return lines(self.ledger.overdue(self[model_id], self.now))
 

@@ -138,6 +138,7 @@ def _spec(
         tags=traits.tags,
         footprint_mb=traits.footprint_mb,
         ttl_ms=traits.ttl_ms,
+        isolation=traits.isolation,
         aliases=(*own_name, *traits.aliases),
     )
 

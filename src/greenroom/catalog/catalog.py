@@ -12,6 +12,7 @@ from rapidfuzz import fuzz, process
 
 from greenroom.adapter import ModelSpec
 from greenroom.catalog import discovery, registry
+from greenroom.catalog.devices import canonical
 from greenroom.config import messages
 from greenroom.config.schema import (
     MAX_NAME_CHARS,
@@ -20,7 +21,6 @@ from greenroom.config.schema import (
     ModelSettings,
     voice_directories,
 )
-from greenroom.devices import canonical
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.untrusted.logs import safe_logger
 
@@ -205,6 +205,7 @@ def _spec_for(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
         "footprint_mb": entry.footprint_mb,
         "ttl_ms": entry.ttl_ms,
         "aliases": entry.aliases,
+        "isolation": entry.isolation,
     }
     given = {key: value for key, value in own.items() if value not in (None, ())}
     options = {**original.options, **entry.options}

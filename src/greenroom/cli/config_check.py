@@ -12,6 +12,7 @@ import typer
 
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.devices import CPU
 from greenroom.cli.shared_options import (
     AsJson,
     Settings,
@@ -22,7 +23,6 @@ from greenroom.cli.shared_options import (
 from greenroom.cli.terminal.console import print_error, print_json, print_table, print_text
 from greenroom.concurrency.cores import cores
 from greenroom.config.schema import Config, voice_directories
-from greenroom.devices import CPU
 from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for

@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from greenroom.concurrency.cpu_quota import cpu_quota
 
@@ -38,6 +39,16 @@ def quota_of_process() -> float:
     return cpu_quota()
 
 
+class CoreLender(Protocol):
+    """Another process, whose cores are shared with this one."""
+
+    def borrow(self) -> bool:
+        """Lend a core if one is idle that nobody waits for."""
+
+    def give_back(self) -> None:
+        """Take it back."""
+
+
 class Cores:
     """Counts who computes. All methods may be called from any thread, and none of them waits."""
 
@@ -46,8 +57,16 @@ class Cores:
         self._count = count
         # Taking is a read and a write, between which another thread may come.
         self._lock = threading.Lock()
+        self._lender: CoreLender | None = None
         self._taken = 0
         self._waiting: dict[Callable[[], None], None] = {}
+
+    def defer_to(self, lender: CoreLender) -> None:
+        """Have all cores counted by another process from now on: this one only borrows.
+
+        It cannot know which are idle, and says that all are; what it borrows may be refused.
+        """
+        self._lender = lender
 
     @property
     def count(self) -> int:
@@ -70,6 +89,8 @@ class Cores:
 
     def borrow(self) -> bool:
         """Take a core that nobody waits for, to help along what runs already; false if none is."""
+        if self._lender is not None:
+            return self._lender.borrow()
         count = self.count
         with self._lock:
             if self._waiting or self._taken >= count:
@@ -82,6 +103,9 @@ class Cores:
 
         Returns whether anyone does.
         """
+        if self._lender is not None:
+            self._lender.give_back()
+            return False
         with self._lock:
             self._taken -= 1
             waiting, self._waiting = self._waiting, {}

@@ -39,6 +39,9 @@ DEFAULT_WARMUP_TEXT = "Ready."
 DEFAULT_LISTEN = "127.0.0.1:50051"
 DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
 
+Isolation = Literal["none", "engine", "model"]
+"""Where models live; see `adapter.Isolation`, which this file does not import."""
+
 OPENAI_NAMES = (
     *("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"),
     *("alloy", "ash", "ballad", "coral", "echo", "fable", "onyx", "nova", "sage", "shimmer"),
@@ -147,6 +150,8 @@ class ManagerSettings(_Section):
     load_timeout_ms: Milliseconds = Field(60_000, ge=1)
     acquire_timeout_ms: Milliseconds = Field(30_000, ge=0)
     synthesis_timeout_ms: Milliseconds = Field(60_000, ge=1)
+    isolation: Isolation = "none"
+    adapter_isolation: dict[ModelName, Isolation] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> ManagerSettings:
@@ -169,6 +174,7 @@ class ModelTraits(_Section):
     footprint_mb: Megabytes | None = None
     ttl_ms: TtlMs | None = None
     aliases: tuple[ModelName, ...] = Field((), max_length=_MAX_NAMES)
+    isolation: Isolation | None = None
 
 
 class ModelSettings(ModelTraits):

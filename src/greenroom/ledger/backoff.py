@@ -5,9 +5,13 @@ Part of the ledger, as pure as it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from greenroom.ledger.state import Reason, Refused, Ticket
+
+CRASH_MEMORY_S = 60.0
+"""A model that crashes again within so many seconds is left alone for a while."""
 
 
 @dataclass(slots=True)
@@ -26,6 +30,8 @@ class Backoff:
         self._first = first
         self._longest = longest
         self._failures: dict[str, Failure] = {}
+        self._crashes: dict[str, float] = {}
+        """When each model crashed last."""
 
     def record(self, model_id: str, problem: str, now: float) -> float:
         """Remember one more failure, and return how long the model is left alone now."""
@@ -38,9 +44,26 @@ class Backoff:
         self._failures[model_id] = Failure(problem, count, now + wait)
         return wait
 
+    def crashed(self, model_id: str, problem: str, now: float) -> None:
+        """Note that the model's engine has crashed after a load that went well.
+
+        The first time it may be loaded again at once; crashes soon after one another count like
+        failures in a row, however well each load went.
+        """
+        last = self._crashes.get(model_id, -math.inf)
+        self._crashes[model_id] = now
+        if now - last < CRASH_MEMORY_S:
+            self.record(model_id, problem, now)
+
+    def loaded(self, model_id: str, now: float) -> None:
+        """Begin anew: the model was loaded, and has not crashed lately."""
+        if now - self._crashes.get(model_id, -math.inf) >= CRASH_MEMORY_S:
+            self.forget(model_id)
+
     def forget(self, model_id: str) -> None:
-        """Begin anew: the model was loaded."""
+        """Begin anew."""
         self._failures.pop(model_id, None)
+        self._crashes.pop(model_id, None)
 
     def refusal(self, ticket: Ticket, now: float) -> Refused | None:
         """Return a refusal while the model must not be tried again, else `None`."""

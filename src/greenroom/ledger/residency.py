@@ -71,6 +71,8 @@ class Residency:
         self._ready: dict[str, Resident] = {}
         # Pins are of model ids, not of residents: they outlive the model, and bind its next life.
         self._pins: set[str] = set()
+        self._lost: dict[str, Counter[Hashable]] = {}
+        """By model: the references that its crashes have taken from their owners."""
         self._expiry = LazyHeap(lambda r: r.expires_at)
         self._last_number = 0
         self._closed = False
@@ -172,6 +174,8 @@ class Residency:
 
         Raises `ModelNotResidentError` or `LeaseReleasedError`, changing nothing.
         """
+        if self._lost and self._give_back_lost(model_id, owner):
+            return None
         try:
             resident = self._residents[model_id]
         except KeyError:
@@ -276,13 +280,7 @@ class Residency:
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
         if resident.in_use or resident.upgrading:
-            self._enter(resident, Event.DRAIN)
-            # Without a promise: when its holders let go is for them to say, and a caller that
-            # counted on this room might wait while an idle model could have left at once.
-            self.capacity.book_leaving(resident)
-            self._expiry.discard(resident)
-            resident.indexed = False
-            self._ready.pop(model_id, None)
+            self._drain(resident)
         else:
             self._leave(resident, Reason.UNLOADED, out)
         return out + self._advance(now)
@@ -294,6 +292,8 @@ class Residency:
         """
         resident = self._residents.get(model_id)
         if resident is None or self._closed or resident.state is not State.DRAINING:
+            return []
+        if resident.crashed:  # there is nothing left to be ready
             return []
         self._enter(resident, Event.END_DRAIN)
         resident.pinned = model_id in self._pins
@@ -345,7 +345,7 @@ class Residency:
         """The model is ready: every waiter gets a reference in this very step."""
         self._enter(resident, Event.LOADED)
         self.loads += 1
-        self.backoff.forget(resident.model_id)
+        self.backoff.loaded(resident.model_id, now)
         resident.instance = instance
         resident.warmup_s = warmup_s
         resident.ready_at = resident.idle_since = now
@@ -385,6 +385,41 @@ class Residency:
         self._enter(resident, Event.OVERDUE)
         self.capacity.break_promise(resident)
         return self._advance(now)
+
+    def crashed(self, resident: Resident, problem: str, now: float) -> list[Decision]:
+        """Its engine has crashed: it leaves once its streams have ended, whoever holds it.
+
+        The references to it are lost with it: giving them back changes nothing. A model on its way
+        in or out is left to the report that ends that.
+        """
+        if not self._is_legal(resident, Event.LEAVE):
+            return []
+        lost = self._lost.setdefault(resident.model_id, Counter())
+        lost.update(owner for owner, _ in resident.references)
+        resident.holders, resident.repeats = {}, {}
+        if not lost:
+            del self._lost[resident.model_id]
+        if resident.state is State.READY:
+            self._drain(resident)
+        resident.crashed = True
+        self.backoff.crashed(resident.model_id, problem, now)
+        out: list[Decision] = []
+        # A thread that is inside finds no engine there any more, and is out in a moment.
+        if not resident.occupied:
+            self._leave(resident, Reason.CRASHED, out)
+        return out + self._advance(now)
+
+    def _give_back_lost(self, model_id: str, owner: Hashable) -> bool:
+        """Give back a reference that was lost with a life of the model; whether there was one."""
+        # Before those to the present life: of two that an owner has, it cannot say which.
+        lost = self._lost.get(model_id)
+        if lost is None or not lost[owner]:
+            return False
+        lost[owner] -= 1
+        self._lost[model_id] = +lost
+        if not self._lost[model_id]:
+            del self._lost[model_id]
+        return True
 
     def gone(self, resident: Resident, now: float) -> list[Decision]:
         """The model has left: its room is free, and callers that want it may load it afresh."""
@@ -580,6 +615,16 @@ class Residency:
         self.capacity.book(resident)
         out.append(Load(resident))
 
+    def _drain(self, resident: Resident) -> None:
+        """Have a model leave after its last use."""
+        self._enter(resident, Event.DRAIN)
+        # Without a promise: when its holders let go is for them to say, and a caller that counted
+        # on this room might wait while an idle model could have left at once.
+        self.capacity.book_leaving(resident)
+        self._expiry.discard(resident)
+        resident.indexed = False
+        self._ready.pop(resident.model_id, None)
+
     def _leave(
         self,
         resident: Resident,
@@ -620,7 +665,7 @@ class Residency:
     def _became_idle(self, resident: Resident, now: float) -> list[Decision]:
         if resident.state is State.DRAINING and not resident.upgrading:
             out: list[Decision] = []
-            self._leave(resident, Reason.UNLOADED, out)
+            self._leave(resident, Reason.CRASHED if resident.crashed else Reason.UNLOADED, out)
             return out + self._advance(now)
         if resident.state is State.READY:
             self._index(resident)

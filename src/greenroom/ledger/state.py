@@ -38,6 +38,7 @@ class Reason(StrEnum):
     EVICTED = "least recently used, its room was needed"
     SURPLUS = "over the cap or the budget"
     UNLOADED = "unload was asked for"
+    CRASHED = "its engine has crashed"
     SHUTDOWN = "the manager shuts down"  # and why a caller is refused
 
     # Why a caller is refused.
@@ -138,6 +139,8 @@ class Resident:
     warmup_s: float = 0.0
     upgrading: bool = False
     """Whether its form is being replaced: it stays until that is done."""
+    crashed: bool = False
+    """Whether its engine is not there any more: it can only leave."""
     form: str = ""
     """Which form of the model is in memory, for one that has several."""
     mapped: int = 0

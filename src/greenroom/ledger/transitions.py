@@ -17,6 +17,9 @@
     leave from READY: expired, evicted, surplus, or unloaded while idle; a shutdown lets models
     leave from READY and DRAINING by force, whoever holds them.
 
+A model whose engine has crashed takes the same way, at once: READY, DRAINING until its streams
+have ended, UNLOADING.
+
 A load that failed is `UNLOADING` too, since a thread may still be inside the engine; where none
 is, `gone` follows in the same step. A model that is gone has no state: the ledger forgets it, and
 a later life of the same model is another `Resident`, with another number.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.devices import CPU
 from greenroom.config.schema import ManagerSettings
-from greenroom.devices import CPU
 from greenroom.ledger.state import Policy
 from greenroom.memory import usage
 

@@ -52,6 +52,10 @@ class MemoryMonitor:
         """Ids of processes whose memory counts as this process's own; to be changed."""
         return self._process.children
 
+    def count_beside(self, beside: Callable[[], int]) -> None:
+        """Count what `beside` returns as this process's own: bytes of the machine's memory."""
+        self._process.beside = beside
+
     def wake(self) -> None:
         """Have the memory read: something was loaded, unloaded or spoke."""
         self._woken.set()

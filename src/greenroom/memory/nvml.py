@@ -23,19 +23,21 @@ def total_bytes(gpu: int) -> int | None:
     return _query(gpu, lambda nvml, handle: int(nvml.nvmlDeviceGetMemoryInfo(handle).total))
 
 
-def process_bytes(gpu: int) -> int | None:
-    """Return the memory of a GPU that this process takes.
+def process_bytes(gpu: int, pid: int | None = None) -> int | None:
+    """Return the memory of a GPU that a process takes, this one unless it is given.
 
     `None` where the driver does not report it: while the process has not used the GPU, and always
     in a container with process ids of its own.
     """
 
-    def of_this_process(nvml: Any, handle: Any) -> int | None:
+    wanted = os.getpid() if pid is None else pid
+
+    def of_process(nvml: Any, handle: Any) -> int | None:
         running = nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        taken = [each.usedGpuMemory for each in running if each.pid == os.getpid()]
+        taken = [each.usedGpuMemory for each in running if each.pid == wanted]
         return None if not taken or None in taken else int(sum(taken))
 
-    return _query(gpu, of_this_process)
+    return _query(gpu, of_process)
 
 
 def _query(gpu: int, question: Callable[[Any, Any], int | None]) -> int | None:

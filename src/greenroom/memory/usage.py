@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import psutil
 
-from greenroom.devices import CPU, gpu_of
+from greenroom.catalog.devices import CPU, gpu_of
 from greenroom.memory import cgroups, nvml
 
 MIB = 1024 * 1024
@@ -66,6 +66,13 @@ def _usage_in(path: str) -> Usage:
     return Usage(anonymous * 1024, mapped * 1024)
 
 
+def usage_of(pid: int) -> Usage | None:
+    """Return what another process takes now; `None` when it has ended or cannot be read."""
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        return _usage_in(f"/proc/{pid}/status")
+    return None
+
+
 def anonymous_bytes_of(pid: int) -> int:
     """Return the anonymous memory of another process; 0 when it has ended or cannot be read."""
     with contextlib.suppress(OSError, KeyError, ValueError):
@@ -73,24 +80,24 @@ def anonymous_bytes_of(pid: int) -> int:
     return 0
 
 
-def usage_on(device: str) -> Usage | None:
-    """Return what this process takes of a device's memory; `None` if the device does not report it.
+def usage_on(device: str, pid: int | None = None) -> Usage | None:
+    """Return what a process, this one unless it is given, takes of a device's memory.
 
-    Of a GPU all counts as anonymous. Any other device shares the machine's memory.
+    `None` if the device does not report it. Of a GPU all counts as anonymous. Any other device
+    shares the machine's memory.
     """
     gpu = gpu_of(device)
     if gpu is None:
-        return usage()
-    taken = nvml.process_bytes(gpu)
+        return usage() if pid is None else usage_of(pid)
+    taken = nvml.process_bytes(gpu, pid)
     return None if taken is None else Usage(taken)
 
 
-def growth_on(device: str, before: Usage | None) -> Usage | None:
-    """Return how much this process has grown on a device; `None` if it does not report that.
+def growth(now: Usage | None, before: Usage | None) -> Usage | None:
+    """Return how much a process has grown on a device; `None` if the device does not report it.
 
-    `before` is the result of `usage_on`: `None` of a GPU that the process had not used yet.
+    Both are of `usage_on`: `before` is `None` of a GPU that the process had not used yet.
     """
-    now = usage_on(device)
     return None if now is None else now - (before or Usage(0))
 
 
@@ -132,6 +139,8 @@ class ProcessMemory:
         self._before: dict[str, int] = {}
         self.children: set[int] = set()
         """Ids of child processes whose memory counts as this process's own."""
+        self.beside: Callable[[], int] = int
+        """Returns the anonymous memory of what else counts, such as engines in processes."""
 
     def begin(self) -> None:
         """Remember what the process takes before any model is loaded."""
@@ -146,7 +155,7 @@ class ProcessMemory:
         taken = {device: max(0, size - self._before.get(device, 0)) for device, size in now.items()}
         if CPU in taken:
             # A copy: the event loop may add or remove a child while this thread reads.
-            taken[CPU] += sum(map(anonymous_bytes_of, tuple(self.children)))
+            taken[CPU] += sum(map(anonymous_bytes_of, tuple(self.children))) + self.beside()
         return taken
 
     def _taken(self) -> dict[str, int]:

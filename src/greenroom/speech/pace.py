@@ -41,7 +41,7 @@ _local = threading.local()
 class Asking:
     """What an engine asked and said while it made a chunk."""
 
-    __slots__ = ("has_asked", "is_last", "pace")
+    __slots__ = ("has_asked", "is_last", "pace", "processor_s")
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
@@ -49,6 +49,8 @@ class Asking:
         """Whether it asked how urgent the chunk is."""
         self.is_last = False
         """Whether it said that the chunk is the last of the text."""
+        self.processor_s = 0.0
+        """Seconds of a processor that it took elsewhere than in the thread that was called."""
 
 
 def current_pace() -> Pace:
@@ -58,6 +60,19 @@ def current_pace() -> Pace:
         return _ALONE
     asking.has_asked = True
     return asking.pace
+
+
+def given_pace() -> Pace:
+    """Return what `current_pace` returns, on behalf of an engine that may ask for it or not."""
+    asking: Asking | None = getattr(_local, "asking", None)
+    return _ALONE if asking is None else asking.pace
+
+
+def count_processor(seconds: float) -> None:
+    """Count processor time that the chunk took in another process."""
+    asking: Asking | None = getattr(_local, "asking", None)
+    if asking is not None:
+        asking.processor_s += seconds
 
 
 def mark_last(is_last: bool = True) -> None:

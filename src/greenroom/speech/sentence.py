@@ -186,7 +186,7 @@ class Sentence:
         samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
         step = StepTaken(
             seconds=took,
-            processor_s=time.thread_time() - computed,
+            processor_s=time.thread_time() - computed + asking.processor_s,
             helped_s=self._take_help(),
             audio_s=samples.size / self._framer.source_rate,
             first=first,

@@ -57,6 +57,7 @@ CODES: dict[str, str] = {
     "overloaded": "one more stream could not be kept up beside those that speak",
     "shutting_down": "the worker is about to end",
     "synthesis_failed": "the model could not speak this text",
+    "engine_crashed": "the process of the model's engine ended while it spoke",
     "invalid_value": "a field, or the text, has a value that cannot be used",
     "invalid_json": "the body is no JSON object",
     "missing_required_parameter": "a field is not there",
@@ -95,6 +96,7 @@ ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
     errors.SessionMismatchError: Answer(StatusCode.FAILED_PRECONDITION, 409, "session_mismatch"),
     errors.UnauthenticatedError: Answer(StatusCode.UNAUTHENTICATED, 401, "invalid_api_key"),
     errors.ForbiddenError: Answer(StatusCode.PERMISSION_DENIED, 403, "insufficient_permissions"),
+    errors.EngineCrashedError: Answer(StatusCode.UNAVAILABLE, 503, "engine_crashed", retry=True),
     errors.OverloadedError: Answer(StatusCode.RESOURCE_EXHAUSTED, 503, "overloaded", retry=True),
     errors.WorkerBusyError: Answer(
         StatusCode.RESOURCE_EXHAUSTED, 429, "too_many_requests", retry=True

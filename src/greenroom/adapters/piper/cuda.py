@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from greenroom.devices import gpu_of
+from greenroom.catalog.devices import gpu_of
 from greenroom.errors import ConfigError
 from greenroom.memory import nvml
 

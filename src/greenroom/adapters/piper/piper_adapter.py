@@ -29,7 +29,7 @@ from greenroom.adapters.piper.session_swap import SwappableSession
 from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings
 from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
-from greenroom.devices import CPU, parse
+from greenroom.catalog.devices import CPU, parse
 from greenroom.errors import ConfigError
 from greenroom.speech.pace import mark_last
 from greenroom.untrusted.logs import safe_logger
@@ -66,6 +66,8 @@ class PiperTTSAdapter(TTSAdapter):
     """
 
     concurrency: ClassVar[int | None] = None
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "piper")
+    offline: ClassVar[bool] = True
     preparation: ClassVar[Preparation | None] = PiperPreparation()
 
     def __init__(self, spec: ModelSpec) -> None:

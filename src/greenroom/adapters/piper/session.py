@@ -18,8 +18,8 @@ from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.run.stage import shrinking
 from greenroom.adapters.piper.prepared.store.lookup import switched_off
 from greenroom.adapters.piper.prepared.store.store import default_store
+from greenroom.catalog.devices import gpu_of
 from greenroom.concurrency.cores import cores
-from greenroom.devices import gpu_of
 from greenroom.memory.usage import MIB
 from greenroom.speech.pace import mark_last
 from greenroom.untrusted.logs import safe_logger

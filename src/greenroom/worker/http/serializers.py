@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import Response
 
 from greenroom.adapter import ModelSpec
-from greenroom.devices import CPU
+from greenroom.catalog.devices import CPU
 from greenroom.journal import Event
 from greenroom.memory.usage import MIB
 from greenroom.statistics import Explanation, ResidentStatistics

@@ -1,0 +1,139 @@
+"""What an engine's process has less than the manager's: no keys, no descriptors, no connections.
+
+Linux only, like all of `hosts`. Nothing here needs a privilege; what the system refuses is left
+out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import platform
+import resource
+import signal
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+_NAMES = {
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+    *("ESPEAK_DATA_PATH", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"),
+}
+_PREFIXES = (
+    *("LC_", "LD_", "PYTHON", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "OPENVINO_"),
+    *("CUDA_", "CUDNN_", "NVIDIA_", "HIP_", "ROCR_", "HF_HOME", "HF_HUB_", "TORCH_", "PIPER_"),
+    "GREENROOM_CACHE",
+)
+_SECRETS = ("KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH")
+
+_OOM_SCORE = 500
+"""Added to its chance of being ended by the system when memory runs out: before the manager."""
+
+# From fcntl.h, prctl.h, seccomp.h and audit.h: Python does not name them.
+_F_SETSIG = 10
+_PR_SET_NAME, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 15, 22, 38
+_SECCOMP_MODE_FILTER = 2
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
+_AF_INET, _AF_INET6 = 2, 10
+_MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
+"""Of a machine: its number in audit.h, and that of its system call `socket`."""
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that an engine may need, and none whose name speaks of a secret."""
+    kept = {
+        name: value
+        for name, value in given.items()
+        if (name in _NAMES or name.startswith(_PREFIXES))
+        and not any(word in name.upper() for word in _SECRETS)
+    }
+    # Threads of OpenBLAS would be there before a fork, and are of no use to speech.
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def die_with(lifeline: int) -> None:
+    """Have the system kill this process at once when the other end of the pipe is closed.
+
+    Whatever the process does: an engine that holds the interpreter's lock, or that was stopped,
+    could notice nothing by itself. (fcntl(2), `F_SETSIG`.)
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor of the process except `kept` and the standard ones."""
+    spared = {0, 1, 2, *kept}
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in spared:
+            with contextlib.suppress(OSError):  # the one that the list was read from
+                os.close(int(name))
+
+
+def take_second_place() -> None:
+    """Be the one that the system ends when memory runs out, and leave no core file behind."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_memory(size: int) -> None:
+    """Have allocations fail that would take the process's anonymous memory beyond `size` bytes."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def set_name(name: str) -> None:
+    """Show this name in lists of processes."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode()[:15] + b"\0", 0, 0, 0)
+
+
+def refuse_network() -> bool:
+    """Refuse new sockets to other machines from now on; return whether the system does.
+
+    A filter of system calls (seccomp(2)): `socket` of the internet's families fails with `EACCES`.
+    """
+    known = _MACHINES.get(platform.machine())
+    if known is None:
+        return False
+    program = _filter(*known)
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the number of instructions, padding, their address.
+    described = struct.pack("@HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
+    try:
+        libc = ctypes.CDLL(None)
+        if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+            return False
+        return not libc.prctl(
+            _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.create_string_buffer(described), 0, 0
+        )
+    except (OSError, AttributeError):
+        return False
+
+
+def _filter(machine: int, socket_call: int) -> bytes:
+    """Return the filter as instructions of the kernel's packet filter (seccomp(2), bpf(4))."""
+    load, equal, end = 0x20, 0x15, 0x06
+    number, architecture, first_argument = 0, 4, 16  # offsets in struct seccomp_data
+
+    def instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
+        return struct.pack("<HBBI", code, then, otherwise, value)
+
+    return b"".join(
+        [
+            instruction(load, architecture),
+            instruction(equal, machine, 0, 5),
+            instruction(load, number),
+            instruction(equal, socket_call, 0, 3),
+            instruction(load, first_argument),
+            instruction(equal, _AF_INET, 2, 0),
+            instruction(equal, _AF_INET6, 1, 0),
+            instruction(end, _ALLOW),
+            instruction(end, _REFUSE),
+        ]
+    )

@@ -1,0 +1,285 @@
+"""What runs in an engine's process: its models, called over connections.
+
+Each connection has a thread of its own, in which everything runs that is asked for over it: loads,
+and a sentence from its first chunk to its last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from greenroom import errors
+from greenroom.adapter import ModelSpec, TTSAdapter
+from greenroom.adapters.stated import memory_of, voice_of
+from greenroom.audio.chunks import samples_of
+from greenroom.audio.frames import AudioChunk
+from greenroom.catalog import registry
+from greenroom.concurrency.cores import CORES
+from greenroom.errors import ModelLoadError
+from greenroom.hosts import confinement
+from greenroom.hosts.wire import MOST_BYTES, Connection
+from greenroom.memory import heap
+from greenroom.speech.pace import Pace, paced
+from greenroom.untrusted.exceptions import describe_error
+from greenroom.untrusted.printable import one_line, type_name
+
+_END: Any = object()
+
+Answer = tuple[dict[str, Any], bytes]
+
+BORROW, GIVE_BACK = b"b", b"g"
+"""What a process asks of the manager's cores; a `BORROW` is answered with one byte, 1 or 0."""
+
+
+def serve(
+    lifeline: int, control: int, cores: int, standard_error: int, *, name: str, offline: bool
+) -> None:
+    """Serve the manager until it closes `control`; does not return.
+
+    `lifeline` is a pipe that the manager holds the other end of as long as it lives. Over `control`
+    come new connections. Whatever the engine prints goes to `standard_error`. `offline` engines get
+    no connections to other machines.
+    """
+    confinement.die_with(lifeline)
+    os.setsid()
+    # Ctrl-C is for the manager, which ends this process in its own time.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confinement.take_second_place()
+    confinement.set_name(f"greenroom-{name}")
+    _redirect(standard_error)
+    if offline:
+        confinement.refuse_network()
+    faulthandler.enable()
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    heap.set_trim_threshold()
+    CORES.defer_to(LentCores(socket.socket(fileno=cores)))
+    models = Models()
+    with socket.socket(fileno=control) as connections:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(connections, 1, 1)
+            if not message:
+                os._exit(0)
+            for descriptor in descriptors:
+                connection = Connection(socket.socket(fileno=descriptor))
+                conversation = Conversation(connection, models)
+                threading.Thread(target=conversation.hold, daemon=True).start()
+
+
+def _redirect(standard_error: int) -> None:
+    """Have standard input give nothing, and all that is printed go to one pipe."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(standard_error, 1)
+    os.dup2(standard_error, 2)
+    os.close(nothing)
+    os.close(standard_error)
+
+
+class LentCores:
+    """The manager's cores, as an engine's process sees them."""
+
+    def __init__(self, manager: socket.socket) -> None:
+        self._manager = manager
+        self._lock = threading.Lock()
+
+    def borrow(self) -> bool:
+        """Borrow a core; see `Cores.borrow`."""
+        with self._lock, contextlib.suppress(OSError):
+            self._manager.sendall(BORROW)
+            return self._manager.recv(1) == b"\1"
+        return False
+
+    def give_back(self) -> None:
+        """Give it back."""
+        with contextlib.suppress(OSError):
+            self._manager.sendall(GIVE_BACK)
+
+
+class Models:
+    """The models of this process, by the numbers that the manager gave them."""
+
+    def __init__(self) -> None:
+        self._models: dict[int, TTSAdapter] = {}
+
+    def load(self, number: int, pickled: bytes) -> dict[str, Any]:
+        """Construct an adapter and load it; return how it speaks."""
+        spec: ModelSpec = pickle.loads(pickled)
+        made: Any = registry.resolve(spec.adapter)(spec)
+        if not isinstance(made, TTSAdapter):
+            raise ModelLoadError(
+                spec.model_id, f"its adapter made a {type_name(made)}, which is no TTSAdapter."
+            )
+        # Before the load: what has been loaded by half is unloaded, too.
+        self._models[number] = made
+        made.load()
+        voice = voice_of(made, spec.model_id)
+        return {
+            "rate": voice.sample_rate,
+            "concurrency": voice.concurrency,
+            "looks_ahead": _looks_ahead(made),
+        }
+
+    def memory(self, number: int) -> dict[str, Any]:
+        """Return what a model says it takes, and its form."""
+        model = self._models[number]
+        stated = memory_of(model, model.spec.model_id)
+        return {"anonymous": stated.anonymous, "mapped": stated.mapped, "form": stated.form}
+
+    def upgrade(self, number: int) -> dict[str, Any]:
+        """Move a model over to a better form; return whether it did."""
+        upgraded = bool(self._models[number].upgrade())
+        heap.trim()
+        return {"upgraded": upgraded}
+
+    def unload(self, number: int) -> dict[str, Any]:
+        """Unload a model; one that is not there is unloaded."""
+        model = self._models.pop(number, None)
+        try:
+            if model is not None:
+                model.unload()
+        finally:
+            del model
+            heap.trim()
+        return {}
+
+    def warm_up(self, number: int, text: str) -> Speech:
+        """Begin the first words of a model."""
+        model = self._models[number]
+        return Speech(model, model.warm_up(text))
+
+    def speak(self, number: int, text: str, options: Mapping[str, Any]) -> Speech:
+        """Begin a sentence."""
+        model = self._models[number]
+        return Speech(model, model.synthesize(text, options))
+
+
+class Speech:
+    """A sentence that is being spoken."""
+
+    def __init__(self, model: TTSAdapter, chunks: Iterator[AudioChunk]) -> None:
+        self._model = model
+        self._chunks = iter(chunks)
+
+    def next(self) -> tuple[dict[str, Any], bytes | None]:
+        """Return the next chunk, `None` after the last."""
+        chunk = next(self._chunks, _END)
+        if chunk is _END:
+            return {"end": True}, None
+        samples = samples_of(chunk, int(self._model.sample_rate))
+        if samples.nbytes > MOST_BYTES:
+            raise errors.SynthesisError("the engine does not come to the end of a sentence.")
+        return {"looks_ahead": _looks_ahead(self._model)}, samples.tobytes()
+
+    def close(self) -> None:
+        """Let the engine's generator run its `finally`."""
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
+
+
+class Conversation:
+    """The calls of one connection; at most one sentence is spoken over it at a time."""
+
+    def __init__(self, connection: Connection, models: Models) -> None:
+        self._connection = connection
+        self._models = models
+        self._speech: Speech | None = None
+        self._helped: deque[float] = deque()
+        """Seconds that other threads computed for the sentence, and that are not told yet."""
+
+    def hold(self) -> None:
+        """Answer calls until the connection is closed."""
+        with contextlib.suppress(OSError):
+            while (call := self._connection.next_call()) is not None:
+                self._reply(*call)
+                del call
+        with contextlib.suppress(BaseException):
+            self._close()
+        self._connection.close()
+
+    def _reply(self, name: str, *arguments: Any) -> None:
+        fields: dict[str, Any] = {}
+        body: bytes = b""
+        try:
+            told, body = self._answer(name, *arguments)
+            fields |= told
+        except BaseException as error:  # noqa: BLE001 - an engine may raise anything; the caller gets it
+            self._speech = None
+            fields = {"error": _told(error)}
+        self._connection.reply(fields, body)
+
+    def _answer(self, name: str, *arguments: Any) -> Answer:
+        match name:
+            case "speak" | "warm_up":
+                *begin, pace = arguments
+                return self._next(pace, lambda: getattr(self._models, name)(*begin))
+            case "next":
+                return self._next(*arguments)
+            case "close":
+                self._close()
+                return {}, b""
+        told: dict[str, Any] = getattr(self._models, name)(*arguments)
+        return told, b""
+
+    def _next(
+        self,
+        numbers: tuple[float | None, float, float],
+        begin: Callable[[], Speech] | None = None,
+    ) -> Answer:
+        """Return the next chunk, and what it took of the processors."""
+        ahead_s, sharers, spare_s = numbers
+        began = time.thread_time()
+        with paced(Pace(ahead_s, sharers, spare_s, self._helped.append)) as asking:
+            if begin is not None:
+                self._speech = begin()
+            assert self._speech is not None
+            told, body = self._speech.next()
+        if body is None:
+            self._speech = None
+        processor_s = time.thread_time() - began
+        while self._helped:
+            told["helped_s"] = told.get("helped_s", 0.0) + self._helped.popleft()
+        told |= {"asked": asking.has_asked, "last": asking.is_last, "processor_s": processor_s}
+        return told, b"" if body is None else body
+
+    def _close(self) -> None:
+        speech, self._speech = self._speech, None
+        if speech is not None:
+            speech.close()
+
+
+def _looks_ahead(model: TTSAdapter) -> bool:
+    """Whether a sentence may begin while another is spoken, as long as cores are idle."""
+    return bool(model.looks_ahead)
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """Return what the manager needs to raise the error on its side.
+
+    The class by name only if it is one of ours: others mean nothing there.
+    """
+    kind = type(error)
+    ours = kind.__module__ == errors.__name__
+    try:
+        problem = getattr(error, "problem", None)
+        text = one_line(str(error), 2_000)
+    except BaseException:  # noqa: BLE001 - `str()` of an engine's error may raise anything
+        ours, problem, text = False, None, ""
+    return {
+        "kind": kind.__name__ if ours else "",
+        "text": text,
+        "problem": one_line(problem, 2_000) if isinstance(problem, str) else "",
+        "described": describe_error(error),
+    }

@@ -1,0 +1,340 @@
+"""One engine's process, as the manager sees it: called over connections, watched until its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.catalog.devices import CPU, gpu_of
+from greenroom.concurrency.cores import CORES
+from greenroom.hosts.engine_main import BORROW, GIVE_BACK
+from greenroom.hosts.fork_server import STATUS
+from greenroom.hosts.launcher import Given, Launcher
+from greenroom.hosts.wire import ClosedError, Connection, LateError, Reply, WireError
+from greenroom.memory.usage import Usage, usage_of, usage_on
+from greenroom.untrusted.logs import safe_logger
+from greenroom.untrusted.printable import one_line
+
+logger = safe_logger(__name__)
+
+_KEPT_CONNECTIONS = 32
+"""Each is a thread of the process's that waits."""
+
+_END_LIMIT_S = 2.0
+"""How long a process that is asked to end, or was killed, may take; the kernel ends it in 10 ms."""
+
+_LAST_BYTES = 4_096
+"""So much of what it printed last is kept, to tell why it ended."""
+
+_LINES_A_SECOND = 10
+"""Of what it prints, so much goes to the log: an engine may print without end."""
+
+
+class ProcessEndedError(Exception):
+    """The process has ended, or was ended; the text says how."""
+
+
+class EngineProcess:
+    """A process with models of one engine. All methods block; any thread may call them."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        name: str,
+        *,
+        offline: bool,
+        when_ended: Callable[[EngineProcess], None],
+    ) -> None:
+        """Start it; raises `LaunchError`. `when_ended` is called once, in a thread, at its end."""
+        self.name = name
+        self.since = time.monotonic()
+        self.models: set[int] = set()
+        """Numbers of the models in it; who changes it sees to it that no two threads do."""
+        self._when_ended = when_ended
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._why = ""
+        """Why it was killed, if it was."""
+        self._said: deque[bytes] = deque()
+        self._borrowed = 0
+        self._ended = threading.Event()
+        self.ending = ""
+        """How it ended, once it has."""
+        lifeline, self._lifeline = os.pipe()
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._cores, cores = socket.socketpair()
+        self._errors, errors = os.pipe()
+        self._status, status = os.pipe()
+        given = Given(lifeline, control.detach(), cores.detach(), errors, status)
+        try:
+            launched = launcher.launch(given, name=name, offline=offline)
+        except BaseException:
+            self._let_go()
+            raise
+        finally:
+            for descriptor in given.descriptors():
+                os.close(descriptor)
+        self.pid = launched.pid
+        self._end = launched.ended
+        self.baseline = usage_of(self.pid)
+        """What it took before its first model; shared with the fork server for the most part."""
+        threading.Thread(target=self._watch, name=f"greenroom-watch-{name}", daemon=True).start()
+
+    def __repr__(self) -> str:
+        return f"<EngineProcess {self.name} pid {self.pid} models x{len(self.models)}>"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has neither ended nor been told to."""
+        return not (self._why or self._ended.is_set())
+
+    def usage(self, device: str = CPU) -> Usage | None:
+        """Return what it takes of a device's memory; `None` where that is not reported.
+
+        Once it has ended that is what it took before its first model: of that nothing stays.
+        """
+        if gpu_of(device) is None:
+            return (usage_of(self.pid) if self.is_running else None) or self.baseline
+        return usage_on(device, self.pid)
+
+    def growth_bytes(self) -> int:
+        """Return the anonymous memory that it takes beyond what it began with."""
+        usage = usage_of(self.pid) if self.is_running else None
+        if usage is None or self.baseline is None:
+            return 0
+        return max(0, usage.anonymous - self.baseline.anonymous)
+
+    # Calls
+
+    def call(self, *what: Any, limit: float) -> Reply:
+        """Call over a connection that is used for nothing else meanwhile; see `ask`."""
+        connection = self.connect()
+        reply = self.ask(connection, *what, limit=limit)
+        self.give_back(connection)
+        return reply
+
+    def connect(self) -> Connection:
+        """Return a connection for a sentence; raises `ProcessEndedError`."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        ours, its = socket.socketpair()
+        try:
+            with its:
+                socket.send_fds(self._control, [b"c"], [its.fileno()])
+        except OSError:
+            ours.close()
+            raise self._told_end() from None
+        connection = Connection(ours)
+        with self._lock:
+            self._open.add(connection)
+        if self._ended.is_set():  # it has ended meanwhile, and may have shut those it knew
+            connection.shut()
+        return connection
+
+    def ask(self, connection: Connection, *what: Any, limit: float) -> Reply:
+        """Call and wait for the reply, at most `limit` seconds.
+
+        A process that answers too late, or with what is no reply, is killed: nothing it says
+        afterwards could be told from the reply. Raises `ProcessEndedError`.
+        """
+        try:
+            return connection.call(*what, limit=limit)
+        except WireError as error:
+            if isinstance(error, LateError):
+                self.kill(str(error))
+            elif not isinstance(error, ClosedError):
+                self.kill(f"{error}, as if it had been overwritten")
+            self.drop(connection)
+        # Closed: it has ended, or has closed its end, which it may not.
+        if not self._ended.wait(_END_LIMIT_S):
+            self.kill("it closed its connections")
+        raise self._told_end()
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection on which no sentence is open for the next, unless it was dropped."""
+        with self._lock:
+            if connection not in self._open:
+                return
+            if len(self._idle) < _KEPT_CONNECTIONS and not self._ended.is_set():
+                self._idle.append(connection)
+                return
+        self.drop(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection, and with it the sentence on it."""
+        with self._lock:
+            self._open.discard(connection)
+        connection.close()
+
+    # The end
+
+    def end(self) -> None:
+        """Have it end by itself, and kill it when it does not."""
+        self._why = self._why or "it was no longer needed"
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)
+        if not self._ended.wait(_END_LIMIT_S):
+            self.kill(self._why)
+
+    def kill(self, why: str) -> None:
+        """End it now, whatever it does, and all that it has started."""
+        self._why = self._why or why
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(self._end, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._ended.wait(_END_LIMIT_S)
+
+    def _told_end(self) -> ProcessEndedError:
+        self._ended.wait(_END_LIMIT_S)
+        return ProcessEndedError(self.ending or "it does not end")
+
+    # The watch
+
+    def _watch(self) -> None:
+        """Lend cores, read what is printed, and notice the end."""
+        selector = selectors.DefaultSelector()
+        selector.register(self._cores, selectors.EVENT_READ, self._lend)
+        selector.register(self._errors, selectors.EVENT_READ, self._read)
+        selector.register(self._end, selectors.EVENT_READ)
+        log = LineLog(self.name, self.pid)
+        running = True
+        while running:
+            for key, _ in selector.select():
+                if key.data is None:
+                    running = False
+                elif not (key.data(log) if key.data == self._read else key.data()):
+                    selector.unregister(key.fileobj)
+        selector.close()
+        self._finish(log)
+
+    def _lend(self) -> bool:
+        """Answer what the process asks of the cores; false once it asks no more."""
+        try:
+            asked = self._cores.recv(256)
+            for each in asked:
+                if each == GIVE_BACK[0] and self._borrowed:
+                    self._borrowed -= 1
+                    CORES.give_back()
+                elif each == BORROW[0]:
+                    lent = CORES.borrow()
+                    self._borrowed += lent
+                    self._cores.sendall(bytes([lent]))
+        except OSError:
+            return False
+        return bool(asked)
+
+    def _read(self, log: LineLog) -> bool:
+        """Take what was printed; false once its end of the pipe is closed."""
+        said = os.read(self._errors, 65_536)
+        self._said.append(said[-_LAST_BYTES:])
+        if len(self._said) > 1 and sum(map(len, self._said)) > 2 * _LAST_BYTES:
+            self._said = deque([b"".join(self._said)[-_LAST_BYTES:]])
+        log.feed(said)
+        return bool(said)
+
+    def _finish(self, log: LineLog) -> None:
+        """Say how it ended, and end every wait for it."""
+        os.set_blocking(self._errors, False)
+        with contextlib.suppress(OSError):
+            # A few times: what it has started may hold the pipe, and print without end.
+            for _ in range(16):
+                if not self._read(log):
+                    break
+        log.flush()
+        self.ending = self._why or self._how()
+        self._ended.set()
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._open.difference_update(idle)
+            left = list(self._open)
+        for connection in idle:
+            connection.close()
+        # Threads wait on these, each of which closes its own.
+        for connection in left:
+            connection.shut()
+        while self._borrowed:
+            self._borrowed -= 1
+            CORES.give_back()
+        os.close(self._end)
+        self._let_go()
+        self._when_ended(self)
+
+    def _how(self) -> str:
+        """Return how it ended by itself: the signal or the exit status, and its last words."""
+        ready = selectors.DefaultSelector()
+        ready.register(self._status, selectors.EVENT_READ)
+        told = os.read(self._status, STATUS.size) if ready.select(1.0) else b""
+        ready.close()
+        how = "it ended, nobody knows how"
+        if len(told) == STATUS.size:
+            code = os.waitstatus_to_exitcode(STATUS.unpack(told)[0])
+            how = (
+                f"it ended with {code}" if code >= 0 else f"it was killed by {_signal_name(-code)}"
+            )
+        words = last_words(b"".join(self._said).decode(errors="replace"))
+        return f"{how}: {words}" if words else how
+
+    def _let_go(self) -> None:
+        self._control.close()
+        self._cores.close()
+        for descriptor in (self._lifeline, self._errors, self._status):
+            os.close(descriptor)
+
+
+class LineLog:
+    """Writes what a process prints to the log, line by line, and so many of a second at most."""
+
+    def __init__(self, name: str, pid: int) -> None:
+        self._source = f"{name} (pid {pid})"
+        self._rest = b""
+        self._second = 0
+        self._count = 0
+
+    def feed(self, said: bytes) -> None:
+        """Log every line that has come to its end."""
+        *lines, self._rest = (self._rest + said).split(b"\n")
+        self._rest = self._rest[-_LAST_BYTES:]
+        for line in lines:
+            self._log(line)
+
+    def flush(self) -> None:
+        """Log what has come of the last line."""
+        if self._rest:
+            self._log(self._rest)
+
+    def _log(self, line: bytes) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._count = second, 0
+        self._count += 1
+        if self._count <= _LINES_A_SECOND and line.strip():
+            logger.info("%s: %s", self._source, one_line(line.decode(errors="replace"), 500))
+
+
+def last_words(said: str) -> str:
+    """Return the line that tells best why a process ended: the last, or the fault's own.
+
+    After a fault Python writes the stack, which begins with the line that names the fault.
+    """
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("Fatal Python error")]
+    found = fatal[-1:] or lines[-1:]
+    return one_line(found[0], 300) if found else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,278 @@
+"""An adapter whose model lives in a process of its own: all that it is asked, it asks there."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from greenroom import errors
+from greenroom.adapter import ModelSpec, Preparation, TTSAdapter
+from greenroom.audio.frames import AudioChunk
+from greenroom.concurrency.cores import CORES
+from greenroom.errors import (
+    ConfigError,
+    EngineCrashedError,
+    ModelLoadError,
+    ModelManagerError,
+    SynthesisError,
+)
+from greenroom.hosts.engine_process import EngineProcess, ProcessEndedError
+from greenroom.hosts.wire import Reply
+from greenroom.memory.usage import Usage
+from greenroom.speech.pace import count_processor, current_pace, given_pace, mark_last
+from greenroom.untrusted.exceptions import describe_error
+from greenroom.untrusted.printable import one_line
+
+T = TypeVar("T")
+
+Crash = Callable[[str, str], ModelManagerError]
+"""Makes the error for a model's id, and how its process ended."""
+
+_OF_TEXT: dict[str, Callable[[str], ModelManagerError]] = {
+    kind.__name__: kind
+    for kind in (ConfigError, SynthesisError, errors.InvalidInputError, errors.InputTooLargeError)
+}
+_OF_LOADS: dict[str, type[ModelLoadError]] = {
+    kind.__name__: kind for kind in (ModelLoadError, errors.WarmupError, errors.LoadTimeoutError)
+}
+
+
+class EngineRaisedError(Exception):
+    """What an engine raised in its process, by its kind and text there."""
+
+
+class HostedAdapter(TTSAdapter):
+    """A model of another adapter, in a process.
+
+    `load`, `synthesize`, `upgrade` and `unload` take at most their limit of seconds: a process that
+    takes longer is killed, and with it everything that runs there.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        adapter_class: type[TTSAdapter],
+        number: int,
+        take_process: Callable[[ModelSpec, int], EngineProcess],
+        release_process: Callable[[EngineProcess, int], None],
+        *,
+        load_limit: float,
+        speech_limit: float,
+        unload_limit: float,
+    ) -> None:
+        """`take_process` starts or shares a process; `number` is the model's in it."""
+        super().__init__(spec)
+        self.adapter_class = adapter_class
+        self.concurrency = 1  # type: ignore[misc] # until it is loaded
+        self.preparation: Preparation | None = adapter_class.preparation  # type: ignore[misc]
+        self.sample_rate = 0
+        self.process: EngineProcess | None = None
+        """Where the model lives, from `start` to `unload`."""
+        self._last_process: EngineProcess | None = None
+        self._number = number
+        self._take_process = take_process
+        self._release_process = release_process
+        self._load_limit = load_limit
+        self._speech_limit = speech_limit
+        self._unload_limit = unload_limit
+        self._form = ""
+        self._looks_ahead = False
+
+    def check_options(self, options: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Raise `InvalidInputError` for an option that the engine would not understand."""
+        self.adapter_class.check_options(options)
+
+    def start(self) -> None:
+        """Start the process, or find the one that has models like this; raises `LaunchError`."""
+        self.process = self._last_process = self._take_process(self.spec, self._number)
+
+    def lived_in(self, process: EngineProcess) -> bool:
+        """Whether the model was loaded in this process."""
+        return self._last_process is process
+
+    def usage(self) -> Usage | None:
+        """Return what the process takes of the device's memory; `None` where that is unknown.
+
+        Once it has ended that is what it took before its first model.
+        """
+        if self._last_process is None:
+            return None
+        return self._last_process.usage(self.spec.device)
+
+    def load(self) -> None:
+        """Load the model there. Raises what the adapter raises, as far as it is ours."""
+        pickled = pickled_spec(self.spec)
+        reply = self._called(
+            "load", self._number, pickled, limit=self._load_limit, crash=ModelLoadError
+        )
+        self.sample_rate = int(reply.number("rate"))
+        stated = reply.fields.get("concurrency")
+        self.concurrency = None if stated is None else int(reply.number("concurrency"))  # type: ignore[misc]
+        self._looks_ahead = reply.flag("looks_ahead")
+
+    def warm_up(self, text: str) -> Iterator[AudioChunk]:
+        """Yield the audio of the first words."""
+        call = ("warm_up", self._number, text)
+        return self._spoken(*call, limit=self._load_limit, crash=ModelLoadError)
+
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        """Yield the audio of a sentence; `EngineCrashedError` when the process ends meanwhile."""
+        call = ("speak", self._number, text, dict(options))
+        return self._spoken(*call, limit=self._speech_limit, crash=EngineCrashedError)
+
+    def _spoken(self, *call: Any, limit: float, crash: Crash) -> Iterator[AudioChunk]:
+        process = self._running_process()
+        connection = self._outcome(process.connect, crash)
+        is_open = True
+
+        def asked(*call: Any) -> Reply:
+            return self._checked(
+                self._outcome(lambda: process.ask(connection, *call, limit=limit), crash)
+            )
+
+        try:
+            while True:
+                reply = asked(*call, _pace())
+                self._learn(reply)
+                if reply.flag("end"):
+                    is_open = False
+                    return
+                yield AudioChunk(np.frombuffer(reply.body, np.float32), self.sample_rate)
+                del reply
+                call = ("next",)
+        except (ModelManagerError, EngineRaisedError):
+            is_open = False  # the sentence has ended there, or the process has
+            raise
+        finally:
+            if is_open:
+                # Whoever gives a sentence up need not hear that its process has ended meanwhile.
+                with contextlib.suppress(EngineCrashedError):
+                    asked("close")
+            process.give_back(connection)
+
+    def _learn(self, reply: Reply) -> None:
+        """Do on this side what the engine has done there: ask for the pace, mark the last chunk."""
+        self._looks_ahead = reply.flag("looks_ahead")
+        if reply.flag("asked"):
+            current_pace()
+        mark_last(reply.flag("last"))
+        count_processor(reply.number("processor_s"))
+        if "helped_s" in reply.fields:
+            given_pace().count_help(reply.number("helped_s"))
+
+    def upgrade(self) -> bool:
+        """Have the model move over to a better form there."""
+        limit = self._load_limit
+        reply = self._called("upgrade", self._number, limit=limit, crash=EngineCrashedError)
+        return reply.flag("upgraded")
+
+    def unload(self) -> None:
+        """Unload the model, or end its process with it."""
+        process = self.process
+        if process is None:
+            return
+        try:
+            if process.is_running:
+                limit = self._unload_limit
+                self._called("unload", self._number, limit=limit, crash=EngineCrashedError)
+        except EngineCrashedError:
+            pass  # its memory is given back all the same
+        finally:
+            self.process = None
+            self._release_process(process, self._number)
+
+    @property
+    def form(self) -> str:
+        """The form that was stated last."""
+        return self._form
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a sentence may begin while another is spoken; the cores are counted here."""
+        return self._looks_ahead and CORES.idle > 0
+
+    def footprint_bytes(self) -> int | None:
+        """Return what the adapter states there."""
+        return self._stated()[0]
+
+    def mapped_bytes(self) -> int | None:
+        """Return what the adapter states there."""
+        return self._stated()[1]
+
+    def _stated(self) -> tuple[int | None, int | None]:
+        reply = self._called("memory", self._number, limit=self._load_limit, crash=ModelLoadError)
+        self._form = one_line(reply.text("form"), 200)
+        anonymous, mapped = (
+            None if reply.fields.get(name) is None else int(reply.number(name, highest=1 << 60))
+            for name in ("anonymous", "mapped")
+        )
+        return anonymous, mapped
+
+    # Calls
+
+    def _running_process(self) -> EngineProcess:
+        if self.process is None:
+            raise errors.ModelNotResidentError(self.spec.model_id)
+        return self.process
+
+    def _called(self, *call: Any, limit: float, crash: Crash) -> Reply:
+        process = self._running_process()
+        return self._checked(self._outcome(lambda: process.call(*call, limit=limit), crash))
+
+    def _outcome(self, call: Callable[[], T], crash: Crash) -> T:
+        try:
+            return call()
+        except ProcessEndedError as error:
+            raise crash(self.spec.model_id, f"its process ended: {error}.") from None
+
+    def _checked(self, reply: Reply) -> Reply:
+        """Return the reply; raises the error that it tells of, as one of ours."""
+        told = reply.fields.get("error")
+        if told is None:
+            return reply
+        if not isinstance(told, dict) or not all(isinstance(told.get(k), str) for k in _TOLD):
+            raise EngineRaisedError("an error that it cannot tell")
+        kind, text, problem, described = (one_line(told[name], 2_000) for name in _TOLD)
+        if kind in _OF_LOADS:
+            raise _OF_LOADS[kind](self.spec.model_id, problem or text)
+        if kind in _OF_TEXT:
+            raise _OF_TEXT[kind](text)
+        raise EngineRaisedError(described)
+
+
+_TOLD = ("kind", "text", "problem", "described")
+
+
+def _pace() -> tuple[float | None, float, float]:
+    pace = given_pace()
+    return pace.ahead_s, pace.sharers, pace.spare_s
+
+
+def pickled_spec(spec: ModelSpec) -> bytes:
+    """Return the model's entry as the process gets it; raises `ConfigError` for one that cannot.
+
+    An adapter goes by its name, so its module must be there to import.
+    """
+    adapter = spec.adapter
+    if not isinstance(adapter, str):
+        found: Any = sys.modules.get(adapter.__module__)
+        for name in adapter.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if adapter.__module__ == "__main__" or found is not adapter:
+            raise ConfigError(
+                f"adapter {adapter.__qualname__} cannot be imported by another process: move it to "
+                "the top level of a module, or set isolation to none."
+            )
+    try:
+        return pickle.dumps(replace(spec, options=dict(spec.options)))
+    except Exception as error:  # noqa: BLE001 - others' objects raise anything when pickled
+        raise ConfigError(
+            f"model {spec.model_id!r} has options that no other process can be given "
+            f"({describe_error(error)}); give plain values, or set isolation to none."
+        ) from None

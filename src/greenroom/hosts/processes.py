@@ -1,0 +1,188 @@
+"""In which process a model lives: one for each engine and device, one for each model, or none."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
+from greenroom.catalog import registry
+from greenroom.errors import ModelLoadError
+from greenroom.hosts.engine_process import EngineProcess
+from greenroom.hosts.hosted_adapter import HostedAdapter
+from greenroom.hosts.launcher import Launcher, LaunchError, is_supported
+from greenroom.untrusted.logs import safe_logger
+
+logger = safe_logger(__name__)
+
+
+_GRACE_S = 0.5
+"""The manager's own limits come first: its error says which setting to raise."""
+
+
+class EngineProcesses:
+    """The engines' processes of one manager. `close` and what adapters call block."""
+
+    def __init__(
+        self,
+        isolation: Isolation = "none",
+        of_adapters: Mapping[str, Isolation] | None = None,
+        *,
+        load_limit: float = 60.0,
+        speech_limit: float = 60.0,
+        unload_limit: float = 10.0,
+    ) -> None:
+        """A model's own `isolation` comes first, then its adapter's in `of_adapters`.
+
+        Limits are in seconds.
+        """
+        self.crashed: Callable[[EngineProcess], None] = _nothing
+        """Called in a thread when a process with models has ended."""
+        self._isolation = isolation
+        self._of_adapters = dict(of_adapters or {})
+        self._launcher: Launcher | None = None
+        self._limits = load_limit + _GRACE_S, speech_limit + _GRACE_S, unload_limit + _GRACE_S
+        self._numbers = itertools.count(1)
+        # Two: a process takes its time to start, and `all` is asked on the event loop.
+        self._starting = threading.Lock()
+        self._lock = threading.Lock()
+        self._by_key: dict[Hashable, EngineProcess] = {}
+        self._running: set[EngineProcess] = set()
+        self._closed = False
+
+    def isolation_of(self, spec: ModelSpec) -> Isolation:
+        """Return where a model is to live."""
+        name = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
+        wanted = spec.isolation or self._of_adapters.get(name, self._isolation)
+        if wanted != "none" and not is_supported():
+            _say_unsupported()
+            return "none"
+        return wanted
+
+    def start(self, specs: Iterable[ModelSpec]) -> None:
+        """Have the engines imported once that models in processes use, before any process starts.
+
+        Does nothing if there is no such model; raises `LaunchError`.
+        """
+        adapters = {spec.adapter for spec in specs if self.isolation_of(spec) != "none"}
+        if adapters:
+            classes = [registry.resolve(each) for each in adapters]
+            self._prepared_launcher(modules_of(classes)).start()
+
+    def _prepared_launcher(self, modules: Sequence[str] = ()) -> Launcher:
+        with self._lock:
+            if self._launcher is None:
+                self._launcher = Launcher(modules)
+            return self._launcher
+
+    def adapter_for(self, spec: ModelSpec, adapter_class: type[TTSAdapter]) -> Any:
+        """Construct the adapter of a model, or one that finds it in a process.
+
+        Raises what the adapter raises, which may also return anything at all.
+        """
+        isolation = self.isolation_of(spec)
+        if isolation == "none":
+            return adapter_class(spec)
+        load_limit, speech_limit, unload_limit = self._limits
+        return HostedAdapter(
+            spec,
+            adapter_class,
+            next(self._numbers),
+            functools.partial(self._take, isolation),
+            self._release,
+            load_limit=load_limit,
+            speech_limit=speech_limit,
+            unload_limit=unload_limit,
+        )
+
+    @property
+    def all(self) -> tuple[EngineProcess, ...]:
+        """Those that run."""
+        return tuple(self._running)
+
+    def growth_bytes(self) -> int:
+        """Return the anonymous memory that they take beyond what each began with."""
+        return sum(process.growth_bytes() for process in self.all)
+
+    def _take(self, isolation: Isolation, spec: ModelSpec, number: int) -> EngineProcess:
+        name, key = _place_of(spec, number, isolation)
+        with self._starting:
+            process = self._by_key.get(key)
+            if process is None or not process.is_running:
+                process = self._by_key[key] = self._start(spec, name)
+            process.models.add(number)
+        return process
+
+    def _start(self, spec: ModelSpec, name: str) -> EngineProcess:
+        if self._closed:
+            raise ModelLoadError(spec.model_id, "the manager is closed.")
+        offline = registry.resolve(spec.adapter).offline
+        try:
+            process = EngineProcess(
+                self._prepared_launcher(), name, offline=offline, when_ended=self._has_ended
+            )
+        except LaunchError as error:
+            raise ModelLoadError(
+                spec.model_id, f"its process cannot be started: {error}."
+            ) from None
+        self._running.add(process)
+        return process
+
+    def _release(self, process: EngineProcess, number: int) -> None:
+        with self._lock:
+            process.models.discard(number)
+            is_last = not process.models
+            if is_last:
+                self._forget(process)
+        if is_last:
+            process.end()
+
+    def _has_ended(self, process: EngineProcess) -> None:
+        with self._lock:
+            self._running.discard(process)
+            self._forget(process)
+        if process.models:
+            self.crashed(process)
+
+    def _forget(self, process: EngineProcess) -> None:
+        for key in [key for key, each in self._by_key.items() if each is process]:
+            del self._by_key[key]
+
+    def close(self) -> None:
+        """End every process."""
+        with self._lock:
+            self._closed = True
+            left = list(self._running)
+            launcher = self._launcher
+        for process in left:
+            process.end()
+        if launcher is not None:
+            launcher.close()
+
+
+def modules_of(adapters: Iterable[type[TTSAdapter]]) -> list[str]:
+    """Return the modules that processes of these adapters share, each once."""
+    found: dict[str, None] = {}
+    for adapter in adapters:
+        found |= dict.fromkeys((*adapter.libraries, adapter.__module__))
+    return list(found)
+
+
+def _nothing(_: EngineProcess) -> None:
+    pass
+
+
+@functools.cache
+def _say_unsupported() -> None:
+    logger.warning("engines run in the manager's own process: this system cannot isolate them")
+
+
+def _place_of(spec: ModelSpec, number: int, isolation: Isolation) -> tuple[str, Hashable]:
+    """Return the name of the process that a model goes to, and what is equal for all in it."""
+    adapter = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
+    if isolation == "model":
+        return spec.model_id, number
+    return adapter, (spec.adapter, spec.device)

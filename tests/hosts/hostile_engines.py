@@ -1,0 +1,137 @@
+"""Engines that do in their process what no engine should."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from greenroom.adapter import ModelSpec, TTSAdapter
+from greenroom.audio.frames import AudioChunk
+
+RATE = 16_000
+_CHUNK = 1_600
+
+
+def segmentation_fault() -> None:
+    """Read where nothing is."""
+    ctypes.string_at(0)
+
+
+def hold_the_lock() -> None:
+    """Sleep with the interpreter's lock, so that no other thread of the process runs."""
+    ctypes.PyDLL(None).sleep(60)
+
+
+def connect() -> None:
+    """Ask for a socket to other machines."""
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def flood() -> None:
+    """Print a megabyte."""
+    for _ in range(1_000):
+        sys.stderr.write("x" * 1_000 + "\n")
+    sys.stderr.flush()
+
+
+def fork_and_stay() -> None:
+    """Start a process that outlives its parent and holds all of its descriptors."""
+    if not os.fork():
+        time.sleep(60)
+        os._exit(0)
+
+
+def use_threads_and_handlers() -> None:
+    """Do what belongs to a program and not to an engine."""
+    os.chdir("/")
+    atexit.register(time.sleep, 60)
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("said on standard output")
+
+
+class NotPicklableError(Exception):
+    """An error with a lock in it."""
+
+    def __init__(self) -> None:
+        super().__init__("cannot be pickled")
+        self.lock = threading.Lock()
+
+
+def raise_not_picklable() -> None:
+    """Raise it."""
+    raise NotPicklableError
+
+
+DEEDS: dict[str, Callable[[], object]] = {
+    "segmentation fault": segmentation_fault,
+    "abort": os.abort,
+    "exit": lambda: os._exit(3),
+    "leave": lambda: sys.exit(4),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "hold the lock": hold_the_lock,
+    "hang": lambda: time.sleep(60),
+    "close descriptors": lambda: os.closerange(3, 256),
+    "connect": connect,
+    "flood": flood,
+    "fork": fork_and_stay,
+    "program": use_threads_and_handlers,
+    "not picklable": raise_not_picklable,
+}
+
+
+class HostileAdapter(TTSAdapter):
+    """Speaks ten chunks of a tone for each sentence, and does a deed where it is told.
+
+    Options: `at` (`load`, `warm_up`, `speak` or `unload`) and `deed`; `deed` of a sentence is done
+    before its second chunk.
+    """
+
+    concurrency: ClassVar[int | None] = None
+    offline: ClassVar[bool] = True
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.sample_rate = RATE
+
+    def _do(self, place: str) -> None:
+        if self.spec.options.get("at") == place:
+            DEEDS[self.spec.options["deed"]]()
+
+    def load(self) -> None:
+        self._do("load")
+
+    def warm_up(self, text: str) -> Iterator[AudioChunk]:
+        self._do("warm_up")
+        yield _tone()
+
+    def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
+        for number in range(10):
+            if number == 1 and text in DEEDS:
+                DEEDS[text]()
+            if text == "integers":
+                yield AudioChunk(np.zeros(_CHUNK, np.int16), RATE)
+            elif text == "100 MB":
+                yield AudioChunk(np.full(25_000_000, 0.1, np.float32), RATE)
+            elif text == "first":  # before anything was heard
+                self._do("speak")
+                yield _tone()
+            else:
+                yield _tone()
+
+    def unload(self) -> None:
+        self._do("unload")
+
+
+def _tone() -> AudioChunk:
+    return AudioChunk(np.sin(np.arange(_CHUNK, dtype=np.float32) / 5) * np.float32(0.5), RATE)

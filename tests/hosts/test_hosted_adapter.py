@@ -1,0 +1,258 @@
+"""A model in a process of its own: it speaks like one in this process, and its end is only its."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
+from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, SynthesisError
+from greenroom.hosts.engine_process import EngineProcess
+from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
+from greenroom.hosts.processes import EngineProcesses
+from tests.hosts.hostile_engines import RATE, HostileAdapter
+
+SOON_S = 10.0
+
+
+class Place:
+    """Processes for models, and what has become of them."""
+
+    def __init__(self) -> None:
+        self.processes = EngineProcesses("engine")
+        self.crashes: list[str] = []
+        self.processes.crashed = lambda process: self.crashes.append(process.ending)
+
+    def loaded(
+        self,
+        model_id: str = "one",
+        adapter: type[TTSAdapter] = HostileAdapter,
+        isolation: Isolation = "engine",
+        **options: Any,
+    ) -> HostedAdapter:
+        spec = ModelSpec(model_id, adapter, options=options, isolation=isolation)
+        made: HostedAdapter = self.processes.adapter_for(spec, adapter)
+        made.start()
+        made.load()
+        return made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Place]:
+    place = Place()
+    yield place
+    place.processes.close()
+
+
+@pytest.fixture
+def place(shared: Place) -> Iterator[Place]:
+    yield shared
+    for process in shared.processes.all:
+        process.kill("the test is over")
+    eventually(lambda: not shared.processes.all)
+    shared.crashes.clear()
+
+
+def eventually(condition: Any) -> None:
+    until = time.monotonic() + SOON_S
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
+
+
+def process_of(model: HostedAdapter) -> EngineProcess:
+    assert model.process is not None
+    return model.process
+
+
+def said(model: TTSAdapter, text: str = "Hello.", **options: Any) -> Any:
+    return np.concatenate([chunk.samples for chunk in model.synthesize(text, options)])
+
+
+def is_there(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_every_sample_is_that_of_the_engine_in_this_process(place: Place) -> None:
+    model = place.loaded(adapter=ToneTTSAdapter, frequency=330)
+    here = ToneTTSAdapter(ModelSpec("one", ToneTTSAdapter, options={"frequency": 330}))
+    here.load()
+    assert np.array_equal(said(model, "Hello there."), said(here, "Hello there."))
+    assert (model.sample_rate, model.concurrency) == (here.sample_rate, here.concurrency)
+
+
+def test_models_of_one_engine_share_a_process_and_others_do_not(place: Place) -> None:
+    one, two = place.loaded("one"), place.loaded("two")
+    tone = place.loaded("tone", ToneTTSAdapter)
+    own = place.loaded("own", isolation="model")
+    pids = [process_of(model).pid for model in (one, two, tone, own)]
+    assert pids[0] == pids[1]
+    assert len(set(pids)) == 3
+    assert os.getpid() not in pids
+
+
+def test_the_process_ends_with_its_last_model(place: Place) -> None:
+    one, two = place.loaded("one"), place.loaded("two")
+    pid = process_of(one).pid
+    one.unload()
+    assert is_there(pid)
+    assert len(said(two))
+    two.unload()
+    assert not is_there(pid)
+    assert place.crashes == []
+
+
+@pytest.mark.parametrize(
+    ("deed", "how"),
+    [
+        ("segmentation fault", "it was killed by SIGSEGV: Fatal Python error: Segmentation fault"),
+        ("abort", "it was killed by SIGABRT: Fatal Python error: Aborted"),
+        ("exit", "it ended with 3"),
+        ("kill", "it was killed by SIGKILL"),
+        ("close descriptors", "it closed its connections"),
+    ],
+)
+def test_a_crash_ends_what_speaks_there_and_is_told(place: Place, deed: str, how: str) -> None:
+    bad, good = place.loaded("bad"), place.loaded("good", ToneTTSAdapter)
+    chunks = bad.synthesize(deed, {})
+    next(chunks)
+    with pytest.raises(EngineCrashedError) as caught:
+        list(chunks)
+    assert str(caught.value) == f"model 'bad' broke off: its process ended: {how}. Try again."
+    eventually(lambda: place.crashes == [how])
+    assert len(said(good))
+    assert len(said(place.loaded("bad"))), "a process of its own again"
+
+
+@pytest.mark.parametrize("at", ["load", "warm_up"])
+def test_a_crash_of_a_load_is_a_load_that_failed(place: Place, at: str) -> None:
+    with pytest.raises(ModelLoadError, match=r"its process ended: it was killed by SIGSEGV"):
+        list(place.loaded(at=at, deed="segmentation fault").warm_up("Ready."))
+
+
+def test_a_crash_while_unloading_gives_the_memory_back_all_the_same(place: Place) -> None:
+    model = place.loaded(at="unload", deed="abort")
+    pid = process_of(model).pid
+    model.unload()
+    assert not is_there(pid)
+
+
+@pytest.mark.parametrize("deed", ["hang", "hold the lock", "stop"])
+def test_what_takes_too_long_is_killed(place: Place, deed: str) -> None:
+    model = place.loaded()
+    model._speech_limit = 0.3
+    pid = process_of(model).pid
+    with pytest.raises(EngineCrashedError, match=r"it did not answer within 0\.3 s"):
+        said(model, deed)
+    assert not is_there(pid)
+
+
+def test_what_an_engine_raises_is_told_and_ends_nothing_else(place: Place) -> None:
+    model = place.loaded()
+    with pytest.raises(EngineRaisedError, match="NotPicklableError: cannot be pickled"):
+        said(model, "not picklable")
+    with pytest.raises(EngineRaisedError, match="SystemExit: 4"):
+        said(model, "leave")
+    with pytest.raises(SynthesisError, match="samples of type int16"):
+        said(model, "integers")
+    assert len(said(model)) == 10 * RATE // 10
+
+
+def test_a_chunk_of_100_mb_comes_whole(place: Place) -> None:
+    chunk = next(iter(place.loaded().synthesize("100 MB", {})))
+    assert (len(chunk.samples), chunk.samples[-1]) == (25_000_000, np.float32(0.1))
+
+
+@pytest.mark.parametrize("deed", ["flood", "fork", "program"])
+def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: str) -> None:
+    model = place.loaded()
+    assert len(said(model, deed)) == 10 * RATE // 10
+    pid = process_of(model).pid
+    model.unload()
+    assert not is_there(pid)
+    eventually(lambda: not group_of(pid))
+
+
+def group_of(pid: int) -> list[int]:
+    """Return what a process has started and is there still."""
+    found = []
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.getpgid(int(name)) == pid and is_there(int(name)):
+                found.append(int(name))
+    return found
+
+
+def test_an_engine_has_neither_keys_nor_descriptors_nor_the_network(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = place.loaded()
+    pid = process_of(model).pid
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        names = {each.split(b"=")[0].decode() for each in file.read().split(b"\0") if each}
+    assert "PATH" in names
+    assert not {name for name in names if name.startswith("GREENROOM_") and "CACHE" not in name}
+    ends = [os.readlink(f"/proc/{pid}/fd/{each}") for each in os.listdir(f"/proc/{pid}/fd")]
+    assert {end.split(":")[0] for end in ends} <= {"/dev/null", "socket", "pipe"}
+    with pytest.raises(EngineRaisedError, match="PermissionError"):
+        said(model, "connect")
+
+
+def test_a_sentence_that_is_given_up_ends_in_the_engine_too(place: Place) -> None:
+    model = place.loaded()
+    for _ in range(100):
+        chunks = model.synthesize("Hello.", {})
+        next(chunks)
+        chunks.close()  # type: ignore[attr-defined]
+    assert len(process_of(model)._open) == 1, "one connection serves one sentence after another"
+
+
+def test_sentences_are_spoken_side_by_side(place: Place) -> None:
+    model = place.loaded()
+    whole = said(model)
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(said(model))) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON_S)
+    assert len(results) == 16
+    assert all(np.array_equal(each, whole) for each in results)
+
+
+def test_the_fork_server_is_started_anew_and_what_runs_goes_on(place: Place) -> None:
+    model = place.loaded("one")
+    launcher = place.processes._launcher
+    assert launcher is not None
+    before = launcher.pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    eventually(lambda: not is_there(before))
+    assert len(said(model))
+    assert len(said(place.loaded("two", isolation="model")))
+    assert launcher.pid != before
+    with pytest.raises(EngineCrashedError, match="it ended, nobody knows how"):
+        said(model, "kill")
+
+
+def test_an_adapter_that_cannot_be_imported_is_refused_with_the_fix(place: Place) -> None:
+    class Local(HostileAdapter):
+        pass
+
+    with pytest.raises(ConfigError, match="set isolation to none"):
+        place.loaded(adapter=Local)
+    with pytest.raises(ConfigError, match="options that no other process can be given"):
+        place.loaded(lock=threading.Lock())
