@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
@@ -176,7 +177,9 @@ class LoadAttempt:
                 self.audio_s = check_audible(chunks, model_id, rate, longest=most)
         stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
-        return usage.growth(usage_of(adapter), self.before), stated
+        if isinstance(adapter, HostedAdapter):
+            return usage.growth(adapter.usage(), self.before), stated
+        return usage.growth_on(self.spec.device, self.before), stated
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
         """Yield the first words until the attempt is abandoned, then end the engine's generator."""
@@ -423,9 +426,11 @@ class UnloadAttempt:
         adapter, self.adapter = self.adapter, None
         if adapter is None:
             return
-        before = usage_of(adapter)
-        # The process of one that has its own is measured still when the adapter is gone.
-        after = adapter.usage if isinstance(adapter, HostedAdapter) else None
+        # That of a process is asked still when its adapter is gone.
+        measured: Callable[[], Usage | None] = functools.partial(usage.usage_on, self.spec.device)
+        if isinstance(adapter, HostedAdapter):
+            measured = adapter.usage
+        before = measured()
         try:
             adapter.unload()
         except BaseException as error:  # noqa: BLE001 - whatever an engine raises, it has been left
@@ -434,7 +439,7 @@ class UnloadAttempt:
         heap.trim()
         if self.problem is None:
             self.before = before
-            self.after = usage.usage_on(self.spec.device) if after is None else after()
+            self.after = measured()
 
     async def ends_within(self, limit: float) -> bool:
         """Wait up to `limit` seconds; return whether the thread has left the engine."""
@@ -453,13 +458,6 @@ class UnloadAttempt:
         if self.after is None or self.before_life is None or self.returned is None:
             return None
         return self.after.anonymous - self.before_life.anonymous
-
-
-def usage_of(adapter: TTSAdapter) -> Usage | None:
-    """Return what the process in which a model lives takes of its device's memory."""
-    if isinstance(adapter, HostedAdapter):
-        return adapter.usage()
-    return usage.usage_on(adapter.spec.device)
 
 
 def check_audible(

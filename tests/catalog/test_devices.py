@@ -24,7 +24,7 @@ from greenroom.cli import main
 from greenroom.config.schema import ManagerSettings
 from greenroom.memory import nvml
 from greenroom.memory.budget import budgets_for
-from greenroom.memory.usage import MIB, Usage, growth, limit_bytes, usage_on
+from greenroom.memory.usage import MIB, Usage, growth_on, limit_bytes, usage_on
 from greenroom.testing import Gate, Stage
 
 
@@ -106,7 +106,7 @@ def test_models_of_one_device_are_accounted_together_however_they_name_it() -> N
 def test_without_the_library_there_is_no_gpu() -> None:
     assert nvml.gpus() == 0
     assert nvml.total_bytes(0) is nvml.process_bytes(0) is None
-    assert usage_on("cuda:0") is growth(None, None) is None
+    assert usage_on("cuda:0") is growth_on("cuda:0", None) is None
 
 
 def test_without_a_driver_there_is_no_gpu(driver: Driver) -> None:
@@ -137,8 +137,8 @@ def test_gpus_are_counted_as_cuda_does(
 def test_only_this_process_s_memory_of_a_gpu_counts(driver: Driver) -> None:
     driver.taken[1] = {os.getpid(): 300 * MIB, 1: 5_000 * MIB}
     assert usage_on("cuda:1") == Usage(300 * MIB)
-    assert growth(usage_on("cuda:1"), Usage(100 * MIB)) == Usage(200 * MIB)
-    assert growth(usage_on("cuda:1"), None) == Usage(300 * MIB), "nothing, until it is first used"
+    assert growth_on("cuda:1", Usage(100 * MIB)) == Usage(200 * MIB)
+    assert growth_on("cuda:1", None) == Usage(300 * MIB), "nothing, until it is first used"
 
 
 def test_memory_that_is_not_told_is_not_taken_for_none(driver: Driver) -> None:

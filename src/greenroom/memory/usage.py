@@ -93,10 +93,15 @@ def usage_on(device: str, pid: int | None = None) -> Usage | None:
     return None if taken is None else Usage(taken)
 
 
-def growth(now: Usage | None, before: Usage | None) -> Usage | None:
-    """Return how much a process has grown on a device; `None` if the device does not report it.
+def growth_on(device: str, before: Usage | None) -> Usage | None:
+    """Return how much this process has grown on a device; `None` if it does not report that."""
+    return growth(usage_on(device), before)
 
-    Both are of `usage_on`: `before` is `None` of a GPU that the process had not used yet.
+
+def growth(now: Usage | None, before: Usage | None) -> Usage | None:
+    """Return the difference of two results of `usage_on`; `None` if the device reports nothing.
+
+    `before` is `None` of a GPU that the process had not used yet.
     """
     return None if now is None else now - (before or Usage(0))
 
