@@ -56,7 +56,7 @@ class Listener:
         self.frames += frames
         self._came += 1
 
-    def wants_more(self) -> bool:
+    def wants_more(self, ran_s: float) -> bool:
         return self._came % self.at_a_time != 0
 
 

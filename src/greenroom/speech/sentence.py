@@ -30,9 +30,6 @@ _MOST_SECONDS = 1_200
 _MOST_EMPTY = 10_000
 """Chunks without samples that one sentence may have."""
 
-_LONGEST_RUN_S = 0.1
-"""A thread makes chunk after chunk for so long before it comes back to the event loop."""
-
 _END: Any = object()
 
 
@@ -76,8 +73,8 @@ class Listening(Protocol):
     def deliver(self, frames: list[AudioFrame]) -> None:
         """Take frames, and tell the consumer."""
 
-    def wants_more(self) -> bool:
-        """Whether the thread may go on with the next chunk."""
+    def wants_more(self, ran_s: float) -> bool:
+        """Whether the thread, which has run for `ran_s` seconds, may go on with the next chunk."""
 
 
 class Sentence:
@@ -151,11 +148,11 @@ class Sentence:
             return step()
 
     def _advance(self) -> bool:
-        until = time.perf_counter() + _LONGEST_RUN_S
+        began = time.perf_counter()
         while (samples := self._kept_or_next()) is not None:
             self.looks_ahead = bool(self._synthesizer.looks_ahead)
             self._listening.deliver(self._framer.feed(samples))
-            may_go_on = time.perf_counter() < until and self._listening.wants_more()
+            may_go_on = self._listening.wants_more(time.perf_counter() - began)
             if not may_go_on and not self._is_last:
                 return True
         return False

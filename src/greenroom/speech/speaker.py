@@ -35,6 +35,19 @@ _TEXT_SOON_S = 0.02
 """Text that comes within this many seconds was there; longer, and what is made is handed over."""
 
 
+_LONGEST_RUN_S = 0.1
+"""A thread makes chunk after chunk for so long before it comes back to the event loop."""
+
+_LEAST_RUN_S = 0.005
+"""For so long it does so even when other steps wait for its core: they wait for longer behind most
+single chunks, and to change threads for one that takes less costs more than to make it."""
+
+_WELL_AHEAD_S = 0.2
+_GATHER_S = 0.01
+"""A listener who has so much left to hear gets at once what is made in so many seconds after the
+first chunk: each change of thread is a wait for the interpreter, of the engine's thread too."""
+
+
 class Speaker:
     """Synthesizes a stream's sentences in turn and keeps the frames until they are taken."""
 
@@ -57,6 +70,8 @@ class Speaker:
         """What the engine's thread has delivered and the loop has not taken yet."""
         self._is_told = False
         """Whether the loop has been told of the outbox."""
+        self._gathering: asyncio.TimerHandle | None = None
+        """When the loop looks at the outbox without being told."""
         self._present: tuple[Sentence, Prefetch] | None = None
         """The sentence that is spoken, and what may begin the next one meanwhile."""
         self._changed = asyncio.Event()
@@ -220,38 +235,70 @@ class Speaker:
         use, loop = self._use, self._loop
         if use is None or loop is None:
             return Pace()
-        waiting = sum(len(frames) for frames in list(self._outbox)) * FRAME_MS / 1000
-        made = self._buffered_s + waiting
+        made = self._buffered_s + self._delivered * FRAME_MS / 1000
         if not self.clock.started:
             return use.pace(made or None)
         now = loop.time()
         return use.pace(max(0.0, self.clock.due(now, made) - now))
 
     def deliver(self, frames: list[AudioFrame]) -> None:
-        """Take frames from the engine's thread, and tell the loop once for all that are there."""
+        """Take frames from the engine's thread, and tell the loop once for all that are there.
+
+        A loop that gathers is told once more when there is enough to keep its consumer busy.
+        """
         self._outbox.append(frames)
-        if not self._is_told and self._loop is not None:
+        if self._is_told or self._loop is None:
+            return
+        if self._gathering is None or self._delivered > _BUFFER_FRAMES // 2:
             self._is_told = True
             with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
                 self._loop.call_soon_threadsafe(self._receive)
 
-    def wants_more(self) -> bool:
-        """Whether the engine's thread may go on; called there."""
+    @property
+    def _delivered(self) -> int:
+        """Frames that the loop has not taken from the outbox yet; may be asked from any thread."""
+        return sum(map(len, list(self._outbox)))
+
+    def wants_more(self, ran_s: float) -> bool:
+        """Whether the engine's thread, which has run for so long, may go on; called there."""
         use = self._use
-        if self.phase != "speaking" or use is None or use.core_wanted:
+        if self.phase != "speaking" or use is None or ran_s > _LONGEST_RUN_S:
             return False
-        waiting = sum(len(frames) for frames in list(self._outbox))
-        return len(self._frames) + waiting <= _BUFFER_FRAMES or use.turn_wanted
+        if use.core_wanted and ran_s > _LEAST_RUN_S:
+            return False
+        return len(self._frames) + self._delivered <= _BUFFER_FRAMES or use.turn_wanted
 
     def _receive(self) -> None:
-        """Take what the engine's thread has delivered, in the loop."""
+        """Take what the engine's thread has delivered, in the loop, and perhaps gather more."""
         self._is_told = False
-        while self._outbox:
-            self._keep(self._outbox.popleft())
+        has_come = self._take_delivered()
         if self._present is not None:
             sentence, prefetch = self._present
             if self._source.is_whole and sentence.looks_ahead:
                 prefetch.begin()
+            if has_come and self._gathering is None and self._is_well_ahead:
+                assert self._loop is not None
+                self._gathering = self._loop.call_later(_GATHER_S, self._receive_gathered)
+
+    def _receive_gathered(self) -> None:
+        # Cleared before the outbox is looked at: what comes after that is told of.
+        self._gathering = None
+        self._receive()
+
+    def _take_delivered(self) -> bool:
+        """Keep what the engine's thread has delivered; return whether there was anything."""
+        frames: list[AudioFrame] = []
+        while self._outbox:
+            frames += self._outbox.popleft()
+        self._keep(frames)
+        return bool(frames)
+
+    @property
+    def _is_well_ahead(self) -> bool:
+        """Whether the listener has so much left to hear that a few milliseconds change nothing."""
+        assert self._loop is not None
+        now = self._loop.time()
+        return self.clock.started and self.clock.due(now, self._buffered_s) - now > _WELL_AHEAD_S
 
     # The speaker
 
@@ -281,6 +328,8 @@ class Speaker:
             self._fail(synthesis_error(error))
         if self.phase == "speaking":
             self.phase = "made"
+        if self._gathering is not None:
+            self._gathering.cancel()
         if self._use is not None:
             self._use.close()
         self._held = False
@@ -356,7 +405,7 @@ class Speaker:
                 use.state.begins = not sentence.begun
                 self._count_left(sentence, use)
                 more = await sentence.turn.run(sentence.advance)
-                self._receive()
+                self._take_delivered()
                 _learn(sentence, use.cost)
             use.cost.learn_sentence(sentence.audio_s, len(sentence.text))
             return sentence.samples

@@ -33,11 +33,6 @@ from greenroom.worker.synthesis import Synthesis
 
 logger = safe_logger(__name__)
 
-_GATHER_S = 0.002
-_WELL_AHEAD_S = 0.2
-"""A listener who has so much left to hear gets what is made in the next 2 ms at once, and not piece
-by piece: each is a system call for which the event loop and the engine's thread wait in turn."""
-
 _FAREWELL_S = 1.0
 """How long a connection that is closed may take to be gone."""
 
@@ -167,8 +162,7 @@ class _BodyWriter:
 async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, None]:
     """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet."""
     # In a thread, a step runs to its end even when cancelled: `close` may not meet it there.
-    raw, clock = plan.format.is_raw, asyncio.get_running_loop().time
-    began: float | None = None
+    raw = plan.format.is_raw
     made = functools.partial(encoder_for, plan.format, plan.voice.sample_rate)
     encoder = made() if raw else await run_to_end(made)
     try:
@@ -178,9 +172,6 @@ async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, No
                 yield encoder.feed(pcm)
             else:
                 yield await run_to_end(functools.partial(encoder.feed, pcm))
-            began = clock() if began is None else began
-            if speech.timing.audio_s - (clock() - began) > _WELL_AHEAD_S:
-                await asyncio.sleep(_GATHER_S)
         yield encoder.finish() if raw else await run_to_end(encoder.finish)
     finally:
         encoder.close()
