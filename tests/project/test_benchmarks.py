@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from statistics import median
 
@@ -23,9 +24,11 @@ SLOW = ("arrival", "capacity", "http", "ready", "servers")
 
 
 @pytest.fixture(scope="module")
-def voices_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for voices that several benchmarks prepare."""
-    return tmp_path_factory.mktemp("voices")
+def voices_of_all(tmp_path_factory: pytest.TempPathFactory, prepared_cache: Path) -> Path:
+    """A cache for voices that several benchmarks prepare; the real one is there already."""
+    cache = tmp_path_factory.mktemp("voices")
+    shutil.copytree(prepared_cache / "prepared", cache / "prepared")
+    return cache
 
 
 @pytest.fixture

@@ -29,6 +29,8 @@ class Meter:
     def __init__(self) -> None:
         self.made = 0
         """Chunks of 100 ms."""
+        self.asked = 0
+        """Chunks that were made or are waited for."""
         self.free = threading.Event()
         """Set: every chunk passes."""
         self._permits = threading.Semaphore(0)
@@ -39,6 +41,7 @@ class Meter:
 
     def take(self) -> None:
         """Wait for a permit, in the engine's thread."""
+        self.asked += 1
         for _ in range(int(LIMIT_S / 0.02)):
             if self.free.is_set() or self._permits.acquire(timeout=0.02):
                 self.made += 1

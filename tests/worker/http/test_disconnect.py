@@ -119,7 +119,8 @@ async def test_a_client_that_leaves_stops_its_synthesis_at_the_next_chunk(
         await caller.ask(body(stream_format=stream_format))
         if made:
             meters["b"].allow(made)
-        await until(lambda: meters["b"].made == made and web.served.streams("b") == 1)
+        await until(lambda: meters["b"].asked == made + 1 and web.served.streams("b") == 1)
+        assert meters["b"].made == made
         if made:
             await caller.reader.readuntil(b"\r\n\r\n")
         assert web.served.refcount("b") == 1
@@ -257,7 +258,7 @@ async def test_running_speech_ends_well_while_the_worker_drains(
 
 
 async def test_speech_that_outlasts_the_drain_is_cut_off(
-    metered_catalog: Catalog, meters: dict[str, Meter]
+    metered_catalog: Catalog, meters: dict[str, Meter], caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
     async with running_http_worker(manager) as web:
@@ -266,6 +267,7 @@ async def test_speech_that_outlasts_the_drain_is_cut_off(
             pieces = answer.aiter_raw()
             await anext(pieces)
             stopping = asyncio.create_task(web.served.worker.stop())
+            await until(lambda: "1 streams are cut off" in caplog.text)
             meters["b"].allow(2)
             with pytest.raises(httpx.RemoteProtocolError):
                 await rest(pieces)
