@@ -37,14 +37,16 @@ _ELEMENTWISE = frozenset(
 """Nodes that do the same on a plane, whose shape follows from those of their inputs."""
 
 
-def as_conv2d(part: ModelProto) -> ModelProto:
+def as_conv2d(part: ModelProto, *, wide_only: bool = False) -> ModelProto:
     """Return the graph with its one-dimensional convolutions made two-dimensional.
 
-    A graph from before axes were inputs (opset 13, 2021) is returned as it is.
+    With `wide_only` only those over several columns of all channels, and what stands between two of
+    them: among much else, others lose more by a new layout than they gain. A graph from before axes
+    were inputs (opset 13, 2021) is returned as it is.
     """
     if any(not o.domain and o.version < 13 for o in part.opset_import):
         return part
-    planar = _Planar(part)
+    planar = _Planar(part, wide_only=wide_only)
     for node in part.graph.node:
         planar.add(node)
     outputs = [value.name for value in part.graph.output]
@@ -64,7 +66,8 @@ def as_conv2d(part: ModelProto) -> ModelProto:
 class _Planar:
     """The nodes of a graph, on a plane as far as they can be."""
 
-    def __init__(self, part: ModelProto) -> None:
+    def __init__(self, part: ModelProto, *, wide_only: bool) -> None:
+        self._wide_only = wide_only
         self.constants = {tensor.name: tensor for tensor in part.graph.initializer}
         self._axis = "planar.axis"
         self.constants[self._axis] = numpy_helper.from_array(
@@ -115,7 +118,9 @@ class _Planar:
     def _is_convolution(self, node: NodeProto) -> bool:
         if node.op_type not in _CONVOLUTIONS or node.input[1] not in self.constants:
             return False
-        return len(self.constants[node.input[1]].dims) == 3
+        dims = self.constants[node.input[1]].dims
+        is_wide = dims[-1] > 1 and all(a.name != "group" or a.i == 1 for a in node.attribute)
+        return len(dims) == 3 and (is_wide or not self._wide_only)
 
     def _add_convolution(self, node: NodeProto) -> None:
         weight = self.constants[node.input[1]]
@@ -129,6 +134,8 @@ class _Planar:
         if self._planes.keys().isdisjoint(tensors):
             return False
         if any(name not in self._planes and self._ranks.get(name) != 3 for name in tensors):
+            return False
+        if self._wide_only and len(node.input) > 1:
             return False
         if node.op_type in _ELEMENTWISE:
             return True

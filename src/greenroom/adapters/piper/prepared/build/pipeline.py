@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 from greenroom.adapters.piper.prepared.build import partition
 from greenroom.adapters.piper.prepared.build.blocked_layout import block_of, in_blocks, probe
 from greenroom.adapters.piper.prepared.build.conv2d import as_conv2d
+from greenroom.adapters.piper.prepared.build.convolutions import with_wider_convolutions
+from greenroom.adapters.piper.prepared.build.layer_norm import with_layer_norms
+from greenroom.adapters.piper.prepared.build.lengths import drop_masks, share_shapes
 from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
 from greenroom.adapters.piper.prepared.build.weights import Weights, externalised, has_branches
 from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest, StageManifest
@@ -66,16 +70,12 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     seen = store.snapshot(source)
     try:
         expected = list(_expected(source))
-        heap.malloc_trim()
-        model = _simplified(source, store)
     except EngineErrors as error:
         raise CannotPrepareError(f"the engine cannot run it: {error}") from error
-    if has_branches(model):
-        raise CannotPrepareError("its graph has branches")
     problem = ""
-    for stages in _attempts(model):
+    for attempt in _attempts(source, store):
         try:
-            graph, weights = _built(model, stages, store)
+            graph, weights = _built(attempt, store)
             problem = _difference(graph, weights, expected)
         except (*EngineErrors, ValueError) as error:  # a piece may not even have a fitting shape
             problem = f"its stages do not run: {error}"
@@ -84,18 +84,42 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
     raise CannotPrepareError(problem)
 
 
-def _attempts(model: ModelProto) -> Iterator[tuple[partition.Stage, ...]]:
-    """Yield the graph in stages, then whole."""
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One way to prepare a graph."""
+
+    model: ModelProto
+    stages: tuple[partition.Stage, ...]
+    rewritten: bool
+    """Whether its nodes are replaced by fewer that make the same."""
+
+
+def _attempts(source: Path, store: Store) -> Iterator[_Attempt]:
+    """Yield the graph in stages, rewritten and as it is, then whole.
+
+    Only one graph is in memory, as each has all the weights.
+    """
+    model = _simplified(source, store)
+    if has_branches(model):
+        raise CannotPrepareError("its graph has branches")
+    try:
+        with store.scratch() as path:
+            drop_masks(model, path)
+    except EngineErrors:
+        pass  # a sentence of a single id may be one that it cannot say
+    else:
+        yield _Attempt(model, partition.cut(model), rewritten=True)
+    del model
+    model = _simplified(source, store)
     stages = partition.cut(model)
-    yield stages
+    yield _Attempt(model, stages, rewritten=False)
     if len(stages) > 1:
-        yield partition.whole(model)
+        yield _Attempt(model, partition.whole(model), rewritten=False)
 
 
-def _built(
-    model: ModelProto, stages: Sequence[partition.Stage], store: Store
-) -> tuple[dict[str, bytes], Weights]:
+def _built(attempt: _Attempt, store: Store) -> tuple[dict[str, bytes], Weights]:
     """Return the files of the graph, and the weights of all stages."""
+    model, stages = attempt.model, attempt.stages
     names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
     edges = dict.fromkeys(name for stage in stages for name in (*stage.enter, *stage.leave))
     names.update(
@@ -109,9 +133,11 @@ def _built(
     block = block_of(_optimised(probe().SerializeToString(), best, store))
     for stage in stages:
         heap.malloc_trim()
-        optimised = _optimised(_serialised(model, stage), best, store)
+        optimised = _optimised(_serialised(attempt, stage, store), best, store)
         if stage.timed and block:
             optimised = in_blocks(optimised, block)
+        elif attempt.rewritten:
+            optimised = with_layer_norms(optimised)
         bare, own = externalised(optimised, names, f"{stage.name}.")
         manifest = StageManifest(
             name=stage.name,
@@ -130,21 +156,31 @@ def _built(
     return graph, weights
 
 
-def _serialised(model: ModelProto, stage: partition.Stage) -> bytes:
+def _serialised(attempt: _Attempt, stage: partition.Stage, store: Store) -> bytes:
     """Return the graph of one stage."""
-    part = partition.extracted(model, stage)
-    if stage.timed:  # the text stage gains little, and would have more nodes to build
-        part = as_conv2d(part)
+    part = partition.extracted(attempt.model, stage)
+    if attempt.rewritten:
+        if not stage.timed:
+            with store.scratch() as path:
+                share_shapes(part, path)
+        part = with_wider_convolutions(part)
+    if stage.timed or attempt.rewritten:
+        part = as_conv2d(part, wide_only=not stage.timed)
     return part.SerializeToString()
 
 
 def _simplified(source: Path, store: Store) -> ModelProto:
     """Return the graph with all that is constant computed, however the exporter wrote it down.
 
-    The kinds of all tensors are stated, as any of them may enter a stage.
+    The kinds of all tensors are stated, as any of them may enter a stage. Raises
+    `CannotPrepareError` for one that the engine cannot read.
     """
+    heap.malloc_trim()
     basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    return _optimised(str(source), basic, store, state_kinds=True)
+    try:
+        return _optimised(str(source), basic, store, state_kinds=True)
+    except EngineErrors as error:
+        raise CannotPrepareError(f"the engine cannot run it: {error}") from error
 
 
 def _optimised(
