@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from greenroom.speech.cost import SpeechCost, StepTaken
@@ -65,6 +67,49 @@ def test_one_slow_step_does_not_turn_everything_over() -> None:
     assert cost.rate < 3.0
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_first_step_that_hung_is_held_against_the_warmup(first: bool) -> None:
+    cost = SpeechCost(0.3, 0.6)
+    cost.learn_step(step(30.0, first=first))
+    assert max(cost.first_s, cost.step_s) <= 2.0
+    assert cost.rate < 1.3
+    for _ in range(20):
+        cost.learn_step(step(0.1, first=first))
+    assert max(cost.first_s, cost.step_s) < 0.5
+    assert cost.rate < 0.4
+
+
+def test_a_first_step_that_makes_much_audio_may_take_long() -> None:
+    cost = SpeechCost(0.3, 0.6)
+    cost.learn_step(step(8.0, 20.0, first=True))
+    assert cost.first_s == 8.0
+
+
+def test_what_is_learned_while_cores_idle_is_taken_to_cost_more_when_all_compute() -> None:
+    idle, busy = (learned(*(step(0.1, full=full) for _ in range(100))) for full in (False, True))
+    assert busy.rate == pytest.approx(0.1, rel=0.01)
+    assert 1.2 < idle.rate / busy.rate < 1.3
+    for _ in range(60):
+        idle.learn_step(step(0.12, full=True))
+    assert idle.rate == pytest.approx(0.12, rel=0.05), "then it is known"
+
+
+def test_first_steps_that_vary_are_expected_to_take_what_few_exceed() -> None:
+    cost = learned(*(step(0.1 + 0.05 * (number % 2), first=True) for number in range(60)))
+    assert 0.15 < cost.first_s < 0.2
+    assert learned(*(step(0.1, first=True) for _ in range(9))).first_s == pytest.approx(0.1)
+
+
+def test_a_crowds_shortest_steps_are_long_and_a_lone_listeners_soon_short_again() -> None:
+    crowd = learned(*(step(0.12, 1.5, paced=True, ahead_s=0.1) for _ in range(20)))
+    assert crowd.step_within(0.1) == pytest.approx(0.12)
+    crowd.learn_step(step(0.01, 0.1, paced=True, ahead_s=1.5, last=True))
+    assert crowd.step_within(0.1) == pytest.approx(0.12), "the rest of a sentence says nothing"
+    for _ in range(6):
+        crowd.learn_step(step(0.012, 0.2, paced=True, ahead_s=0.2))
+    assert crowd.step_within(0.0) < 0.05
+
+
 def test_an_engine_that_asks_for_its_pace_is_expected_to_keep_to_it() -> None:
     fixed = learned(*(step(0.1) for _ in range(20)))
     assert fixed.step_within(0.02) == pytest.approx(0.1)
@@ -91,11 +136,28 @@ def test_audio_for_a_character_is_learned_from_whole_sentences() -> None:
 
 def test_the_pace_is_that_of_the_innermost_block_and_it_is_known_who_asked() -> None:
     assert current_pace() == Pace()
-    with paced(Pace(1.0)) as outer:
-        with paced(Pace(2.0)) as inner:
+    with paced(Pace(1.0), still) as outer:
+        with paced(Pace(2.0), still) as inner:
             assert current_pace().ahead_s == 2.0
         assert inner.has_asked
         assert not outer.has_asked
         assert current_pace().ahead_s == 1.0
         assert outer.has_asked
     assert current_pace() == Pace()
+
+
+def still() -> float:
+    """Return the time of a clock that stands."""
+    return 7.0
+
+
+def test_what_an_engine_did_first_took_of_its_listeners_time_and_of_the_others() -> None:
+    now = 5.0
+    with paced(Pace(1.0, spare_s=0.5), lambda: now):
+        now = 5.25
+        assert (current_pace().ahead_s, current_pace().spare_s) == (0.75, 0.25)
+        now = 6.5
+        assert (current_pace().ahead_s, current_pace().spare_s) == (0.0, 0.0)
+    with paced(Pace(), lambda: now):
+        now = 9.0
+        assert (current_pace().ahead_s, current_pace().spare_s) == (None, math.inf)

@@ -142,7 +142,12 @@ async def test_streams_begin_in_order_when_they_can_be_kept_up(
     for each in begun:
         await dispatcher.begin(each, 1.0)
     assert dispatcher.used == pytest.approx(1.0)
-    assert dispatcher.sharers == 18.0
+    assert dispatcher.sharers(begun[0]) == 18.0
+    begun[0].heard = begun[1].heard = begun[2].heard = True
+    assert dispatcher.sharers(begun[0]) == 1.5, "the others can wait"
+    begun[2].resting = True
+    assert dispatcher.sharers(begun[0]) == 1.0
+    begun[0].heard = begun[1].heard = begun[2].heard = begun[2].resting = False
     line = [asyncio.create_task(dispatcher.begin(talk(), 60.0)) for _ in range(3)]
     impatient = asyncio.create_task(dispatcher.begin(talk(), 0.5))
     await clock.advance(1.0)

@@ -47,6 +47,12 @@ def test_next_is_the_one_whose_listener_would_fall_silent_first() -> None:
     assert chosen([heard(9.0), heard(5.0), heard(7.0)], 2, 4.0) == 1
 
 
+def test_a_step_that_takes_longer_is_begun_so_much_sooner() -> None:
+    long = heard(5.2, KnownCost(rate=0.05, step_s=0.3, first_s=0.3))
+    assert chosen([heard(5.1), long], 2, 4.0) == 1
+    assert chosen([heard(4.8), long], 2, 4.0) == 0
+
+
 def test_of_those_that_nobody_hears_the_first_that_came_is_first() -> None:
     assert chosen([unheard(3.0), unheard(2.0), unheard(2.5)], 2, 4.0) == 1
 

@@ -23,15 +23,17 @@ time, and of a second for the first step. What is known before counts as one sec
 _MEMORY_S = 15.0
 """Seconds of audio after which a step counts for a third of what the latest counts."""
 
+_FULL_TIMES = 1.25
+"""A second of audio is taken to cost so many times as much when every core computes as when one
+does: they share caches, memory, and often the units that compute. Measured on two virtual cores
+with 4 and with 24 callers, a piece of 1.5 s alone and beside another: 1.2 and 1.7 times."""
+
 _WAITS = 0.05
 """Steps whose threads are on a processor for less of their time wait for something elsewhere. On a
 machine that others keep busy too, those that compute have more than that."""
 
-_SHORT_S = 0.4
-"""Seconds of audio of a short step."""
-
 _MOST_STEP_S = 30.0
-"""What a step counts for at most: one that hung says nothing of the next."""
+"""What the first step counts for at most, where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,12 @@ class StepTaken:
     """Whether it was the first of its sentence."""
     paced: bool = False
     """Whether the engine asked how urgent it was, and so made it as long as there was time."""
+    ahead_s: float | None = None
+    """Seconds that its listener had left to hear; `None` before the first."""
+    last: bool = False
+    """Whether the engine said that it was the last of its sentence, and so as short as that was."""
+    full: bool = True
+    """Whether every core computed meanwhile."""
 
 
 class Mean:
@@ -55,15 +63,23 @@ class Mean:
 
     def __init__(self, first: float) -> None:
         self.value = first
+        self.deviation = 0.0
+        """The mean of how far the values are from it, as TCP takes it of round trips (RFC 6298)."""
         self.is_known = False
 
-    def add(self, value: float) -> None:
+    @property
+    def high(self) -> float:
+        """What few values are above."""
+        return self.value + 2 * self.deviation
+
+    def add(self, value: float, weight: float = _WEIGHT) -> None:
         """Take one more value into it, capped at four times the mean once there is one."""
         if not self.is_known:
             self.value, self.is_known = value, True
             return
         capped = min(value, _MOST_TIMES * self.value) if self.value > 0.0 else value
-        self.value += _WEIGHT * (capped - self.value)
+        self.deviation += weight * (abs(capped - self.value) - self.deviation)
+        self.value += weight * (capped - self.value)
 
 
 class SpeechCost:
@@ -75,11 +91,14 @@ class SpeechCost:
         That was the first of all runs, slower than those to come: it is soon overruled.
         """
         rate, first = _FIRST_RATE, _FIRST_S
-        if warmup_s > 0.0 and warmup_audio_s > 0.0:
+        self._was_warmed_up = warmup_s > 0.0 and warmup_audio_s > 0.0
+        if self._was_warmed_up:
             rate, first = warmup_s / warmup_audio_s, warmup_s
         self._core_s, self._audio_s = rate * _FIRST_AUDIO_S, _FIRST_AUDIO_S
+        self._full_s = _FIRST_AUDIO_S
+        """Of `_audio_s`, those that were made while every core computed."""
         self._step = Mean(0.02)
-        self._short = Mean(0.02)
+        self._urgent = Mean(0.02)
         self.overdue = 0
         """Steps that run and take so much longer than usual that they may hang."""
         self._first = Mean(first)
@@ -89,8 +108,13 @@ class SpeechCost:
 
     @property
     def rate(self) -> float:
-        """Seconds of a core for one second of audio, over the last half a minute of it or so."""
-        return self._core_s / self._audio_s
+        """Seconds of a core for one second of audio when every core computes.
+
+        Over the last half a minute of audio or so; what was made while cores were idle will take
+        longer.
+        """
+        idle = 1.0 - self._full_s / self._audio_s
+        return self._core_s / self._audio_s * (1.0 + (_FULL_TIMES - 1.0) * idle)
 
     @property
     def step_s(self) -> float:
@@ -100,16 +124,18 @@ class SpeechCost:
     def step_within(self, ahead_s: float) -> float:
         """Return the seconds of a step whose listener has `ahead_s` seconds left to hear.
 
-        An engine that asks for its pace takes half of that, or as long as its short steps take.
+        An engine that asks for its pace takes half of that, or as long as its shortest steps take:
+        in a crowd those are long, as short ones cost so much that all would be late.
         """
         if self._paced.value < 0.5:
             return self.step_s
-        return min(self.step_s, max(self._short.value, ahead_s / 2))
+        shortest = self._urgent.high
+        return max(shortest, min(self.step_s, ahead_s / 2))
 
     @property
     def first_s(self) -> float:
-        """Seconds of the first step of a sentence."""
-        return self._first.value
+        """Seconds that few first steps of a sentence exceed."""
+        return self._first.high
 
     @property
     def audio_per_character(self) -> float:
@@ -123,16 +149,34 @@ class SpeechCost:
 
     def learn_step(self, step: StepTaken) -> None:
         """Learn from one step."""
-        (self._first if step.first else self._step).add(step.seconds)
+        most = self._most(step)
+        (self._first if step.first else self._step).add(min(step.seconds, most))
         self._paced.add(float(step.paced))
-        if not step.first and 0.0 < step.audio_s < _SHORT_S:
-            self._short.add(step.seconds)
+        if not step.first and not step.last and step.audio_s > 0.0:
+            self._learn_shortest(step)
         if step.seconds > 0.001:  # of a shorter one the clocks say too little
             self._computes.add(min(1.0, step.processor_s / step.seconds))
         kept = math.exp(-step.audio_s / _MEMORY_S)
-        core_s = min(step.seconds + step.helped_s, _MOST_STEP_S)
-        self._core_s = self._core_s * kept + core_s
+        self._core_s = self._core_s * kept + min(step.seconds + step.helped_s, most)
         self._audio_s = self._audio_s * kept + step.audio_s
+        self._full_s = self._full_s * kept + step.audio_s * step.full
+
+    def _most(self, step: StepTaken) -> float:
+        """Return the seconds that a step counts for at most: one that hung tells nothing.
+
+        The first of its kind is held against the warmup, if there was one.
+        """
+        usual = self._first if step.first else self._step
+        if not (usual.is_known or self._was_warmed_up):
+            return _MOST_STEP_S
+        return _MOST_TIMES * max(usual.value, self.rate * step.audio_s)
+
+    def _learn_shortest(self, step: StepTaken) -> None:
+        """Learn how long a step takes that is as short as the engine makes them now."""
+        if step.seconds < self._urgent.value:
+            self._urgent.add(step.seconds, 2.5 * _WEIGHT)  # soon: a crowd has gone
+        elif step.ahead_s is not None and step.seconds > step.ahead_s / 2:
+            self._urgent.add(step.seconds)
 
     def learn_sentence(self, audio_s: float, characters: int) -> None:
         """Learn how much audio a sentence of so many characters had."""

@@ -107,10 +107,12 @@ class Dispatcher:
             return True
         return self.scheduler.may_be_heard(stream, made_s, self.cores.count, self._loop.time())
 
-    @property
-    def sharers(self) -> float:
-        """How many streams there are for each core, at least 1."""
-        return max(1.0, len(self.scheduler.streams) / self.cores.count)
+    def sharers(self, stream: StreamState) -> float:
+        """Return how many streams there are for each core, at least 1; may be asked in any thread.
+
+        For a stream that is heard those count that are: the others can wait.
+        """
+        return max(1.0, self.scheduler.sharers(stream) / self.cores.count)
 
     def spare_s(self, stream: StreamState) -> float:
         """Return how many seconds a step of `stream` may take before another falls silent."""

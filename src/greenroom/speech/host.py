@@ -168,7 +168,12 @@ class ModelUse:
     def pace(self, ahead_s: float | None) -> Pace:
         """Return what the engine may know of a listener who has `ahead_s` seconds left to hear."""
         dispatcher = self._host.dispatcher
-        return Pace(ahead_s, dispatcher.sharers, dispatcher.spare_s(self.state))
+        return Pace(
+            ahead_s,
+            dispatcher.sharers(self.state),
+            dispatcher.spare_s(self.state),
+            is_full=not dispatcher.cores.idle,
+        )
 
     def may_be_heard(self, made_s: float) -> bool:
         """Whether `made_s` seconds, handed over now, last until more is made."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def _not_counted(_: float) -> None:
@@ -32,6 +33,8 @@ class Pace:
     count_help: Callable[[float], object] = _not_counted
     """Takes the seconds that other threads computed for the chunk, from any of them: what speech
     costs is learned from those as well."""
+    is_full: bool = True
+    """Whether every core computes as the chunk is begun."""
 
 
 _ALONE = Pace()
@@ -41,16 +44,28 @@ _local = threading.local()
 class Asking:
     """What an engine asked and said while it made a chunk."""
 
-    __slots__ = ("has_asked", "is_last", "pace", "processor_s")
+    __slots__ = ("_began", "_clock", "_pace", "has_asked", "is_last", "processor_s")
 
-    def __init__(self, pace: Pace) -> None:
-        self.pace = pace
+    def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
+        self._pace = pace
+        self._clock = clock
+        self._began = clock()
         self.has_asked = False
         """Whether it asked how urgent the chunk is."""
         self.is_last = False
         """Whether it said that the chunk is the last of the text."""
         self.processor_s = 0.0
         """Seconds of a processor that it took elsewhere than in the thread that was called."""
+
+    def now(self) -> Pace:
+        """Return the pace by now: what the engine did first, as with the text, took of the time."""
+        passed_s = self._clock() - self._began
+        ahead_s = self._pace.ahead_s
+        return replace(
+            self._pace,
+            ahead_s=None if ahead_s is None else max(0.0, ahead_s - passed_s),
+            spare_s=max(0.0, self._pace.spare_s - passed_s),
+        )
 
 
 def current_pace() -> Pace:
@@ -59,13 +74,13 @@ def current_pace() -> Pace:
     if asking is None:
         return _ALONE
     asking.has_asked = True
-    return asking.pace
+    return asking.now()
 
 
 def given_pace() -> Pace:
     """Return what `current_pace` returns, on behalf of an engine that may ask for it or not."""
     asking: Asking | None = getattr(_local, "asking", None)
-    return _ALONE if asking is None else asking.pace
+    return _ALONE if asking is None else asking.now()
 
 
 def count_processor(seconds: float) -> None:
@@ -86,10 +101,13 @@ def mark_last(is_last: bool = True) -> None:
 
 
 @contextlib.contextmanager
-def paced(pace: Pace) -> Iterator[Asking]:
-    """Have `current_pace` return `pace` inside the block, in this thread."""
+def paced(pace: Pace, clock: Callable[[], float] = time.perf_counter) -> Iterator[Asking]:
+    """Have `current_pace` return `pace`, less the time that passes, inside the block; here only.
+
+    That is in this thread. `clock` tells the time in seconds.
+    """
     before: Asking | None = getattr(_local, "asking", None)
-    _local.asking = asking = Asking(pace)
+    _local.asking = asking = Asking(pace, clock)
     try:
         yield asking
     finally:

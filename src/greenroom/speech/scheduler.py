@@ -7,8 +7,9 @@ engine's whole sentence) is a job of one core, and a step that has begun cannot 
 Three questions are answered here.
 
 1. *Who is next* when a core is free: earliest deadline first (Liu and Layland, 1973), the optimal
-   order on one core. A listener who hears something has its playback clock as deadline; a stream
-   that nobody hears yet has its arrival plus a target. Such a stream goes first only while all who
+   order on one core. A listener who hears something has its playback clock as deadline, less the
+   step itself, as the first of a sentence takes several times as long as others; a stream that
+   nobody hears yet has its arrival plus a target. Such a stream goes first only while all who
    hear something can afford it, and a stream that has been late for long is served now and then
    and not always first, so that one which cannot be kept up takes nobody with it.
 2. *May this stream be heard from now on*: whether what is made of it lasts, beside all others,
@@ -129,11 +130,11 @@ class StreamState:
         return self.next_step_s > _LONG_S
 
     def deadline(self, now: float) -> float:
-        """Return when its next step is due to be done: the smaller, the more urgent."""
+        """Return when its next step is to begin at the latest: the smaller, the more urgent."""
         if not self.heard:
             own = self.arrived + TARGET_S
         elif now - self.due <= _LATE_S:
-            own = self.due
+            own = self.due - self.step_left_s(now)
         else:
             own = max(self.due, self.served) + _TURN_S
         return min(own, self.urged)
@@ -310,6 +311,11 @@ class Scheduler:
         if math.isinf(soonest):
             return _RETRY_S
         return min(max(soonest, _LEAST_RETRY_S), _MOST_RETRY_S)
+
+    def sharers(self, stream: StreamState) -> int:
+        """Return how many streams `stream` shares the cores with, itself included."""
+        streams = list(self.streams)
+        return sum(s.heard and not s.resting for s in streams) if stream.heard else len(streams)
 
     def used(self, cores: int) -> float:
         """Return the share of the cores that the admitted streams need to be kept up.

@@ -188,6 +188,9 @@ class Sentence:
             audio_s=samples.size / self._framer.source_rate,
             first=first,
             paced=asking.has_asked,
+            ahead_s=pace.ahead_s,
+            last=asking.is_last,
+            full=pace.is_full,
         )
         self.steps.append(step)
         return samples
