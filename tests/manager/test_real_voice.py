@@ -1,7 +1,7 @@
 """A real worker with a real voice: models come, speak, are shared, and go.
 
-`joe` is the voice from the package registry; the others are variants of it, so that there are more
-models than the cap. Each is loaded by the engine on its own.
+`joe` is the voice from the package registry, prepared as it is after its first start; the others
+are variants of it, so that there are more models than the cap. Each is loaded on its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
+from tests.piper.real_voice import cache_beside
 from tests.waiting import until
 from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused
 
@@ -38,6 +39,14 @@ VARIANTS = [
 ]
 TEXT = "Hello there."
 LONG = "This sentence is spoken by a real voice, and it takes a while. " * 6
+
+
+@pytest.fixture(autouse=True)
+def _prepared(prepared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the voice prepared, and its variants with it."""
+    for name, value in cache_beside(prepared_cache, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GREENROOM_PREPARE", "on")
 
 
 @contextlib.asynccontextmanager
@@ -125,7 +134,8 @@ async def test_sessions_are_the_references_of_a_model() -> None:
         assert served.refcount("brisk") == 0
 
 
-async def test_loading_keeps_no_reference() -> None:
+async def test_loading_keeps_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREENROOM_PREPARE", "off")  # its own file keeps more to itself
     async with worker() as served:
         first = await load(served, "brisk")
         again = await load(served, "brisk")
