@@ -35,7 +35,21 @@ class Name:
         return None if right else "must be a name or a number"
 
 
-def check(options: Mapping[str, Any], known: Mapping[str, Number | Name]) -> None:
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An option that is one of a few words."""
+
+    words: tuple[str, ...]
+
+    def problem(self, value: Any) -> str | None:
+        """Return what is wrong with `value`, if anything."""
+        return None if value in self.words else f"must be one of {', '.join(self.words)}"
+
+
+Option = Number | Name | Choice
+
+
+def check(options: Mapping[str, Any], known: Mapping[str, Option]) -> None:
     """Raise `InvalidInputError` for the first option that is unknown or out of range."""
     for key, value in options.items():
         kind = known.get(key)

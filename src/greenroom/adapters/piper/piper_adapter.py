@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from greenroom.adapter import LeftOut, ModelSpec, Preparation, TTSAdapter
-from greenroom.adapters.options import Name, Number, check
+from greenroom.adapters.options import Choice, Name, Number, Option, check
 from greenroom.adapters.piper.cuda import check_gpu
 from greenroom.adapters.piper.loudness import gain_of
 from greenroom.adapters.piper.phoneme_runs import split_into_runs
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
-from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.run.prepared_voice import OPENVINO, RUNTIMES, PreparedVoice
 from greenroom.adapters.piper.session import (
     OWN_FILE,
     PREPARED,
@@ -39,7 +40,7 @@ logger = safe_logger(__name__)
 _AS_IT_IS = {"noise_scale": 0.0, "noise_w_scale": 0.0, "gain": 1.0, "volume": 1.0}
 """Options by which a sentence is the same each time it is spoken, as loud as the voice has it."""
 
-_OPTIONS: dict[str, Number | Name] = {
+_OPTIONS: dict[str, Option] = {
     "speaker": Name(),
     "speed": Number(0.25, 4.0),
     "length_scale": Number(0.1, 10.0),
@@ -51,6 +52,7 @@ _OPTIONS: dict[str, Number | Name] = {
     "threads": Number(1, 256),
     "linger": Number(0.0, 86_400.0),
     "prepare": Number(0, 1),
+    "runtime": Choice(RUNTIMES),
 }
 
 
@@ -62,7 +64,8 @@ class PiperTTSAdapter(TTSAdapter):
     (1.0). For the model also `gain` (else measured at warmup; one for the voice, as sentences are
     never normalised to their own peak), `threads` (of a run of the text: 1; without a
     prepared form of the whole: as many as there are cores), `linger` (0:
-    seconds that the graph stays after its last voice) and `prepare` (1; 0 uses the file as it is).
+    seconds that the graph stays after its last voice), `prepare` (1; 0 uses the file as it is) and
+    `runtime` (`onnxruntime`; `openvino` has the waveform of a prepared voice made in bfloat16).
     """
 
     concurrency: ClassVar[int | None] = None
@@ -93,6 +96,10 @@ class PiperTTSAdapter(TTSAdapter):
         device = parse(spec.device)
         if device != CPU:
             check_gpu(device)
+        if spec.options.get("runtime") == OPENVINO and not find_spec(OPENVINO):
+            raise ConfigError(
+                "`runtime: openvino` needs OpenVINO; run `pip install 'greenroom[openvino]'`."
+            )
         if spec.path is None:
             raise ConfigError("a piper model needs `path`, the .onnx file of the voice.")
         try:

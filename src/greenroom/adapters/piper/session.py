@@ -13,7 +13,11 @@ from greenroom.adapters.piper import cuda
 from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
 from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
 from greenroom.adapters.piper.prepared.run.fifo_lock import FifoLock
-from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice, sentence
+from greenroom.adapters.piper.prepared.run.prepared_voice import (
+    ONNXRUNTIME,
+    PreparedVoice,
+    sentence,
+)
 from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.run.stage import shrinking
 from greenroom.adapters.piper.prepared.store.lookup import switched_off
@@ -153,7 +157,13 @@ def open_prepared(
     linger = float(options.get("linger", 0.0))
     try:
         threads = int(options.get("threads", 1))
-        return PreparedVoice(files, threads=threads, linger=linger, sample_rate=sample_rate)
+        return PreparedVoice(
+            files,
+            threads=threads,
+            linger=linger,
+            sample_rate=sample_rate,
+            runtime=str(options.get("runtime", ONNXRUNTIME)),
+        )
     except Exception as error:  # noqa: BLE001 - the file serves, and the warning says what is wrong
         logger.warning("%s: its prepared form cannot be used: %s", model.name, error)
         return None

@@ -9,7 +9,7 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-_FORMAT = 4
+_FORMAT = 5
 """Of what this package writes; raised when an older one can no longer be read."""
 
 

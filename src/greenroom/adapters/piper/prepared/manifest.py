@@ -10,6 +10,9 @@ FILE_NAME = "recipe.json"
 FLOW = "flow"
 """The stage that makes the decoder's frames from those of the text; the only one that may."""
 
+WAVEFORM = "waveform"
+"""The last stage where the decoder is two: most of the work, at a reach of a frame."""
+
 
 class StageManifest(BaseModel):
     """One stage: a session whose inputs are what `enter`s it and its weights."""
@@ -40,3 +43,5 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: tuple[StageManifest, ...] = Field(min_length=1, max_length=4)
+    portable: StageManifest | None = None
+    """The waveform once more, in operators of ONNX alone, which other runtimes can read."""

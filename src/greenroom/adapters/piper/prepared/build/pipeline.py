@@ -32,7 +32,12 @@ from greenroom.adapters.piper.prepared.build.layer_norm import with_layer_norms
 from greenroom.adapters.piper.prepared.build.lengths import drop_masks, share_shapes
 from greenroom.adapters.piper.prepared.build.parent_death import end_with_parent
 from greenroom.adapters.piper.prepared.build.weights import Weights, externalised, has_branches
-from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest, StageManifest
+from greenroom.adapters.piper.prepared.manifest import (
+    FILE_NAME,
+    WAVEFORM,
+    Manifest,
+    StageManifest,
+)
 from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store, default_store
@@ -152,8 +157,32 @@ def _built(attempt: _Attempt, store: Store) -> tuple[dict[str, bytes], Weights]:
         graph[manifest.file_name] = bare.SerializeToString(deterministic=True)
         weights.update(own)
         manifests.append(manifest)
-    graph[FILE_NAME] = Manifest(stages=tuple(manifests)).model_dump_json().encode()
+    portable = None
+    if stages[-1].name == WAVEFORM:
+        bare, own = _portable(attempt, stages[-1], names, store)
+        portable = manifests[-1].model_copy(update={"name": "portable", "weights": tuple(own)})
+        graph[portable.file_name] = bare.SerializeToString(deterministic=True)
+        weights.update(own)
+    whole = Manifest(stages=tuple(manifests), portable=portable)
+    graph[FILE_NAME] = whole.model_dump_json().encode()
     return graph, weights
+
+
+def _portable(
+    attempt: _Attempt, stage: partition.Stage, names: Mapping[str, str], store: Store
+) -> tuple[ModelProto, Weights]:
+    """Return a stage in operators of ONNX alone, and its weights.
+
+    It says how many channels enter, as a runtime that compiles it must know.
+    """
+    basic = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    plain = _optimised(_serialised(attempt, stage, store), basic, store)
+    bare, own = externalised(plain, names, "portable.")
+    known = {value.name: value for value in plain.graph.input}[stage.timed[0]]
+    declared = {value.name: value for value in bare.graph.input}[names[stage.timed[0]]]
+    channels = known.type.tensor_type.shape.dim[1].dim_value
+    declared.type.tensor_type.shape.dim[1].dim_value = channels
+    return bare, own
 
 
 def _serialised(attempt: _Attempt, stage: partition.Stage, store: Store) -> bytes:
@@ -237,7 +266,8 @@ def _difference(
 ) -> str:
     """Run the stages, whole and in windows; return what is wrong, or nothing."""
     manifest = Manifest.model_validate_json(graph[FILE_NAME])
-    sessions = {stage.name: cpu_session(graph[stage.file_name], 1) for stage in manifest.stages}
+    forms = (*manifest.stages, *filter(None, [manifest.portable]))
+    sessions = {stage.name: cpu_session(graph[stage.file_name], 1) for stage in forms}
 
     def run(stage: StageManifest, feeds: Mapping[str, Any]) -> dict[str, Any]:
         given = {name: feeds[name] for name in stage.enter}
@@ -261,6 +291,10 @@ def _difference(
         ours = edges[manifest.stages[-1].leave[0]].ravel()
         if ours.shape != samples.shape or not np.allclose(ours, samples, rtol=0, atol=CLOSE):
             return "its pieces are not what the whole is"
+        if manifest.portable is not None:
+            (samples,) = run(manifest.portable, edges).values()
+            if not np.allclose(samples.ravel(), ours, rtol=0, atol=CLOSE):
+                return "its portable form makes something else"
     return ""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.run.flow import Frames, GivenFrames
-from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.stage import Feeds, Stage
 from greenroom.adapters.piper.prepared.run.stage_cost import Costs
 from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
 from greenroom.adapters.piper.prepared.windows import (
@@ -44,8 +44,8 @@ class SentenceDecoder:
 
     def __init__(
         self,
-        flow: BoundStage | None,
-        decoders: Sequence[BoundStage],
+        flow: Stage | None,
+        decoders: Sequence[Stage],
         edges: Feeds,
         *,
         costs: Costs,
@@ -196,7 +196,7 @@ class SentenceDecoder:
         return parts[::-1]
 
 
-def _reach(decoders: Sequence[BoundStage]) -> tuple[int, int]:
+def _reach(decoders: Sequence[Stage]) -> tuple[int, int]:
     """Return how many frames a piece needs before and after its own."""
     left = right = 0
     for stage in reversed(decoders):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.adapters.piper.prepared.run.stage import BoundStage
+from greenroom.adapters.piper.prepared.run.stage import Stage
 from greenroom.adapters.piper.prepared.run.stage_cost import StageCost
 
 
@@ -28,7 +28,7 @@ class Frames:
 
     def __init__(
         self,
-        flow: BoundStage,
+        flow: Stage,
         edges: Mapping[str, NDArray[Any]],
         cost: StageCost,
         *,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from greenroom.adapters.piper.prepared.manifest import FLOW
+from greenroom.adapters.piper.prepared.run import openvino_stage
 from greenroom.adapters.piper.prepared.run.decoder import Samples, SentenceDecoder
+from greenroom.adapters.piper.prepared.run.openvino_stage import OpenvinoStage, UnfitError
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
-from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds
+from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds, Stage
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.concurrency.cores import CORES
+from greenroom.untrusted.logs import safe_logger
+
+logger = safe_logger(__name__)
+
+ONNXRUNTIME, OPENVINO = RUNTIMES = ("onnxruntime", "openvino")
+"""What may run the waveform."""
 
 _USUAL_RATE = 22_050
 """Hz of most Piper voices."""
@@ -33,25 +41,49 @@ class PreparedVoice:
         threads: int,
         linger: float = 0.0,
         sample_rate: int = _USUAL_RATE,
+        runtime: str = ONNXRUNTIME,
     ) -> None:
         """Map the weights and take the graph; raises what reading them raises.
 
         `sample_rate` is the voice's own in Hz, and says how long its listener hears a piece.
+        `runtime` is that of the waveform; where it cannot be used, onnxruntime is, with a warning.
         """
         self._threads, self._linger, self._sample_rate = threads, linger, sample_rate
         self._graph: Graph | None = GRAPHS.acquire(files.graph_id, files.graph, threads)
         try:
-            weights = _mapped(files)
+            manifest = self._graph.manifest
+            weights = _values(_mapped(files), (n for s in manifest.stages for n in s.weights))
             self.footprint_bytes = self._footprint(files.facts)
             self.mapped_bytes = sum(4 * math.prod(tensor.shape) for tensor in files.tensors)
-            self._stages = {
+            self._stages: dict[str, Stage] = {
                 stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
-                for stage in self._graph.manifest.stages
+                for stage in manifest.stages
             }
+            self._costs = self._graph.costs
+            if runtime == OPENVINO:
+                self._take_openvino(files)
             self._graph.shrinker.add(self._shrink_arena)
         except BaseException:
             self.close()
             raise
+
+    def _take_openvino(self, files: PreparedFiles) -> None:
+        """Have OpenVINO run the waveform, if it can."""
+        assert self._graph is not None
+        manifest = self._graph.manifest
+        try:
+            compiled, is_first = self._graph.openvino.get(files.graph, manifest)
+            name = manifest.stages[-1].name
+            # It takes no memory that cannot be written to, which it does not do.
+            weights = _mapped(files, mmap.ACCESS_COPY)
+            self._stages[name] = OpenvinoStage(compiled, weights, self._stages[name])
+        except (UnfitError, ImportError, OSError, RuntimeError) as error:
+            reason = " ".join(f"{error}".split())
+            logger.warning("OpenVINO is not used for the waveform, onnxruntime is: %s", reason)
+            return
+        self._costs = compiled.costs
+        if is_first and self.footprint_bytes is not None:
+            self.footprint_bytes += openvino_stage.FOOTPRINT_BYTES
 
     @property
     def looks_ahead(self) -> bool:
@@ -76,7 +108,7 @@ class PreparedVoice:
             flow,
             rest,
             edges,
-            costs=self._graph.costs,
+            costs=self._costs,
             sample_rate=self._sample_rate,
             shrink=shrink,
         ).pieces()
@@ -116,15 +148,22 @@ def sentence(length: int) -> Feeds:
     }
 
 
-def _mapped(files: PreparedFiles) -> dict[str, Any]:
-    """Return the weights by name, as onnxruntime's values over the mapped file, nothing copied."""
-    import onnxruntime
-
+def _mapped(files: PreparedFiles, access: int = mmap.ACCESS_READ) -> dict[str, Samples]:
+    """Return the weights by name, as arrays over the mapped file, nothing copied."""
     with files.weights.open("rb") as file:
-        whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        whole = mmap.mmap(file.fileno(), 0, access=access)
     return {
-        tensor.name: onnxruntime.OrtValue.ortvalue_from_numpy(
-            np.ndarray(tensor.shape, np.float32, whole, tensor.offset)
-        )
+        tensor.name: np.ndarray(tensor.shape, np.float32, whole, tensor.offset)
         for tensor in files.tensors
     }
+
+
+def _values(arrays: Mapping[str, Samples], names: Iterable[str]) -> dict[str, Any]:
+    """Return the arrays of these names as onnxruntime's values; those that are not there are not.
+
+    A stage says which it lacks.
+    """
+    import onnxruntime
+
+    value = onnxruntime.OrtValue.ortvalue_from_numpy
+    return {name: value(arrays[name]) for name in names if name in arrays}

@@ -12,6 +12,7 @@ from typing import Any
 
 from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
 from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
+from greenroom.adapters.piper.prepared.run.openvino_stage import CompiledOnce
 from greenroom.adapters.piper.prepared.run.stage_cost import Costs
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Due
 from greenroom.untrusted.logs import safe_logger
@@ -28,6 +29,8 @@ class Graph:
     sessions: Mapping[str, Any]
     shrinker: ArenaShrinker = field(default_factory=ArenaShrinker)
     costs: Costs = field(default_factory=Costs)
+    folder: Path = Path()
+    openvino: CompiledOnce = field(default_factory=CompiledOnce)
     _claimed: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -44,7 +47,7 @@ class Graph:
             )
             for stage in manifest.stages
         }
-        return cls(graph_id, manifest, sessions)
+        return cls(graph_id, manifest, sessions, folder=folder)
 
     def claim(self) -> bool:
         """Whether the caller is the first, which counts the graph's memory as its own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,17 @@ def shrinking() -> Any:
     return options
 
 
+class Stage(Protocol):
+    """A stage with one voice's weights. Any number of threads may run it."""
+
+    manifest: StageManifest
+
+    def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
+        """Run once; `feeds` may hold more than the stage reads. `shrink` empties the arena."""
+
+
 class BoundStage:
-    """A stage with one voice's weights."""
+    """A stage in onnxruntime."""
 
     def __init__(self, manifest: StageManifest, session: Any, weights: Mapping[str, Any]) -> None:
         self.manifest = manifest
