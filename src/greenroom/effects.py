@@ -41,6 +41,7 @@ from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
+    Drain,
     Granted,
     Joined,
     Load,
@@ -49,6 +50,7 @@ from greenroom.ledger.state import (
     Refused,
     Resident,
     State,
+    Stay,
     Ticket,
     Unload,
     Wait,
@@ -342,6 +344,10 @@ class Effects:
                 record.unload = self.tasks.begin(
                     self._take_out(resident, record), f"unload {resident.model_id}"
                 )
+            case Drain(resident):
+                self._note_drain(resident, f"{decision.why}; ")
+            case Stay(resident):
+                self.note(Kind.READY, resident.model_id, "its turn to leave was taken back")
             case Granted(ticket, resident):
                 self._answer(ticket, resident.instance)
             case Joined(ticket):
@@ -550,8 +556,7 @@ class Effects:
         assert resident is not None  # else `begin_unload` has raised
         record = self._records[resident]
         if resident.state is State.DRAINING:
-            awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
-            self.note(Kind.DRAINING, model_id, f"waiting for {awaited}")
+            self._note_drain(resident)
         self.carry_out(decisions)
         await self._drained(resident, record)
         if record.unload is None:
@@ -568,6 +573,10 @@ class Effects:
             problem = "the manager shut down." if cancelled else record.unload.result()
         if problem is not None:
             raise UnloadError(model_id, problem)
+
+    def _note_drain(self, resident: Resident, why: str = "") -> None:
+        awaited = first_few(owners_of(resident)) or f"{resident.streams} streams"
+        self.note(Kind.DRAINING, resident.model_id, f"{why}waiting for {awaited}")
 
     async def _drained(self, resident: Resident, record: _Record) -> None:
         """Wait for the last holder; when that takes too long, or the wait is cancelled, undo it.
@@ -595,9 +604,9 @@ class Effects:
         self._memory.wake()
         self.ledger.open_stream(resident)
 
-    def _closed(self, resident: Resident) -> None:
+    def _closed(self, resident: Resident, opened_at: float) -> None:
         self._memory.wake()
-        decisions = self.ledger.close_stream(resident, self.time())
+        decisions = self.ledger.close_stream(resident, self.time(), opened_at)
         if decisions is not None:
             self.carry_out(decisions)
         # Also without a decision: a shutdown and an upgrade wait for a model that does not speak.

@@ -28,6 +28,7 @@ _DEPARTURES = (
     Reason.EXPIRED,
     Reason.EVICTED,
     Reason.SURPLUS,
+    Reason.TURN,
     Reason.UNLOADED,
     Reason.SHUTDOWN,
 )

@@ -217,7 +217,7 @@ def totals(
         hits=ledger.hits,
         loads=ledger.loads,
         failed_loads=ledger.failed_loads,
-        evictions=gone[Reason.EVICTED] + gone[Reason.SURPLUS],
+        evictions=gone[Reason.EVICTED] + gone[Reason.SURPLUS] + gone[Reason.TURN],
         expirations=gone[Reason.EXPIRED],
         unloads=sum(gone.values()),
         refusals=sum(ledger.refusals.values()),

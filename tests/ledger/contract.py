@@ -12,6 +12,7 @@ from greenroom.ledger.capacity import RESERVED_ON
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
+    Drain,
     Granted,
     Joined,
     Load,
@@ -21,6 +22,7 @@ from greenroom.ledger.state import (
     Refused,
     Resident,
     State,
+    Stay,
     Ticket,
     Unload,
     Wait,
@@ -47,7 +49,7 @@ class ContractMachine(RuleBasedStateMachine):
         self.callers: dict[Ticket, int] = {}
         self.open_tickets: list[Ticket] = []
         self.leases: list[tuple[Resident, Hashable]] = []
-        self.streams: list[Resident] = []
+        self.streams: list[tuple[Resident, float]] = []
         self.promised: set[Resident] = set()
         self.ready_at: dict[Resident, float] = {}
         self.used_at: dict[Resident, float] = {}
@@ -83,6 +85,10 @@ class ContractMachine(RuleBasedStateMachine):
                     told.append(f"load {resident.model_id}")
                 case Unload(resident, reason):
                     told.append(f"unload {resident.model_id} {reason.name}")
+                case Drain(resident, makes_room_for):
+                    told.append(f"drain {resident.model_id} for {makes_room_for}")
+                case Stay(resident):
+                    told.append(f"stay {resident.model_id}")
                 case Granted(ticket):
                     told.append(f"grant {self.callers[ticket]}")
                 case Joined(ticket):
@@ -111,6 +117,10 @@ class ContractMachine(RuleBasedStateMachine):
                         ] == [resident]
                 case Unload(resident, reason):
                     self.judge_departure(resident, reason)
+                case Drain(resident):
+                    self.judge_turn(resident)
+                case Stay(resident):
+                    assert resident.state is not State.UNLOADING
                 case Granted(ticket, resident):
                     self.open_tickets.remove(ticket)
                     self.leases.append((resident, ticket.owner))
@@ -129,6 +139,13 @@ class ContractMachine(RuleBasedStateMachine):
                 case Wait(ticket, until):
                     assert until == ticket.deadline == ticket.since + self.policy.acquire_timeout
 
+    def judge_turn(self, resident: Resident) -> None:
+        """Check that a model which is to leave for another has had its turn."""
+        assert self.policy.turn_after >= 0
+        assert not self.ledger.is_pinned(resident.model_id)
+        assert self.now >= self.ready_at[resident] + max(self.policy.min_residency, 1.0)
+        assert any(self.now >= t.since + self.policy.turn_after for t in self.open_tickets)
+
     def judge_departure(self, resident: Resident, reason: Reason) -> None:
         self.departures[reason] += 1
         self.promised.add(resident)
@@ -138,12 +155,14 @@ class ContractMachine(RuleBasedStateMachine):
             assert not resident.occupied
             return
         assert not any(held is resident for held, _ in self.leases)
-        assert not any(speaking is resident for speaking in self.streams)
+        assert not any(speaking is resident for speaking, _ in self.streams)
         assert resident not in self.upgrades
         if reason is Reason.UNLOADED:
             return
         assert not self.ledger.is_pinned(resident.model_id)
         assert self.now >= self.ready_at[resident] + self.policy.min_residency
+        if reason is Reason.TURN:
+            return
         if reason is Reason.EXPIRED:
             assert resident.ttl >= 0
             assert self.now >= self.used_at[resident] + resident.ttl
@@ -175,7 +194,7 @@ class ContractMachine(RuleBasedStateMachine):
 
     def references_are_exactly_the_leases(self) -> None:
         held = Counter(resident for resident, _ in self.leases)
-        speaking = Counter(self.streams)
+        speaking = Counter(resident for resident, _ in self.streams)
         for resident in self.ledger.residents:
             assert resident.refcount == len(resident.references) == held[resident]
             assert resident.repeats.keys() <= resident.holders.keys()
@@ -277,7 +296,7 @@ class ContractMachine(RuleBasedStateMachine):
         return self.used_at[resident], resident.number
 
     def note_use(self, resident: Resident) -> None:
-        if not any(held is resident for held, _ in self.leases) and resident not in self.streams:
+        if not any(used is resident for used, _ in [*self.leases, *self.streams]):
             self.used_at[resident] = self.now
 
 

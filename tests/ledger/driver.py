@@ -7,6 +7,7 @@ from typing import Any
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
+    Drain,
     Granted,
     Joined,
     Load,
@@ -14,6 +15,7 @@ from greenroom.ledger.state import (
     Policy,
     Refused,
     Resident,
+    Stay,
     Ticket,
     Unload,
     Wait,
@@ -27,6 +29,10 @@ def describe(decision: Decision) -> str:
             return f"load {resident.model_id}"
         case Unload(resident, reason):
             return f"unload {resident.model_id} {reason.name}"
+        case Drain(resident, makes_room_for):
+            return f"drain {resident.model_id} for {makes_room_for}"
+        case Stay(resident):
+            return f"stay {resident.model_id}"
         case Granted(ticket, resident):
             assert ticket.granted
             return f"grant {resident.model_id} to {ticket.owner}"
@@ -46,8 +52,12 @@ class LedgerDriver:
     Models are named by their ids, decisions come back as lines, and `None` stays `None`.
     """
 
-    def __init__(self, *, min_residency: float = 0.0, **policy: Any) -> None:
-        self.ledger = Residency(Policy(min_residency=min_residency, **policy))
+    def __init__(
+        self, *, min_residency: float = 0.0, turn_after: float = -1.0, **policy: Any
+    ) -> None:
+        self.ledger = Residency(
+            Policy(min_residency=min_residency, turn_after=turn_after, **policy)
+        )
         self.now = 0.0
         self.tickets: dict[tuple[str, str], Ticket] = {}
 
@@ -82,8 +92,8 @@ class LedgerDriver:
         self.ledger.open_stream(self[model_id])
         return self[model_id]
 
-    def close_stream(self, resident: Resident) -> list[str] | None:
-        out = self.ledger.close_stream(resident, self.now)
+    def close_stream(self, resident: Resident, opened_at: float | None = None) -> list[str] | None:
+        out = self.ledger.close_stream(resident, self.now, opened_at)
         return None if out is None else lines(out)
 
     # Operators

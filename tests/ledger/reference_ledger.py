@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ class Life:
     keep_until: float = 0.0
     promised: bool = False
     upgrading: bool = False
+    load_s: float = 0.0
+    tenure_from: float = 0.0
+    turn: tuple[str, str, float] | None = None
+    """The device whose line it drains for, the head of that, and when the drain is taken back."""
 
     @property
     def in_use(self) -> bool:
@@ -51,6 +56,9 @@ class Queued:
     request: ModelRequest
     callers: dict[int, float] = field(default_factory=dict)
 
+    def since(self, patience: float) -> float:
+        return min(self.callers.values()) - patience
+
 
 class ReferenceLedger:
     """The rules of residency, everything searched for anew every time.
@@ -70,6 +78,10 @@ class ReferenceLedger:
         self.taken: dict[str, int] = {}
         self.reserved = 0
         self.shedding: set[str] = set()
+        self.longest_load = 0.0
+        self.longest_speech = 0.0
+        self.served: list[float] = []
+        """When models of the line were loaded, since there is one."""
 
     # What is
 
@@ -192,8 +204,89 @@ class ReferenceLedger:
             return None
         return opens_at - now if opens_at > now else self.policy.first_retry
 
+    # Turns
+
+    def places(self) -> int:
+        lives = self.lives.values()
+        return max(1, sum(x.leaving or x.request.model_id not in self.pins for x in lives))
+
+    def waiting(self, device: str) -> int:
+        return sum(queued.request.device == device for queued in self.queue)
+
+    def quantum(self, device: str) -> float:
+        cost = self.longest_load + self.longest_speech
+        patience = self.policy.acquire_timeout - self.policy.turn_after
+        in_time = self.places() * patience / max(1, self.waiting(device)) - cost
+        return max(1.0, cost, min(4 * cost, in_time))
+
+    def tenant(self, request: ModelRequest) -> Life | None:
+        """Return the one that is next to have had its turn."""
+        if self.barred(request.device):
+            return None
+        missing = self.missing(request) > self.promised_bytes(request.device)
+        tenants = [
+            life
+            for life in self.lives.values()
+            if life.state is State.READY
+            and life.request.model_id not in self.pins
+            and (not missing or life.request.device == request.device)
+        ]
+        return min(tenants, key=lambda life: (life.tenure_from, life.number), default=None)
+
+    def turn_due(self, head: Queued) -> float:
+        """Return when the next turn is due for the head of a line that waits for room."""
+        device = head.request.device
+        under_way = [life for life in self.lives.values() if life.turn and life.turn[0] == device]
+        tenant = self.tenant(head.request)
+        if self.policy.turn_after < 0 or under_way or tenant is None:
+            return math.inf
+        waited = head.since(self.policy.acquire_timeout) + self.policy.turn_after
+        return max(waited, tenant.tenure_from + self.quantum(device), tenant.keep_until)
+
+    def take_turn(self, head: Queued, now: float) -> list[str]:
+        if self.turn_due(head) > now:
+            return []
+        tenant = self.tenant(head.request)
+        assert tenant is not None
+        if not tenant.in_use and not tenant.upgrading:
+            return self.let_go(tenant, Reason.TURN)
+        tenant.state = State.DRAINING
+        limit = now + max(5.0, 2 * self.longest_speech)
+        tenant.turn = (head.request.device, head.request.model_id, limit)
+        return [f"drain {tenant.request.model_id} for {head.request.model_id}"]
+
+    def take_back(self, life: Life) -> list[str]:
+        life.turn = None
+        life.state = State.READY
+        model_id = life.request.model_id
+        waiting = [queued for queued in self.queue if queued.request.model_id == model_id]
+        self.queue = [queued for queued in self.queue if queued not in waiting]
+        callers = [caller for queued in waiting for caller in queued.callers]
+        return [f"stay {model_id}", *(self.grant(caller, life) for caller in callers)]
+
+    def line_wait(self, device: str, now: float) -> float | None:
+        """Return how long one more model waits in a line that moves."""
+        if self.policy.turn_after < 0 or len(self.served) < 2:
+            return None
+        cost = self.longest_load + self.longest_speech
+        mean, *others = [b - a for a, b in itertools.pairwise(self.served)]
+        for other in others:
+            mean += 0.3 * (other - mean)
+        interval = min(mean, max(cost, (max(1.0, cost) + cost) / self.places()))
+        ahead = max(now, self.served[-1] + interval) - now
+        return ahead + (self.waiting(device) + 1 - 1) * interval
+
+    def retry_when_last(self, request: ModelRequest, now: float) -> float | None:
+        wait, line = self.retry_after(request, now), self.line_wait(request.device, now)
+        return wait if wait is None or line is None else max(wait, line)
+
     def next_due(self, now: float) -> float:
         moments = [life.expires_at for life in self.idle()]
+        moments += [life.turn[2] for life in self.lives.values() if life.turn]
+        if self.free_slot():
+            heads = {queued.request.device: queued for queued in reversed(self.in_line())}
+            stuck = [head for head in heads.values() if self.plan(head.request, now) is None]
+            moments += map(self.turn_due, stuck)
         moments += [deadline for queued in self.queue for deadline in queued.callers.values()]
         if self.in_line() or self.too_many() or self.too_much():
             moments += [life.keep_until for life in self.idle() if life.keep_until > now]
@@ -203,12 +296,24 @@ class ReferenceLedger:
 
     def advance(self, now: float) -> list[str]:
         out: list[str] = []
+        for life in self.lives.values():
+            if life.turn and life.turn[2] <= now:
+                life.tenure_from = now
+                out += self.take_back(life)
+        stuck = []
         for device in dict.fromkeys(queued.request.device for queued in self.in_line()):
-            self.serve(device, now, out)
+            stuck += [device] * self.serve(device, now, out)
+        needless = [x for x in self.lives.values() if x.turn and x.turn[0] not in stuck]
+        for life in needless:
+            out += self.take_back(life)
+        if needless:
+            return out + self.advance(now)
         while (self.too_many() or self.too_much()) and (victims := self.surplus(now)):
             if not self.too_many():
                 self.shedding.discard(victims[0].request.device)
             out += self.let_go(victims[0], Reason.SURPLUS)
+        if not self.queue:
+            self.served.clear()
         return out
 
     def observed(self, taken: dict[str, int]) -> list[str]:
@@ -216,7 +321,8 @@ class ReferenceLedger:
         self.shedding = {device for device in taken if self.overdrawn(device)}
         return []
 
-    def serve(self, device: str, now: float, out: list[str]) -> None:
+    def serve(self, device: str, now: float, out: list[str]) -> bool:
+        """Serve a line; return whether its head is left without the promise of room."""
         while line := [queued for queued in self.in_line() if queued.request.device == device]:
             head = line[0]
             victims = self.plan(head.request, now) if self.free_slot() else None
@@ -226,19 +332,22 @@ class ReferenceLedger:
                 wait = self.retry_after(head.request, now)
                 out += [self.refuse(caller, head, Reason.NO_ROOM, wait) for caller in late]
                 if head.callers:
-                    return
+                    out += self.take_turn(head, now) if self.free_slot() else []
+                    return True
                 continue
             for victim in victims:
                 out += self.let_go(victim, Reason.EVICTED)
             if not self.fits(head.request):
-                return
+                return False
             self.number += 1
             ttl = self.policy.ttl if head.request.ttl is None else head.request.ttl
             life = Life(head.request, self.number, self.need(head.request), ttl)
             life.waiters = list(head.callers)
             self.lives[head.request.model_id] = life
             self.queue.remove(head)
+            self.served.append(now)
             out.append(f"load {head.request.model_id}")
+        return False
 
     def surplus(self, now: float) -> list[Life]:
         if self.too_many():
@@ -250,6 +359,7 @@ class ReferenceLedger:
     def let_go(self, life: Life, reason: Reason) -> list[str]:
         life.state = State.UNLOADING
         life.promised = True
+        life.turn = None
         return [f"unload {life.request.model_id} {reason.name}"]
 
     def refuse(
@@ -266,9 +376,10 @@ class ReferenceLedger:
         for life in due:
             out += self.let_go(life, Reason.EXPIRED)
         out += self.advance(now)
+        waits = {q.request: self.retry_when_last(q.request, now) for q in self.queue}
         for queued in list(self.queue):
             for caller in [c for c, limit in queued.callers.items() if limit <= now]:
-                wait = self.retry_after(queued.request, now)
+                wait = waits[queued.request]
                 late = self.overdrawn(queued.request.device)
                 reason = Reason.OVERDRAWN if late else Reason.TIMED_OUT
                 out.append(self.refuse(caller, queued, reason, wait))
@@ -319,7 +430,12 @@ class ReferenceLedger:
         if self.opens_at(request, now) > deadline:
             return refusal(caller, Reason.NO_ROOM, wait)
         if sum(len(queued.callers) for queued in self.queue) >= self.policy.max_waiting:
-            return refusal(caller, Reason.LINE_FULL, wait)
+            return refusal(caller, Reason.LINE_FULL, self.retry_when_last(request, now))
+        line = any(queued.request.device == request.device for queued in self.in_line())
+        comes_last = all(queued.request.model_id != request.model_id for queued in self.queue)
+        line_wait = self.line_wait(request.device, now)
+        if line and comes_last and line_wait is not None and now + line_wait > deadline:
+            return refusal(caller, Reason.NO_ROOM, line_wait)
         return ""
 
     def cancel(self, caller: int, now: float) -> list[str]:
@@ -340,9 +456,11 @@ class ReferenceLedger:
         self.lives[model_id].streams += 1
         return []
 
-    def close_stream(self, model_id: str, now: float) -> list[str]:
+    def close_stream(self, model_id: str, now: float, opened_at: float) -> list[str]:
         life = self.lives[model_id]
         life.streams -= 1
+        seconds = min(now - opened_at, self.policy.acquire_timeout)
+        self.longest_speech = max(seconds, 0.98 * self.longest_speech)
         return self.used(life, now)
 
     def used(self, life: Life, now: float) -> list[str]:
@@ -354,11 +472,12 @@ class ReferenceLedger:
     def drained(self, life: Life) -> list[str]:
         if life.in_use or life.upgrading or life.state is not State.DRAINING:
             return []
-        return self.let_go(life, Reason.UNLOADED)
+        return self.let_go(life, Reason.TURN if life.turn else Reason.UNLOADED)
 
     def pin(self, model_id: str) -> list[str]:
         self.pins.add(model_id)
-        return []
+        life = self.lives.get(model_id)
+        return self.take_back(life) if life is not None and life.turn else []
 
     def unpin(self, model_id: str) -> list[str]:
         self.pins.discard(model_id)
@@ -371,6 +490,7 @@ class ReferenceLedger:
     def begin_unload(self, model_id: str) -> list[str]:
         life = self.lives[model_id]
         if life.leaving:
+            life.turn = None
             return []
         if life.in_use or life.upgrading:
             life.state = State.DRAINING
@@ -411,19 +531,12 @@ class ReferenceLedger:
         over = self.overdrawn(RESERVED_ON)
         return self.reserved > 0 and any(over or self.needs_reserved(head) for head in heads)
 
-    def end_drain(self, model_id: str) -> list[str]:
+    def end_drain(self, model_id: str, now: float) -> list[str]:
         life = self.lives.get(model_id)
         if self.closed or life is None or life.state is not State.DRAINING:
             return []
-        life.state = State.READY
-        callers = [
-            caller
-            for queued in self.queue
-            if queued.request.model_id == model_id
-            for caller in queued.callers
-        ]
-        self.queue = [queued for queued in self.queue if queued.request.model_id != model_id]
-        return [self.grant(caller, life) for caller in callers]
+        life.tenure_from = now
+        return self.take_back(life)[1:]
 
     def grant(self, caller: int, life: Life) -> str:
         life.holders[self.owners[caller]] += 1
@@ -432,15 +545,17 @@ class ReferenceLedger:
     def force_unload(self, model_id: str) -> list[str]:
         return self.let_go(self.lives[model_id], Reason.SHUTDOWN)
 
-    def warming(self, model_id: str) -> list[str]:
+    def warming(self, model_id: str, load_s: float) -> list[str]:
         self.lives[model_id].state = State.WARMING
+        self.lives[model_id].load_s = load_s
         return []
 
     def loaded(self, model_id: str, footprint: int | None, now: float) -> list[str]:
         life = self.lives[model_id]
         self.failures.pop(model_id, None)
         life.state = State.READY
-        life.idle_since = now
+        self.longest_load = max(life.load_s, 0.98 * self.longest_load)
+        life.idle_since = life.tenure_from = now
         life.keep_until = now + self.policy.min_residency
         life.footprint = life.footprint if footprint is None else footprint
         out = [self.grant(caller, life) for caller in life.waiters]
@@ -469,6 +584,8 @@ class ReferenceLedger:
 
     def close(self) -> list[str]:
         self.closed = True
+        for life in self.lives.values():
+            life.turn = None
         callers = [caller for queued in self.queue for caller in queued.callers]
         callers += [caller for life in self.lives.values() for caller in life.waiters]
         self.queue = []

@@ -61,9 +61,21 @@ policies = st.builds(
     max_parallel_loads=st.integers(1, 2),
     acquire_timeout=st.sampled_from([5.0, 0.0, 12.0]),
     max_waiting=st.sampled_from([1024, 2]),
+    turn_after=st.sampled_from([2.0, 0.0, 1.0, -1.0]),
     first_retry=st.just(1.0),
     longest_retry=st.just(4.0),
 )
+contended = st.builds(
+    Policy,
+    resident_cap=st.integers(1, 2),
+    cap_policy=st.just("hard"),
+    ttl=st.just(20.0),
+    min_residency=st.sampled_from([0.0, 0.0, 3.0]),
+    max_parallel_loads=st.integers(1, 2),
+    acquire_timeout=st.sampled_from([4.0, 12.0, 30.0]),
+    turn_after=st.sampled_from([2.0, 0.0, 1.0]),
+)
+"""Fewer places than models, so that turns come about."""
 shapes = st.tuples(
     st.sampled_from(["cpu", "gpu"]),
     st.integers(1, 6),
@@ -78,7 +90,7 @@ class LedgerMachine(ContractMachine):
     """Everything that can happen to a ledger, in any order."""
 
     @initialize(
-        policy=policies,
+        policy=policies | contended,
         shaped=st.lists(shapes, min_size=len(MODELS), max_size=len(MODELS)),
         punctual=st.sampled_from([True, True, False]),
     )
@@ -138,16 +150,16 @@ class LedgerMachine(ContractMachine):
     def open_stream(self, pick: int) -> None:
         resident = chosen(self.speakers(), pick)
         self.ledger.open_stream(resident)
-        self.streams.append(resident)
+        self.streams.append((resident, self.now))
         self.expect(None, "open_stream", resident.model_id)
 
     @precondition(lambda self: self.streams)
     @rule(pick=picks)
     def close_stream(self, pick: int) -> None:
-        resident = self.streams.pop(pick % len(self.streams))
+        resident, opened_at = self.streams.pop(pick % len(self.streams))
         self.note_use(resident)
-        out = self.ledger.close_stream(resident, self.now)
-        self.expect(out, "close_stream", resident.model_id, self.now)
+        out = self.ledger.close_stream(resident, self.now, opened_at)
+        self.expect(out, "close_stream", resident.model_id, self.now, opened_at)
 
     # Operators
 
@@ -177,7 +189,7 @@ class LedgerMachine(ContractMachine):
     def end_drain(self, pick: int) -> None:
         resident = chosen(self.ledger_in(State.DRAINING), pick)
         out = self.ledger.end_drain(resident.model_id, self.now)
-        self.expect(out, "end_drain", resident.model_id)
+        self.expect(out, "end_drain", resident.model_id, self.now)
 
     @precondition(lambda self: self.steps >= 60 and not self.closed)
     @rule()
@@ -238,7 +250,7 @@ class LedgerMachine(ContractMachine):
         resident = chosen(self.arriving(), pick)
         if warm and resident.state is State.LOADING:
             self.ledger.warming(resident, 0.5)
-            self.expect(None, "warming", resident.model_id)
+            self.expect(None, "warming", resident.model_id, 0.5)
         else:
             self.ready_at[resident] = self.used_at[resident] = self.now
             out = self.ledger.loaded(resident, object(), self.now, footprint=measured)
@@ -260,7 +272,7 @@ class LedgerMachine(ContractMachine):
             self.expect(self.ledger.overdue(resident, self.now), "overdue", resident.model_id)
             return
         self.leases = [lease for lease in self.leases if lease[0] is not resident]
-        self.streams = [stream for stream in self.streams if stream is not resident]
+        self.streams = [stream for stream in self.streams if stream[0] is not resident]
         self.expect(self.ledger.gone(resident, self.now), "gone", resident.model_id)
         assert resident.instance is None
 
@@ -280,6 +292,21 @@ class LedgerMachine(ContractMachine):
                 self.warming_or_loaded(0, None, warm=False)
             if self.leases:
                 self.release(-1)
+
+    @rule(wanted=st.lists(models, min_size=2, max_size=5), seconds=st.sampled_from([1.0, 3.0, 6.0]))
+    def contend(self, wanted: list[str], seconds: float) -> None:
+        """Let callers speak with what they get and others wait for it, while time goes on."""
+        for model_id in wanted:
+            self.request(model_id, "dan")
+            while self.ledger_in(State.UNLOADING):
+                self.gone_or_overdue(0, overdue=False)
+            while self.arriving():
+                self.warming_or_loaded(0, None, warm=self.arriving()[0].state is State.LOADING)
+        if self.leases:
+            self.release(-1)
+        if self.speakers():
+            self.open_stream(-1)
+        self.wait(seconds)
 
     # The clock
 

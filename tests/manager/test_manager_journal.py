@@ -35,6 +35,7 @@ async def manager(stage: Stage) -> AsyncIterator[ModelManager]:
         resident_cap=2,
         cap_policy="hard",
         acquire_timeout_ms=5_000,
+        turn_after_ms=-1,
         load_timeout_ms=7_000,
         ttl_ms=100_000,
     )
@@ -297,6 +298,7 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
         "warmup_text": "Hello.",
         "load_timeout_ms": 4_500,
         "acquire_timeout_ms": 5_500,
+        "turn_after_ms": 7_500,
         "synthesis_timeout_ms": 6_500,
     }
     assert set(settings) == set(ManagerSettings.model_fields)

@@ -149,6 +149,7 @@ class ManagerSettings(_Section):
     warmup_text: str = DEFAULT_WARMUP_TEXT
     load_timeout_ms: Milliseconds = Field(60_000, ge=1)
     acquire_timeout_ms: Milliseconds = Field(30_000, ge=0)
+    turn_after_ms: TtlMs = 2_000
     synthesis_timeout_ms: Milliseconds = Field(60_000, ge=1)
     isolation: Isolation = "none"
     adapter_isolation: dict[ModelName, Isolation] = Field(default_factory=dict)

@@ -50,6 +50,8 @@ class Capacity:
         # A heap for each device: missing bytes come from one device, whose least recently used
         # model would have to be searched for among those of the others.
         self._candidates: dict[str, LazyHeap] = {}
+        # All that are ready and movable, in use or not, by how long they have had their place.
+        self._tenants: dict[str, LazyHeap] = {}
         self.taken: Counter[str] = Counter()
         """Per device, the bytes that the process was last seen to take for its models."""
         self._shedding: set[str] = set()
@@ -141,6 +143,8 @@ class Capacity:
     def _add_movable(self, resident: Resident, now: float) -> None:
         """Count a model among those that may leave one day."""
         self._movable += 1
+        if resident.state is State.READY:
+            self._tenants_on(resident.device).add(resident)
         # One that loads is not protected yet: how long it will be is known when it is ready.
         if resident.state is State.READY and now < resident.keep_until:
             resident.protected = True
@@ -155,6 +159,7 @@ class Capacity:
         resident.protected = False
         self._protected.discard(resident)
         self._candidates_on(resident.device).discard(resident)
+        self._tenants_on(resident.device).discard(resident)
 
     # Which models may leave
 
@@ -200,6 +205,37 @@ class Capacity:
         heap = self._candidates.get(device)
         if heap is None:
             heap = self._candidates[device] = LazyHeap(lambda r: r.idle_since)
+        return heap
+
+    # Which models have had their turn
+
+    @property
+    def places(self) -> int:
+        """The number of places that change hands: all residents but the pinned ones."""
+        return max(1, self._movable + self._leaving)
+
+    def longest_tenant(self, request: ModelRequest) -> Resident | None:
+        """Return the model whose leaving would help `request`, and that has had its place longest.
+
+        In use or not. `None` where no model is known to help.
+        """
+        if self._is_barred(request.device):
+            return None
+        # As with victims: missing bytes come from the device that misses them.
+        missing = self._missing_bytes(request) > self._promised_bytes[request.device]
+        devices = [request.device] if missing else list(self._tenants)
+        firsts = []
+        for heap in map(self._tenants_on, devices):
+            first = heap.pop()
+            if first is not None:
+                heap.add(first)
+                firsts.append(first)
+        return min(firsts, key=lambda r: (r.tenure_from, r.number), default=None)
+
+    def _tenants_on(self, device: str) -> LazyHeap:
+        heap = self._tenants.get(device)
+        if heap is None:
+            heap = self._tenants[device] = LazyHeap(lambda r: r.tenure_from)
         return heap
 
     # What the process really takes

@@ -22,6 +22,7 @@ from greenroom.ledger.capacity import RESERVED_ON, Capacity
 from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import (
     Decision,
+    Drain,
     Granted,
     Joined,
     Load,
@@ -31,6 +32,7 @@ from greenroom.ledger.state import (
     Refused,
     Resident,
     State,
+    Stay,
     Ticket,
     Unload,
     Wait,
@@ -43,6 +45,7 @@ from greenroom.ledger.transitions import (
     LedgerStateError,
     successor,
 )
+from greenroom.ledger.turns import Turns
 from greenroom.ledger.wait_queue import DeviceQueue, QueuedModel, WaitQueue
 from greenroom.untrusted.owners import owner_name
 
@@ -65,6 +68,7 @@ class Residency:
         self.capacity = Capacity(policy)
         self.queue = WaitQueue()
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
+        self.turns = Turns(policy)
         self._residents: dict[str, Resident] = {}
         # The residents that are a hit. An index of its own, so that a hit is one look-up and asks
         # for no state: all that makes a model no hit (leaving, draining, `close`) takes it out.
@@ -79,6 +83,8 @@ class Residency:
         # Whether the last `_advance` left callers in the queue, or more models than allowed. Only
         # then does the end of a min residency matter: an idle process is not woken for it.
         self._needs_room = False
+        # When the next turn begins, if nothing happens before; `_advance` finds it anew each time.
+        self._next_turn = math.inf
 
     # What can be seen
 
@@ -153,8 +159,30 @@ class Residency:
         # of the queue comes last, since a shorter one would change neither of the two.
         refusal = self.backoff.refusal(ticket, now) or self.capacity.refusal(request, ticket, now)
         if refusal is None and self.queue.count >= self.policy.max_waiting:
-            return Refused(ticket, Reason.LINE_FULL, self.capacity.retry_after(request, now))
-        return refusal
+            return Refused(ticket, Reason.LINE_FULL, self._retry_after(request, now))
+        return refusal or self._refuse_late(ticket, request.device, now)
+
+    def _refuse_late(self, ticket: Ticket, device: str, now: float) -> Refused | None:
+        """Refuse a caller whose model would be the last in the line, and come too late."""
+        # Without a line in front of it, it may be served at once; and one that waits already is
+        # served with the callers that came before.
+        if not self.queue.has_line(device) or self.queue.tickets(ticket.model_id):
+            return None
+        wait = self._line_wait(device, now)
+        if wait is None or now + wait <= ticket.deadline:
+            return None
+        return Refused(ticket, Reason.NO_ROOM, wait)
+
+    def _line_wait(self, device: str, now: float) -> float | None:
+        """Return how long one more model would wait in the line of a device, where that is seen."""
+        position = self.queue.models_on(device) + 1
+        return self.turns.wait_expected(position, self.capacity.places, now)
+
+    def _retry_after(self, request: ModelRequest, now: float) -> float | None:
+        """Return in how many seconds a caller that is sent away should ask again, if ever."""
+        opens_in = self.capacity.retry_after(request, now)
+        wait = self._line_wait(request.device, now)
+        return opens_in if opens_in is None or wait is None else max(opens_in, wait)
 
     def cancel(self, ticket: Ticket, now: float) -> list[Decision]:
         """End a caller's wait; a reference that was granted meanwhile is given back."""
@@ -210,14 +238,22 @@ class Residency:
             raise ModelNotResidentError(resident.model_id)
         resident.streams += 1
 
-    def close_stream(self, resident: Resident, now: float) -> list[Decision] | None:
-        """Count one running stream fewer; `None` means that nothing else changed."""
+    def close_stream(
+        self, resident: Resident, now: float, opened_at: float | None = None
+    ) -> list[Decision] | None:
+        """Count one running stream fewer; `None` means that nothing else changed.
+
+        `opened_at` is when it was opened; without it nothing is learned of how long speech takes.
+        """
         if not resident.streams:
             raise LedgerStateError(resident, Event.CLOSE_STREAM, "no stream is open")
         self._enter(resident, Event.CLOSE_STREAM)
         resident.streams -= 1
+        if opened_at is not None:
+            self.turns.learn_speech(now - opened_at)
         if resident.in_use:
-            return None
+            # What was learned may move the next turn forward.
+            return self._advance(now) if self.queue.count else None
         resident.idle_since = now
         return self._became_idle(resident, now)
 
@@ -226,13 +262,16 @@ class Residency:
     def pin(self, model_id: str, now: float) -> list[Decision]:
         """Exempt a model from eviction and expiry, now and whenever it is loaded again."""
         resident = self._residents.get(model_id)
+        self._pins.add(model_id)
+        out: list[Decision] = []
+        if resident is not None and self.turns.of(resident) is not None:
+            self._end_turn(resident, now, out)
         # One that is leaving is counted with those that leave: `end_drain` looks at the pins anew.
-        if resident is not None and not resident.pinned and not resident.leaving:
+        elif resident is not None and not resident.pinned and not resident.leaving:
             self.capacity.pin(resident)
             self._expiry.discard(resident)
-        self._pins.add(model_id)
         # Not to make room but to refuse: the pin may have taken the last that callers wait for.
-        return self._advance(now)
+        return out + self._advance(now)
 
     def unpin(self, model_id: str, now: float) -> list[Decision]:
         """End the exemption; the idle time runs from the last use all the same."""
@@ -275,7 +314,9 @@ class Residency:
         if resident is None:
             raise ModelNotResidentError(model_id)
         if resident.leaving:
-            return []
+            # A turn may be taken back, an operator's order is not: the drain is the operator's now,
+            # and the line may have another turn.
+            return self._advance(now) if self.turns.end(resident) else []
         if resident.loading or (resident.in_use and not drain):
             raise ModelInUseError(model_id, owners_of(resident), resident.streams)
         out: list[Decision] = []
@@ -295,11 +336,11 @@ class Residency:
             return []
         if resident.crashed:  # there is nothing left to be ready
             return []
-        self._enter(resident, Event.END_DRAIN)
-        resident.pinned = model_id in self._pins
-        self.capacity.book_staying(resident, now)
-        self._ready[model_id] = resident
-        return self._grant(self.queue.pop(model_id), resident, now) + self._advance(now)
+        # What could not be had just now is not tried again at once.
+        resident.tenure_from = now
+        out: list[Decision] = []
+        self._stay(resident, now, out)
+        return out + self._advance(now)
 
     # Shutdown
 
@@ -308,6 +349,8 @@ class Residency:
         self._closed = True
         # A hit asks nothing but this index, so clearing it is what ends the hits.
         self._ready.clear()
+        # What drains goes on to drain: taken back, it would be a hit.
+        self.turns.under_way.clear()
         out: list[Decision] = []
         for ticket in self.queue.all_tickets():
             self._refuse(Refused(ticket, Reason.SHUTDOWN), out)
@@ -348,7 +391,8 @@ class Residency:
         self.backoff.loaded(resident.model_id, now)
         resident.instance = instance
         resident.warmup_s = warmup_s
-        resident.ready_at = resident.idle_since = now
+        self.turns.learn_load(resident.load_s + warmup_s)
+        resident.ready_at = resident.idle_since = resident.tenure_from = now
         resident.keep_until = now + self.policy.min_residency
         if not self._closed:
             self._ready[resident.model_id] = resident
@@ -402,6 +446,8 @@ class Residency:
         if resident.state is State.READY:
             self._drain(resident)
         resident.crashed = True
+        # It leaves in any case: a turn that is taken back would make it ready.
+        self.turns.end(resident)
         self.backoff.crashed(resident.model_id, problem, now)
         out: list[Decision] = []
         # A thread that is inside finds no engine there any more, and is out in a moment.
@@ -515,18 +561,21 @@ class Residency:
                 resident.indexed = False
         # Loads before time-outs: room that comes at the deadline is in time.
         out += self._advance(now)
-        for ticket in self.queue.timed_out(now):
-            request = self.queue.request_of(ticket)
+        # All of them before the first is refused: they leave the line together.
+        late = [(ticket, self.queue.request_of(ticket)) for ticket in self.queue.timed_out(now)]
+        waits = {request: self._retry_after(request, now) for _, request in late}
+        for ticket, request in late:
             overdrawn = self.capacity.is_overdrawn(request.device)
             reason = Reason.OVERDRAWN if overdrawn else Reason.TIMED_OUT
-            self._refuse(Refused(ticket, reason, self.capacity.retry_after(request, now)), out)
+            self._refuse(Refused(ticket, reason, waits[request]), out)
         # And once more: a head that has given up may have held up a smaller model behind it.
         return out + self._advance(now)
 
     def next_due(self) -> float:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
         protected_until = self.capacity.next_protection_end() if self._needs_room else math.inf
-        return min(self._expiry.bound(), self.queue.next_deadline(), protected_until)
+        turn = min(self._next_turn, self.turns.next_limit())
+        return min(self._expiry.bound(), self.queue.next_deadline(), protected_until, turn)
 
     # Making room
 
@@ -541,26 +590,40 @@ class Residency:
         3. No room can be made now, and none comes before the deadline of any of its callers: they
            are refused, and the next model is the head.
         4. No room can be made now, but it may come in time: the head waits, and the queue with it.
-           No model overtakes it, else a large one would never be loaded among small ones.
+           No model overtakes it, else a large one would never be loaded among small ones. When it
+           has waited long enough, the model in use that has had its place longest has had its
+           turn, and drains for it.
         """
         out: list[Decision] = []
+        self._next_turn = math.inf
+        self._end_long_drains(now, out)
         device_queues = self.queue.device_queues()
-        if device_queues or self.capacity.over_limits():
+        if device_queues or self.turns.under_way or self.capacity.over_limits():
             # First those whose min residency has ended become candidates, as the search for
             # victims sees candidates only.
             self.capacity.end_protection(now)
             # In order of arrival of the heads, since they share the load slots and the cap.
-            for device_queue in device_queues:
-                self._serve(device_queue, now, out)
+            stuck = [self._serve(device_queue, now, out) for device_queue in device_queues]
+            # A model that stays after all may have its turn for the line of another device.
+            while self._end_needless_drains(stuck, now, out):
+                device_queues = self.queue.device_queues()
+                stuck = [self._serve(device_queue, now, out) for device_queue in device_queues]
             # The surplus comes last: a model that leaves for a caller is one too many fewer, and
             # nobody leaves for both; a load that began above a soft cap is one more.
             while (victim := self.capacity.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
         self._needs_room = bool(self.queue.device_queues()) or self.capacity.over_limits()
+        if not self.queue.count:
+            self.turns.rest()
         return out
 
-    def _serve(self, device_queue: DeviceQueue, now: float, out: list[Decision]) -> None:
-        """Do what `_advance` says with the models of one device, by the numbers of its cases."""
+    def _serve(
+        self, device_queue: DeviceQueue, now: float, out: list[Decision]
+    ) -> QueuedModel | None:
+        """Do what `_advance` says with the models of one device, by the numbers of its cases.
+
+        Returns the head if it is left without room, and without the promise of any.
+        """
         while queued := device_queue.head():
             # Without a load slot nobody is asked to leave: the room would stand empty meanwhile.
             slot = self.capacity.may_load()
@@ -572,9 +635,57 @@ class Residency:
             if victims is not None and self.capacity.fits(queued.request):
                 self._start(queued.request, now, out)  # 1
             elif victims is not None:
-                return  # 2
+                return None  # 2
             elif not self._refuse_hopeless(queued, now, out):
-                return  # 4; else 3
+                if slot:  # else the head waits for that, and no place has to change hands
+                    self._take_turn(queued, now, out)
+                return queued  # 4; else 3
+        return None
+
+    # Turns
+
+    def _take_turn(self, queued: QueuedModel, now: float, out: list[Decision]) -> None:
+        """Have the longest tenant drain for the head of a line, if its turn is due; else note when.
+
+        One that nobody uses leaves at once: it did not suffice as a victim, but this is the line's.
+        """
+        if queued.request.device in self.turns.under_way:
+            return
+        tenant = self.capacity.longest_tenant(queued.request)
+        if tenant is None:
+            return
+        waiting = self.queue.models_on(queued.request.device)
+        due = self.turns.due(queued.since, tenant, waiting, self.capacity.places)
+        if due > now:
+            self._next_turn = min(self._next_turn, due)
+        elif tenant.in_use or tenant.upgrading:
+            self._drain(tenant)
+            self.turns.begin(queued.request, tenant, now)
+            out.append(Drain(tenant, queued.request.model_id))
+        else:
+            self._leave(tenant, Reason.TURN, out, makes_room_for=queued.request.model_id)
+
+    def _end_long_drains(self, now: float, out: list[Decision]) -> None:
+        """Take back the turns that do not come about: a caller keeps its lease for too long."""
+        for turn in list(self.turns.under_way.values()):
+            if turn.until <= now:
+                # Its tenure begins anew, so that the next turn is another's.
+                turn.resident.tenure_from = now
+                self._end_turn(turn.resident, now, out)
+
+    def _end_needless_drains(
+        self, stuck: list[QueuedModel | None], now: float, out: list[Decision]
+    ) -> bool:
+        """Take back the turns that no head waits for any more; return whether there were any."""
+        needed = {head.request.device for head in stuck if head is not None}
+        needless = [turn for device, turn in self.turns.under_way.items() if device not in needed]
+        for turn in needless:
+            self._end_turn(turn.resident, now, out)
+        return bool(needless)
+
+    def _end_turn(self, resident: Resident, now: float, out: list[Decision]) -> None:
+        out.append(Stay(resident))
+        self._stay(resident, now, out)
 
     def _refuse_hopeless(self, queued: QueuedModel, now: float, out: list[Decision]) -> bool:
         """Refuse the callers for whom room is sure to come too late; whether all of them were."""
@@ -613,6 +724,7 @@ class Residency:
         resident.waiters = self.queue.pop(request.model_id)
         self._residents[request.model_id] = resident
         self.capacity.book(resident)
+        self.turns.served(now)
         out.append(Load(resident))
 
     def _drain(self, resident: Resident) -> None:
@@ -624,6 +736,15 @@ class Residency:
         self._expiry.discard(resident)
         resident.indexed = False
         self._ready.pop(resident.model_id, None)
+
+    def _stay(self, resident: Resident, now: float, out: list[Decision]) -> None:
+        """Undo `_drain`: callers that waited for the model have it."""
+        self._enter(resident, Event.END_DRAIN)
+        self.turns.end(resident)
+        resident.pinned = resident.model_id in self._pins
+        self.capacity.book_staying(resident, now)
+        self._ready[resident.model_id] = resident
+        out += self._grant(self.queue.pop(resident.model_id), resident, now)
 
     def _leave(
         self,
@@ -643,6 +764,7 @@ class Residency:
         self.capacity.promise(resident)
         self._expiry.discard(resident)
         self._ready.pop(resident.model_id, None)
+        self.turns.end(resident)
         self.departures[reason] += 1
         out.append(Unload(resident, reason, makes_room_for))
 
@@ -665,7 +787,11 @@ class Residency:
     def _became_idle(self, resident: Resident, now: float) -> list[Decision]:
         if resident.state is State.DRAINING and not resident.upgrading:
             out: list[Decision] = []
-            self._leave(resident, Reason.CRASHED if resident.crashed else Reason.UNLOADED, out)
+            turn = self.turns.of(resident)
+            if turn is not None:
+                self._leave(resident, Reason.TURN, out, makes_room_for=turn.makes_room_for)
+            else:
+                self._leave(resident, Reason.CRASHED if resident.crashed else Reason.UNLOADED, out)
             return out + self._advance(now)
         if resident.state is State.READY:
             self._index(resident)

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     EXPIRED = "idle longer than its TTL"
     EVICTED = "least recently used, its room was needed"
     SURPLUS = "over the cap or the budget"
+    TURN = "its turn is over, its room was needed"
     UNLOADED = "unload was asked for"
     CRASHED = "its engine has crashed"
     SHUTDOWN = "the manager shuts down"  # and why a caller is refused
@@ -67,6 +68,8 @@ class Policy:
     acquire_timeout: float = 30.0
     max_waiting: int = 1024
     """Callers waiting for room at once; one more is refused."""
+    turn_after: float = 2.0
+    """How long a model waits until one that is in use must leave for it; negative never."""
     # How long a model that failed is left alone.
     first_retry: float = 1.0
     longest_retry: float = 300.0
@@ -135,6 +138,8 @@ class Resident:
     idle_since: float = 0.0
     keep_until: float = 0.0
     """End of min residency."""
+    tenure_from: float = 0.0
+    """Since when it has had its place: from ready, or from a turn that did not come about."""
     load_s: float = 0.0
     warmup_s: float = 0.0
     upgrading: bool = False
@@ -247,13 +252,34 @@ class Unload:
     resident: Resident
     reason: Reason
     makes_room_for: str | None = None
-    """The model that its room is needed for, where it is evicted for one."""
+    """The model that its room is needed for, where it leaves for one."""
 
     @property
     def why(self) -> str:
         """The reason in words, with the model that needs the room."""
         wanted = self.makes_room_for
         return str(self.reason) if wanted is None else f"{self.reason} for {wanted}"
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """A turn begins: no caller gets the model any more; `Unload` follows, or `Stay`."""
+
+    resident: Resident
+    makes_room_for: str
+    """The model that has waited for its turn."""
+
+    @property
+    def why(self) -> str:
+        """The reason in words, with the model that needs the room."""
+        return f"{Reason.TURN} for {self.makes_room_for}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A turn is taken back: the model is ready again."""
+
+    resident: Resident
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +316,7 @@ class Refused:
 
 
 # What a step of the ledger answers: booked already, to be carried out in this order.
-Decision = Load | Unload | Granted | Joined | Wait | Refused
+Decision = Load | Unload | Drain | Stay | Granted | Joined | Wait | Refused
 
 
 def owners_of(resident: Resident) -> tuple[str, ...]:

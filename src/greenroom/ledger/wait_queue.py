@@ -9,6 +9,7 @@ Part of the ledger, as pure as it.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -25,6 +26,11 @@ class QueuedModel:
     number: int
     """The order of arrival, kept by a model that first waits for its own earlier life to end."""
     tickets: dict[Ticket, None] = field(default_factory=dict)
+
+    @property
+    def since(self) -> float:
+        """Since when the first of its callers has waited; there must be one."""
+        return next(iter(self.tickets)).since
 
 
 class DeviceQueue:
@@ -56,6 +62,7 @@ class WaitQueue:
         # Three indexes of the same tickets. Only the first is exact; the heaps of the other two
         # keep what has been answered until it comes up.
         self._models: dict[str, QueuedModel] = {}
+        self._counts: Counter[str] = Counter()
         self._device_queues: dict[str, DeviceQueue] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._numbers = count()
@@ -66,6 +73,7 @@ class WaitQueue:
         # The first request stands for all: it is about the model, not about its caller.
         if queued is None:
             queued = self._models[request.model_id] = QueuedModel(request, next(self._numbers))
+            self._counts[request.device] += 1
             if not parked:
                 self._enqueue(queued)
         queued.tickets[ticket] = None
@@ -88,6 +96,7 @@ class WaitQueue:
             self.count -= 1
             if not queued.tickets:
                 del self._models[ticket.model_id]
+                self._counts[queued.request.device] -= 1
 
     def pop(self, model_id: str) -> dict[Ticket, None]:
         """Let all callers of a model go, and return them."""
@@ -97,6 +106,7 @@ class WaitQueue:
         # Emptied, so that its entry in the device's queue is passed over.
         tickets, queued.tickets = queued.tickets, {}
         self.count -= len(tickets)
+        self._counts[queued.request.device] -= 1
         return tickets
 
     def tickets(self, model_id: str) -> tuple[Ticket, ...]:
@@ -107,6 +117,15 @@ class WaitQueue:
     def all_tickets(self) -> list[Ticket]:
         """Return every caller that waits."""
         return [ticket for queued in self._models.values() for ticket in queued.tickets]
+
+    def models_on(self, device: str) -> int:
+        """Return how many models of a device callers wait for, parked ones included."""
+        return self._counts[device]
+
+    def has_line(self, device: str) -> bool:
+        """Return whether a model of a device waits for room; parked ones do not."""
+        device_queue = self._device_queues.get(device)
+        return device_queue is not None and device_queue.head() is not None
 
     def request_of(self, ticket: Ticket) -> ModelRequest:
         """Return what a waiting caller waits for."""

@@ -35,4 +35,5 @@ def policy_for(settings: ManagerSettings, catalog: Catalog) -> Policy:
         min_residency=settings.min_residency_ms / 1000,
         max_parallel_loads=settings.max_parallel_loads,
         acquire_timeout=settings.acquire_timeout_ms / 1000,
+        turn_after=settings.turn_after_ms / 1000,
     )

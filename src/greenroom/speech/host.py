@@ -9,6 +9,7 @@ waiting for its listener. Each step waits for a core, in the order of the schedu
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,8 +46,9 @@ class StatedVoice:
 class ModelHost:
     """The `Host` of one resident.
 
-    `opened` and `closed` are called once for each stream; `closed` only when no thread of the
-    stream is inside the model, however its caller has gone. `silent` is called with the reason when
+    `opened` and `closed` are called once for each stream; `closed` with the loop's time at which it
+    began, and only when no thread of the stream is inside the model, however its caller has gone.
+    `silent` is called with the reason when
     a stream falls silent in the midst of speech, once for each.
     """
 
@@ -60,7 +62,7 @@ class ModelHost:
         cost: SpeechCost,
         limit: float,
         opened: Callable[[], None],
-        closed: Callable[[], None],
+        closed: Callable[[float], None],
         silent: Callable[[str], None],
     ) -> None:
         self.model_id = model_id
@@ -250,7 +252,7 @@ class ModelUse:
         if self._begun:
             self._host.dispatcher.end(self.state)
         self._host.speakers.discard(speaker)
-        when_done(self.inside, self._host.closed)
+        when_done(self.inside, functools.partial(self._host.closed, self.state.arrived))
 
 
 class ModelTurn:
