@@ -18,6 +18,7 @@ BENCHMARKS = {
     "http": "speech over HTTP, against the manager and against uvicorn",
     "callers": "many callers over HTTP, few places",
     "capacity": "callers over HTTP who play at real time: how many are held, soon and unbroken",
+    "isolation": "engines in a process of their own, against threads",
     "growth": "memory over fifty lives of a real voice",
     "catalog": "10,000 voices: found, listed",
     "decision": "the ledger as catalog and residents grow",
