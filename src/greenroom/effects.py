@@ -37,6 +37,7 @@ from greenroom.errors import (
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
+from greenroom.hosts.recycler import Recycler
 from greenroom.journal import Journal, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
@@ -159,7 +160,8 @@ class Effects:
         # Starting and ending what engines' processes are forked from.
         self._hosting = DaemonExecutor("host", 1)
         self._memory = MemoryMonitor(self.ledger, self._files, self.note, self.carry_out, self.time)
-        self._memory.count_beside(self.processes.growth_bytes)
+        self.recycler = Recycler(self, self.processes)
+        self._memory.count_beside(self.processes.growth_bytes, self.recycler.consider)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._records: dict[Resident, _Record] = {}
@@ -616,7 +618,7 @@ class Effects:
         """Let go the models of a process that has ended: what they were is lost."""
         for resident in list(self.ledger.residents):
             instance = resident.instance
-            if isinstance(instance, HostedAdapter) and instance.lived_in(process):
+            if isinstance(instance, HostedAdapter) and instance.lives_in(process):
                 self.note(Kind.CRASHED, resident.model_id, process.ending)
                 record = self._records.get(resident)
                 if record is not None and record.host is not None:
@@ -712,6 +714,7 @@ class Effects:
         # Requests are refused first: no caller may come while the holders are waited for.
         self.carry_out(self.ledger.close())
         self.preparations.close()
+        self.recycler.close()
         await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
         # Streams before models: nothing is unloaded under a thread that speaks. The tasks after
         # the unloads, which are tasks. What was measured last, as unloads measure.
@@ -769,6 +772,7 @@ class Effects:
         self._timer.cancel()
         await self.tasks.end(TASKS_LIMIT_S)
         await self.preparations.closed()
+        await self.recycler.closed()
 
     async def _write_footprints(self) -> None:
         """Write down what was measured; the file system may hang."""

@@ -38,6 +38,8 @@ class Kind(StrEnum):
     GONE = "gone"
     CRASHED = "crashed"
     """The process that it lived in has ended."""
+    RECYCLED = "recycled"
+    """It has moved to a fresh process, as its own kept too much memory."""
     LEAKING = "leaking"
     PINNED = "pinned"
     UNPINNED = "unpinned"
@@ -63,6 +65,7 @@ _LEVELS = {
     Kind.FAILED: logging.ERROR,
     Kind.OVERDUE: logging.ERROR,
     Kind.CRASHED: logging.ERROR,
+    Kind.RECYCLED: logging.WARNING,
     Kind.OVERDRAWN: logging.WARNING,
     Kind.UNPREPARED: logging.WARNING,
     Kind.SILENT: logging.WARNING,

@@ -72,6 +72,14 @@ def raise_not_picklable() -> None:
     raise NotPicklableError
 
 
+KEPT: list[Any] = []
+
+
+def leak() -> None:
+    """Keep 200 MB."""
+    KEPT.append(np.ones(25_000_000))
+
+
 DEEDS: dict[str, Callable[[], object]] = {
     "segmentation fault": segmentation_fault,
     "abort": os.abort,
@@ -86,6 +94,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "flood": flood,
     "fork": fork_and_stay,
     "program": use_threads_and_handlers,
+    "leak": leak,
     "not picklable": raise_not_picklable,
 }
 

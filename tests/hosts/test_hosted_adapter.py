@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +19,7 @@ from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import RATE, HostileAdapter
+from tests.waiting import eventually
 
 SOON_S = 10.0
 
@@ -60,13 +60,6 @@ def place(shared: Place) -> Iterator[Place]:
         process.kill("the test is over")
     eventually(lambda: not shared.processes.all)
     shared.crashes.clear()
-
-
-def eventually(condition: Any) -> None:
-    until = time.monotonic() + SOON_S
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.01)
 
 
 def process_of(model: HostedAdapter) -> EngineProcess:

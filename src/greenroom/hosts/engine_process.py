@@ -87,6 +87,8 @@ class EngineProcess:
         self._end = launched.ended
         self.baseline = usage_of(self.pid)
         """What it took before its first model; shared with the fork server for the most part."""
+        self.growth = 0
+        """The anonymous bytes beyond that, as `growth_bytes` found them last."""
         threading.Thread(target=self._watch, name=f"greenroom-watch-{name}", daemon=True).start()
 
     def __repr__(self) -> str:
@@ -107,11 +109,12 @@ class EngineProcess:
         return usage_on(device, self.pid)
 
     def growth_bytes(self) -> int:
-        """Return the anonymous memory that it takes beyond what it began with."""
+        """Return the anonymous memory that it takes beyond what it began with; reads a file."""
         usage = usage_of(self.pid) if self.is_running else None
         if usage is None or self.baseline is None:
             return 0
-        return max(0, usage.anonymous - self.baseline.anonymous)
+        self.growth = max(0, usage.anonymous - self.baseline.anonymous)
+        return self.growth
 
     # Calls
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import pickle
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -83,6 +85,11 @@ class HostedAdapter(TTSAdapter):
         self._unload_limit = unload_limit
         self._form = ""
         self._looks_ahead = False
+        self._first_words: str | None = None
+        # Sentences are begun and ended in threads, while another may move the model.
+        self._lock = threading.Lock()
+        self._sentences: Counter[EngineProcess] = Counter()
+        """Those that are spoken now, by where."""
 
     def check_options(self, options: Mapping[str, Any]) -> None:  # type: ignore[override]
         """Raise `InvalidInputError` for an option that the engine would not understand."""
@@ -92,8 +99,8 @@ class HostedAdapter(TTSAdapter):
         """Start the process, or find the one that has models like this; raises `LaunchError`."""
         self.process = self._last_process = self._take_process(self.spec, self._number)
 
-    def lived_in(self, process: EngineProcess) -> bool:
-        """Whether the model was loaded in this process."""
+    def lives_in(self, process: EngineProcess) -> bool:
+        """Whether the model is, or was last, in this process."""
         return self._last_process is process
 
     def usage(self) -> Usage | None:
@@ -118,6 +125,7 @@ class HostedAdapter(TTSAdapter):
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of the first words."""
+        self._first_words = text
         call = ("warm_up", self._number, text)
         return self._spoken(*call, limit=self._load_limit, crash=ModelLoadError)
 
@@ -127,7 +135,27 @@ class HostedAdapter(TTSAdapter):
         return self._spoken(*call, limit=self._speech_limit, crash=EngineCrashedError)
 
     def _spoken(self, *call: Any, limit: float, crash: Crash) -> Iterator[AudioChunk]:
-        process = self._running_process()
+        with self._lock:
+            process = self._running_process()
+            self._sentences[process] += 1
+        try:
+            yield from self._spoken_in(process, *call, limit=limit, crash=crash)
+        finally:
+            self._end_sentence(process)
+
+    def _end_sentence(self, process: EngineProcess) -> None:
+        with self._lock:
+            self._sentences[process] -= 1
+            is_last = not self._sentences[process]
+            if is_last:
+                del self._sentences[process]
+            has_moved = is_last and self.process is not None and self.process is not process
+        if has_moved:
+            self._leave(process)
+
+    def _spoken_in(
+        self, process: EngineProcess, *call: Any, limit: float, crash: Crash
+    ) -> Iterator[AudioChunk]:
         connection = self._outcome(process.connect, crash)
         is_open = True
 
@@ -172,19 +200,45 @@ class HostedAdapter(TTSAdapter):
         reply = self._called("upgrade", self._number, limit=limit, crash=EngineCrashedError)
         return reply.flag("upgraded")
 
+    def move(self) -> None:
+        """Load the model in another process, and speak there from the next sentence on.
+
+        Raises what `load` and `warm_up` raise; then it stays where it is.
+        """
+        old, fresh = self._running_process(), self._take_process(self.spec, self._number)
+        crash: Crash = ModelLoadError
+        call = ("load", self._number, pickled_spec(self.spec))
+        try:
+            self._checked(self._outcome(lambda: fresh.call(*call, limit=self._load_limit), crash))
+            if self._first_words is not None:
+                words = ("warm_up", self._number, self._first_words)
+                for _ in self._spoken_in(fresh, *words, limit=self._load_limit, crash=crash):
+                    pass
+        except BaseException:
+            self._release_process(fresh, self._number)
+            raise
+        with self._lock:
+            self.process = self._last_process = fresh
+            is_idle = not self._sentences[old]
+        self._stated()  # it may have another form there
+        if is_idle:
+            self._leave(old)
+
     def unload(self) -> None:
         """Unload the model, or end its process with it."""
-        process = self.process
-        if process is None:
-            return
+        with self._lock:
+            process, self.process = self.process, None
+        if process is not None:
+            self._leave(process)
+
+    def _leave(self, process: EngineProcess) -> None:
+        """Give back what the model has in a process."""
         try:
-            if process.is_running:
-                limit = self._unload_limit
-                self._called("unload", self._number, limit=limit, crash=EngineCrashedError)
-        except EngineCrashedError:
-            pass  # its memory is given back all the same
+            # Its memory is given back all the same when it crashes now.
+            with contextlib.suppress(ProcessEndedError):
+                if process.is_running:
+                    self._checked(process.call("unload", self._number, limit=self._unload_limit))
         finally:
-            self.process = None
             self._release_process(process, self._number)
 
     @property

@@ -147,6 +147,11 @@ class EngineProcesses:
         if process.models:
             self.crashed(process)
 
+    def retire(self, process: EngineProcess) -> None:
+        """Let no further model live in this process."""
+        with self._lock:
+            self._forget(process)
+
     def _forget(self, process: EngineProcess) -> None:
         for key in [key for key, each in self._by_key.items() if each is process]:
             del self._by_key[key]

@@ -45,6 +45,7 @@ class MemoryMonitor:
         self._carry_out = carry_out
         self._time = time
         self._process = ProcessMemory(ledger.policy.budgets)
+        self._read: Callable[[], None] = _nothing
         self._woken = asyncio.Event()
 
     @property
@@ -52,9 +53,13 @@ class MemoryMonitor:
         """Ids of processes whose memory counts as this process's own; to be changed."""
         return self._process.children
 
-    def count_beside(self, beside: Callable[[], int]) -> None:
-        """Count what `beside` returns as this process's own: bytes of the machine's memory."""
+    def count_beside(self, beside: Callable[[], int], read: Callable[[], None]) -> None:
+        """Count what `beside` returns as this process's own: bytes of the machine's memory.
+
+        It is called in a thread; `read` in the loop, each time when all has been read.
+        """
         self._process.beside = beside
+        self._read = read
 
     def wake(self) -> None:
         """Have the memory read: something was loaded, unloaded or spoke."""
@@ -88,6 +93,7 @@ class MemoryMonitor:
         for device in sorted(before.symmetric_difference(capacity.overdrawn)):
             self._note_overdraft(device)
         self._carry_out(decisions)  # also without one: who waits for memory looks again
+        self._read()
 
     def _note_overdraft(self, device: str) -> None:
         capacity = self._ledger.capacity
@@ -98,3 +104,7 @@ class MemoryMonitor:
             self._note(Kind.OVERDRAWN, "", said)
         else:
             self._note(Kind.RECOVERED, "", f"the process takes {figures}; loads begin again")
+
+
+def _nothing() -> None:
+    pass
