@@ -17,6 +17,7 @@ from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.run import decoder, prepared_voice, shared_graphs
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
+from greenroom.adapters.piper.prepared.run.stage import BoundStage
 from greenroom.adapters.piper.prepared.run.stage_cost import Costs, StageCost
 from greenroom.adapters.piper.prepared.run.thread_pool import DecodePool
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
@@ -465,6 +466,42 @@ def test_pieces_are_decoded_ahead_on_every_core_that_nobody_waits_for(
     count = len(list(pieces))
     assert count > 3
     assert not held.acquire(blocking=False)
+
+
+def test_what_a_listener_waits_for_first_is_made_with_two_threads_while_a_core_is_idle(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_graphs, "cores", lambda: 2)
+    cores = cores_of(2, monkeypatch)
+    monkeypatch.setattr(prepared_voice, "DECODE_POOL", DecodePool(cores))
+    runs: list[tuple[str, bool]] = []
+    run = BoundStage.run
+
+    def seen(stage: BoundStage, feeds: Any, *, wide: bool = False, shrink: bool = False) -> Any:
+        runs.append((stage.manifest.name, wide))
+        return run(stage, feeds, wide=wide, shrink=shrink)
+
+    monkeypatch.setattr(BoundStage, "run", seen)
+    ours, helped = voice(), list[float]()
+    cores.take()
+    with paced(Pace(count_help=helped.append)):
+        first = spoken(ours, sentence(300))
+    assert [name for name, wide in runs if wide] == ["text", "flow"]
+    assert helped
+    assert cores.idle == 1
+    runs.clear()
+    cores.take()
+    assert_equal(spoken(ours, sentence(300)), first)
+    assert not any(wide for _, wide in runs)
+
+
+def test_one_core_has_no_sessions_of_two_threads(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_graphs, "cores", lambda: 1)
+    graph = voice()._graph
+    assert graph is not None
+    assert not graph.wide_sessions
 
 
 def test_outside_a_manager_a_listener_is_taken_to_hear_since_the_first_piece(

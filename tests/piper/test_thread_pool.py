@@ -10,6 +10,7 @@ import pytest
 
 from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL, DecodePool
 from greenroom.concurrency.cores import CORES, Cores
+from greenroom.speech.pace import Pace
 
 
 def submitted(pool: DecodePool, call: Any, *arguments: Any) -> Future[Any]:
@@ -34,6 +35,31 @@ def test_nothing_is_called_without_an_idle_core() -> None:
     cores.give_back()
     cores.wait(lambda: None)
     assert pool.submit(int) is None
+
+
+def test_a_second_core_is_borrowed_inside_the_block_and_counted_as_help() -> None:
+    cores, helped = Cores(lambda: 2), list[float]()
+    pool, pace = DecodePool(cores), Pace(count_help=helped.append)
+    cores.take()
+
+    def run() -> None:
+        with pool.second_core(pace) as wide, pool.second_core(pace) as third:
+            assert (wide, third) == (True, False)
+            assert cores.idle == 0
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        run()
+    assert cores.idle == 1
+    assert len(helped) == 1
+
+
+def test_a_second_core_that_nothing_would_use_is_not_borrowed() -> None:
+    cores, helped = Cores(lambda: 2), list[float]()
+    with DecodePool(cores).second_core(Pace(count_help=helped.append), wanted=False) as wide:
+        assert not wide
+        assert cores.idle == 2
+    assert not helped
 
 
 def test_a_call_that_raises_gives_its_core_back_and_tells_its_error() -> None:

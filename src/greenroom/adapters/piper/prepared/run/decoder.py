@@ -98,7 +98,9 @@ class SentenceDecoder:
         self._last = piece
         part = self._parts(piece)[0]
         # Before another core is at work: what two threads do at once takes each of them longer.
-        columns = self._frames.columns(part.first, part.last)
+        wanted = is_first and self._frames.can_be_wide and not self._shrink
+        with DECODE_POOL.second_core(pace, wanted=wanted) as wide:
+            columns = self._frames.columns(part.first, part.last, wide=wide)
         self._run_ahead(pace)
         return self._decode(piece, columns)
 

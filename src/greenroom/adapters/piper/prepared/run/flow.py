@@ -41,6 +41,11 @@ class Frames:
         self._frames: NDArray[np.float32] | None = None
         self._blocks: list[_Block] = []
 
+    @property
+    def can_be_wide(self) -> bool:
+        """Whether they can be made with two threads."""
+        return self._flow.can_be_wide
+
     def seconds(self, count: int) -> float:
         """Return what a block of so many frames is expected to take on one core."""
         manifest = self._flow.manifest
@@ -55,37 +60,41 @@ class Frames:
         if end > start:
             self._blocks.append(_Block(start, end))
 
-    def columns(self, first: int, last: int) -> NDArray[np.float32]:
-        """Return the frames from `first` to `last`, made now unless another thread has."""
+    def columns(self, first: int, last: int, *, wide: bool = False) -> NDArray[np.float32]:
+        """Return the frames from `first` to `last`, made now unless another thread has.
+
+        They are made with two threads if `wide`.
+        """
         blocks = [b for b in self._blocks if b.start < last and first < b.end and not b.made]
         # First the blocks that no other thread is at, then a wait for the rest: two threads that
         # need the same two blocks make one each.
         for block in blocks:
             if block.making.acquire(blocking=False):
-                self._make_once(block)
+                self._make_once(block, wide)
         for block in blocks:
             if not block.made:
                 block.making.acquire()
-                self._make_once(block)
+                self._make_once(block, wide)
         assert self._frames is not None
         return self._frames[..., first:last]
 
-    def _make_once(self, block: _Block) -> None:
+    def _make_once(self, block: _Block, wide: bool) -> None:
         """Make a block whose lock is held, unless another thread has, and release the lock."""
         try:
             if not block.made:
-                self._make(block)
+                self._make(block, wide)
         finally:
             block.making.release()
 
-    def _make(self, block: _Block) -> None:
+    def _make(self, block: _Block, wide: bool) -> None:
         manifest = self._flow.manifest
         first = max(0, block.start - manifest.left)
         last = min(self.count, block.end + manifest.right)
         part = {name: self._edges[name][..., first:last] for name in manifest.timed}
         began = time.perf_counter()
-        made = self._flow.run({**self._edges, **part}, shrink=self._shrink)[manifest.leave[0]]
-        if not self._shrink:
+        given = {**self._edges, **part}
+        made = self._flow.run(given, wide=wide, shrink=self._shrink)[manifest.leave[0]]
+        if not (self._shrink or wide):
             self._cost.add(last - first, time.perf_counter() - began)
         with self._allocating:
             if self._frames is None:
@@ -103,6 +112,8 @@ class GivenFrames:
         self._frames = frames
         self.count = frames.shape[-1]
 
+    can_be_wide = False
+
     def seconds(self, count: int) -> float:
         """Return 0: they are there."""
         return 0.0
@@ -110,6 +121,6 @@ class GivenFrames:
     def plan(self, end: int) -> None:
         """Do nothing: they are there."""
 
-    def columns(self, first: int, last: int) -> NDArray[np.float32]:
+    def columns(self, first: int, last: int, *, wide: bool = False) -> NDArray[np.float32]:
         """Return the frames from `first` to `last`."""
         return self._frames[..., first:last]

@@ -130,6 +130,8 @@ def _openvino() -> Any:
 class OpenvinoStage:
     """The stage with one voice's weights. Any number of threads may run it."""
 
+    can_be_wide = False
+
     def __init__(
         self, graph: OpenvinoGraph, weights: Mapping[str, NDArray[np.float32]], short: Stage
     ) -> None:
@@ -145,8 +147,10 @@ class OpenvinoStage:
             length: deque([self._request(length)], maxlen=4) for length in graph.compiled
         }
 
-    def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
-        """Run once, in tiles; `feeds` may hold more than the stage reads."""
+    def run(
+        self, feeds: Feeds, *, wide: bool = False, shrink: bool = False
+    ) -> dict[str, NDArray[Any]]:
+        """Run once, in tiles; `feeds` may hold more than the stage reads. It is never `wide`."""
         manifest = self._graph.manifest
         columns = feeds[manifest.timed[0]]
         count, rate = columns.shape[-1], manifest.rate

@@ -15,8 +15,10 @@ from greenroom.adapters.piper.prepared.run.decoder import Samples, SentenceDecod
 from greenroom.adapters.piper.prepared.run.openvino_stage import OpenvinoStage, UnfitError
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
 from greenroom.adapters.piper.prepared.run.stage import BoundStage, Feeds, Stage
+from greenroom.adapters.piper.prepared.run.thread_pool import DECODE_POOL
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.concurrency.cores import CORES
+from greenroom.speech.pace import current_pace
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -56,7 +58,12 @@ class PreparedVoice:
             self.footprint_bytes = self._footprint(files.facts)
             self.mapped_bytes = sum(4 * math.prod(tensor.shape) for tensor in files.tensors)
             self._stages: dict[str, Stage] = {
-                stage.name: BoundStage(stage, self._graph.sessions[stage.name], weights)
+                stage.name: BoundStage(
+                    stage,
+                    self._graph.sessions[stage.name],
+                    weights,
+                    wide=self._graph.wide_sessions.get(stage.name),
+                )
                 for stage in manifest.stages
             }
             self._costs = self._graph.costs
@@ -99,7 +106,9 @@ class PreparedVoice:
     def _pieces(self, feeds: Feeds, *, shrink: bool = False) -> Generator[Samples, None, None]:
         assert self._graph is not None
         text, *rest = self._stages.values()
-        edges = {**feeds, **text.run(feeds, shrink=shrink)}
+        wanted = text.can_be_wide and not shrink
+        with DECODE_POOL.second_core(current_pace(), wanted=wanted) as wide:
+            edges = {**feeds, **text.run(feeds, wide=wide, shrink=shrink)}
         if not rest:
             yield edges[text.manifest.leave[0]].ravel()
             return

@@ -10,14 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
+from greenroom.adapters.piper.prepared.manifest import FILE_NAME, FLOW, Manifest
 from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
 from greenroom.adapters.piper.prepared.run.openvino_stage import CompiledOnce
 from greenroom.adapters.piper.prepared.run.stage_cost import Costs
 from greenroom.adapters.piper.prepared.run.timer import TIMER, Due
+from greenroom.concurrency.cores import cores
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
+
+_WIDE = 2
+"""Threads of a run that has a second core to itself: more gain little on so few columns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +31,8 @@ class Graph:
     graph_id: str
     manifest: Manifest
     sessions: Mapping[str, Any]
+    wide_sessions: Mapping[str, Any] = field(default_factory=dict)
+    """Those that compute with two threads, of the stages that a lone listener waits for first."""
     shrinker: ArenaShrinker = field(default_factory=ArenaShrinker)
     costs: Costs = field(default_factory=Costs)
     folder: Path = Path()
@@ -38,16 +44,21 @@ class Graph:
         """Build the sessions; raises what onnxruntime, pydantic or the file system raise.
 
         `threads` work on the text stage. The others are run in pieces, several at once, so one
-        thread each is enough for them.
+        thread each is enough for them. Where there are cores for it, text and flow have a session
+        more, with two threads: nothing can be decoded beside them for who hears nothing yet.
         """
         manifest = Manifest.model_validate_json((folder / FILE_NAME).read_bytes())
+        files = {stage: (folder / stage.file_name).read_bytes() for stage in manifest.stages}
         sessions = {
-            stage.name: cpu_session(
-                (folder / stage.file_name).read_bytes(), 1 if stage.timed else threads
-            )
-            for stage in manifest.stages
+            stage.name: cpu_session(file, 1 if stage.timed else threads)
+            for stage, file in files.items()
         }
-        return cls(graph_id, manifest, sessions, folder=folder)
+        wide_sessions = {
+            stage.name: cpu_session(file, _WIDE)
+            for stage, file in files.items()
+            if cores() >= _WIDE and (stage.name == FLOW if stage.timed else threads < _WIDE)
+        }
+        return cls(graph_id, manifest, sessions, wide_sessions, folder=folder)
 
     def claim(self) -> bool:
         """Whether the caller is the first, which counts the graph's memory as its own."""

@@ -30,36 +30,82 @@ class Stage(Protocol):
 
     manifest: StageManifest
 
-    def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
-        """Run once; `feeds` may hold more than the stage reads. `shrink` empties the arena."""
+    @property
+    def can_be_wide(self) -> bool:
+        """Whether it can be run with two threads."""
+
+    def run(
+        self, feeds: Feeds, *, wide: bool = False, shrink: bool = False
+    ) -> dict[str, NDArray[Any]]:
+        """Run once, with two threads if `wide`; `feeds` may hold more than the stage reads.
+
+        `shrink` empties the arenas.
+        """
 
 
 class BoundStage:
     """A stage in onnxruntime."""
 
-    def __init__(self, manifest: StageManifest, session: Any, weights: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        manifest: StageManifest,
+        session: Any,
+        weights: Mapping[str, Any],
+        *,
+        wide: Any | None = None,
+    ) -> None:
+        """`wide` is the session of the same stage that computes with two threads, if there is one.
+
+        Raises `ValueError` where weights and manifest are not what the graph wants.
+        """
         self.manifest = manifest
-        self._session = session
         _check(manifest, session, weights)
-        self._weights = {name: weights[name] for name in manifest.weights}
+        own = {name: weights[name] for name in manifest.weights}
+        self._narrow = _Bound(session, own)
+        self._wide = None if wide is None else _Bound(wide, own)
+
+    @property
+    def can_be_wide(self) -> bool:
+        """Whether it can be run with two threads."""
+        return self._wide is not None
+
+    def run(
+        self, feeds: Feeds, *, wide: bool = False, shrink: bool = False
+    ) -> dict[str, NDArray[Any]]:
+        """Run once, with two threads if `wide`; `feeds` may hold more than the stage reads.
+
+        `shrink` empties the arenas.
+        """
+        if shrink and self._wide is not None:
+            self._wide.run(self.manifest, feeds, shrink=True)
+        bound = self._wide if wide and self._wide is not None else self._narrow
+        return bound.run(self.manifest, feeds, shrink=shrink)
+
+
+class _Bound:
+    """A session with weights."""
+
+    def __init__(self, session: Any, weights: Mapping[str, Any]) -> None:
+        self._session, self._weights = session, weights
         # A binding has all weights of the stage bound, and is used again; few are kept, as each
         # takes memory for every input.
         self._idle: deque[Any] = deque(maxlen=4)
 
-    def run(self, feeds: Feeds, *, shrink: bool = False) -> dict[str, NDArray[Any]]:
-        """Run once; `feeds` may hold more than the stage reads. `shrink` empties the arena."""
+    def run(
+        self, manifest: StageManifest, feeds: Feeds, *, shrink: bool
+    ) -> dict[str, NDArray[Any]]:
         try:
             binding = self._idle.pop()
         except IndexError:
             binding = self._session.io_binding()
             for name, value in self._weights.items():
                 binding.bind_ortvalue_input(name, value)
-        for name in self.manifest.enter:
+        for name in manifest.enter:
             binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
-        for name in self.manifest.leave:
+        for name in manifest.leave:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding, shrinking() if shrink else None)
-        made = dict(zip(self.manifest.leave, binding.copy_outputs_to_cpu(), strict=True))
+        made = dict(zip(manifest.leave, binding.copy_outputs_to_cpu(), strict=True))
         binding.clear_binding_outputs()
         self._idle.append(binding)
         return made
