@@ -133,11 +133,16 @@ def simulate(
                 ready.append(speech.state)
         else:
             line.append(speech)
-        while line and (not admit or scheduler.may_begin(line[0].state, cores, now)):
-            begun = line.pop(0)
+        while line:
+            waiting = [each.state for each in line]
+            first = scheduler.next_to_begin(waiting, cores, now) if admit else waiting[0]
+            if first is None:
+                break
+            begun = by_state[first]
+            line.remove(begun)
             begun.admitted = now
-            scheduler.enter(begun.state)
-            ready.append(begun.state)
+            scheduler.enter(first)
+            ready.append(first)
         while idle > 0 and (chosen := order(ready, cores, now)) is not None:
             ready.remove(chosen)
             idle -= 1

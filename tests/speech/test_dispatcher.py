@@ -103,6 +103,31 @@ async def test_the_core_of_a_step_that_hangs_is_lent_to_others(
     assert cores.idle == 2, "each core is given back once"
 
 
+async def test_the_core_of_a_prefetch_that_hangs_is_lent_to_others_and_the_streams_step_runs_on(
+    dispatcher: Dispatcher, cores: Cores, clock: VirtualTimeLoop
+) -> None:
+    speaks = stream(9.0, KnownCost(rate=0.05, step_s=0.03, first_s=0.05))
+    own = await dispatcher.enter(speaks, 1.0)
+    prefetch = dispatcher.borrow(speaks)
+    assert prefetch is not None
+    assert dispatcher.borrow(speaks) is None, "all compute"
+    waiting = asyncio.create_task(dispatcher.enter(stream(1.0), 60.0))
+    await clock.advance(0.9)
+    dispatcher.leave(own)
+    other = await waiting
+    again = asyncio.create_task(dispatcher.enter(speaks, 60.0))
+    await clock.settle()
+    assert not again.done()
+    await clock.advance(0.2)
+    own = await again
+    assert speaks.cost.overdue == 1
+    dispatcher.leave(prefetch)
+    assert speaks.is_running, "the prefetch was another step"
+    dispatcher.leave(own)
+    dispatcher.leave(other)
+    assert (cores.idle, speaks.cost.overdue) == (2, 0)
+
+
 async def test_a_step_that_always_takes_long_keeps_its_core_for_four_times_as_long(
     dispatcher: Dispatcher, clock: VirtualTimeLoop
 ) -> None:

@@ -98,8 +98,11 @@ def test_those_nobody_hears_get_one_step_in_two_seconds_whoever_falls_silent() -
 def test_one_that_holds_a_turn_is_as_urgent_as_those_who_wait_for_it() -> None:
     holder = heard(60.0)
     assert chosen([holder, heard(7.0)], 2, 4.0) == 1
-    holder.urged = 5.0
-    assert chosen([holder, heard(7.0)], 2, 4.0) == 0
+    urged = 8.0
+    holder.urged_by = lambda: urged
+    assert chosen([holder, heard(7.0)], 2, 4.0) == 1
+    urged = 5.0
+    assert chosen([holder, heard(7.0)], 2, 4.0) == 0, "it is asked each time"
 
 
 def test_long_steps_leave_a_core_to_listeners_with_short_ones() -> None:
@@ -201,6 +204,40 @@ def test_one_that_can_never_be_kept_up_keeps_nobody_from_beginning() -> None:
     scheduler = Scheduler()
     scheduler.enter(heard(4.0, KnownCost(rate=3.0, step_s=3.0, first_s=3.0)))
     assert scheduler.may_begin(unheard(5.0), 2, 5.0)
+
+
+@pytest.mark.parametrize("rate", [0.95, 1.2, 1.5, 1.75])
+def test_of_those_that_cost_more_than_a_core_no_more_begin_than_there_are_cores(
+    rate: float,
+) -> None:
+    scheduler = Scheduler()
+    slow = KnownCost(rate=rate, step_s=rate / 2, first_s=rate / 2)
+    for number in range(4):
+        late = heard(4.0 - number, slow)
+        scheduler.enter(late)
+        assert scheduler.may_begin(unheard(5.0, slow), 4, 5.0) is (number < 3)
+    assert scheduler.may_begin(unheard(5.0), 4, 5.0), "who costs less may"
+    late.resting = True
+    assert scheduler.may_begin(unheard(5.0, slow), 4, 5.0)
+
+
+def test_who_costs_less_passes_those_in_line_that_wait_for_others_that_cost_a_core() -> None:
+    scheduler = Scheduler()
+    slow = KnownCost(rate=1.2, step_s=0.6, first_s=0.6)
+    line = [unheard(4.0, slow), unheard(4.1, slow), unheard(4.2), unheard(4.3)]
+    assert scheduler.next_to_begin(line, 1, 5.0) is line[0]
+    scheduler.enter(heard(4.0, slow))
+    assert scheduler.next_to_begin(line, 1, 5.0) is line[2]
+    assert scheduler.next_to_begin(line[:2], 1, 5.0) is None
+
+
+def test_where_none_of_that_kind_speaks_the_line_is_kept() -> None:
+    scheduler = Scheduler()
+    for _ in range(15):
+        scheduler.enter(unheard(4.0))
+    slow = KnownCost(rate=1.2, step_s=0.6, first_s=0.6)
+    assert scheduler.next_to_begin([unheard(4.0)], 1, 5.0) is not None
+    assert scheduler.next_to_begin([unheard(4.0, slow), unheard(4.0)], 1, 5.0) is None
 
 
 def test_one_that_costs_more_than_there_is_may_also_speak_while_all_others_are_paused() -> None:

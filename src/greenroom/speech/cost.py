@@ -30,7 +30,11 @@ with 4 and with 24 callers, a piece of 1.5 s alone and beside another: 1.2 and 1
 
 _WAITS = 0.05
 """Steps whose threads are on a processor for less of their time wait for something elsewhere. On a
-machine that others keep busy too, those that compute have more than that."""
+machine that others keep busy too, those that compute have more than that.
+
+The run queue's wait in `/proc/thread-self/schedstat` would tell a thread that gets still less, and
+is not read: two reads for each chunk cost 15 us, and one that is taken for waiting is only held
+to the cores no longer, until it gets more again."""
 
 _MOST_STEP_S = 30.0
 """What the first step counts for at most, where nothing is known."""

@@ -24,12 +24,15 @@ _LINE_S = 0.1
 class Place:
     """The right of one step to compute, from when it begins until `Dispatcher.leave`."""
 
-    __slots__ = ("due", "has_core", "stream")
+    __slots__ = ("due", "has_core", "is_prefetch", "stream")
 
-    def __init__(self, stream: StreamState, begun: float) -> None:
+    def __init__(self, stream: StreamState, begun: float, *, is_prefetch: bool = False) -> None:
         self.stream = stream
+        self.is_prefetch = is_prefetch
+        """Whether it begins the stream's next sentence, perhaps beside a step of the present."""
+        takes = stream.cost.first_s if is_prefetch else stream.next_step_s
         # One sum for the timer and the look: else rounding may have the one never reach the other.
-        self.due = begun + max(_OVERDUE_S, _OVERDUE_TIMES * stream.next_step_s)
+        self.due = begun + max(_OVERDUE_S, _OVERDUE_TIMES * takes)
         """When it is overdue, so that its core may be lent to others."""
         self.has_core = True
 
@@ -57,11 +60,13 @@ class Dispatcher:
     async def begin(self, stream: StreamState, limit: float) -> None:
         """Wait until one more stream can be kept up; raises `TimeoutError` after `limit` seconds.
 
-        With a limit of 0 it does not wait. First come, first served. Each `begin` that returns is
+        With a limit of 0 it does not wait. First come, first served, where the scheduler lets none
+        pass. Each `begin` that returns is
         followed by one `end`.
         """
         loop = self._loop = asyncio.get_running_loop()
-        if not self._line and self.scheduler.may_begin(stream, self.cores.count, loop.time()):
+        line = (*self._line.values(), stream)
+        if self.scheduler.next_to_begin(line, self.cores.count, loop.time()) is stream:
             self.scheduler.enter(stream)
             return
         if limit <= 0.0:
@@ -83,12 +88,14 @@ class Dispatcher:
             self._dispatch()  # a core may have been kept for it
 
     def look_at_line(self) -> None:
-        """Let those begin that can be kept up, the first that came first."""
+        """Let those begin that can be kept up, in the scheduler's order."""
         while self._line and self._loop is not None:
-            waiter, stream = next(iter(self._line.items()))
-            if not self.scheduler.may_begin(stream, self.cores.count, self._loop.time()):
+            line, now = self._line.values(), self._loop.time()
+            stream = self.scheduler.next_to_begin(line, self.cores.count, now)
+            if stream is None:
                 self._look_at_line_later()
                 return
+            waiter = next(each for each, waits in self._line.items() if waits is stream)
             del self._line[waiter]
             self.scheduler.enter(stream)
             waiter.set_result(None)
@@ -163,6 +170,18 @@ class Dispatcher:
         self._dispatch()
         return await handed_over(waiter, limit, lambda: self._withdraw(waiter))
 
+    def borrow(self, stream: StreamState) -> Place | None:
+        """Take a core that nobody waits for, to begin the next sentence of `stream`, if one is.
+
+        Followed by one `leave`, as `enter` is.
+        """
+        if not self.cores.borrow():
+            return None
+        loop = self._loop = asyncio.get_running_loop()
+        place = Place(stream, loop.time(), is_prefetch=True)
+        self._running.add(place)
+        return place
+
     def _granted(self, stream: StreamState, now: float) -> Place:
         place = Place(stream, now)
         stream.running_since = now
@@ -176,10 +195,11 @@ class Dispatcher:
             self.cores.wait_no_more(self._freed)
 
     def leave(self, place: Place) -> None:
-        """Give the core of a step back; once for each `enter`."""
+        """Give the core of a step back; once for each `enter` and each `borrow`."""
         assert self._loop is not None
-        place.stream.running_since = None
-        place.stream.served = self._loop.time()
+        if not place.is_prefetch:
+            place.stream.running_since = None
+            place.stream.served = self._loop.time()
         self._running.discard(place)
         if not place.has_core:
             place.stream.cost.overdue -= 1
@@ -249,6 +269,7 @@ class Dispatcher:
     def _lend(self, place: Place) -> None:
         """Give the core of an overdue step to those who wait."""
         place.has_core = False
-        place.stream.running_since = None
+        if not place.is_prefetch:
+            place.stream.running_since = None
         place.stream.cost.overdue += 1
         self.cores.give_back()

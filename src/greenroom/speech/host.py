@@ -268,8 +268,9 @@ class ModelTurn:
         assert host is not None
         if not host.cost.computes:
             return await use.run(step)
-        urged = host.turns.most_urgent
-        use.state.urged = math.inf if urged is None else urged
+        # Asked whenever who is next is decided: those who wait for the turn may have less time left
+        # by then, and others may have come.
+        use.state.urged_by = self._urged
         try:
             place = await host.dispatcher.enter(use.state, host.limit)
         except TimeoutError:
@@ -279,16 +280,21 @@ class ModelTurn:
         finally:
             host.dispatcher.leave(place)
 
+    def _urged(self) -> float:
+        urged = None if self._host is None else self._host.turns.most_urgent
+        return math.inf if urged is None else urged
+
     async def run_on_idle_core(self, step: Callable[[], T]) -> T | None:
         """Run a step if a core is idle that nobody waits for; see `sentence.Turn`."""
         assert self._host is not None
-        cores = self._host.dispatcher.cores
-        if not cores.borrow():
+        dispatcher = self._host.dispatcher
+        place = dispatcher.borrow(self._use.state)
+        if place is None:
             return None
         try:
             return await self._use.run(step)
         finally:
-            cores.give_back()
+            dispatcher.leave(place)
 
     async def close_engine(self, step: Callable[[], T]) -> T:
         """Run what frees something, whoever computes; see `sentence.Turn`."""
@@ -298,7 +304,7 @@ class ModelTurn:
         """Give the turn back, once: now, or when the overdue threads have left."""
         host, self._host = self._host, None
         if host is not None:
-            self._use.state.urged = math.inf
+            self._use.state.urged_by = None
             # An engine for one sentence at a time may not be entered while a thread hangs in it.
             when_done(self._use.inside, host.turns.release)
 

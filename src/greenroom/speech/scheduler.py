@@ -24,7 +24,7 @@ its listener would fall silent, and from then on as a flow at the rate of its co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -103,8 +103,8 @@ class StreamState:
     """When its last step ended."""
     running_since: float | None = None
     """When its step that runs has begun."""
-    urged: float = math.inf
-    """When the most urgent needs its audio of those who wait for the turn that this one holds."""
+    urged_by: Callable[[], float] | None = None
+    """Says when the most urgent of those who wait for a turn that this one holds needs it."""
 
     @property
     def next_step_s(self) -> float:
@@ -129,6 +129,11 @@ class StreamState:
         """Whether its next step keeps a core for long."""
         return self.next_step_s > _LONG_S
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it costs more than a core, and so is never kept up for long."""
+        return self.cost.rate > USABLE
+
     def deadline(self, now: float) -> float:
         """Return when its next step is to begin at the latest: the smaller, the more urgent."""
         if not self.heard:
@@ -137,7 +142,7 @@ class StreamState:
             own = self.due - self.step_left_s(now)
         else:
             own = max(self.due, self.served) + _TURN_S
-        return min(own, self.urged)
+        return own if self.urged_by is None else min(own, self.urged_by())
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,8 +284,35 @@ class Scheduler:
         return self.slack(cores, now, but=stream, also=(own,)) >= reserve
 
     def may_begin(self, stream: StreamState, cores: int, now: float) -> bool:
-        """Whether one more stream can be kept up beside all that are admitted, to their ends."""
+        """Whether one more stream can be kept up beside all that are admitted, to their ends.
+
+        Of those that cost more than a core, which none can keep up once they are late, as many may
+        speak as there are cores: more make each later, and none is done sooner.
+        """
+        if stream.is_slow and sum(s.is_slow and not s.resting for s in self.streams) >= cores:
+            return False
         return self._whole(stream, cores, now) >= 0.0 or all(s.resting for s in self.streams)
+
+    def next_to_begin(
+        self, line: Iterable[StreamState], cores: int, now: float
+    ) -> StreamState | None:
+        """Return which of those in line begins now: the first, or none while it cannot.
+
+        One that costs more than a core and waits for another of that kind is passed by those that
+        cost less: else everyone waited for what is never kept up.
+        """
+        slow_wait = False
+        for stream in line:
+            if not (slow_wait and stream.is_slow):
+                if self.may_begin(stream, cores, now):
+                    return stream
+                if not stream.is_slow or not self._has_slow():
+                    return None
+                slow_wait = True
+        return None
+
+    def _has_slow(self) -> bool:
+        return any(s.is_slow and not s.resting for s in self.streams)
 
     def _whole(self, stream: StreamState, cores: int, now: float) -> float:
         """Return the slack if all that are admitted, and `stream`, were heard soon."""
@@ -296,7 +328,7 @@ class Scheduler:
         """
         if stream.resting or self._counts(stream, now):
             return False
-        return not stream.heard or stream.cost.rate <= USABLE
+        return not stream.heard or not stream.is_slow
 
     @staticmethod
     def _debt_of_unheard(stream: StreamState) -> _Debt:
