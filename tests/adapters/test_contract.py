@@ -26,7 +26,7 @@ from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.catalog import registry
 from greenroom.catalog.registry import GROUP
 from greenroom.testing import Stage
-from tests.piper.real_voice import cache_beside
+from tests.piper.real_voice import PATIENT, cache_beside
 
 TEXT = "The quick brown fox jumps over the lazy dog."
 
@@ -37,7 +37,7 @@ def spec_of(name: str) -> ModelSpec:
     return next(iter(Catalog.discover(adapters=[name])))
 
 
-@pytest.fixture(params=["tone", "piper", "prepared piper", "staged"])
+@pytest.fixture(params=["tone", "piper", pytest.param("prepared piper", marks=PATIENT), "staged"])
 def spec(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> ModelSpec:

@@ -23,7 +23,7 @@ from greenroom.adapters.piper.prepared.store.paths import default_root
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.cli import main
 from greenroom.cli import prepare as commands
-from tests.piper.real_voice import MODEL, MODEL_ID, said_of_preparing
+from tests.piper.real_voice import MODEL, MODEL_ID, PATIENT, said_of_preparing
 from tests.waiting import eventually
 
 Run = Callable[[str], tuple[int, str, str]]
@@ -331,6 +331,7 @@ def test_links_to_one_file_are_one_voice(tmp_path: Path) -> None:
     assert first == second
 
 
+@PATIENT
 def test_the_real_voice_is_prepared_ahead(
     run: Run, prepared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

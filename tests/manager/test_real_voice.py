@@ -27,9 +27,11 @@ from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 from greenroom.worker.client import Client
-from tests.piper.real_voice import cache_beside
+from tests.piper.real_voice import PATIENT, cache_beside
 from tests.waiting import until
 from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, refused
+
+pytestmark = PATIENT
 
 JOE = "piper-en-us-joe-medium"
 VARIANTS = [

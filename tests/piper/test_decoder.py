@@ -26,7 +26,7 @@ from greenroom.adapters.piper.prepared.windows import FIRST, LARGEST, LARGEST_FI
 from greenroom.concurrency.cores import Cores
 from greenroom.speech.pace import Pace, paced
 from tests.piper import synthetic_voice
-from tests.piper.real_voice import MODEL, prepared_files
+from tests.piper.real_voice import MODEL, PATIENT, prepared_files
 from tests.piper.synthetic_voice import sentence, spoken_by_itself
 from tests.waiting import eventually
 
@@ -125,6 +125,7 @@ def test_sentences_of_any_length_are_what_the_file_itself_makes_of_them(
             assert_equal(spoken(ours, feeds), expected)
 
 
+@PATIENT
 def test_the_real_voice_is_what_the_engine_makes_of_it(prepared_cache: Path) -> None:
     voice = PreparedVoice(prepared_files(prepared_cache), threads=1)
     for length in (3, 60, 300):

@@ -18,6 +18,7 @@ from benchmarks.listener import Heard
 from benchmarks.registry import BENCHMARKS, measure
 from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
+from tests.piper.real_voice import PATIENT
 
 SLOW = ("arrival", "capacity", "http", "ready", "servers")
 """They start servers, or load the real voice many times."""
@@ -36,6 +37,7 @@ def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREENROOM_CACHE_DIR", str(voices_of_all))
 
 
+@PATIENT
 @pytest.mark.bench
 @pytest.mark.filterwarnings("ignore:'audioop' is deprecated")  # by wyoming
 @pytest.mark.usefixtures("_one_cache")

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from tests.audio_files import heard
-from tests.piper.real_voice import cache_beside
+from tests.piper.real_voice import PATIENT, cache_beside
+
+pytestmark = PATIENT
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
