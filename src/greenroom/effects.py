@@ -142,6 +142,7 @@ class Effects:
             speech_limit=settings.synthesis_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
         )
+        self.processes.check(catalog)
         self.loader = Loader(
             self.footprints,
             self.accounts,

@@ -279,7 +279,9 @@ class Loader:
         # Its thread looks at `abandoned` for the last time before its result is here.
         if attempt.abandoned or attempt.adapter is None:
             raise ModelLoadError(attempt.spec.model_id, "the load was abandoned.")
-        taken = grown if watch.undisturbed else None
+        adapter = attempt.adapter
+        alone_there = isinstance(adapter, HostedAdapter) and adapter.has_it_to_itself
+        taken = grown if watch.undisturbed or alone_there else None
         footprint = self._remember_load(attempt.spec, taken, stated, alone=alone)
         mapped = self._footprints.mapped(attempt.spec, stated.form)
         # Last: what goes wrong before this is undone with the attempt.

@@ -222,3 +222,13 @@ def test_an_adapter_that_raises_anything_ends_neither_the_check_nor_the_list(
     assert "model tone-440: cannot be checked: SystemExit: 7." in problems
     assert main(["ls", "--config", str(file), "--json"]) == 0
     assert "tone-440" in capsys.readouterr().out
+
+
+def test_an_adapter_that_is_to_be_isolated_must_be_registered(
+    capsys: pytest.CaptureFixture[str], file: Path
+) -> None:
+    good = "model_manager: {adapter_isolation: {piper: engine, tone: none}}"
+    assert checked(capsys, file, good) == []
+    (problem,) = checked(capsys, file, "model_manager: {adapter_isolation: {pipr: engine}}")
+    assert problem.startswith("model_manager.adapter_isolation: no adapter is registered as 'pipr'")
+    assert "piper, tone" in problem

@@ -119,6 +119,7 @@ class HostileAdapter(TTSAdapter):
 
     def load(self) -> None:
         self._do("load")
+        self.weights = np.ones(int(self.spec.options.get("megabytes", 0)) * 131_072)
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         self._do("warm_up")

@@ -27,7 +27,7 @@ from greenroom.errors import ConfigError, ModelNotFoundError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for
 from greenroom.memory.footprint_store import FootprintStore
-from greenroom.untrusted.printable import error_message
+from greenroom.untrusted.printable import error_message, printable
 
 
 def check(
@@ -84,7 +84,16 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
             raise
         except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the check goes on
             yield f"model {spec.model_id}: cannot be checked: {error_message(error)}."
+    yield from _unknown_adapters(config)
     yield from _over_budget(config, catalog)
+
+
+def _unknown_adapters(config: Config) -> Iterator[str]:
+    for name in config.model_manager.adapter_isolation:
+        if name not in registry.names():
+            there = ", ".join(registry.names())
+            problem = f"no adapter is registered as {printable(name)!r}; there are: {there}."
+            yield f"model_manager.adapter_isolation: {problem}"
 
 
 def _missing_voice_places(config: Config) -> Iterator[str]:

@@ -83,6 +83,7 @@ class HostedAdapter(TTSAdapter):
         self._load_limit = load_limit
         self._speech_limit = speech_limit
         self._unload_limit = unload_limit
+        self._had_it_to_itself = False
         self._form = ""
         self._looks_ahead = False
         self._first_words: str | None = None
@@ -97,7 +98,21 @@ class HostedAdapter(TTSAdapter):
 
     def start(self) -> None:
         """Start the process, or find the one that has models like this; raises `LaunchError`."""
-        self.process = self._last_process = self._take_process(self.spec, self._number)
+        process = self._take_process(self.spec, self._number)
+        self.process = self._last_process = process
+        self._had_it_to_itself = process.models == {self._number}
+
+    @property
+    def has_it_to_itself(self) -> bool:
+        """Whether no other model has been in the process since `start`.
+
+        Then all by which the process has grown is this model's, whatever runs beside it.
+        """
+        return (
+            self._had_it_to_itself
+            and self.process is not None
+            and self.process.models == {self._number}
+        )
 
     def lives_in(self, process: EngineProcess) -> bool:
         """Whether the model is, or was last, in this process."""
@@ -308,21 +323,26 @@ def _pace() -> tuple[float | None, float, float]:
     return pace.ahead_s, pace.sharers, pace.spare_s
 
 
-def pickled_spec(spec: ModelSpec) -> bytes:
-    """Return the model's entry as the process gets it; raises `ConfigError` for one that cannot.
+def check_importable(adapter: type[TTSAdapter] | str) -> None:
+    """Raise `ConfigError` for an adapter that another process cannot import.
 
-    An adapter goes by its name, so its module must be there to import.
+    It goes by its name, so its module must be there to import; one that is registered is.
     """
-    adapter = spec.adapter
-    if not isinstance(adapter, str):
-        found: Any = sys.modules.get(adapter.__module__)
-        for name in adapter.__qualname__.split("."):
-            found = getattr(found, name, None)
-        if adapter.__module__ == "__main__" or found is not adapter:
-            raise ConfigError(
-                f"adapter {adapter.__qualname__} cannot be imported by another process: move it to "
-                "the top level of a module, or set isolation to none."
-            )
+    if isinstance(adapter, str):
+        return
+    found: Any = sys.modules.get(adapter.__module__)
+    for name in adapter.__qualname__.split("."):
+        found = getattr(found, name, None)
+    if adapter.__module__ == "__main__" or found is not adapter:
+        raise ConfigError(
+            f"adapter {adapter.__qualname__} cannot be imported by another process: move it to the "
+            "top level of a module, or set isolation to none."
+        )
+
+
+def pickled_spec(spec: ModelSpec) -> bytes:
+    """Return the model's entry as the process gets it; raises `ConfigError` for one that cannot."""
+    check_importable(spec.adapter)
     try:
         return pickle.dumps(replace(spec, options=dict(spec.options)))
     except Exception as error:  # noqa: BLE001 - others' objects raise anything when pickled

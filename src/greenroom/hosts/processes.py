@@ -12,7 +12,7 @@ from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.catalog import registry
 from greenroom.errors import ModelLoadError
 from greenroom.hosts.engine_process import EngineProcess
-from greenroom.hosts.hosted_adapter import HostedAdapter
+from greenroom.hosts.hosted_adapter import HostedAdapter, check_importable
 from greenroom.hosts.launcher import Launcher, LaunchError, is_supported
 from greenroom.untrusted.logs import safe_logger
 
@@ -61,6 +61,11 @@ class EngineProcesses:
             _say_unsupported()
             return "none"
         return wanted
+
+    def check(self, specs: Iterable[ModelSpec]) -> None:
+        """Raise `ConfigError` for an adapter that cannot live where it is to live."""
+        for adapter in {spec.adapter for spec in specs if self.isolation_of(spec) != "none"}:
+            check_importable(adapter)
 
     def start(self, specs: Iterable[ModelSpec]) -> None:
         """Have the engines imported once that models in processes use, before any process starts.
