@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import os
 import signal
 import socket
+import stat
+import struct
 import sys
 import threading
 import time
@@ -17,6 +20,7 @@ import numpy as np
 
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.audio.frames import AudioChunk
+from greenroom.concurrency.cores import CORES
 
 RATE = 16_000
 _CHUNK = 1_600
@@ -59,6 +63,59 @@ def use_threads_and_handlers() -> None:
     print("said on standard output")
 
 
+def fork_and_hide() -> None:
+    """Start a process in a session of its own, which no signal to the group reaches."""
+    if not os.fork():
+        os.setsid()
+        if not os.fork():
+            time.sleep(60)
+        os._exit(0)
+
+
+def _sockets() -> list[int]:
+    found = []
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                found.append(descriptor)
+    return found
+
+
+def send_signals() -> None:
+    """Send what a terminal and a service manager send to every process."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.killpg(0, number)
+
+
+def scribble() -> None:
+    """Write what is no reply on every connection."""
+    for descriptor in _sockets():
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b"\0" * 64 + b"\xff" * 64)
+
+
+def answer_wrongly() -> None:
+    """Reply with fields of wrong types, as if that were a chunk."""
+    written = b'{"processor_s": NaN, "asked": 1, "last": []}'
+    for descriptor in _sockets():
+        with contextlib.suppress(OSError):
+            os.write(descriptor, struct.pack("<II", len(written), 0) + written)
+
+
+def half_a_reply() -> None:
+    """Announce 200 MB, send none, and say nothing more."""
+    for descriptor in _sockets():
+        with contextlib.suppress(OSError):
+            os.write(descriptor, struct.pack("<II", 2, 200_000_000))
+    time.sleep(60)
+
+
+def borrow_all_cores() -> None:
+    """Borrow every core that is idle, and give none back."""
+    while CORES.borrow():
+        pass
+
+
 class NotPicklableError(Exception):
     """An error with a lock in it."""
 
@@ -93,6 +150,12 @@ DEEDS: dict[str, Callable[[], object]] = {
     "connect": connect,
     "flood": flood,
     "fork": fork_and_stay,
+    "fork and hide": fork_and_hide,
+    "scribble": scribble,
+    "answer wrongly": answer_wrongly,
+    "half a reply": half_a_reply,
+    "borrow": borrow_all_cores,
+    "send signals": send_signals,
     "program": use_threads_and_handlers,
     "leak": leak,
     "not picklable": raise_not_picklable,

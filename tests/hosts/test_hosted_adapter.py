@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.concurrency.cores import CORES
 from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, SynthesisError
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
@@ -116,6 +118,11 @@ def test_the_process_ends_with_its_last_model(place: Place) -> None:
         ("exit", "it ended with 3"),
         ("kill", "it was killed by SIGKILL"),
         ("close descriptors", "it closed its connections"),
+        ("scribble", "its reply is no reply, as if it had been overwritten"),
+        (
+            "answer wrongly",
+            "its reply has a 'processor_s' that is out of range, as if it had been overwritten",
+        ),
     ],
 )
 def test_a_crash_ends_what_speaks_there_and_is_told(place: Place, deed: str, how: str) -> None:
@@ -143,7 +150,7 @@ def test_a_crash_while_unloading_gives_the_memory_back_all_the_same(place: Place
     assert not is_there(pid)
 
 
-@pytest.mark.parametrize("deed", ["hang", "hold the lock", "stop"])
+@pytest.mark.parametrize("deed", ["hang", "hold the lock", "stop", "half a reply"])
 def test_what_takes_too_long_is_killed(place: Place, deed: str) -> None:
     model = place.loaded()
     model._speech_limit = 0.3
@@ -169,7 +176,7 @@ def test_a_chunk_of_100_mb_comes_whole(place: Place) -> None:
     assert (len(chunk.samples), chunk.samples[-1]) == (25_000_000, np.float32(0.1))
 
 
-@pytest.mark.parametrize("deed", ["flood", "fork", "program"])
+@pytest.mark.parametrize("deed", ["flood", "fork", "program", "send signals"])
 def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: str) -> None:
     model = place.loaded()
     assert len(said(model, deed)) == 10 * RATE // 10
@@ -177,6 +184,26 @@ def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: st
     model.unload()
     assert not is_there(pid)
     eventually(lambda: not group_of(pid))
+
+
+def test_cores_that_a_process_has_borrowed_are_back_when_it_has_ended(place: Place) -> None:
+    idle = CORES.idle
+    model = place.loaded()
+    assert len(said(model, "borrow"))
+    assert (idle, CORES.idle) == (CORES.count, 0)
+    process_of(model).kill("it holds them")
+    eventually(lambda: CORES.idle == idle)
+
+
+def test_what_hides_from_its_group_ends_with_the_last_process(place: Place) -> None:
+    model = place.loaded()
+    said(model, "fork and hide")
+    launcher = place.processes._launcher
+    assert launcher is not None
+    server = psutil.Process(launcher.pid)
+    eventually(lambda: len(server.children()) == 2)
+    model.unload()
+    eventually(lambda: not server.children())
 
 
 def group_of(pid: int) -> list[int]:

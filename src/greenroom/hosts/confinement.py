@@ -14,6 +14,7 @@ import platform
 import resource
 import signal
 import struct
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -34,6 +35,7 @@ _OOM_SCORE = 500
 # From fcntl.h, prctl.h, seccomp.h and audit.h: Python does not name them.
 _F_SETSIG = 10
 _PR_SET_NAME, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 15, 22, 38
+_PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
 _AF_INET, _AF_INET6 = 2, 10
@@ -53,24 +55,85 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
 
-def die_with(lifeline: int) -> None:
-    """Have the system kill this process at once when the other end of the pipe is closed.
+def die_with(lifeline: int, group: int) -> None:
+    """Have the system kill a group of processes at once when the other end of the pipe is closed.
 
-    Whatever the process does: an engine that holds the interpreter's lock, or that was stopped,
-    could notice nothing by itself. (fcntl(2), `F_SETSIG`.)
+    Whatever they do: an engine that holds the interpreter's lock, or that was stopped, could notice
+    nothing by itself. What it has started is killed with it. (fcntl(2), `F_SETSIG`.)
     """
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, -group)
     fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def outlive(lifeline: int) -> None:
+    """Take back `die_with`."""
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
+
+
+def leave_signals_to_the_manager() -> None:
+    """Go on through Ctrl-C and through a service manager's SIGTERM for all processes of a service.
+
+    The manager gets them too, and ends this process when it has finished what it is at. Handlers
+    that do nothing, and not `SIG_IGN`, which programs that an engine starts would inherit.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _do_nothing)
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what this process's children leave behind (prctl(2))."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """Return the process ids of the children of this process's first thread."""
+    pid = os.getpid()
+    with contextlib.suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def thread_count() -> int:
+    """Return how many threads this process has, those included that Python does not know."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/self/task"))
+    return 1
+
+
+def fill_standard_descriptors() -> None:
+    """Open what is closed of standard input, output and error, and send output where errors go.
+
+    Else what is opened next would take their numbers, and output could be mistaken for what the
+    manager's program writes there.
+    """
+    while True:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        if nothing > 2:
+            os.close(nothing)
+            break
+    os.dup2(2, 1)
+    # Python has none where the descriptor was closed at its start, and engines print.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", buffering=1, closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def close_all_but(kept: Iterable[int]) -> None:
     """Close every descriptor of the process except `kept` and the standard ones."""
     spared = {0, 1, 2, *kept}
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in spared:
+    try:
+        there = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # where /proc is not mounted
+        there = list(range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    for descriptor in there:
+        if descriptor not in spared:
             with contextlib.suppress(OSError):  # the one that the list was read from
-                os.close(int(name))
+                os.close(descriptor)
 
 
 def take_second_place() -> None:

@@ -11,7 +11,6 @@ import faulthandler
 import logging
 import os
 import pickle
-import signal
 import socket
 import sys
 import threading
@@ -37,6 +36,9 @@ from greenroom.untrusted.printable import one_line, type_name
 
 _END: Any = object()
 
+_CALL_LIMIT_S = 1.0
+"""The manager calls as soon as it has connected."""
+
 Answer = tuple[dict[str, Any], bytes]
 
 BORROW, GIVE_BACK = b"b", b"g"
@@ -52,10 +54,9 @@ def serve(
     come new connections. Whatever the engine prints goes to `standard_error`. `offline` engines get
     no connections to other machines.
     """
-    confinement.die_with(lifeline)
     os.setsid()
-    # Ctrl-C is for the manager, which ends this process in its own time.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confinement.die_with(lifeline, os.getpid())
+    confinement.leave_signals_to_the_manager()
     confinement.take_second_place()
     confinement.set_name(f"greenroom-{name}")
     _redirect(standard_error)
@@ -72,9 +73,18 @@ def serve(
             if not message:
                 os._exit(0)
             for descriptor in descriptors:
-                connection = Connection(socket.socket(fileno=descriptor))
-                conversation = Conversation(connection, models)
-                threading.Thread(target=conversation.hold, daemon=True).start()
+                _converse(Connection(socket.socket(fileno=descriptor)), models)
+
+
+def _converse(connection: Connection, models: Models) -> None:
+    conversation = Conversation(connection, models)
+    try:
+        threading.Thread(target=conversation.hold, daemon=True).start()
+    except RuntimeError as error:  # the system gives no thread: this call alone fails
+        with contextlib.suppress(OSError):
+            if connection.next_call(_CALL_LIMIT_S) is not None:
+                connection.reply({"error": _told(error)})
+        connection.close()
 
 
 def _redirect(standard_error: int) -> None:
@@ -176,7 +186,7 @@ class Speech:
         """Return the next chunk, `None` after the last."""
         chunk = next(self._chunks, _END)
         if chunk is _END:
-            return {"end": True}, None
+            return {"end": True, "looks_ahead": _looks_ahead(self._model)}, None
         samples = samples_of(chunk, int(self._model.sample_rate))
         if samples.nbytes > MOST_BYTES:
             raise errors.SynthesisError("the engine does not come to the end of a sentence.")

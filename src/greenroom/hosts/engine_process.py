@@ -17,7 +17,8 @@ from greenroom.catalog.devices import CPU, gpu_of
 from greenroom.concurrency.cores import CORES
 from greenroom.hosts.engine_main import BORROW, GIVE_BACK
 from greenroom.hosts.fork_server import STATUS
-from greenroom.hosts.launcher import Given, Launcher
+from greenroom.hosts.launcher import Given, Launcher, LaunchError
+from greenroom.hosts.lifeline import Lifeline
 from greenroom.hosts.wire import ClosedError, Connection, LateError, Reply, WireError
 from greenroom.memory.usage import Usage, usage_of, usage_on
 from greenroom.untrusted.logs import safe_logger
@@ -67,29 +68,57 @@ class EngineProcess:
         self._said: deque[bytes] = deque()
         self._borrowed = 0
         self._ended = threading.Event()
+        self._let_go = contextlib.ExitStack()
+        """Closes what this process holds of it."""
         self.ending = ""
         """How it ended, once it has."""
-        lifeline, self._lifeline = os.pipe()
-        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._cores, cores = socket.socketpair()
-        self._errors, errors = os.pipe()
-        self._status, status = os.pipe()
-        given = Given(lifeline, control.detach(), cores.detach(), errors, status)
         try:
-            launched = launcher.launch(given, name=name, offline=offline)
+            with contextlib.ExitStack() as given_away:
+                given = self._descriptors(given_away)
+                launched = launcher.launch(given, name=name, offline=offline)
+            self.pid = launched.pid
+            self._end = launched.ended
+            self._let_go.callback(os.close, self._end)
+            self._begin_watch()
+        except OSError as error:
+            self._let_go.close()
+            raise LaunchError(f"no descriptor is left ({error})") from None
         except BaseException:
-            self._let_go()
+            self._let_go.close()
             raise
-        finally:
-            for descriptor in given.descriptors():
-                os.close(descriptor)
-        self.pid = launched.pid
-        self._end = launched.ended
         self.baseline = usage_of(self.pid)
         """What it took before its first model; shared with the fork server for the most part."""
         self.growth = 0
         """The anonymous bytes beyond that, as `growth_bytes` found them last."""
-        threading.Thread(target=self._watch, name=f"greenroom-watch-{name}", daemon=True).start()
+
+    def _descriptors(self, given_away: contextlib.ExitStack) -> Given:
+        """Make the sockets and pipes; `given_away` closes those that the process gets."""
+        lifeline = Lifeline()
+        self._let_go.callback(lifeline.close)
+        given_away.callback(os.close, lifeline.given)
+        self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._let_go.enter_context(self._control)
+        given_away.enter_context(control)
+        self._cores, cores = socket.socketpair()
+        self._let_go.enter_context(self._cores)
+        given_away.enter_context(cores)
+        self._cores.setblocking(False)
+        self._errors, errors = os.pipe()
+        self._let_go.callback(os.close, self._errors)
+        given_away.callback(os.close, errors)
+        self._status, status = os.pipe()
+        self._let_go.callback(os.close, self._status)
+        given_away.callback(os.close, status)
+        return Given(lifeline.given, control.fileno(), cores.fileno(), errors, status)
+
+    def _begin_watch(self) -> None:
+        try:
+            threading.Thread(
+                target=self._watch, name=f"greenroom-watch-{self.name}", daemon=True
+            ).start()
+        except RuntimeError as error:
+            self._kill_group()
+            raise LaunchError(f"no thread can be started to watch it ({error})") from None
 
     def __repr__(self) -> str:
         return f"<EngineProcess {self.name} pid {self.pid} models x{len(self.models)}>"
@@ -175,16 +204,16 @@ class EngineProcess:
 
     def drop(self, connection: Connection) -> None:
         """Close a connection, and with it the sentence on it."""
-        with self._lock:
+        with self._lock:  # so that `_finish` shuts none whose number is another's by now
             self._open.discard(connection)
-        connection.close()
+            connection.close()
 
     # The end
 
     def end(self) -> None:
         """Have it end by itself, and kill it when it does not."""
         self._why = self._why or "it was no longer needed"
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)
         if not self._ended.wait(_END_LIMIT_S):
             self.kill(self._why)
@@ -192,11 +221,15 @@ class EngineProcess:
     def kill(self, why: str) -> None:
         """End it now, whatever it does, and all that it has started."""
         self._why = self._why or why
+        with self._lock:
+            if not self._ended.is_set():  # else its descriptor and its number may be another's
+                self._kill_group()
+        self._ended.wait(_END_LIMIT_S)
+
+    def _kill_group(self) -> None:
         with contextlib.suppress(OSError):
             signal.pidfd_send_signal(self._end, signal.SIGKILL)
-        with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._ended.wait(_END_LIMIT_S)
 
     def _told_end(self) -> ProcessEndedError:
         self._ended.wait(_END_LIMIT_S)
@@ -206,7 +239,8 @@ class EngineProcess:
 
     def _watch(self) -> None:
         """Lend cores, read what is printed, and notice the end."""
-        selector = selectors.DefaultSelector()
+        # Poll, here and in `_how`: no other takes a descriptor, of which there may be none.
+        selector = selectors.PollSelector()
         selector.register(self._cores, selectors.EVENT_READ, self._lend)
         selector.register(self._errors, selectors.EVENT_READ, self._read)
         selector.register(self._end, selectors.EVENT_READ)
@@ -222,7 +256,11 @@ class EngineProcess:
         self._finish(log)
 
     def _lend(self) -> bool:
-        """Answer what the process asks of the cores; false once it asks no more."""
+        """Answer what the process asks of the cores; false once it asks no more.
+
+        Or once it does not read the answers: it can borrow none then.
+        """
+        asked = b""
         try:
             asked = self._cores.recv(256)
             for each in asked:
@@ -234,8 +272,15 @@ class EngineProcess:
                     self._borrowed += lent
                     self._cores.sendall(bytes([lent]))
         except OSError:
-            return False
+            asked = b""
+        if not asked:
+            self._take_cores_back()
         return bool(asked)
+
+    def _take_cores_back(self) -> None:
+        while self._borrowed:
+            self._borrowed -= 1
+            CORES.give_back()
 
     def _read(self, log: LineLog) -> bool:
         """Take what was printed; false once its end of the pipe is closed."""
@@ -256,43 +301,49 @@ class EngineProcess:
                     break
         log.flush()
         self.ending = self._why or self._how()
-        self._ended.set()
         with self._lock:
+            self._ended.set()
             idle, self._idle = self._idle, []
             self._open.difference_update(idle)
-            left = list(self._open)
-        for connection in idle:
-            connection.close()
-        # Threads wait on these, each of which closes its own.
-        for connection in left:
-            connection.shut()
-        while self._borrowed:
-            self._borrowed -= 1
-            CORES.give_back()
-        os.close(self._end)
-        self._let_go()
+            for connection in idle:
+                connection.close()
+            # Threads wait on the others, each of which closes its own.
+            for connection in self._open:
+                connection.shut()
+        self._take_cores_back()
+        self._let_go.close()
         self._when_ended(self)
 
     def _how(self) -> str:
         """Return how it ended by itself: the signal or the exit status, and its last words."""
-        ready = selectors.DefaultSelector()
+        ready = selectors.PollSelector()
         ready.register(self._status, selectors.EVENT_READ)
         told = os.read(self._status, STATUS.size) if ready.select(1.0) else b""
         ready.close()
         how = "it ended, nobody knows how"
+        code: int | None = None
         if len(told) == STATUS.size:
             code = os.waitstatus_to_exitcode(STATUS.unpack(told)[0])
+        else:
+            code = self._adopted_end()
+        if code is not None:
             how = (
                 f"it ended with {code}" if code >= 0 else f"it was killed by {_signal_name(-code)}"
             )
         words = last_words(b"".join(self._said).decode(errors="replace"))
         return f"{how}: {words}" if words else how
 
-    def _let_go(self) -> None:
-        self._control.close()
-        self._cores.close()
-        for descriptor in (self._lifeline, self._errors, self._status):
-            os.close(descriptor)
+    def _adopted_end(self) -> int | None:
+        """Return how it ended if it has become this process's own child, which leaves a zombie.
+
+        As where this is the first process of a container, and the fork server has been killed.
+        """
+        with contextlib.suppress(OSError):
+            found = os.waitid(os.P_PIDFD, self._end, os.WEXITED | os.WNOHANG)
+            if found is not None:
+                exited = found.si_code == os.CLD_EXITED
+                return found.si_status if exited else -found.si_status
+        return None
 
 
 class LineLog:

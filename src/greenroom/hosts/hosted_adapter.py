@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import numpy as np
-
 from greenroom import errors
 from greenroom.adapter import ModelSpec, Preparation, TTSAdapter
 from greenroom.audio.frames import AudioChunk
@@ -25,7 +23,7 @@ from greenroom.errors import (
     SynthesisError,
 )
 from greenroom.hosts.engine_process import EngineProcess, ProcessEndedError
-from greenroom.hosts.wire import Reply
+from greenroom.hosts.wire import Reply, WireError
 from greenroom.memory.usage import Usage
 from greenroom.speech.pace import count_processor, current_pace, given_pace, mark_last
 from greenroom.untrusted.exceptions import describe_error
@@ -133,10 +131,11 @@ class HostedAdapter(TTSAdapter):
         reply = self._called(
             "load", self._number, pickled, limit=self._load_limit, crash=ModelLoadError
         )
-        self.sample_rate = int(reply.number("rate"))
-        stated = reply.fields.get("concurrency")
-        self.concurrency = None if stated is None else int(reply.number("concurrency"))  # type: ignore[misc]
-        self._looks_ahead = reply.flag("looks_ahead")
+        with self._believed(self._running_process(), ModelLoadError):
+            self.sample_rate = int(reply.number("rate"))
+            stated = reply.fields.get("concurrency")
+            self.concurrency = None if stated is None else int(reply.number("concurrency"))  # type: ignore[misc]
+            self._looks_ahead = reply.flag("looks_ahead")
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of the first words."""
@@ -182,12 +181,14 @@ class HostedAdapter(TTSAdapter):
         try:
             while True:
                 reply = asked(*call, _pace())
-                self._learn(reply)
+                with self._believed(process, crash):
+                    self._learn(reply)
+                    samples = reply.samples()
                 if reply.flag("end"):
                     is_open = False
                     return
-                yield AudioChunk(np.frombuffer(reply.body, np.float32), self.sample_rate)
-                del reply
+                yield AudioChunk(samples, self.sample_rate)
+                del reply, samples
                 call = ("next",)
         except (ModelManagerError, EngineRaisedError):
             is_open = False  # the sentence has ended there, or the process has
@@ -276,12 +277,23 @@ class HostedAdapter(TTSAdapter):
 
     def _stated(self) -> tuple[int | None, int | None]:
         reply = self._called("memory", self._number, limit=self._load_limit, crash=ModelLoadError)
-        self._form = one_line(reply.text("form"), 200)
-        anonymous, mapped = (
-            None if reply.fields.get(name) is None else int(reply.number(name, highest=1 << 60))
-            for name in ("anonymous", "mapped")
-        )
+        with self._believed(self._running_process(), ModelLoadError):
+            self._form = one_line(reply.text("form"), 200)
+            anonymous, mapped = (
+                None if reply.fields.get(name) is None else int(reply.number(name, highest=1 << 60))
+                for name in ("anonymous", "mapped")
+            )
         return anonymous, mapped
+
+    @contextlib.contextmanager
+    def _believed(self, process: EngineProcess, crash: Crash) -> Iterator[None]:
+        """End the process if what it has replied is found to be no reply."""
+        try:
+            yield
+        except WireError as error:
+            problem = f"{error}, as if it had been overwritten"
+            process.kill(problem)
+            raise crash(self.spec.model_id, f"its process ended: {problem}.") from None
 
     # Calls
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from greenroom.hosts import confinement, engine_main, fork_server
+from greenroom.hosts.lifeline import Lifeline
 from greenroom.untrusted.logs import safe_logger
 from greenroom.untrusted.printable import printable
 
@@ -26,6 +29,10 @@ _FORK_LIMIT_S = 10.0
 
 class LaunchError(Exception):
     """No process could be started."""
+
+
+class BrokenOffError(LaunchError):
+    """The fork server has ended, or did not answer; another try starts it anew."""
 
 
 def is_supported() -> bool:
@@ -67,12 +74,14 @@ class Launcher:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
+        self._lifeline: Lifeline | None = None
         self._closed = False
 
     @property
     def pid(self) -> int | None:
         """The process id of the fork server, while it runs."""
-        return None if self._process is None else self._process.pid
+        process = self._process
+        return None if process is None else process.pid
 
     def start(self) -> None:
         """Start the fork server unless it runs; raises `LaunchError`."""
@@ -80,7 +89,10 @@ class Launcher:
             self._start()
 
     def launch(self, given: Given, **request: object) -> Launched:
-        """Start a process; raises `LaunchError`. Closes none of what is `given`."""
+        """Start a process; raises `LaunchError`. Closes none of what is `given`.
+
+        After a `BrokenOffError` nothing of it may be given again: a process may hold it all.
+        """
         with self._lock:
             self._start()
             try:
@@ -88,45 +100,82 @@ class Launcher:
             except OSError as error:  # it has ended since it was last asked, whatever ended it
                 logger.warning("the fork server is started anew: it broke off (%s)", error)
                 self._end()
-            self._start()
-            try:
-                return self._ask(given, request)
-            except OSError as error:
-                self._end()
-                raise LaunchError(f"the fork server fails ({error})") from None
+                raise BrokenOffError(f"the fork server fails ({error})") from None
 
     def close(self) -> None:
         """End the fork server, and with it all processes that run still."""
-        with self._lock:
-            self._closed = True
+        self._closed = True
+        while not self._lock.acquire(timeout=0.5):
+            # It is starting, or does not answer: the thread that waits for it gives up.
+            process = self._process
+            if process is not None:
+                process.kill()
+        try:
             self._end()
+        finally:
+            self._lock.release()
 
     def _start(self) -> None:
-        if self._closed:
-            raise LaunchError("the manager is closed")
-        if self._requests is not None:
-            return
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        while self._requests is None:
+            if self._closed:
+                raise LaunchError("the manager is closed")
+            self._try_to_start()
+
+    def _try_to_start(self) -> None:
+        """Start it, or leave out the module at which it has ended; raises `LaunchError`."""
+        importing = ""
+        until = time.monotonic() + START_LIMIT_S
         try:
-            with its:
+            ours = self._spawn()
+        except (OSError, ValueError) as error:
+            self._end()
+            raise LaunchError(f"the fork server cannot be started ({error})") from None
+        try:
+            while True:
+                ours.settimeout(max(0.001, until - time.monotonic()))
+                told = json.loads(ours.recv(fork_server.MOST_REQUEST) or b"null")
+                if told is None:
+                    raise OSError(f"it ended while it imported {importing or 'itself'}")
+                if "ready" in told:
+                    break
+                if "threads" in told:
+                    raise OSError(f"{importing} starts threads, which no fork has")
+                importing = told["importing"]
+        except OSError as error:
+            ours.close()
+            self._end()
+            if importing in self._modules[1:] and not self._closed:
+                logger.warning("each process imports %s for itself: %s", importing, error)
+                self._modules.remove(importing)
+                return
+            raise LaunchError(f"the fork server cannot be started ({error})") from None
+        self._requests = ours
+
+    def _spawn(self) -> socket.socket:
+        """Run the program; return this end of its requests. Raises `OSError`."""
+        with contextlib.ExitStack() as given:
+            lifeline = self._lifeline = Lifeline()
+            given.callback(os.close, lifeline.given)
+            ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            given.enter_context(its)
+            try:
+                passed = [_high(its.fileno(), given), _high(lifeline.given, given)]
                 self._process = subprocess.Popen(
                     [
-                        *(sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(its.fileno())),
-                        *self._modules,
+                        *(sys.executable, "-P", *_flags(), "-c", _PROGRAM),
+                        *(json.dumps(sys.path), *map(str, passed), *self._modules),
                     ],
-                    pass_fds=[its.fileno()],
+                    pass_fds=passed,
                     stdin=subprocess.DEVNULL,
                     env=confinement.environment(os.environ),
                     process_group=0,
                 )
-            ours.settimeout(START_LIMIT_S)
-            if not ours.recv(fork_server.MOST_REQUEST):
-                raise OSError("it ended while it started")
-        except (OSError, ValueError) as error:
-            ours.close()
-            self._end()
-            raise LaunchError(f"the fork server cannot be started ({error})") from None
-        self._requests = ours
+                # From here, as Python takes its time to start, and an import may hang.
+                confinement.die_with(lifeline.given, self._process.pid)
+            except BaseException:
+                ours.close()
+                raise
+        return ours
 
     def _ask(self, given: Given, request: dict[str, object]) -> Launched:
         requests = self._requests
@@ -138,15 +187,19 @@ class Launcher:
             raise OSError("it has ended")
         answer = json.loads(message)
         if not descriptors:
-            raise LaunchError(f"the system refuses ({printable(answer.get('problem'))})")
+            problem = answer.get("problem", "no descriptor is left in this process")
+            raise LaunchError(f"the system refuses ({printable(problem)})")
         return Launched(int(answer["pid"]), descriptors[0])
 
     def _end(self) -> None:
         """Let the fork server end, or kill it."""
         requests, self._requests = self._requests, None
         process, self._process = self._process, None
+        lifeline, self._lifeline = self._lifeline, None
         if requests is not None:
             requests.close()
+        if lifeline is not None:
+            lifeline.close()
         if process is None:
             return
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -156,10 +209,25 @@ class Launcher:
         process.wait()
 
 
+def _high(descriptor: int, given: contextlib.ExitStack) -> int:
+    """Return a copy that no standard stream of a program takes the place of."""
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    given.callback(os.close, copy)
+    return copy
+
+
+def _flags() -> list[str]:
+    """Return the options of this interpreter that say what is imported before any program."""
+    flags = sys.flags
+    given = {"-I": flags.isolated, "-E": flags.ignore_environment, "-s": flags.no_user_site}
+    return [name for name, is_set in given.items() if is_set]
+
+
 _PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from greenroom.hosts.fork_server import main
-main(int(sys.argv[2]), sys.argv[3:])
+main(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
 """
-"""Not `-m`: what the manager's program has added to its path is to be found here, too."""
+"""Not `-m`: what the manager's program has added to its path is to be found here, too. `-P`: and
+nothing that lies in the working directory by chance."""

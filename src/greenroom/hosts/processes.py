@@ -13,7 +13,7 @@ from greenroom.catalog import registry
 from greenroom.errors import ModelLoadError
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter, check_importable
-from greenroom.hosts.launcher import Launcher, LaunchError, is_supported
+from greenroom.hosts.launcher import BrokenOffError, Launcher, LaunchError, is_supported
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -79,6 +79,8 @@ class EngineProcesses:
 
     def _prepared_launcher(self, modules: Sequence[str] = ()) -> Launcher:
         with self._lock:
+            if self._closed:
+                raise LaunchError("the manager is closed")
             if self._launcher is None:
                 self._launcher = Launcher(modules)
             return self._launcher
@@ -115,26 +117,46 @@ class EngineProcesses:
     def _take(self, isolation: Isolation, spec: ModelSpec, number: int) -> EngineProcess:
         name, key = _place_of(spec, number, isolation)
         with self._starting:
-            process = self._by_key.get(key)
-            if process is None or not process.is_running:
-                process = self._by_key[key] = self._start(spec, name)
-            process.models.add(number)
+            process = self._joined(key, number)
+            if process is None:
+                process = self._start(spec, name)
+                with self._lock:
+                    self._by_key[key] = process
+                    process.models.add(number)
         return process
 
+    def _joined(self, key: Hashable, number: int) -> EngineProcess | None:
+        # In one step: the last of its models may be leaving, and the process with it.
+        with self._lock:
+            process = self._by_key.get(key)
+            if process is None or not process.is_running:
+                return None
+            process.models.add(number)
+            return process
+
     def _start(self, spec: ModelSpec, name: str) -> EngineProcess:
-        if self._closed:
-            raise ModelLoadError(spec.model_id, "the manager is closed.")
         offline = registry.resolve(spec.adapter).offline
         try:
-            process = EngineProcess(
-                self._prepared_launcher(), name, offline=offline, when_ended=self._has_ended
-            )
+            try:
+                process = self._started(name, offline=offline)
+            except BrokenOffError:
+                process = self._started(name, offline=offline)
         except LaunchError as error:
             raise ModelLoadError(
                 spec.model_id, f"its process cannot be started: {error}."
             ) from None
-        self._running.add(process)
+        with self._lock:
+            if not process.ending:
+                self._running.add(process)
+            closed = self._closed
+        if closed:
+            process.end()
+            raise ModelLoadError(spec.model_id, "the manager is closed.")
         return process
+
+    def _started(self, name: str, *, offline: bool) -> EngineProcess:
+        launcher = self._prepared_launcher()
+        return EngineProcess(launcher, name, offline=offline, when_ended=self._has_ended)
 
     def _release(self, process: EngineProcess, number: int) -> None:
         with self._lock:

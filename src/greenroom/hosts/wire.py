@@ -22,10 +22,14 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 MOST_BYTES = 256 * 1024 * 1024
 """Of the raw bytes of a reply: 20 minutes of samples at 48 kHz, the longest sentence."""
 
 _MOST_JSON = 64 * 1024
+_PIECE = 4 * 1024 * 1024
 _CALL = struct.Struct("<I")
 _REPLY = struct.Struct("<II")
 
@@ -65,6 +69,12 @@ class Reply:
             raise WireError(f"its reply has no text {name!r}")
         return value
 
+    def samples(self) -> NDArray[np.float32]:
+        """Return the raw bytes as samples; raises `WireError`."""
+        if len(self.body) % 4:
+            raise WireError("its reply is cut off amid a sample")
+        return np.frombuffer(self.body, np.float32)
+
     def flag(self, name: str) -> bool:
         """Return whether a field is true."""
         return self.fields.get(name) is True
@@ -94,11 +104,15 @@ class Connection:
             raise ClosedError("the connection to it broke") from None
         return Reply(_parsed(written), body)
 
-    def next_call(self) -> tuple[Any, ...] | None:
-        """Wait for the next call; `None` once the manager has closed the connection."""
+    def next_call(self, limit: float | None = None) -> tuple[Any, ...] | None:
+        """Wait for the next call; `None` once the manager has closed the connection.
+
+        Or when none has come within `limit` seconds.
+        """
+        until = None if limit is None else time.monotonic() + limit
         try:
-            (size,) = _CALL.unpack(self._receive(_CALL.size, None))
-            called: tuple[Any, ...] = pickle.loads(self._receive(size, None))
+            (size,) = _CALL.unpack(self._receive(_CALL.size, until))
+            called: tuple[Any, ...] = pickle.loads(self._receive(size, until))
         except (ClosedError, OSError):
             return None
         return called
@@ -121,7 +135,16 @@ class Connection:
 
     def _receive(self, size: int, until: float | None) -> bytearray:
         """Return exactly `size` bytes; raises `ClosedError`, and `TimeoutError` after `until`."""
-        received = bytearray(size)
+        received = bytearray(min(size, _PIECE))
+        self._fill(received, until)
+        # Memory is taken as bytes come, not as they are announced.
+        while len(received) < size:
+            piece = bytearray(min(size - len(received), len(received)))
+            self._fill(piece, until)
+            received += piece
+        return received
+
+    def _fill(self, received: bytearray, until: float | None) -> None:
         rest = memoryview(received)
         while rest:
             if until is not None:
@@ -133,7 +156,6 @@ class Connection:
             if not count:
                 raise ClosedError("its end of the connection was closed")
             rest = rest[count:]
-        return received
 
 
 def _parsed(written: bytearray) -> dict[str, Any]:
