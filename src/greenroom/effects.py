@@ -342,6 +342,8 @@ class Effects:
                 record = self._records[resident] = _Record(self.catalog.get(resident.model_id))
                 self.tasks.begin(self._bring_in(resident, record), f"load {resident.model_id}")
             case Unload(resident):
+                for owner in decision.parked:
+                    self.note(Kind.PARKED, resident.model_id, decision.why, owner)
                 self.note(Kind.UNLOADING, resident.model_id, decision.why)
                 record = self._records[resident]
                 record.unload = self.tasks.begin(

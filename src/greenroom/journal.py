@@ -44,6 +44,8 @@ class Kind(StrEnum):
     PINNED = "pinned"
     UNPINNED = "unpinned"
     KEPT = "kept"
+    PARKED = "parked"
+    """A session that was silent has lost it, and comes back for it with its next word."""
     OVERDRAWN = "overdrawn"
     """The process takes more than the budget; of no model, so the event's `model_id` is empty."""
     RECOVERED = "recovered"

@@ -29,6 +29,12 @@ class Lender(Protocol):
     def reclaim(self, model_id: str, owner: Hashable) -> None:
         """Give back the reference of a holder that forgot to."""
 
+    def park(self, model_id: str, owner: Hashable) -> None:
+        """Let the model leave when its turn comes, though it is held."""
+
+    def unpark(self, model_id: str, owner: Hashable) -> bool:
+        """Keep the model again; whether it is there."""
+
 
 class Lease:
     """A reference to a model, taken with `async with` or `acquire`, given back once."""
@@ -41,6 +47,7 @@ class Lease:
         self._adapter: TTSAdapter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._state = "new"
+        self._parked = False
 
     async def acquire(self) -> Self:
         """Take the reference, loading the model if need be; raises what `load` raises."""
@@ -60,6 +67,8 @@ class Lease:
 
     async def release(self) -> None:
         """Give the reference back; a second time, or after the manager's end, does nothing."""
+        if self._parked and not self.unpark():
+            return  # the model has left, and the reference with it
         if self._state == "held":
             self._state = "released"
             self._adapter = None
@@ -67,6 +76,30 @@ class Lease:
                 await self._lender.release(self.model_id, owner=self._holder)
             except (ManagerClosedError, ModelNotResidentError):
                 return  # a shutdown or a forced unload has taken the reference back
+
+    def park(self) -> None:
+        """Let the model leave when others wait for its place, until `unpark`; for a holder at rest.
+
+        What runs on the lease is not cut off.
+        """
+        if self._state == "held":
+            self._parked = True
+            self._lender.park(self.model_id, self._holder)
+
+    def unpark(self) -> bool:
+        """Keep the model again, before it speaks; whether it is there.
+
+        If not, it has left or is about to, and the lease is over: take another, which waits like
+        any caller. That may also happen to a lease that was not parked.
+        """
+        self._parked = False
+        if self._state != "held":
+            return False
+        if self._lender.unpark(self.model_id, self._holder):
+            return True
+        self._state = "released"
+        self._adapter = None
+        return False
 
     @property
     def held(self) -> bool:

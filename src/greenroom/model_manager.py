@@ -181,6 +181,21 @@ class ModelManager:
                 self._ledger.release(model_id, owner, self._effects.time()) or []
             )
 
+    def park(self, model_id: str, owner: Hashable) -> None:
+        """Let a model leave in its turn though `owner` holds it; see `Lease.park`."""
+        effects = self._effects
+        model_id = self.catalog.get(model_id).model_id
+        effects.carry_out(self._ledger.park(model_id, owner, effects.time()))
+
+    def unpark(self, model_id: str, owner: Hashable) -> bool:
+        """Keep a model that `owner` holds again; whether it is there; see `Lease.unpark`."""
+        effects = self._effects
+        model_id = self.catalog.get(model_id).model_id
+        kept, decisions = self._ledger.unpark(model_id, owner, effects.time())
+        if decisions:
+            effects.carry_out(decisions)
+        return kept
+
     # Leaving and staying
 
     async def evict_idle(self) -> tuple[str, ...]:

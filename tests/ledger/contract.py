@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -57,6 +57,7 @@ class ContractMachine(RuleBasedStateMachine):
         self.departures: Counter[Reason] = Counter()
         self.forced: set[Resident] = set()
         self.upgrades: list[Resident] = []
+        self.parked: dict[Resident, set[Hashable]] = defaultdict(set)
         self.reserved = 0
 
     # Comparing with the reference ledger
@@ -115,8 +116,8 @@ class ContractMachine(RuleBasedStateMachine):
                         assert [
                             r for r in self.ledger.residents if r.device == resident.device
                         ] == [resident]
-                case Unload(resident, reason):
-                    self.judge_departure(resident, reason)
+                case Unload(resident, reason, _, parked):
+                    self.judge_departure(resident, reason, parked)
                 case Drain(resident):
                     self.judge_turn(resident)
                 case Stay(resident):
@@ -146,7 +147,9 @@ class ContractMachine(RuleBasedStateMachine):
         assert self.now >= self.ready_at[resident] + max(self.policy.min_residency, 1.0)
         assert any(self.now >= t.since + self.policy.turn_after for t in self.open_tickets)
 
-    def judge_departure(self, resident: Resident, reason: Reason) -> None:
+    def judge_departure(
+        self, resident: Resident, reason: Reason, parked: tuple[Hashable, ...]
+    ) -> None:
         self.departures[reason] += 1
         self.promised.add(resident)
         assert resident.state is State.UNLOADING
@@ -154,6 +157,11 @@ class ContractMachine(RuleBasedStateMachine):
             assert resident in self.forced
             assert not resident.occupied
             return
+        if reason is Reason.TURN:
+            lost = [lease for lease in self.leases if lease[0] is resident]
+            assert {owner for _, owner in lost} == set(parked)
+            assert set(parked) <= self.parked[resident]
+            self.leases = [lease for lease in self.leases if lease[0] is not resident]
         assert not any(held is resident for held, _ in self.leases)
         assert not any(speaking is resident for speaking, _ in self.streams)
         assert resident not in self.upgrades
@@ -198,6 +206,8 @@ class ContractMachine(RuleBasedStateMachine):
         for resident in self.ledger.residents:
             assert resident.refcount == len(resident.references) == held[resident]
             assert resident.repeats.keys() <= resident.holders.keys()
+            assert resident.parked <= resident.holders.keys()
+            assert resident.parked == self.parked[resident] & resident.holders.keys()
             assert all(resident.repeats.values())
             assert resident.streams == speaking[resident]
             if resident in self.used_at and not resident.in_use:
@@ -274,6 +284,9 @@ class ContractMachine(RuleBasedStateMachine):
 
     def speakers(self) -> list[Resident]:
         return self.ledger_in(State.READY, State.DRAINING)
+
+    def held(self) -> list[tuple[Resident, Hashable]]:
+        return [lease for lease in self.leases if not self.closed]
 
     def without_threads(self) -> list[Resident]:
         return [resident for resident in self.speakers() if not resident.occupied]

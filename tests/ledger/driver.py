@@ -88,6 +88,13 @@ class LedgerDriver:
     def cancel(self, model_id: str, owner: str = "ann") -> list[str]:
         return lines(self.ledger.cancel(self.tickets[model_id, owner], self.now))
 
+    def park(self, model_id: str, owner: str = "ann") -> list[str]:
+        return lines(self.ledger.park(model_id, owner, self.now))
+
+    def unpark(self, model_id: str, owner: str = "ann") -> tuple[bool, list[str]]:
+        kept, out = self.ledger.unpark(model_id, owner, self.now)
+        return kept, lines(out)
+
     def open_stream(self, model_id: str) -> Resident:
         self.ledger.open_stream(self[model_id])
         return self[model_id]

@@ -31,10 +31,16 @@ class Life:
     tenure_from: float = 0.0
     turn: tuple[str, str, float] | None = None
     """The device whose line it drains for, the head of that, and when the drain is taken back."""
+    parked: set[str] = field(default_factory=set)
 
     @property
     def in_use(self) -> bool:
         return self.holders.total() > 0 or self.streams > 0
+
+    @property
+    def kept(self) -> bool:
+        held = any(count and owner not in self.parked for owner, count in self.holders.items())
+        return held or self.streams > 0 or self.upgrading
 
     @property
     def loading(self) -> bool:
@@ -217,7 +223,7 @@ class ReferenceLedger:
         cost = self.longest_load + self.longest_speech
         patience = self.policy.acquire_timeout - self.policy.turn_after
         in_time = self.places() * patience / max(1, self.waiting(device)) - cost
-        return max(1.0, cost, min(4 * cost, in_time))
+        return max(1.0, self.longest_speech, min(9 * self.longest_load, in_time))
 
     def tenant(self, request: ModelRequest) -> Life | None:
         """Return the one that is next to have had its turn."""
@@ -248,7 +254,7 @@ class ReferenceLedger:
             return []
         tenant = self.tenant(head.request)
         assert tenant is not None
-        if not tenant.in_use and not tenant.upgrading:
+        if not tenant.kept:
             return self.let_go(tenant, Reason.TURN)
         tenant.state = State.DRAINING
         limit = now + max(5.0, 2 * self.longest_speech)
@@ -272,7 +278,8 @@ class ReferenceLedger:
         mean, *others = [b - a for a, b in itertools.pairwise(self.served)]
         for other in others:
             mean += 0.3 * (other - mean)
-        interval = min(mean, max(cost, (max(1.0, cost) + cost) / self.places()))
+        quantum = max(1.0, self.longest_speech)
+        interval = min(mean, max(cost, (quantum + cost) / self.places()))
         ahead = max(now, self.served[-1] + interval) - now
         return ahead + (self.waiting(device) + 1 - 1) * interval
 
@@ -360,6 +367,8 @@ class ReferenceLedger:
         life.state = State.UNLOADING
         life.promised = True
         life.turn = None
+        if reason is Reason.TURN:
+            life.holders.clear()
         return [f"unload {life.request.model_id} {reason.name}"]
 
     def refuse(
@@ -450,7 +459,20 @@ class ReferenceLedger:
     def release(self, model_id: str, owner: str, now: float) -> list[str]:
         life = self.lives[model_id]
         life.holders[owner] -= 1
+        if not life.holders[owner]:
+            life.parked.discard(owner)
         return self.used(life, now)
+
+    def park(self, model_id: str, owner: str, now: float) -> list[str]:
+        life = self.lives[model_id]
+        if life.holders[owner]:
+            life.parked.add(owner)
+        return self.drained(life)
+
+    def unpark(self, model_id: str, owner: str, now: float) -> list[str]:
+        life = self.lives[model_id]
+        life.parked.discard(owner)
+        return self.release(model_id, owner, now) if life.turn else []
 
     def open_stream(self, model_id: str) -> list[str]:
         self.lives[model_id].streams += 1
@@ -464,15 +486,16 @@ class ReferenceLedger:
         return self.used(life, now)
 
     def used(self, life: Life, now: float) -> list[str]:
-        if life.in_use:
-            return []
-        life.idle_since = now
+        if not life.in_use:
+            life.idle_since = now
         return self.drained(life)
 
     def drained(self, life: Life) -> list[str]:
+        if life.turn and not life.kept:
+            return self.let_go(life, Reason.TURN)
         if life.in_use or life.upgrading or life.state is not State.DRAINING:
             return []
-        return self.let_go(life, Reason.TURN if life.turn else Reason.UNLOADED)
+        return self.let_go(life, Reason.UNLOADED)
 
     def pin(self, model_id: str) -> list[str]:
         self.pins.add(model_id)

@@ -142,8 +142,31 @@ class LedgerMachine(ContractMachine):
     def release(self, pick: int) -> None:
         resident, owner = self.leases.pop(pick % len(self.leases))
         self.note_use(resident)
+        if (resident, owner) not in self.leases:
+            self.parked[resident].discard(owner)
         out = self.ledger.release(resident.model_id, owner, self.now)
         self.expect(out, "release", resident.model_id, owner, self.now)
+
+    @precondition(lambda self: self.held())
+    @rule(pick=picks)
+    def park(self, pick: int) -> None:
+        resident, owner = chosen(self.held(), pick)
+        self.parked[resident].add(owner)
+        out = self.ledger.park(resident.model_id, owner, self.now)
+        self.expect(out, "park", resident.model_id, owner, self.now)
+
+    @precondition(lambda self: self.held())
+    @rule(pick=picks)
+    def unpark(self, pick: int) -> None:
+        resident, owner = lease = chosen(self.held(), pick)
+        turn = self.ledger.turns.of(resident)
+        self.parked[resident].discard(owner)
+        if turn is not None:
+            self.leases.remove(lease)
+            self.note_use(resident)
+        kept, out = self.ledger.unpark(resident.model_id, owner, self.now)
+        assert kept == (turn is None)
+        self.expect(out, "unpark", resident.model_id, owner, self.now)
 
     @precondition(lambda self: self.speakers())
     @rule(pick=picks)

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from greenroom import LeaseReleasedError
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.manager.running_manager import ids, one, running
 
@@ -72,3 +73,44 @@ async def test_the_quantum_follows_from_how_long_streams_run(
         await stream.aclose()
         await clock.settle()
         assert manager._ledger.turns.cost == pytest.approx(3.0, abs=0.1)
+
+
+async def test_a_parked_lease_loses_its_model_to_one_that_waits_and_says_so(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage, resident_cap=1, cap_policy="hard", pin_default=False) as manager:
+        lease = await manager.lease("a", owner="x").acquire()
+        lease.park()
+        waiting = asyncio.create_task(manager.load("b"))
+        await clock.advance(2.1)
+        await waiting
+        assert ids(manager) == ["b"]
+        why = "its turn is over, its room was needed for b"
+        assert f"parked: {why} (x)" in str(manager.explain("a"))
+        assert not lease.unpark()
+        assert not lease.held
+        with pytest.raises(LeaseReleasedError):
+            lease.synthesize_stream("Hello.")
+        await lease.release()
+
+
+async def test_a_parked_lease_whose_model_is_there_goes_on(stage: Stage) -> None:
+    async with running(stage) as manager, manager.lease("b") as lease:
+        lease.park()
+        assert lease.unpark()
+        assert lease.adapter is await manager.load("b")
+
+
+async def test_a_lease_that_lost_its_model_gives_back_nothing_of_anothers(
+    stage: Stage, clock: VirtualTimeLoop
+) -> None:
+    async with running(stage, resident_cap=1, cap_policy="hard", pin_default=False) as manager:
+        lease = await manager.lease("a").acquire()
+        lease.park()
+        waiting = asyncio.create_task(manager.load("b"))
+        await clock.advance(2.1)
+        await waiting
+        await manager.release("b")
+        await manager.load("a")
+        await lease.release()
+        assert one(manager, "a").refcount == 1

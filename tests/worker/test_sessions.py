@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -227,3 +228,44 @@ async def test_a_reload_that_fails_ends_the_session() -> None:
         with refused(grpc.StatusCode.NOT_FOUND):
             await served.speak(TEXT, session_id="s")
         assert "b" not in served.states
+
+
+async def test_a_silent_session_gives_its_place_to_a_model_that_waits_and_has_it_back() -> None:
+    stage = Stage("a", "b")
+    settings: dict[str, Any] = {"resident_cap": 1, "cap_policy": "hard", "pin_default": False}
+    waits: dict[str, Any] = {"turn_after_ms": 50, "min_residency_ms": 0}
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", **settings, **waits)
+    async with running_worker(manager, session_park_ms=50) as served:
+        await served.start("kitchen", "a")
+        await served.start("hall", "b")
+        assert [resident.model_id for resident in manager.list_resident()] == ["b"]
+        assert len(await served.speak(TEXT, session_id="kitchen")) > 0
+        assert served.refcount("a") == 1
+        assert len(await served.speak(TEXT, session_id="hall")) > 0
+        for session_id in ("hall", "kitchen"):
+            await served.end(session_id)
+        assert [resident.refcount for resident in manager.list_resident()] == [0]
+
+
+async def test_a_session_that_is_refused_its_model_is_not_ended_but_reaped_when_idle() -> None:
+    stage = Stage("a", "b")
+    settings: dict[str, Any] = {"resident_cap": 1, "cap_policy": "hard", "pin_default": False}
+    waits: dict[str, Any] = {
+        "turn_after_ms": 50,
+        "min_residency_ms": 0,
+        "acquire_timeout_ms": 5_000,
+    }
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a", **settings, **waits)
+    limits: dict[str, Any] = {"session_park_ms": 50, "session_idle_ms": 1_500}
+    async with running_worker(manager, **limits) as served:
+        await served.start("kitchen", "a")
+        await served.start("hall", "b")
+        manager.pin("b")
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "'a'"):
+            await served.speak(TEXT, session_id="kitchen")
+        manager.unpin("b")
+        assert len(await served.speak(TEXT, session_id="kitchen")) > 0
+        manager.pin("a")
+        with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "'b'"):
+            await served.speak(TEXT, session_id="hall")
+        await until(lambda: len(served.worker.synthesis._sessions) == 0)

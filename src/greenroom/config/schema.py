@@ -247,6 +247,7 @@ class WorkerSettings(_Section):
     overload: Literal["wait", "refuse"] = "wait"
     overload_wait_ms: Milliseconds = Field(30_000, ge=0)
     session_idle_ms: Milliseconds = Field(300_000, ge=1)
+    session_park_ms: TtlMs = 5_000
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: Milliseconds = Field(10_000, ge=0)
 

@@ -220,14 +220,43 @@ class Residency:
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {model_id!r}; release once for every load."
             ) from None
+        resident.parked.discard(owner)
         if holders or resident.streams:
-            return None
+            return self._end_of_turn(resident, now) if resident.parked else None
         resident.idle_since = now
         # The heaps have it already, with a key that is too early and repaired when it comes up. An
         # indexed model is ready and no queue needs it now, or the heaps had been searched for it.
         if resident.indexed and not self._closed:
             return None
         return self._became_idle(resident, now)
+
+    # Holders that do not speak
+
+    def park(self, model_id: str, owner: Hashable, now: float) -> list[Decision]:
+        """Let a model leave in its turn though `owner` holds it, until `unpark`.
+
+        Does nothing where the owner holds it no more: a crash may have taken it.
+        """
+        resident = self._residents.get(model_id)
+        if resident is None or owner not in resident.holders:
+            return []
+        resident.parked.add(owner)
+        return self._end_of_turn(resident, now) or []
+
+    def unpark(self, model_id: str, owner: Hashable, now: float) -> tuple[bool, list[Decision]]:
+        """End the parking of `owner`; whether it has the model to speak with.
+
+        It has not when the model has left, nor when it drains for a turn: then its reference is
+        given back, and it has to ask for the model like everyone else.
+        """
+        resident = self._residents.get(model_id)
+        if resident is None or owner not in resident.holders:
+            self._give_back_lost(model_id, owner)
+            return False, []
+        resident.parked.discard(owner)
+        if self.turns.of(resident) is None:
+            return True, []
+        return False, self.release(model_id, owner, now) or []
 
     # Streams
 
@@ -252,6 +281,8 @@ class Residency:
         if opened_at is not None:
             self.turns.learn_speech(now - opened_at)
         if resident.in_use:
+            if resident.parked and (ended := self._end_of_turn(resident, now)) is not None:
+                return ended
             # What was learned may move the next turn forward.
             return self._advance(now) if self.queue.count else None
         resident.idle_since = now
@@ -440,7 +471,7 @@ class Residency:
             return []
         lost = self._lost.setdefault(resident.model_id, Counter())
         lost.update(owner for owner, _ in resident.references)
-        resident.holders, resident.repeats = {}, {}
+        resident.holders, resident.repeats, resident.parked = {}, {}, set()
         if not lost:
             del self._lost[resident.model_id]
         if resident.state is State.READY:
@@ -506,7 +537,8 @@ class Residency:
         if footprint is not None:
             self.capacity.rebook(resident, footprint)
         if resident.in_use:
-            return self._advance(now)
+            ended = self._end_of_turn(resident, now)
+            return self._advance(now) if ended is None else ended
         return self._became_idle(resident, now)
 
     # Reservations
@@ -658,12 +690,18 @@ class Residency:
         due = self.turns.due(queued.since, tenant, waiting, self.capacity.places)
         if due > now:
             self._next_turn = min(self._next_turn, due)
-        elif tenant.in_use or tenant.upgrading:
+        elif tenant.is_kept:
             self._drain(tenant)
             self.turns.begin(queued.request, tenant, now)
             out.append(Drain(tenant, queued.request.model_id))
         else:
             self._leave(tenant, Reason.TURN, out, makes_room_for=queued.request.model_id)
+
+    def _end_of_turn(self, resident: Resident, now: float) -> list[Decision] | None:
+        """Have a model leave in its turn once nothing keeps it; `None` when it is not so."""
+        if self.turns.of(resident) is None or resident.is_kept:
+            return None
+        return self._became_idle(resident, now)
 
     def _end_long_drains(self, now: float, out: list[Decision]) -> None:
         """Take back the turns that do not come about: a caller keeps its lease for too long."""
@@ -766,7 +804,11 @@ class Residency:
         self._ready.pop(resident.model_id, None)
         self.turns.end(resident)
         self.departures[reason] += 1
-        out.append(Unload(resident, reason, makes_room_for))
+        parked: tuple[Hashable, ...] = ()
+        if reason is Reason.TURN:  # nothing but that takes a model from those who hold it
+            parked = tuple(resident.holders)
+            resident.holders, resident.repeats, resident.parked = {}, {}, set()
+        out.append(Unload(resident, reason, makes_room_for, parked))
 
     def _grant(self, tickets: Iterable[Ticket], to: Resident, now: float) -> list[Decision]:
         out: list[Decision] = []

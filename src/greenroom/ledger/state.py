@@ -126,6 +126,8 @@ class Resident:
     repeats: dict[Hashable, list[float]] = field(default_factory=dict)
     """When owners that hold several took the others. Apart, as most hold one: a hit then makes no
     list. No empty one stays."""
+    parked: set[Hashable] = field(default_factory=set)
+    """Owners that hold it and do not keep it: in the model's turn to leave they lose it."""
     streams: int = 0
     waiters: dict[Ticket, None] = field(default_factory=dict)
     """Callers that wait for the present load."""
@@ -200,6 +202,11 @@ class Resident:
         return bool(self.holders) or self.streams > 0
 
     @property
+    def is_kept(self) -> bool:
+        """Whether a turn must wait: it speaks, is upgraded, or has a holder that is not parked."""
+        return self.occupied or len(self.parked) < len(self.holders)
+
+    @property
     def occupied(self) -> bool:
         """Whether a thread is inside of it, or may be at any moment: it speaks or is upgraded."""
         return self.streams > 0 or self.upgrading
@@ -253,6 +260,8 @@ class Unload:
     reason: Reason
     makes_room_for: str | None = None
     """The model that its room is needed for, where it leaves for one."""
+    parked: tuple[Hashable, ...] = ()
+    """The owners that have lost it, each of which comes back for it with its next word."""
 
     @property
     def why(self) -> str:

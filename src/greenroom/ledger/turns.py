@@ -4,12 +4,12 @@ Models that are asked for without a pause are never idle, so none of them would 
 A turn ends that: when the head of a line has waited `Policy.turn_after`, the resident with the
 longest tenure beyond its quantum drains, and comes back by the line like everyone else.
 
-The quantum follows from what a turn costs and from how many models wait. A turn costs the time in
-which nobody can count on the place: the longest speech, which the drain waits for, and a load.
+The quantum follows from what a turn costs and from how many models wait. A turn costs a drain,
+which lasts as long as the longest speech, and a load, in which the place is of no use to anyone.
 
-    long enough     four times that cost, so that places are used rather than changed
+    long enough     nine loads, so that a place is of use for nine tenths of the time
     short enough    that the last in the line has its turn within `Policy.acquire_timeout`
-    and no shorter  than one turn costs, nor than a second
+    and no shorter  than the longest speech, nor than a second
 
 Whoever cannot be served even with the shortest quantum is told at once, and when it could be: but
 only while the line is seen to move no faster than that, as models may become idle at any moment.
@@ -30,7 +30,7 @@ LEAST_QUANTUM = 1.0
 LEAST_DRAIN = 5.0
 """The least limit of a drain; twice the longest speech where that is more."""
 
-_COSTS_IN_QUANTUM = 4.0
+_LOADS_IN_QUANTUM = 9.0
 _FADING = 0.98
 """What is left of the longest load or speech after one more that was shorter: one that was out of
 the common is forgotten after a few hundred."""
@@ -86,11 +86,11 @@ class Turns:
         """Return how long a model keeps its place while `waiting` models wait for `places`."""
         patience = self._policy.acquire_timeout - self._policy.turn_after
         in_time = places * patience / max(1, waiting) - self.cost
-        return max(self._least_quantum, min(_COSTS_IN_QUANTUM * self.cost, in_time))
+        return max(self._least_quantum, min(_LOADS_IN_QUANTUM * self._longest_load, in_time))
 
     @property
     def _least_quantum(self) -> float:
-        return max(LEAST_QUANTUM, self.cost)
+        return max(LEAST_QUANTUM, self._longest_speech)
 
     def due(self, since: float, tenant: Resident, waiting: int, places: int) -> float:
         """Return when `tenant` is to leave for a model that has waited `since`; infinite: never."""

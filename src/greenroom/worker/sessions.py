@@ -47,6 +47,8 @@ class Session:
         """How many callers wait for the lease; at none the wait for a first lease is given up."""
         self.idle: asyncio.TimerHandle | None = None
         """Reaps the session; absent while it is not idle."""
+        self.parking: asyncio.TimerHandle | None = None
+        """Parks its lease; absent while it is not idle, and once it is parked."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -60,9 +62,16 @@ class Session:
 class Sessions:
     """Sessions by their caller and id; times in seconds."""
 
-    def __init__(self, manager: ModelManager, *, limit: int, idle_limit: float) -> None:
+    def __init__(
+        self, manager: ModelManager, *, limit: int, idle_limit: float, park_after: float = -1.0
+    ) -> None:
+        """`park_after` is how long a session is silent before its model may leave; negative never.
+
+        It leaves only when others wait for its place, and comes back with the session's next word.
+        """
         self.limit = limit
         self.idle_limit = idle_limit
+        self.park_after = park_after
         self._manager = manager
         self._open: dict[tuple[str, str], Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,10 +110,11 @@ class Sessions:
         return session
 
     async def lease_of(self, session: Session) -> Lease:
-        """Return the session's lease as soon as it has one.
+        """Return the session's lease, with a model to speak with, as soon as it has one.
 
         Raises why there is none: the load failed, or the session ended meanwhile.
         """
+        self._take_again(session)
         session.awaited += 1
         try:
             while session.taking is not None and not session.taking.done():
@@ -118,6 +128,18 @@ class Sessions:
         if session.taking is not None and not session.taking.cancelled():
             session.taking.result()
         raise SessionNotFoundError(session.session_id)
+
+    def _take_again(self, session: Session) -> None:
+        """Have a session take another lease when its model has left while it was silent.
+
+        Also when the model is about to leave for another: who speaks next queues behind that.
+        """
+        if session.taking is None or not session.taking.done() or session.key not in self._open:
+            return
+        if session.lease is None or not session.lease.unpark():
+            session.lease = None
+            # Without the end of the session if that fails: its next word may be luckier.
+            session.taking = self._own(self._take(session), session, ends_it=False)
 
     @contextlib.contextmanager
     def running(self, session: Session, speech: Speech) -> Iterator[None]:
@@ -227,13 +249,18 @@ class Sessions:
 
     def _rest(self, session: Session) -> None:
         """Set the timer if the session is idle now, else take it away."""
-        if session.idle is not None:
-            session.idle.cancel()
-            session.idle = None
+        for timer in (session.idle, session.parking):
+            if timer is not None:
+                timer.cancel()
+        session.idle = session.parking = None
         is_open = self._open.get(session.key) is session
-        if is_open and session.lease is not None and not session.speeches:
+        # One that could not have its model again is idle, too, or it would stay for ever.
+        has_ended = session.lease is not None or (session.taking and session.taking.done())
+        if is_open and has_ended and not session.speeches:
             loop = asyncio.get_running_loop()
             session.idle = loop.call_later(self.idle_limit, self._reap, session)
+            if session.lease is not None and self.park_after >= 0:
+                session.parking = loop.call_later(self.park_after, session.lease.park)
 
     def _reap(self, session: Session) -> None:
         logger.info("session %s was idle for %g s: reaped", session.session_id, self.idle_limit)
@@ -244,8 +271,13 @@ class Sessions:
         return self._own(self._give_back(self._close(session)))
 
     def _own(
-        self, coroutine: Coroutine[Any, Any, None], taking_for: Session | None = None
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        taking_for: Session | None = None,
+        *,
+        ends_it: bool = True,
     ) -> asyncio.Task[None]:
+        """Begin a task; a session for which it fails to take a lease ends with it, or rests."""
         task = asyncio.create_task(coroutine, name="greenroom session")
         self._tasks.add(task)
 
@@ -253,7 +285,7 @@ class Sessions:
             self._tasks.discard(task)
             failed = task.cancelled() or task.exception() is not None
             if failed and taking_for is not None and taking_for.lease is None:
-                self._close(taking_for)
+                (self._close if ends_it else self._rest)(taking_for)
 
         task.add_done_callback(ended)
         return task

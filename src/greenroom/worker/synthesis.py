@@ -62,7 +62,12 @@ class Synthesis:
         waits = settings.overload == "wait"
         self._begin_limit = settings.overload_wait_ms / 1000 if waits else 0.0
         """Seconds that a stream may wait until it can be kept up."""
-        self._sessions = Sessions(manager, limit=settings.max_sessions, idle_limit=self.patience)
+        self._sessions = Sessions(
+            manager,
+            limit=settings.max_sessions,
+            idle_limit=self.patience,
+            park_after=settings.session_park_ms / 1000,
+        )
         self._speeches: set[Speech] = set()
         self._quiet = asyncio.Event()
         self._quiet.set()

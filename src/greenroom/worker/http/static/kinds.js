@@ -5,7 +5,7 @@ export const PHASE = { loading: "coming", warming: "coming", ready: "ready", dra
 
 const KINDS = {
   coming: ["loading", "warming", "ready", "joined", "waiting", "preparing", "prepared", "upgraded", "recovered"],
-  going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept"],
+  going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept", "parked"],
   trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn", "silent"],
 };
 
