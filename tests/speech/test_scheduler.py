@@ -6,13 +6,14 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.speech.demand import Debt, Demand
 from greenroom.speech.scheduler import TARGET_S, USABLE, Scheduler, StreamState
 from tests.speech.simulation import KnownCost, Speech, Step, cost_of, simulate
 
@@ -160,6 +161,41 @@ def test_listeners_who_are_paused_or_late_already_hold_nobody_back() -> None:
         scheduler.enter(heard(4.0, resting=True))
         scheduler.enter(heard(1.0))
     assert scheduler.may_be_heard(stream, 1.0, 2, 4.0)
+
+
+def test_those_who_begin_to_be_heard_at_one_instant_know_of_each_other() -> None:
+    scheduler = Scheduler()
+    streams = [StreamState(CHEAP, 3.9, begins=False) for _ in range(40)]
+    for stream in streams:
+        scheduler.enter(stream)
+    for stream in streams:
+        if scheduler.may_be_heard(stream, 0.4, 2, 4.0):
+            stream.heard, stream.due = True, 4.4
+    assert 10 < sum(stream.heard for stream in streams) < 30
+
+
+def test_what_is_owed_is_summed_up_once_for_all_who_ask_within_ten_milliseconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sums: list[int] = []
+
+    class Counting(Demand):
+        def __init__(self, debts: Mapping[Any, Debt]) -> None:
+            sums.append(len(debts))
+            super().__init__(debts)
+
+    monkeypatch.setattr("greenroom.speech.scheduler.Demand", Counting)
+    scheduler = Scheduler()
+    streams = [heard(4.0 + 0.05 * number) for number in range(40)]
+    for stream in streams:
+        scheduler.enter(stream)
+    for number, stream in enumerate(streams):
+        scheduler.slack(2, 4.0 + number / 4500, but=stream)
+    assert sums == [40]
+    scheduler.slack(2, 4.02)
+    scheduler.leave(streams[0])
+    scheduler.slack(2, 4.02)
+    assert sums == [40, 40, 39]
 
 
 # Who may begin

@@ -109,21 +109,17 @@ class SpeechCost:
         self._paced = Mean(0.0)
         self._audio = Mean(0.065)  # English, as Piper's medium voices speak it
         self._computes = Mean(1.0)
-
-    @property
-    def rate(self) -> float:
+        # Attributes, as the scheduler asks for them for each stream, and each time.
+        self.rate = rate
         """Seconds of a core for one second of audio when every core computes.
 
         Over the last half a minute of audio or so; what was made while cores were idle will take
-        longer.
-        """
-        idle = 1.0 - self._full_s / self._audio_s
-        return self._core_s / self._audio_s * (1.0 + (_FULL_TIMES - 1.0) * idle)
-
-    @property
-    def step_s(self) -> float:
+        longer."""
+        self.step_s = self._step.value
         """Seconds of a step within a sentence."""
-        return self._step.value
+        self.first_s = self._first.high
+        """Seconds that few first steps of a sentence exceed."""
+        self._shortest_s = self._urgent.high
 
     def step_within(self, ahead_s: float) -> float:
         """Return the seconds of a step whose listener has `ahead_s` seconds left to hear.
@@ -133,13 +129,7 @@ class SpeechCost:
         """
         if self._paced.value < 0.5:
             return self.step_s
-        shortest = self._urgent.high
-        return max(shortest, min(self.step_s, ahead_s / 2))
-
-    @property
-    def first_s(self) -> float:
-        """Seconds that few first steps of a sentence exceed."""
-        return self._first.high
+        return max(self._shortest_s, min(self.step_s, ahead_s / 2))
 
     @property
     def audio_per_character(self) -> float:
@@ -164,6 +154,10 @@ class SpeechCost:
         self._core_s = self._core_s * kept + min(step.seconds + step.helped_s, most)
         self._audio_s = self._audio_s * kept + step.audio_s
         self._full_s = self._full_s * kept + step.audio_s * step.full
+        idle = 1.0 - self._full_s / self._audio_s
+        self.rate = self._core_s / self._audio_s * (1.0 + (_FULL_TIMES - 1.0) * idle)
+        self.step_s, self.first_s = self._step.value, self._first.high
+        self._shortest_s = self._urgent.high
 
     def _most(self, step: StepTaken) -> float:
         """Return the seconds that a step counts for at most: one that hung tells nothing.
