@@ -99,6 +99,17 @@ def test_a_mask_of_the_text_is_left_out(tmp_path: Path) -> None:
     assert kinds(rewritten(drop_masks, model, tmp_path)) == ["Cast", "Neg"]
 
 
+def test_a_mask_on_the_left_is_left_out_too(tmp_path: Path) -> None:
+    model = graph(
+        *LENGTH,
+        *VALUES,
+        *mask("mask", "length", "input_lengths"),
+        node("Mul", ["mask", "values"], ["masked"]),
+        node("Neg", ["masked"], ["out"]),
+    )
+    assert kinds(rewritten(drop_masks, model, tmp_path)) == ["Cast", "Neg"]
+
+
 def test_a_mask_of_frames_is_left_out(tmp_path: Path) -> None:
     model = graph(
         *VALUES,
@@ -183,6 +194,17 @@ def test_a_shape_is_computed_once(tmp_path: Path) -> None:
     made = kinds(rewritten(share_shapes, model, tmp_path))
     assert [made.count(kind) for kind in ("Shape", "Gather", "Unsqueeze", "Concat")] == [1] * 4
     assert made.count("Reshape") == 2
+
+
+def test_what_is_the_same_for_every_length_is_a_constant(tmp_path: Path) -> None:
+    model = graph(
+        *VALUES,
+        node("Shape", ["values"], ["shape"]),
+        node("Gather", ["shape", "zero"], ["batch"]),
+        node("Cast", ["batch"], ["count"], to=TensorProto.FLOAT),
+        node("Mul", ["values", "count"], ["out"]),
+    )
+    assert kinds(rewritten(share_shapes, model, tmp_path)) == ["Cast", "Mul"]
 
 
 def test_the_length_of_what_is_chosen_by_its_values_is_its_own(tmp_path: Path) -> None:
