@@ -184,9 +184,10 @@ async def _say(text: str) -> float:
 def _closed_loop(callers: int, share: float) -> float:
     """Return the seconds for a second of audio."""
     times = max(1, round((24 if callers == 1 else 4) * share))
+    text = SENTENCE if share < 0.1 else PARAGRAPH
 
     async def caller() -> float:
-        return sum([await _say(PARAGRAPH) for _ in range(times)])
+        return sum([await _say(text) for _ in range(times)])
 
     async def all_callers() -> float:
         watch = Stopwatch()

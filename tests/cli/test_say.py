@@ -17,6 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from greenroom.cli import main
+from tests.piper.real_voice import PATIENT, cache_beside
+
+pytestmark = PATIENT
 
 GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
 TEXT = "Good evening, and welcome to the show."
@@ -27,6 +30,15 @@ REPORT = r"\d\.\d\d s of audio, first audio after \d+\.\d\d s(, real-time factor
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GREENROOM_SERVER", raising=False)
     monkeypatch.delenv("GREENROOM_CONFIG", raising=False)
+
+
+@pytest.fixture
+def _prepared(prepared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the real voice prepared, as it is after its first use."""
+    (tmp_path / "cache").mkdir()
+    for name, value in cache_beside(prepared_cache, tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GREENROOM_PREPARE", "on")
 
 
 def samples_of(file: Path, rate: int) -> NDArray[np.float64]:
@@ -52,6 +64,7 @@ def test_a_text_becomes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert re.fullmatch(remark + REPORT, captured.err), captured.err
 
 
+@pytest.mark.usefixtures("_prepared")
 def test_speed_and_rate_are_the_callers(tmp_path: Path) -> None:
     slow, fast = tmp_path / "slow.wav", tmp_path / "fast.wav"
     line = ["say", TEXT, "--model", "en_US-joe-medium", "--rate", "16000"]
@@ -78,6 +91,7 @@ def test_a_voice_that_cannot_be_loaded_is_one_line(
     assert not (tmp_path / "x.wav").exists()
 
 
+@pytest.mark.usefixtures("_prepared")
 def test_speech_leaves_for_a_pipe_before_the_text_is_whole() -> None:
     process = subprocess.Popen(
         [*GREENROOM, "say", "-", "-o", "-"],
@@ -108,6 +122,7 @@ def test_speech_leaves_for_a_pipe_before_the_text_is_whole() -> None:
     check_speech(samples, 48_000, "Here is the first sentence. And here is the second one.")
 
 
+@pytest.mark.usefixtures("_prepared")
 def test_a_pipe_that_is_closed_ends_it_quietly() -> None:
     text = "One sentence after the other. " * 20
     process = subprocess.Popen(
@@ -141,6 +156,7 @@ def test_an_interruption_leaves_no_file_and_no_complaint(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("_prepared")
 def test_without_a_file_it_is_played(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,6 +172,7 @@ def test_without_a_file_it_is_played(
     check_speech(np.frombuffer(pcm, "<i2") / 32768, 48_000, TEXT)
 
 
+@pytest.mark.usefixtures("_prepared")
 def test_a_configured_variant_speaks_its_own_way(tmp_path: Path) -> None:
     config = Path(__file__).parents[2] / "configs" / "demo.yaml"
     calm, fast = tmp_path / "calm.wav", tmp_path / "fast.wav"

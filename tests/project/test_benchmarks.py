@@ -35,6 +35,7 @@ def voices_of_all(tmp_path_factory: pytest.TempPathFactory, prepared_cache: Path
 @pytest.fixture
 def _one_cache(voices_of_all: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREENROOM_CACHE_DIR", str(voices_of_all))
+    monkeypatch.setenv("GREENROOM_PREPARE", "on")
 
 
 @PATIENT
