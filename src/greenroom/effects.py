@@ -623,10 +623,11 @@ class Effects:
             instance = resident.instance
             if isinstance(instance, HostedAdapter) and instance.lives_in(process):
                 self.note(Kind.CRASHED, resident.model_id, process.ending)
+                self.carry_out(self.ledger.crashed(resident, process.ending, self.time()))
+                # Then its streams: the ledger must know of the crash when the last of them ends.
                 record = self._records.get(resident)
                 if record is not None and record.host is not None:
-                    record.host.retire()
-                self.carry_out(self.ledger.crashed(resident, process.ending, self.time()))
+                    record.host.lose_engine(process.ending)
 
     def _is_quiet(self) -> bool:
         return not any(resident.streams for resident in self.ledger.residents)

@@ -167,10 +167,10 @@ class ForbiddenError(ModelManagerError):
 class EngineCrashedError(ModelManagerError):
     """The process in which the model's engine ran has ended; the next request starts another."""
 
-    def __init__(self, model_id: str, problem: str) -> None:
+    def __init__(self, model_id: str, problem: str, *, fix: str = "Try again.") -> None:
         self.model_id = model_id
         self.problem = problem
-        super().__init__(f"model {model_id!r} broke off: {problem} Try again.")
+        super().__init__(f"model {model_id!r} broke off: {problem} {fix}")
 
 
 class OverloadedError(ModelManagerError):

@@ -9,7 +9,12 @@ from collections.abc import AsyncIterable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from greenroom.errors import LeaseReleasedError, ManagerClosedError, ModelNotResidentError
+from greenroom.errors import (
+    EngineCrashedError,
+    LeaseReleasedError,
+    ManagerClosedError,
+    ModelNotResidentError,
+)
 from greenroom.untrusted.owners import Holder
 
 if TYPE_CHECKING:
@@ -101,17 +106,42 @@ class Lease:
         self._adapter = None
         return False
 
+    async def retake(self) -> Self:
+        """Give the reference back and take it anew, as after a crash: the model is loaded afresh.
+
+        Raises what `load` raises; then the lease is not held.
+        """
+        await self.release()
+        self._state = "new"
+        return await self.acquire()
+
     @property
     def held(self) -> bool:
         """Whether the reference is held now."""
         return self._state == "held"
 
     @property
+    def crash(self) -> str:
+        """How the process of the model's engine ended since it was taken; empty if it has not."""
+        host = getattr(self._adapter, "_host", None)
+        return "" if host is None else host.crash
+
+    @property
     def adapter(self) -> TTSAdapter:
-        """The model; raises `LeaseReleasedError` before it is taken and after it is released."""
+        """The model.
+
+        Raises `LeaseReleasedError` before it is taken and after it is released, and
+        `EngineCrashedError` once the engine's process has ended.
+        """
         if self._adapter is None:
             raise LeaseReleasedError(
                 f"this lease of {self.model_id!r} is {self._state}; use it inside `async with`."
+            )
+        if self.crash:
+            raise EngineCrashedError(
+                self.model_id,
+                f"its process ended: {self.crash}.",
+                fix="Take another lease, or `await lease.retake()`.",
             )
         return self._adapter
 

@@ -16,6 +16,7 @@ from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_
 from greenroom.effects import Effects
 from greenroom.errors import (
     ConfigError,
+    LeaseReleasedError,
     ModelNotResidentError,
 )
 from greenroom.journal import Journal, Subscription
@@ -174,12 +175,12 @@ class ModelManager:
     def reclaim(self, model_id: str, owner: Hashable) -> None:
         """Give back the reference of a lease that was dropped without being released."""
         model_id = self.catalog.get(model_id).model_id
-        resident = self._ledger.get(model_id)
-        if resident is not None and owner in resident.holders:
-            logger.warning("model %s: a lease of %s was leaked; it is given back", model_id, owner)
-            self._effects.carry_out(
-                self._ledger.release(model_id, owner, self._effects.time()) or []
-            )
+        try:
+            decisions = self._ledger.release(model_id, owner, self._effects.time())
+        except (LeaseReleasedError, ModelNotResidentError):
+            return
+        logger.warning("model %s: a lease of %s was leaked; it is given back", model_id, owner)
+        self._effects.carry_out(decisions or [])
 
     def park(self, model_id: str, owner: Hashable) -> None:
         """Let a model leave in its turn though `owner` holds it; see `Lease.park`."""

@@ -166,7 +166,8 @@ class HostileAdapter(TTSAdapter):
     """Speaks ten chunks of a tone for each sentence, and does a deed where it is told.
 
     Options: `at` (`load`, `warm_up`, `speak` or `unload`) and `deed`; `deed` of a sentence is done
-    before its second chunk.
+    before its second chunk. With `once`, a path, a deed is done only when that file is there, which
+    is removed then.
     """
 
     concurrency: ClassVar[int | None] = None
@@ -177,7 +178,11 @@ class HostileAdapter(TTSAdapter):
         self.sample_rate = RATE
 
     def _do(self, place: str) -> None:
-        if self.spec.options.get("at") == place:
+        if self.spec.options.get("at") != place:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if "once" in self.spec.options:
+                os.unlink(self.spec.options["once"])
             DEEDS[self.spec.options["deed"]]()
 
     def load(self) -> None:
@@ -196,7 +201,7 @@ class HostileAdapter(TTSAdapter):
                 yield AudioChunk(np.zeros(_CHUNK, np.int16), RATE)
             elif text == "100 MB":
                 yield AudioChunk(np.full(25_000_000, 0.1, np.float32), RATE)
-            elif text == "first":  # before anything was heard
+            elif text.startswith("first"):  # before anything was heard
                 self._do("speak")
                 yield _tone()
             else:

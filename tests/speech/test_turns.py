@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from greenroom.concurrency.cores import Cores
+from greenroom.errors import ModelManagerError
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost, ModelTurn, ModelUse, StatedVoice
@@ -35,6 +36,8 @@ class NobodySpeaks:
     """The working side of a stream that does nothing."""
 
     def stop(self) -> None: ...
+
+    def fail(self, error: ModelManagerError) -> None: ...
 
     def notify_turn_wanted(self) -> None: ...
 

@@ -126,7 +126,7 @@ class EngineProcess:
     @property
     def is_running(self) -> bool:
         """Whether it has neither ended nor been told to."""
-        return not (self._why or self._ended.is_set())
+        return not (self._why or self.ending)
 
     def usage(self, device: str = CPU) -> Usage | None:
         """Return what it takes of a device's memory; `None` where that is not reported.
@@ -301,6 +301,9 @@ class EngineProcess:
                     break
         log.flush()
         self.ending = self._why or self._how()
+        # Before any call returns: who asks again because of the crash must not find the model that
+        # it was in still counted as ready.
+        self._when_ended(self)
         with self._lock:
             self._ended.set()
             idle, self._idle = self._idle, []
@@ -312,7 +315,6 @@ class EngineProcess:
                 connection.shut()
         self._take_cores_back()
         self._let_go.close()
-        self._when_ended(self)
 
     def _how(self) -> str:
         """Return how it ended by itself: the signal or the exit status, and its last words."""

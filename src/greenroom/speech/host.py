@@ -23,7 +23,13 @@ from greenroom.concurrency.threads import (
     OverdueError,
     run_to_end,
 )
-from greenroom.errors import ModelNotResidentError, OverloadedError, SynthesisError
+from greenroom.errors import (
+    EngineCrashedError,
+    ModelManagerError,
+    ModelNotResidentError,
+    OverloadedError,
+    SynthesisError,
+)
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.pace import Pace
@@ -82,14 +88,16 @@ class ModelHost:
         """Silences of more than 20 ms in the midst of its streams' speech."""
         self.late_s = 0.0
         """Seconds of these."""
+        self.crash = ""
+        """How the process of the engine ended; empty while it has not."""
         self.hanging = 0
         """Calls that were abandoned and have a thread inside the model still."""
         self._opened: Callable[[], None] | None = opened
 
     def open(self, speaker: Speaking) -> ModelUse:
-        """Count one more stream; raises `ModelNotResidentError` when the model has left."""
+        """Count one more stream; raises `why_left` when the model has left."""
         if self._opened is None:
-            raise ModelNotResidentError(self.model_id)
+            raise self.why_left()
         self._opened()
         self.speakers.add(speaker)
         return ModelUse(self, speaker)
@@ -102,6 +110,23 @@ class ModelHost:
     def retire(self) -> None:
         """Let no new stream begin: the model is leaving."""
         self._opened = None
+
+    def why_left(self) -> ModelManagerError:
+        """Return the error for who would begin a stream now that the model is leaving."""
+        if self.crash:
+            return EngineCrashedError(self.model_id, f"its process ended: {self.crash}.")
+        return ModelNotResidentError(self.model_id)
+
+    def lose_engine(self, crash: str) -> None:
+        """End every stream: the engine's process has ended, in the way that `crash` says.
+
+        Also those that rest, which would find out only when their listener goes on, and hold up
+        the next load of the model until then.
+        """
+        self.crash = crash
+        self.retire()
+        for speaker in list(self.speakers):
+            speaker.fail(self.why_left())
 
     def abandon(self) -> None:
         """Wait no longer for threads that hang in the model: the manager ends."""
@@ -339,6 +364,7 @@ class UnmanagedHost:
 
     loop = None
     leaving = False
+    crash = ""
     sample_rate = None
     model_id = ""
     turn_wanted = False
@@ -347,6 +373,10 @@ class UnmanagedHost:
     def __init__(self) -> None:
         self.cost = SpeechCost()
         self.state = StreamState(self.cost, 0.0)
+
+    def why_left(self) -> ModelManagerError:
+        """Return an error that nobody gets: it never leaves."""
+        return ModelNotResidentError(self.model_id)
 
     def open(self, speaker: Speaking) -> UnmanagedHost:
         """Return itself: no stream is counted."""

@@ -13,7 +13,6 @@ from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.errors import (
     InvalidInputError,
     ModelManagerError,
-    ModelNotResidentError,
     SynthesisError,
 )
 from greenroom.speech import text as texts
@@ -95,7 +94,7 @@ class Speaker:
         self._host: Host | None = host
         self._use: Use | None = None
         if host.leaving:
-            raise ModelNotResidentError(host.model_id)
+            raise host.why_left()
         if self._loop is None or self._loop is _running_loop() or not self._loop.is_running():
             self._open()
         else:  # made in a thread: the ledger, which counts it, may be touched in its loop only
@@ -187,6 +186,16 @@ class Speaker:
             if self._use is not None:
                 self._use.close()
         elif self._task is not None:
+            self._task.cancel()
+
+    def fail(self, error: ModelManagerError) -> None:
+        if self.phase == "new":
+            self.phase, self._error, self._host = "made", error, None
+            if self._use is not None:
+                self._use.close()
+            self._changed.set()
+        elif self.phase == "speaking" and self._task is not None:
+            self._error = self._error or error
             self._task.cancel()
 
     def stop_from_anywhere(self) -> None:
@@ -317,7 +326,8 @@ class Speaker:
         try:
             await self._speak_sentences(use)
         except asyncio.CancelledError:
-            self.phase = "ended"
+            if self._error is None:
+                self.phase = "ended"
         except Exception as error:  # noqa: BLE001 - an engine or the caller's text may raise anything
             self._fail(synthesis_error(error))
 

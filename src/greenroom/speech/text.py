@@ -69,6 +69,7 @@ class CheckedText(AsyncIterator[str]):
         """The text as it was given."""
         self.is_whole = not isinstance(text, AsyncIterable)
         self._limit = limit
+        self._beginning = first
         self._pieces: AsyncIterator[str] | None = None
         self._total = 0
         self._first = first
@@ -78,6 +79,13 @@ class CheckedText(AsyncIterator[str]):
                 raise InvalidInputError("text is empty; send at least one word.")
         elif first is not None:
             check_text(first, limit=limit)
+
+    def again(self) -> CheckedText:
+        """Return the same text from its beginning; its source must be one that can be read again.
+
+        It is checked again, too, as what a source gives is known only when it comes.
+        """
+        return CheckedText(self.source, limit=self._limit, first=self._beginning)
 
     async def __anext__(self) -> str:
         """Return the next piece.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from greenroom.errors import ModelManagerError
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.pace import Pace
 from greenroom.speech.scheduler import StreamState
@@ -25,6 +26,13 @@ class Host(Protocol):
     def leaving(self) -> bool:
         """Whether no new stream may begin."""
 
+    def why_left(self) -> ModelManagerError:
+        """Return the error for who would begin one once it is leaving."""
+
+    @property
+    def crash(self) -> str:
+        """How the process of the model's engine ended; empty while it has not."""
+
     @property
     def sample_rate(self) -> int | None:
         """Hz of the chunks as checked after the load; `None` where only the adapter knows."""
@@ -34,7 +42,7 @@ class Host(Protocol):
         """The model's id."""
 
     def open(self, speaker: Speaking) -> Use:
-        """Count one more stream; raises `ModelNotResidentError` when the model has left."""
+        """Count one more stream; raises `why_left` when the model has left."""
 
 
 class Use(Protocol):
@@ -94,6 +102,9 @@ class Speaking(Protocol):
 
     def stop(self) -> None:
         """End the stream: no more frames, no more synthesis after the present chunk."""
+
+    def fail(self, error: ModelManagerError) -> None:
+        """End the stream with an error once what is made was heard: its engine is gone."""
 
     def notify_turn_wanted(self) -> None:
         """Finish the sentence without waiting for the listener: another stream waits for a turn."""

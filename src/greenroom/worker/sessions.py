@@ -1,7 +1,8 @@
 """The open sessions: bounded in number, each one lease with an owner, given back when idle.
 
 Taking a lease may mean loading a model, so it is a task of the session's own: callers who repeat
-StartSession share it, and it is given up when the last of them has gone.
+StartSession share it, and it is given up when the last of them has gone. A session outlives its
+model's leaving and its engine's crash: its next word takes another lease.
 """
 
 from __future__ import annotations
@@ -130,7 +131,7 @@ class Sessions:
         raise SessionNotFoundError(session.session_id)
 
     def _take_again(self, session: Session) -> None:
-        """Have a session take another lease when its model has left while it was silent.
+        """Have a session take another lease when its model has left, or crashed.
 
         Also when the model is about to leave for another: who speaks next queues behind that.
         """

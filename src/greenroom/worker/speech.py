@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
 
 from greenroom.adapter import open_stream
 from greenroom.audio.frames import FRAME_MS, AudioFrame
-from greenroom.errors import ModelManagerError, StalledError
+from greenroom.errors import EngineCrashedError, ModelManagerError, StalledError
 from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
+from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice
+from greenroom.worker.input import TextInput
+
+logger = safe_logger(__name__)
+
+Retake = Callable[[], Awaitable[Lease]]
+"""Returns a lease of a model that was loaded afresh."""
 
 
 class Timing:
@@ -51,7 +58,8 @@ class Speech:
     """An asynchronous iterator of frames.
 
     It exists from the moment its slot is booked, before there is a model to speak it, so that a
-    pause or a stop that comes meanwhile is not lost.
+    pause or a stop that comes meanwhile is not lost. When the engine crashes before anything was
+    heard, the text is spoken once more from its beginning, by the model loaded afresh.
     """
 
     def __init__(self, patience: float, begin_limit: float | None = None) -> None:
@@ -70,6 +78,8 @@ class Speech:
         self._paused: asyncio.TimerHandle | None = None
         self._error: ModelManagerError | None = None
         self._stream: SpeechStream | None = None
+        self._begin_again: Callable[[], Awaitable[None]] | None = None
+        """Opens the stream that takes the place of one whose engine crashed; at most once."""
         self._wait: asyncio.Timeout | None = None
 
     @contextlib.asynccontextmanager
@@ -87,8 +97,40 @@ class Speech:
         self._raise_error()
 
     @contextlib.asynccontextmanager
-    async def begun(self, lease: Lease, voice: Voice, text: CheckedText) -> AsyncIterator[Self]:
+    async def begun(
+        self, lease: Lease, voice: Voice, text: CheckedText, *, retake: Retake
+    ) -> AsyncIterator[Self]:
         """Speak inside the block; at its end no thread of this speech is inside the model."""
+
+        async def begin_again() -> None:
+            self._begin_again = None
+            await self._leave()
+            async with self.waiting():
+                fresh = await retake()
+            self._open(fresh, voice, text.again())
+
+        self._begin_again = begin_again
+        try:
+            await self._open_or_retake(lease, voice, text)
+            yield self
+        finally:
+            self._begin_again = None
+            self._end_pause()
+            await self._leave()
+            if isinstance(text.source, TextInput):
+                await text.source.close()
+
+    async def _open_or_retake(self, lease: Lease, voice: Voice, text: CheckedText) -> None:
+        assert self._begin_again is not None
+        try:
+            self._open(lease, voice, text)
+            return
+        except EngineCrashedError:
+            pass  # between the lease and this moment
+        await self._begin_again()
+
+    def _open(self, lease: Lease, voice: Voice, text: CheckedText) -> None:
+        """Begin to speak with a lease; raises `EngineCrashedError` if its engine is gone."""
         stream = open_stream(
             lease.adapter,
             text,
@@ -102,13 +144,18 @@ class Speech:
             stream.stop()
         elif self._paused is not None:
             stream.pause()
+
+    async def _leave(self) -> None:
+        """Leave the model, with no thread in it, and take note of what that has cost."""
+        stream = self._stream
+        if stream is None:
+            return
         try:
-            async with stream:
-                yield self
+            await stream.aclose()
         finally:
-            self._end_pause()
-            self.timing.engine_s = stream.engine_s
-            self.timing.gaps, self.timing.late_s = stream.gaps, stream.late_s
+            self.timing.engine_s += stream.engine_s
+            self.timing.gaps += stream.gaps
+            self.timing.late_s += stream.late_s
             self._stream = None
 
     def __aiter__(self) -> Self:
@@ -116,14 +163,19 @@ class Speech:
 
     async def __anext__(self) -> AudioFrame:
         """Return the next frame; raises what `SpeechStream` raises, or why it was cut off."""
-        if self._stream is not None:
+        while self._stream is not None:
             try:
                 frame = await anext(self._stream)
             except StopAsyncIteration:
-                pass
+                break
+            except EngineCrashedError:
+                if self._begin_again is None or self.timing.first_audio_s is not None:
+                    raise
             else:
                 self.timing.heard(1)
                 return frame
+            logger.warning("an engine crashed before anything was heard: the text is spoken again")
+            await self._begin_again()
         self._raise_error()
         self.timing.over = not self.stopped
         raise StopAsyncIteration
@@ -184,18 +236,3 @@ class Speech:
         handle, self._paused = self._paused, None
         if handle is not None:
             handle.cancel()
-
-
-async def in_time(pieces: AsyncIterator[str], patience: float) -> AsyncIterator[str]:
-    """Yield pieces of text; raises `StalledError` when one takes longer than `patience` seconds."""
-    while True:
-        try:
-            async with asyncio.timeout(patience):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise StalledError(
-                f"no text came for {patience:g} s; end the text with is_final or half-close."
-            ) from None
-        yield piece

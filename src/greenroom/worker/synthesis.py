@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from enum import StrEnum
 from importlib.metadata import version
@@ -26,10 +27,11 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice, VoiceChooser
 from greenroom.worker.auth import STREAM_RETRY_S
 from greenroom.worker.default_model import DefaultModel
+from greenroom.worker.input import TextInput
 from greenroom.worker.prometheus import WorkerMetrics
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.sessions import Session, Sessions
-from greenroom.worker.speech import Speech, in_time
+from greenroom.worker.speech import Speech
 
 logger = safe_logger(__name__)
 
@@ -147,7 +149,7 @@ class Synthesis:
         limit = limit or self.settings.max_text_chars
         if isinstance(text, str):
             return CheckedText(text, limit=limit)
-        return CheckedText(in_time(text, self.patience), limit=limit, first=first)
+        return CheckedText(TextInput(text, self.patience), limit=limit, first=first)
 
     @contextlib.asynccontextmanager
     async def in_session(
@@ -159,7 +161,8 @@ class Synthesis:
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
             with self.metrics.speaking(session.voice.model_id, speech):
-                async with speech.begun(lease, session.voice, text):
+                retake = functools.partial(self._sessions.lease_of, session)
+                async with speech.begun(lease, session.voice, text, retake=retake):
                     yield speech
 
     @contextlib.asynccontextmanager
@@ -172,7 +175,7 @@ class Synthesis:
                     await lease.acquire()
             try:
                 with self.metrics.speaking(voice.model_id, speech):
-                    async with speech.begun(lease, voice, text):
+                    async with speech.begun(lease, voice, text, retake=lease.retake):
                         yield speech
             finally:
                 await lease.release()

@@ -11,6 +11,7 @@ import grpc
 from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.errors import (
+    EngineCrashedError,
     InvalidInputError,
     SessionMismatchError,
     StalledError,
@@ -252,7 +253,7 @@ class _FrameWriter:
                 if held is not None:
                     await self._write(speech, held)
                 held = frame
-        except (InvalidInputError, SynthesisError):
+        except (InvalidInputError, SynthesisError, EngineCrashedError):
             if held is not None:
                 await self._write(speech, held)
             raise

@@ -1,0 +1,194 @@
+"""Engines that crash in their process while a worker serves: who notices, and what they notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from greenroom import Catalog, ModelManager, ModelSpec
+from greenroom.hosts import processes
+from greenroom.hosts.launcher import Launcher
+from greenroom.hosts.processes import modules_of
+from greenroom.v1 import tts_pb2
+from tests.hosts.hostile_engines import HostileAdapter
+from tests.waiting import until
+from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.worker_client import refused
+
+SENTENCE_FRAMES = 50
+"""The hostile engine speaks a second for each sentence."""
+
+CRASH = {"at": "speak", "deed": "segmentation fault"}
+
+
+@pytest.fixture
+def once(tmp_path: Path) -> Path:
+    """As long as this file is there, the model `once` crashes."""
+    path = tmp_path / "crash"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def shared_launcher() -> Iterator[Launcher]:
+    """One fork server for all tests: to start it takes longer than most of them."""
+    launcher = Launcher(modules_of([HostileAdapter]))
+    launcher.start()
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture
+async def worker(
+    once: Path, shared_launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HttpClient]:
+    """A worker with an engine that crashes: `once`, `always`, or as it is told."""
+    monkeypatch.setattr(shared_launcher, "close", lambda: None)
+    monkeypatch.setattr(processes, "Launcher", lambda _: shared_launcher)
+    options: dict[str, dict[str, Any]] = {
+        "told": {},
+        "once": {**CRASH, "once": str(once)},
+        "always": CRASH,
+        "default": {},
+    }
+    specs = [
+        ModelSpec(name, HostileAdapter, options=given, isolation="model")
+        for name, given in options.items()
+    ]
+    manager = ModelManager(catalog=Catalog(specs), default_model_id="default", resident_cap=4)
+    async with running_http_worker(manager) as served:
+        yield served
+
+
+def kill(worker: HttpClient, name: str) -> None:
+    """Kill the process of a model."""
+    (process,) = [p for p in worker.manager._effects.processes.all if p.name == name]
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def speech(text: str, model: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "voice": model, "input": text, "response_format": "pcm", **more}
+
+
+async def test_a_speech_that_sent_nothing_is_spoken_again_by_the_model_loaded_afresh(
+    worker: HttpClient, once: Path
+) -> None:
+    answer = await worker.post("/v1/audio/speech", speech("first.", "once"))
+    assert answer.status_code == 200
+    assert len(answer.content) == 2 * 24_000
+    assert not once.exists()
+    assert not worker.served.in_use("once")
+
+
+async def test_text_that_came_in_pieces_is_spoken_again_from_its_first_piece(
+    worker: HttpClient, once: Path
+) -> None:
+    async def pieces() -> AsyncIterator[tts_pb2.TextChunk]:
+        for text in ("fir", "st of all. One thing. "):
+            yield tts_pb2.TextChunk(text=text, model_id="once")
+        await until(lambda: not once.exists())
+        yield tts_pb2.TextChunk(text="Two things. ", model_id="once")
+        yield tts_pb2.TextChunk(text="Three things.", model_id="once", is_final=True)
+
+    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=30)]
+    assert len(frames) == 4 * SENTENCE_FRAMES
+    assert [frame.is_final for frame in frames[-2:]] == [False, True]
+
+
+async def test_a_speech_is_tried_once_more_and_not_again(worker: HttpClient) -> None:
+    answer = await worker.post("/v1/audio/speech", speech("first.", "always"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_crashed")
+    assert "killed by SIGSEGV" in answer.json()["error"]["message"]
+    assert worker.manager.statistics().departures["crashed"] == 2
+    answer = await worker.post("/v1/audio/speech", speech("first.", "always"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_load_failed")
+    assert int(answer.headers["retry-after"]) >= 1
+    with refused(grpc.StatusCode.UNAVAILABLE, "killed by SIGSEGV") as advice:
+        await worker.served.speak("first.", model_id="always")
+    assert advice
+
+
+async def test_a_speech_that_was_heard_ends_with_the_crash_as_its_error(worker: HttpClient) -> None:
+    frames: list[tts_pb2.AudioFrame] = []
+    call = worker.served.call("abort", model_id="told")
+    with refused(grpc.StatusCode.UNAVAILABLE, "model 'told' broke off", "killed by SIGABRT"):
+        while (frame := await call.read()) is not grpc.aio.EOF:
+            frames.append(frame)
+    assert len(frames) == 4, "the 100 ms before the crash, less what the resampler holds back"
+    assert not any(frame.is_final for frame in frames)
+    assert len(await worker.served.speak("Hello.", model_id="told")) == SENTENCE_FRAMES
+
+
+async def test_an_answer_that_has_begun_is_cut_off_or_says_why(worker: HttpClient) -> None:
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        await worker.post("/v1/audio/speech", speech("abort", "told"))
+    answer = await worker.post("/v1/audio/speech", speech("abort", "told", stream_format="sse"))
+    assert answer.status_code == 200
+    *_, last = [line for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert '"code":"engine_crashed"' in last.replace(" ", "")
+
+
+async def test_a_session_outlives_the_crash_of_its_model(worker: HttpClient) -> None:
+    await worker.served.start("s", "told")
+    kill(worker, "told")
+    await until(lambda: "told" not in worker.served.states)
+    for _ in range(2):
+        assert len(await worker.served.speak("Hello.", session_id="s")) == SENTENCE_FRAMES
+    assert worker.served.refcount("told") == 1
+    await worker.served.end("s")
+    assert worker.served.refcount("told") == 0
+    assert worker.manager._ledger._lost == {}
+
+
+async def test_a_word_in_the_midst_of_a_crash_is_spoken_with_the_session_s_new_lease(
+    worker: HttpClient, once: Path
+) -> None:
+    await worker.served.start("s", "once")
+    both = [worker.served.speak("first.", session_id="s") for _ in range(2)]
+    assert [len(frames) for frames in await asyncio.gather(*both)] == [SENTENCE_FRAMES] * 2
+    assert worker.served.refcount("once") == 1
+
+
+async def test_a_session_stays_though_its_model_cannot_be_loaded_afresh_yet(
+    worker: HttpClient,
+) -> None:
+    await worker.served.start("s", "always")
+    with refused(grpc.StatusCode.UNAVAILABLE, "killed by SIGSEGV"):
+        await worker.served.speak("first.", session_id="s")
+    with refused(grpc.StatusCode.UNAVAILABLE, "next try in"):
+        await worker.served.speak("Hello.", session_id="s")
+    assert len(worker.served.worker.synthesis._sessions) == 1
+
+    async def spoken() -> int:
+        for _ in range(100):
+            try:
+                return len(await worker.served.speak("Hello.", session_id="s"))
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.1)
+        return 0
+
+    assert await spoken() == SENTENCE_FRAMES
+    assert worker.served.refcount("always") == 1
+
+
+async def test_a_listener_who_rests_does_not_hold_up_the_next_load(worker: HttpClient) -> None:
+    await worker.served.start("s", "told")
+    call = worker.served.call("One thing. Two things. Three things. Four things.", session_id="s")
+    await call.read()
+    await worker.served.control("s", tts_pb2.PAUSE)
+    waiting = worker.served.pieces(tts_pb2.TextChunk(text="Then ", model_id="told"))
+    kill(worker, "told")
+    assert len(await worker.served.speak("Hello.", model_id="told")) == SENTENCE_FRAMES
+    await worker.served.control("s", tts_pb2.RESUME)
+    with refused(grpc.StatusCode.UNAVAILABLE, "killed by SIGKILL"):
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    waiting.cancel()
