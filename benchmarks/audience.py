@@ -27,6 +27,8 @@ class Caller:
     """Whom to ask for, one after another, without an end."""
     waits: list[float] = field(default_factory=list)
     """Seconds to the first audio of each speech, refusals and their waits included."""
+    wholes: list[float] = field(default_factory=list)
+    """Seconds to the last audio of each speech, from when it was asked for the last time."""
     in_time: int = 0
     """Speeches that were heard while everybody still called."""
     refusals: Counter[str] = field(default_factory=Counter)
@@ -53,6 +55,7 @@ class Caller:
                 return
             if heard.status == 200:
                 self.waits.append(before + heard.first)
+                self.wholes.append(heard.arrivals[-1] if heard.arrivals else 0.0)
                 return
             again = when_again(heard)
             if again is None:

@@ -6,9 +6,11 @@ who is idle may leave at once (`min_residency_ms` 0). A wait is from asking to t
 all refusals and the times for which they send away.
 
 The floor of fairness is the line: of the five voices that are not in memory, each waits for one of
-three places, while whoever asks for one of the three does not wait at all. A voice in use is never
-evicted, so while three are asked for without a pause the others never come in: that is what callers
-of their own voices show, who are refused after 5 s to make it seen.
+three places, while whoever asks for one of the three does not wait at all. Callers of their own
+voices, who ask without a pause, leave no voice idle: without turns the five would never come in,
+and are heard only once the others have gone. With turns all are heard alike, and no less in all.
+How long a first word may take then follows from the longest speech, which is that of the run
+without turns, where all speeches but those of the first seconds are hits, and from the load.
 """
 
 from __future__ import annotations
@@ -29,11 +31,15 @@ from benchmarks.figures import Effort, Figure
 from benchmarks.listener import Listener
 from benchmarks.processes import memory_mb
 from benchmarks.voice_files import prepared_crowd
+from greenroom.ledger.state import Policy
+from greenroom.ledger.turns import Turns
 
 _CALLERS = 64
 _VOICES = 8
 _CAP = 3
 _TEXT = "And back it goes."
+_WORD = "Yes."
+"""What callers of their own voices hear: short, so that a run has many turns."""
 _LOOK_S = 0.05
 _SETTINGS = {
     "model_manager.pin_default": "false",
@@ -41,7 +47,8 @@ _SETTINGS = {
     "model_manager.cap_policy": "hard",
     "model_manager.min_residency_ms": 0,
 }
-_IMPATIENT = {"model_manager.acquire_timeout_ms": 5_000}
+_TURN_AFTER_MS = 2_000
+_TURN = 'greenroom_departures_total{reason="turn"}'
 
 Memory = tuple[float, float]
 """Megabytes: all that is resident, and the anonymous part of it."""
@@ -54,6 +61,12 @@ class Run:
     callers: list[Caller]
     before: Memory
     """Once a single caller had heard every voice."""
+    load_s: float
+    """The longest that this caller waited for a first word, for which a voice was loaded."""
+    seconds: float
+    """How long they called."""
+    turns: int = 0
+    """Voices that left in use, for one that waited."""
     memory: list[Memory] = field(default_factory=list)
     residents: int = 0
     """The most at once that the worker told of, those that come and go included."""
@@ -63,6 +76,11 @@ class Run:
         """Of all speeches."""
         return [wait for caller in self.callers for wait in caller.waits]
 
+    @property
+    def speeches(self) -> list[int]:
+        """Of each caller, while everybody called."""
+        return [caller.in_time for caller in self.callers]
+
 
 def measure(effort: Effort) -> list[Figure]:
     """Return errors, refusals, residents, waits and memory."""
@@ -70,16 +88,67 @@ def measure(effort: Effort) -> list[Figure]:
     voices = [path.stem for path in paths]
     count = 8 if effort.short else _CALLERS
     mixed = [Caller(_any_voice(voices, number)) for number in range(count)]
-    loyal = [Caller(itertools.repeat(voices[number % len(voices)])) for number in range(count)]
+    few = [Caller(_any_voice(voices, number)) for number in range(2)]
     patient = asyncio.run(_run(paths, mixed, _SETTINGS, 20 * effort.share))
-    refused = asyncio.run(_run(paths, loyal, _SETTINGS | _IMPATIENT, 12 * effort.share))
+    quiet = asyncio.run(_run(paths, few, _SETTINGS, 5 * effort.share))
+    without, turned = (
+        asyncio.run(_run(paths, _loyal(voices, count), _turning(after), seconds, _WORD))
+        for after, seconds in ((-1, 15 * effort.share), (_TURN_AFTER_MS, 120 * effort.share))
+    )
     return [
         *_promised(patient, f"{count} callers, {len(voices)} voices, cap {_CAP}"),
         _slowest(patient, at_most=8.0),
         *_memory(patient),
-        *_promised(refused, "each its own voice, so that three are never idle"),
-        _slowest(refused),
+        Figure(f"… {len(few)} callers: turns", (float(quiet.turns),), "", at_most=0),
+        *_promised(without, "each its own voice, no turns, so that three are never idle"),
+        _slowest(without),
+        *_promised(turned, "each its own voice, with turns", heard_by_all=not effort.short),
+        *_fair(turned, without, len(voices)),
     ]
+
+
+def _loyal(voices: list[str], count: int) -> list[Caller]:
+    return [Caller(itertools.repeat(voices[number % len(voices)])) for number in range(count)]
+
+
+def _turning(after_ms: int) -> dict[str, object]:
+    return _SETTINGS | {"model_manager.turn_after_ms": after_ms}
+
+
+def _fair(turned: Run, without: Run, voices: int) -> list[Figure]:
+    """Return how alike callers are heard with turns, how long they wait, and what it costs."""
+    peer = "without turns"
+    took, took_without = (run.seconds / max(1, sum(run.speeches)) for run in (turned, without))
+    speech = max((whole for each in without.callers for whole in each.wholes[:-1]), default=0.0)
+    longest = _TURN_AFTER_MS / 1000 + 1.5 * max(0, voices - _CAP) / _CAP * _turn_s(
+        speech, turned.load_s, voices
+    )
+    return [
+        Figure("… turns", (float(turned.turns),), ""),
+        Figure("… 1 - Jain's index of speeches", (1 - _jain(turned.speeches),), "", at_most=0.01),
+        Figure(
+            "… longest wait for a first word, ÷ what may be",
+            (max(turned.waits) / longest,),
+            "",
+            at_most=1.0,
+            note=f"{longest:.1f} s: turns of {speech:.1f} s speech and {turned.load_s:.2f} s load",
+        ),
+        Figure("… for each speech", (took,), "s", peer, (took_without,), 1 / 0.9, "ratio"),
+    ]
+
+
+def _turn_s(speech: float, load: float, voices: int) -> float:
+    """Return the seconds of a turn, from one voice in a place to the next."""
+    turns = Turns(Policy(turn_after=_TURN_AFTER_MS / 1000))
+    turns.learn_speech(speech)
+    turns.learn_load(load)
+    return turns.quantum(max(0, voices - _CAP), _CAP) + turns.cost
+
+
+def _jain(counts: list[int]) -> float:
+    """Return 1 where all have as much, 1/n where one of n has all."""
+    squares = sum(count * count for count in counts)
+    return sum(counts) ** 2 / (len(counts) * squares) if squares else 1.0
 
 
 def _any_voice(voices: list[str], number: int) -> Iterator[str]:
@@ -88,7 +157,7 @@ def _any_voice(voices: list[str], number: int) -> Iterator[str]:
         yield choice.choice(voices)
 
 
-def _promised(run: Run, what: str) -> list[Figure]:
+def _promised(run: Run, what: str, *, heard_by_all: bool = False) -> list[Figure]:
     errors = sum((caller.errors for caller in run.callers), Counter[str]())
     refusals = sum((caller.refusals for caller in run.callers), Counter[str]())
     unheard = sum(not caller.in_time for caller in run.callers)
@@ -101,7 +170,7 @@ def _promised(run: Run, what: str) -> list[Figure]:
         row("… refused, typed and with a time", refusals.total(), note=", ".join(refusals)),
         row("… residents at the peak", run.residents, _CAP),
         row("… speeches heard", len(run.waits)),
-        row("… callers who heard none in time", unheard),
+        row("… callers who heard none in time", unheard, 0 if heard_by_all else None),
     ]
 
 
@@ -124,16 +193,26 @@ def _memory(run: Run) -> list[Figure]:
 
 
 async def _run(
-    voices: list[Path], callers: list[Caller], settings: dict[str, object], seconds: float
+    voices: list[Path],
+    callers: list[Caller],
+    settings: dict[str, object],
+    seconds: float,
+    text: str = _TEXT,
 ) -> Run:
     async with sites.worker(voices[0].stem, voices[0].parent, settings) as site:
         async with Listener(site.port) as listener:
-            for voice in voices:
-                await listener.say(_TEXT, voice.stem)
-        run = Run(callers, memory_mb(site.pid))
+            alone = [(await listener.say(text, voice.stem)).first for voice in voices]
+        run = Run(callers, memory_mb(site.pid), max(alone), seconds)
         async with _watched(site, run):
-            await asyncio.gather(*(each.call(site.port, _TEXT, seconds) for each in callers))
+            await asyncio.gather(*(each.call(site.port, text, seconds) for each in callers))
+        async with Listener(site.port) as listener:
+            run.turns = _turns_in(await listener.text("/metrics"))
     return run
+
+
+def _turns_in(metrics: str) -> int:
+    lines = [line for line in metrics.splitlines() if _TURN in line]
+    return round(float(lines[0].split()[-1]))
 
 
 @contextlib.asynccontextmanager

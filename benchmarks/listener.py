@@ -70,6 +70,10 @@ class Listener:
         asked = {"model": model, "voice": model, "input": text, "response_format": response_format}
         return await self._ask("POST", SPEECH, json.dumps(asked).encode())
 
+    async def text(self, path: str) -> str:
+        """Return the text that is there."""
+        return (await self._ask("GET", path, b"")).body.decode()
+
     async def get(self, path: str) -> Any:
         """Return the JSON that is there."""
         return json.loads((await self._ask("GET", path, b"")).body)
