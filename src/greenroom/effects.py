@@ -43,6 +43,7 @@ from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
     Drain,
+    Forgotten,
     Granted,
     Joined,
     Load,
@@ -285,6 +286,15 @@ class Effects:
         expected = self.footprints.expected(spec)
         return ModelRequest(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
 
+    async def prefetch(self, spec: ModelSpec, within: float) -> None:
+        """Have a model loaded for a caller that is expected, when nobody minds."""
+        now = self.now()
+        if not self.footprints.is_current(spec):
+            await self._inspections.inspect(spec)
+            now = self.now()
+        self.note(Kind.EXPECTED, spec.model_id, f"a caller is expected within {within:g} s")
+        self.carry_out(self.ledger.prefetch(self._model_request(spec), within, now))
+
     # Settings of one model
 
     def pin(self, model_id: str) -> None:
@@ -337,7 +347,7 @@ class Effects:
     def _do(self, decision: Decision, error: ModelLoadError | None) -> None:
         match decision:
             case Load(resident):
-                self.note(Kind.LOADING, resident.model_id, Reason.ASKED)
+                self.note(Kind.LOADING, resident.model_id, decision.reason)
                 # Before the task begins, so that no step of a resident finds it without.
                 record = self._records[resident] = _Record(self.catalog.get(resident.model_id))
                 self.tasks.begin(self._bring_in(resident, record), f"load {resident.model_id}")
@@ -353,6 +363,10 @@ class Effects:
                 self._note_drain(resident, f"{decision.why}; ")
             case Stay(resident):
                 self.note(Kind.READY, resident.model_id, "its turn to leave was taken back")
+            case Forgotten(model_id):
+                self.note(
+                    Kind.FORGOTTEN, model_id, "it is not prefetched: it has no room, or failed"
+                )
             case Granted(ticket, resident):
                 self._answer(ticket, resident.instance)
             case Joined(ticket):

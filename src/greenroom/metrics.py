@@ -26,6 +26,7 @@ LOAD_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 
 
 _DEPARTURES = (
     Reason.EXPIRED,
+    Reason.FORGOTTEN,
     Reason.EVICTED,
     Reason.SURPLUS,
     Reason.TURN,

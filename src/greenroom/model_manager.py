@@ -197,6 +197,17 @@ class ModelManager:
             effects.carry_out(decisions)
         return kept
 
+    async def prefetch(self, model_id: str, within_s: float = 10.0) -> None:
+        """Say that a caller will ask for a model within so many seconds; keeps no reference.
+
+        It is loaded at the lowest priority: when no caller waits and no load is under way, where no
+        model has to leave that is in use or within its min residency. Until its first caller it
+        yields to all others, and it leaves when none has come in time. Returns without waiting for
+        the load. Raises `ModelNotFoundError`, `InvalidInputError` and `ManagerClosedError`.
+        """
+        within = finite_number(within_s, "within_s", lowest=0)
+        await self._effects.prefetch(self.catalog.get(model_id), within)
+
     # Leaving and staying
 
     async def evict_idle(self) -> tuple[str, ...]:

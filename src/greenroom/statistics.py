@@ -218,7 +218,7 @@ def totals(
         loads=ledger.loads,
         failed_loads=ledger.failed_loads,
         evictions=gone[Reason.EVICTED] + gone[Reason.SURPLUS] + gone[Reason.TURN],
-        expirations=gone[Reason.EXPIRED],
+        expirations=gone[Reason.EXPIRED] + gone[Reason.FORGOTTEN],
         unloads=sum(gone.values()),
         refusals=sum(ledger.refusals.values()),
         memory=tuple(map(memory_account, accounts.all())),

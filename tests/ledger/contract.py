@@ -13,6 +13,7 @@ from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
     Drain,
+    Forgotten,
     Granted,
     Joined,
     Load,
@@ -88,6 +89,8 @@ class ContractMachine(RuleBasedStateMachine):
                     told.append(f"unload {resident.model_id} {reason.name}")
                 case Drain(resident, makes_room_for):
                     told.append(f"drain {resident.model_id} for {makes_room_for}")
+                case Forgotten(model_id):
+                    told.append(f"forget {model_id}")
                 case Stay(resident):
                     told.append(f"stay {resident.model_id}")
                 case Granted(ticket):
@@ -108,6 +111,9 @@ class ContractMachine(RuleBasedStateMachine):
             match decision:
                 case Load(resident):
                     assert not self.closed
+                    if resident.expected_until is not None:
+                        assert not self.ledger.queue.count
+                        assert len(self.ledger.residents) <= self.policy.resident_cap
                     if resident.device in self.policy.budgets:
                         booked = self.ledger.capacity.booked[resident.device]
                         booked += self.reserved if resident.device == RESERVED_ON else 0
@@ -168,7 +174,12 @@ class ContractMachine(RuleBasedStateMachine):
         if reason is Reason.UNLOADED:
             return
         assert not self.ledger.is_pinned(resident.model_id)
-        assert self.now >= self.ready_at[resident] + self.policy.min_residency
+        kept = self.policy.min_residency if resident.expected_until is None else 0.0
+        assert self.now >= self.ready_at[resident] + kept
+        if reason is Reason.FORGOTTEN:
+            assert resident.expected_until is not None
+            assert self.now >= resident.expected_until
+            return
         if reason is Reason.TURN:
             return
         if reason is Reason.EXPIRED:
@@ -245,7 +256,7 @@ class ContractMachine(RuleBasedStateMachine):
             assert resident.pinned == self.ledger.is_pinned(resident.model_id)
             if resident.state is State.READY and not resident.pinned:
                 over = self.now >= self.ready_at[resident] + self.policy.min_residency
-                assert resident.protected or over
+                assert resident.protected or over or resident.expected_until is not None
 
     def decisions_are_counted(self) -> None:
         assert self.ledger.refusals == self.refusals
@@ -287,6 +298,9 @@ class ContractMachine(RuleBasedStateMachine):
 
     def held(self) -> list[tuple[Resident, Hashable]]:
         return [lease for lease in self.leases if not self.closed]
+
+    def handed_over(self) -> list[Resident]:
+        return [resident for resident in self.speakers() if resident.expected_until is None]
 
     def without_threads(self) -> list[Resident]:
         return [resident for resident in self.speakers() if not resident.occupied]

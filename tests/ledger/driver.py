@@ -8,6 +8,7 @@ from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import (
     Decision,
     Drain,
+    Forgotten,
     Granted,
     Joined,
     Load,
@@ -31,6 +32,8 @@ def describe(decision: Decision) -> str:
             return f"unload {resident.model_id} {reason.name}"
         case Drain(resident, makes_room_for):
             return f"drain {resident.model_id} for {makes_room_for}"
+        case Forgotten(model_id):
+            return f"forget {model_id}"
         case Stay(resident):
             return f"stay {resident.model_id}"
         case Granted(ticket, resident):
@@ -77,6 +80,9 @@ class LedgerDriver:
         ticket, out = self.ledger.request(ModelRequest(model_id, **request), owner, self.now)
         self.tickets[model_id, owner] = ticket
         return lines(out)
+
+    def prefetch(self, model_id: str, within: float = 10.0, **request: Any) -> list[str]:
+        return lines(self.ledger.prefetch(ModelRequest(model_id, **request), within, self.now))
 
     def hit(self, model_id: str, owner: str = "ann") -> bool:
         return self.ledger.hit(model_id, owner, self.now) is not None

@@ -32,6 +32,7 @@ class Life:
     turn: tuple[str, str, float] | None = None
     """The device whose line it drains for, the head of that, and when the drain is taken back."""
     parked: set[str] = field(default_factory=set)
+    expected_until: float | None = None
 
     @property
     def in_use(self) -> bool:
@@ -52,6 +53,8 @@ class Life:
 
     @property
     def expires_at(self) -> float:
+        if self.expected_until is not None:
+            return self.expected_until
         return math.inf if self.ttl < 0 else max(self.idle_since + self.ttl, self.keep_until)
 
 
@@ -86,6 +89,7 @@ class ReferenceLedger:
         self.shedding: set[str] = set()
         self.longest_load = 0.0
         self.longest_speech = 0.0
+        self.intents: dict[str, tuple[ModelRequest, float]] = {}
         self.served: list[float] = []
         """When models of the line were loaded, since there is one."""
 
@@ -261,9 +265,12 @@ class ReferenceLedger:
         tenant.turn = (head.request.device, head.request.model_id, limit)
         return [f"drain {tenant.request.model_id} for {head.request.model_id}"]
 
-    def take_back(self, life: Life) -> list[str]:
+    def take_back(self, life: Life, now: float) -> list[str]:
         life.turn = None
         life.state = State.READY
+        if life.expected_until is not None:
+            life.expected_until = None
+            life.keep_until = now + self.policy.min_residency
         model_id = life.request.model_id
         waiting = [queued for queued in self.queue if queued.request.model_id == model_id]
         self.queue = [queued for queued in self.queue if queued not in waiting]
@@ -289,13 +296,14 @@ class ReferenceLedger:
 
     def next_due(self, now: float) -> float:
         moments = [life.expires_at for life in self.idle()]
+        moments += [until for _, until in self.intents.values()]
         moments += [life.turn[2] for life in self.lives.values() if life.turn]
         if self.free_slot():
             heads = {queued.request.device: queued for queued in reversed(self.in_line())}
             stuck = [head for head in heads.values() if self.plan(head.request, now) is None]
             moments += map(self.turn_due, stuck)
         moments += [deadline for queued in self.queue for deadline in queued.callers.values()]
-        if self.in_line() or self.too_many() or self.too_much():
+        if self.in_line() or self.intents or self.too_many() or self.too_much():
             moments += [life.keep_until for life in self.idle() if life.keep_until > now]
         return min(moments, default=math.inf)
 
@@ -306,22 +314,63 @@ class ReferenceLedger:
         for life in self.lives.values():
             if life.turn and life.turn[2] <= now:
                 life.tenure_from = now
-                out += self.take_back(life)
+                out += self.take_back(life, now)
         stuck = []
         for device in dict.fromkeys(queued.request.device for queued in self.in_line()):
             stuck += [device] * self.serve(device, now, out)
         needless = [x for x in self.lives.values() if x.turn and x.turn[0] not in stuck]
         for life in needless:
-            out += self.take_back(life)
+            out += self.take_back(life, now)
         if needless:
             return out + self.advance(now)
         while (self.too_many() or self.too_much()) and (victims := self.surplus(now)):
             if not self.too_many():
                 self.shedding.discard(victims[0].request.device)
             out += self.let_go(victims[0], Reason.SURPLUS)
+        self.begin_expected(now, out)
         if not self.queue:
             self.served.clear()
         return out
+
+    def begin_expected(self, now: float, out: list[str]) -> None:
+        for model_id, (request, until) in list(self.intents.items()):
+            loading = any(life.loading for life in self.lives.values())
+            if self.queue or loading or model_id in self.lives:
+                return
+            if now < self.failures.get(model_id, (0, -math.inf))[1]:
+                del self.intents[model_id]
+                out.append(f"forget {model_id}")
+                continue
+            victims = self.plan(request, now)
+            if victims is None or any(x.expected_until is not None for x in victims):
+                return
+            promised = self.promised() + len(victims)
+            if len(self.lives) + 1 - promised > self.policy.resident_cap:
+                return
+            for victim in victims:
+                out += self.let_go(victim, Reason.EVICTED)
+            if not self.fits(request):
+                return
+            self.bring_in(request, now, out).expected_until = until
+
+    def prefetch(self, request: ModelRequest, within: float, now: float) -> list[str]:
+        life = self.lives.get(request.model_id)
+        if self.closed:
+            return []
+        if life is None or life.leaving:
+            full = len(self.intents) >= self.policy.max_waiting
+            if full and request.model_id not in self.intents:
+                return [f"forget {request.model_id}"]
+            self.intents[request.model_id] = (request, now + within)
+            return self.advance(now)
+        if life.expected_until is not None:
+            life.expected_until = max(life.expected_until, now + within)
+        elif life in self.idle() or self.is_idle_pinned(life):
+            life.idle_since = now
+        return []
+
+    def is_idle_pinned(self, life: Life) -> bool:
+        return life.state is State.READY and not life.in_use and not life.upgrading
 
     def observed(self, taken: dict[str, int]) -> list[str]:
         self.taken = taken
@@ -346,15 +395,19 @@ class ReferenceLedger:
                 out += self.let_go(victim, Reason.EVICTED)
             if not self.fits(head.request):
                 return False
-            self.number += 1
-            ttl = self.policy.ttl if head.request.ttl is None else head.request.ttl
-            life = Life(head.request, self.number, self.need(head.request), ttl)
-            life.waiters = list(head.callers)
-            self.lives[head.request.model_id] = life
+            self.bring_in(head.request, now, out).waiters = list(head.callers)
             self.queue.remove(head)
             self.served.append(now)
-            out.append(f"load {head.request.model_id}")
         return False
+
+    def bring_in(self, request: ModelRequest, now: float, out: list[str]) -> Life:
+        self.number += 1
+        ttl = self.policy.ttl if request.ttl is None else request.ttl
+        life = Life(request, self.number, self.need(request), ttl)
+        self.lives[request.model_id] = life
+        self.intents.pop(request.model_id, None)
+        out.append(f"load {request.model_id}")
+        return life
 
     def surplus(self, now: float) -> list[Life]:
         if self.too_many():
@@ -380,10 +433,13 @@ class ReferenceLedger:
         return refusal(caller, reason, wait, problem)
 
     def tick(self, now: float) -> list[str]:
-        out: list[str] = []
+        ended = [model_id for model_id, (_, until) in self.intents.items() if until <= now]
+        self.intents = {name: x for name, x in self.intents.items() if name not in ended}
+        out = [f"forget {model_id}" for model_id in ended]
         due = [life for life in self.idle() if life.expires_at <= now]
         for life in due:
-            out += self.let_go(life, Reason.EXPIRED)
+            expected = life.expected_until is not None
+            out += self.let_go(life, Reason.FORGOTTEN if expected else Reason.EXPIRED)
         out += self.advance(now)
         waits = {q.request: self.retry_when_last(q.request, now) for q in self.queue}
         for queued in list(self.queue):
@@ -400,6 +456,8 @@ class ReferenceLedger:
         life = self.lives.get(model_id)
         if self.closed or life is None or life.state is not State.READY:
             return False
+        if life.expected_until is not None:
+            return False
         life.holders[owner] += 1
         return True
 
@@ -409,6 +467,12 @@ class ReferenceLedger:
         if life is not None and life.loading and not self.closed:
             life.waiters.append(caller)
             return [f"join {caller}"]
+        ready = not self.closed and life is not None and life.state is State.READY
+        if ready and life is not None:
+            life.expected_until = None
+            life.tenure_from = life.idle_since = now
+            life.keep_until = now + self.policy.min_residency
+            return [self.grant(caller, life)]
         deadline = now + self.policy.acquire_timeout
         refused = self.refused_at_once(caller, request, deadline, now)
         if refused:
@@ -497,10 +561,10 @@ class ReferenceLedger:
             return []
         return self.let_go(life, Reason.UNLOADED)
 
-    def pin(self, model_id: str) -> list[str]:
+    def pin(self, model_id: str, now: float) -> list[str]:
         self.pins.add(model_id)
         life = self.lives.get(model_id)
-        return self.take_back(life) if life is not None and life.turn else []
+        return self.take_back(life, now) if life is not None and life.turn else []
 
     def unpin(self, model_id: str) -> list[str]:
         self.pins.discard(model_id)
@@ -559,7 +623,7 @@ class ReferenceLedger:
         if self.closed or life is None or life.state is not State.DRAINING:
             return []
         life.tenure_from = now
-        return self.take_back(life)[1:]
+        return self.take_back(life, now)[1:]
 
     def grant(self, caller: int, life: Life) -> str:
         life.holders[self.owners[caller]] += 1
@@ -579,11 +643,14 @@ class ReferenceLedger:
         life.state = State.READY
         self.longest_load = max(life.load_s, 0.98 * self.longest_load)
         life.idle_since = life.tenure_from = now
-        life.keep_until = now + self.policy.min_residency
+        if life.waiters:
+            life.expected_until = None
+        rest = self.policy.min_residency if life.expected_until is None else 0.0
+        life.keep_until = now + rest
         life.footprint = life.footprint if footprint is None else footprint
         out = [self.grant(caller, life) for caller in life.waiters]
         life.waiters = []
-        return out + self.advance(now)
+        return out + (self.advance(now) if life.expected_until is None else self.tick(now))
 
     def failed(self, model_id: str, now: float, *, gone: bool) -> list[str]:
         life = self.lives[model_id]
@@ -607,6 +674,7 @@ class ReferenceLedger:
 
     def close(self) -> list[str]:
         self.closed = True
+        self.intents.clear()
         for life in self.lives.values():
             life.turn = None
         callers = [caller for queued in self.queue for caller in queued.callers]

@@ -119,6 +119,9 @@ class LedgerMachine(ContractMachine):
             self.leases.append((hit, owner))
             return
         request = self.requests[model_id]
+        expected = self.ledger.get(model_id)
+        if expected is not None and expected.state is State.READY and not self.closed:
+            self.ready_at[expected] = self.used_at[expected] = self.now
         ticket, out = self.ledger.request(request, owner, self.now)
         self.callers[ticket] = len(self.callers)
         self.open_tickets.append(ticket)
@@ -147,6 +150,16 @@ class LedgerMachine(ContractMachine):
         out = self.ledger.release(resident.model_id, owner, self.now)
         self.expect(out, "release", resident.model_id, owner, self.now)
 
+    @rule(model_id=models, within=st.sampled_from([0.0, 2.0, 15.0]))
+    def prefetch(self, model_id: str, within: float) -> None:
+        request = self.requests[model_id]
+        resident = self.ledger.get(model_id)
+        out = self.ledger.prefetch(request, within, self.now)
+        counts = not self.closed and resident is not None and resident.may_leave
+        if resident is not None and counts and resident.expected_until is None:
+            self.used_at[resident] = self.now
+        self.expect(out, "prefetch", request, within, self.now)
+
     @precondition(lambda self: self.held())
     @rule(pick=picks)
     def park(self, pick: int) -> None:
@@ -168,10 +181,10 @@ class LedgerMachine(ContractMachine):
         assert kept == (turn is None)
         self.expect(out, "unpark", resident.model_id, owner, self.now)
 
-    @precondition(lambda self: self.speakers())
+    @precondition(lambda self: self.handed_over())
     @rule(pick=picks)
     def open_stream(self, pick: int) -> None:
-        resident = chosen(self.speakers(), pick)
+        resident = chosen(self.handed_over(), pick)
         self.ledger.open_stream(resident)
         self.streams.append((resident, self.now))
         self.expect(None, "open_stream", resident.model_id)
@@ -191,7 +204,7 @@ class LedgerMachine(ContractMachine):
         if self.ledger.is_pinned(model_id):
             self.expect(self.ledger.unpin(model_id, self.now), "unpin", model_id)
         else:
-            self.expect(self.ledger.pin(model_id, self.now), "pin", model_id)
+            self.expect(self.ledger.pin(model_id, self.now), "pin", model_id, self.now)
 
     @precondition(lambda self: self.ready() or self.arriving())
     @rule(pick=picks, ttl=st.sampled_from([4.0, 0.0, 20.0, -1.0]))
@@ -327,7 +340,7 @@ class LedgerMachine(ContractMachine):
                 self.warming_or_loaded(0, None, warm=self.arriving()[0].state is State.LOADING)
         if self.leases:
             self.release(-1)
-        if self.speakers():
+        if self.handed_over():
             self.open_stream(-1)
         self.wait(seconds)
 

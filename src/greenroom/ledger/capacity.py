@@ -320,6 +320,27 @@ class Capacity:
             return None
         return victims
 
+    def unused_room_for(self, request: ModelRequest) -> list[Resident] | None:
+        """Return the models that must leave for one that is only expected; `None` if it must wait.
+
+        As `victims_for`, but within the cap, and without those that others have prefetched.
+        """
+        victims = self.victims_for(request)
+        if victims is None:
+            return None
+        too_many = self._count + 1 - self._policy.resident_cap - self._promised - len(victims)
+        if too_many <= 0 and all(victim.expected_until is None for victim in victims):
+            return victims
+        for victim in victims:
+            self.add_candidate(victim)
+        return None
+
+    def protect(self, resident: Resident, now: float) -> None:
+        """Begin the min residency of a prefetched model that has its first caller."""
+        if not resident.pinned:
+            self._stop_staying(resident)
+            self._add_movable(resident, now)
+
     def surplus(self) -> Resident | None:
         """Return the next one that must leave because there are too many, or too much."""
         # How it comes to that: a soft cap gave way, or a model proved larger than was booked.

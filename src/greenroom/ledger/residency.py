@@ -19,10 +19,12 @@ from typing import Any
 from greenroom.errors import LeaseReleasedError, ModelInUseError, ModelNotResidentError
 from greenroom.ledger.backoff import Backoff
 from greenroom.ledger.capacity import RESERVED_ON, Capacity
+from greenroom.ledger.intents import Intent, Intents
 from greenroom.ledger.lazy_heap import LazyHeap
 from greenroom.ledger.state import (
     Decision,
     Drain,
+    Forgotten,
     Granted,
     Joined,
     Load,
@@ -69,9 +71,11 @@ class Residency:
         self.queue = WaitQueue()
         self.backoff = Backoff(policy.first_retry, policy.longest_retry)
         self.turns = Turns(policy)
+        self.intents = Intents(policy.max_waiting)
         self._residents: dict[str, Resident] = {}
         # The residents that are a hit. An index of its own, so that a hit is one look-up and asks
-        # for no state: all that makes a model no hit (leaving, draining, `close`) takes it out.
+        # for no state: all that makes a model no hit (leaving, draining, `close`) takes it out, and
+        # one that was prefetched comes in with its first caller.
         self._ready: dict[str, Resident] = {}
         # Pins are of model ids, not of residents: they outlive the model, and bind its next life.
         self._pins: set[str] = set()
@@ -138,6 +142,8 @@ class Residency:
         if resident is not None and resident.loading and not self._closed:
             resident.waiters[ticket] = None
             return ticket, [Joined(ticket)]
+        if resident is not None and resident.state is State.READY and not self._closed:
+            return ticket, self._use_expected(resident, ticket, now)
         out: list[Decision] = []
         refusal = self._refuse_at_once(request, ticket, now)
         if refusal is not None:
@@ -150,6 +156,37 @@ class Residency:
             if ticket in self.queue:
                 out.append(Wait(ticket, ticket.deadline))
         return ticket, out
+
+    def _use_expected(self, resident: Resident, ticket: Ticket, now: float) -> list[Decision]:
+        """Grant a prefetched model to its first caller: from now on it is like any other."""
+        resident.expected_until = None
+        resident.keep_until = now + self.policy.min_residency
+        resident.tenure_from = resident.idle_since = now
+        self.capacity.protect(resident, now)
+        # Taken out, as the end of its time may be later than that of its TTL will be.
+        self._expiry.discard(resident)
+        resident.indexed = False
+        self._ready[resident.model_id] = resident
+        return self._grant([ticket], resident, now)
+
+    def prefetch(self, request: ModelRequest, within: float, now: float) -> list[Decision]:
+        """Load a model for a caller that is expected within so many seconds, if nobody minds.
+
+        One that is in memory counts as used now.
+        """
+        model_id = request.model_id
+        resident = self._residents.get(model_id)
+        if self._closed:
+            return []
+        # One that is leaving is loaded afresh once it is gone, as for a caller.
+        if resident is None or resident.leaving:
+            noted = self.intents.add(Intent(request, now + within))
+            return self._advance(now) if noted else [Forgotten(model_id)]
+        if resident.expected_until is not None:
+            resident.expected_until = max(resident.expected_until, now + within)
+        elif resident.may_leave:
+            resident.idle_since = now
+        return []
 
     def _refuse_at_once(self, request: ModelRequest, ticket: Ticket, now: float) -> Refused | None:
         if self._closed:
@@ -240,6 +277,7 @@ class Residency:
         resident = self._residents.get(model_id)
         if resident is None or owner not in resident.holders:
             return []
+        # Only a turn asks for this: expiry and eviction see a holder like any other.
         resident.parked.add(owner)
         return self._end_of_turn(resident, now) or []
 
@@ -329,8 +367,8 @@ class Residency:
         # Taken out and put in again: the heap's keys may only be too early, and a shorter TTL
         # moves the moment forward.
         self._expiry.discard(resident)
-        if resident.indexed and not resident.pinned and ttl >= 0:
-            self._expiry.add(resident)
+        if resident.indexed and not resident.pinned:
+            self._add_expiry(resident)
         return self.tick(now)
 
     def begin_unload(self, model_id: str, now: float, *, drain: bool) -> list[Decision]:
@@ -378,6 +416,7 @@ class Residency:
     def close(self) -> list[Decision]:
         """Refuse every caller that waits, and every later request, hits included."""
         self._closed = True
+        self.intents.clear()
         # A hit asks nothing but this index, so clearing it is what ends the hits.
         self._ready.clear()
         # What drains goes on to drain: taken back, it would be a hit.
@@ -424,8 +463,12 @@ class Residency:
         resident.warmup_s = warmup_s
         self.turns.learn_load(resident.load_s + warmup_s)
         resident.ready_at = resident.idle_since = resident.tenure_from = now
-        resident.keep_until = now + self.policy.min_residency
-        if not self._closed:
+        # A prefetched model has no min residency before its first caller: it yields to all others.
+        if resident.waiters:
+            resident.expected_until = None
+        expected = resident.expected_until is not None
+        resident.keep_until = now if expected else now + self.policy.min_residency
+        if not self._closed and not expected:
             self._ready[resident.model_id] = resident
         self.capacity.book_ready(resident, now, footprint)
         # References before room is made: a model that its callers have waited for must not be
@@ -434,7 +477,8 @@ class Residency:
         resident.waiters = {}
         if not resident.in_use:
             self._index(resident)
-        return out + self._advance(now)
+        # The time of a prefetched model may be over by now.
+        return out + (self.tick(now) if expected else self._advance(now))
 
     def failed(
         self, resident: Resident, problem: str, now: float, *, gone: bool = True
@@ -586,9 +630,11 @@ class Residency:
         out: list[Decision] = []
         # Expiry comes before making room: what leaves in any case is counted on, and spares a
         # model that would have had to leave for a caller.
+        out += map(Forgotten, self.intents.pop_ended(now))
         while (resident := self._expiry.pop(now)) is not None:
             if resident.may_leave:
-                self._leave(resident, Reason.EXPIRED, out)
+                expected = resident.expected_until is not None
+                self._leave(resident, Reason.FORGOTTEN if expected else Reason.EXPIRED, out)
             else:
                 resident.indexed = False
         # Loads before time-outs: room that comes at the deadline is in time.
@@ -607,7 +653,8 @@ class Residency:
         """Return a moment before which `tick` has nothing to do; infinite if it never has."""
         protected_until = self.capacity.next_protection_end() if self._needs_room else math.inf
         turn = min(self._next_turn, self.turns.next_limit())
-        return min(self._expiry.bound(), self.queue.next_deadline(), protected_until, turn)
+        expiry = min(self._expiry.bound(), self.intents.next_end())
+        return min(expiry, self.queue.next_deadline(), protected_until, turn)
 
     # Making room
 
@@ -630,7 +677,8 @@ class Residency:
         self._next_turn = math.inf
         self._end_long_drains(now, out)
         device_queues = self.queue.device_queues()
-        if device_queues or self.turns.under_way or self.capacity.over_limits():
+        limits = self.intents or self.turns.under_way or self.capacity.over_limits()
+        if device_queues or limits:
             # First those whose min residency has ended become candidates, as the search for
             # victims sees candidates only.
             self.capacity.end_protection(now)
@@ -644,7 +692,10 @@ class Residency:
             # nobody leaves for both; a load that began above a soft cap is one more.
             while (victim := self.capacity.surplus()) is not None:
                 self._leave(victim, Reason.SURPLUS, out)
-        self._needs_room = bool(self.queue.device_queues()) or self.capacity.over_limits()
+            # Last of all, what is only expected.
+            self._begin_expected(now, out)
+        waits = bool(self.queue.device_queues()) or bool(self.intents)
+        self._needs_room = waits or self.capacity.over_limits()
         if not self.queue.count:
             self.turns.rest()
         return out
@@ -673,6 +724,28 @@ class Residency:
                     self._take_turn(queued, now, out)
                 return queued  # 4; else 3
         return None
+
+    def _begin_expected(self, now: float, out: list[Decision]) -> None:
+        """Begin to load the first model that is only expected, if no caller has a use for the room.
+
+        One load at a time: a caller that comes meanwhile may wait for the slot.
+        """
+        while (intent := self.intents.first()) is not None:
+            request = intent.request
+            if self.queue.count or self.capacity.loading or request.model_id in self._residents:
+                return
+            ticket = Ticket(request.model_id, None, now, now)
+            if self.backoff.refusal(ticket, now) is not None:
+                self.intents.discard(request.model_id)
+                out.append(Forgotten(request.model_id))
+                continue
+            victims = self.capacity.unused_room_for(request)
+            for victim in victims or ():
+                self._leave(victim, Reason.EVICTED, out, makes_room_for=request.model_id)
+            # As for callers, room that is promised is not free yet.
+            if victims is None or not self.capacity.fits(request):
+                return
+            self._start(request, now, out, expected_until=intent.until)
 
     # Turns
 
@@ -753,16 +826,26 @@ class Residency:
         if state is not FORGOTTEN:
             resident.state = state
 
-    def _start(self, request: ModelRequest, now: float, out: list[Decision]) -> None:
+    def _start(
+        self,
+        request: ModelRequest,
+        now: float,
+        out: list[Decision],
+        *,
+        expected_until: float | None = None,
+    ) -> None:
         self._last_number += 1
         ttl = self.policy.ttl if request.ttl is None else request.ttl
         footprint = self.capacity.bytes_for(request)
         resident = Resident(request, State.LOADING, self._last_number, footprint, now, ttl)
         resident.pinned = request.model_id in self._pins
+        resident.expected_until = expected_until
+        self.intents.discard(request.model_id)
         resident.waiters = self.queue.pop(request.model_id)
         self._residents[request.model_id] = resident
         self.capacity.book(resident)
-        self.turns.served(now)
+        if resident.waiters:
+            self.turns.served(now)
         out.append(Load(resident))
 
     def _drain(self, resident: Resident) -> None:
@@ -779,6 +862,9 @@ class Residency:
         """Undo `_drain`: callers that waited for the model have it."""
         self._enter(resident, Event.END_DRAIN)
         self.turns.end(resident)
+        if resident.expected_until is not None:  # it is a hit from now on, so like any other
+            resident.expected_until = None
+            resident.keep_until = now + self.policy.min_residency
         resident.pinned = resident.model_id in self._pins
         self.capacity.book_staying(resident, now)
         self._ready[resident.model_id] = resident
@@ -845,5 +931,8 @@ class Residency:
         resident.indexed = True
         if not resident.pinned:
             self.capacity.add_candidate(resident)
-            if resident.ttl >= 0:
-                self._expiry.add(resident)
+            self._add_expiry(resident)
+
+    def _add_expiry(self, resident: Resident) -> None:
+        if resident.ttl >= 0 or resident.expected_until is not None:
+            self._expiry.add(resident)

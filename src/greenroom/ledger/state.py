@@ -32,9 +32,11 @@ class Reason(StrEnum):
 
     # Why a load begins.
     ASKED = "asked for"
+    EXPECTED = "a caller is expected"
 
     # Why a model leaves.
     EXPIRED = "idle longer than its TTL"
+    FORGOTTEN = "prefetched, and not used in time"
     EVICTED = "least recently used, its room was needed"
     SURPLUS = "over the cap or the budget"
     TURN = "its turn is over, its room was needed"
@@ -140,6 +142,8 @@ class Resident:
     idle_since: float = 0.0
     keep_until: float = 0.0
     """End of min residency."""
+    expected_until: float | None = None
+    """When it leaves if the caller for whom it was prefetched has not come; `None` once one has."""
     tenure_from: float = 0.0
     """Since when it has had its place: from ready, or from a turn that did not come about."""
     load_s: float = 0.0
@@ -239,6 +243,8 @@ class Resident:
     @property
     def expires_at(self) -> float:
         """When it expires if no caller comes; infinite with a negative TTL."""
+        if self.expected_until is not None:
+            return self.expected_until
         if self.ttl < 0:
             return float("inf")
         # A TTL shorter than min residency does not undo that: no load is for one use alone.
@@ -250,6 +256,11 @@ class Load:
     """Begin to load; its room is booked."""
 
     resident: Resident
+
+    @property
+    def reason(self) -> Reason:
+        """Why it begins."""
+        return Reason.ASKED if self.resident.expected_until is None else Reason.EXPECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +303,13 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A model that was to be prefetched is not loaded: there was no room, or it had failed."""
+
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Granted:
     """The ticket's caller holds a reference now."""
 
@@ -325,7 +343,7 @@ class Refused:
 
 
 # What a step of the ledger answers: booked already, to be carried out in this order.
-Decision = Load | Unload | Drain | Stay | Granted | Joined | Wait | Refused
+Decision = Load | Unload | Drain | Stay | Forgotten | Granted | Joined | Wait | Refused
 
 
 def owners_of(resident: Resident) -> tuple[str, ...]:

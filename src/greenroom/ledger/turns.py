@@ -84,6 +84,8 @@ class Turns:
 
     def quantum(self, waiting: int, places: int) -> float:
         """Return how long a model keeps its place while `waiting` models wait for `places`."""
+        # `waiting` turns of a quantum and its cost, in `places` at once, are to fit into the time
+        # that is left of a caller's patience when the first of them is due.
         patience = self._policy.acquire_timeout - self._policy.turn_after
         in_time = places * patience / max(1, waiting) - self.cost
         return max(self._least_quantum, min(_LOADS_IN_QUANTUM * self._longest_load, in_time))
@@ -96,6 +98,7 @@ class Turns:
         """Return when `tenant` is to leave for a model that has waited `since`; infinite: never."""
         if self._policy.turn_after < 0:
             return math.inf
+        # Min residency binds a turn, too; the order of tenures is that of its ends.
         tenure_ends = tenant.tenure_from + self.quantum(waiting, places)
         return max(since + self._policy.turn_after, tenure_ends, tenant.keep_until)
 
@@ -124,6 +127,7 @@ class Turns:
 
     def served(self, now: float) -> None:
         """Note that a model which waited is loaded."""
+        # A mean that forgets, since the quantum changes with the number of those who wait.
         if self._last_served is not None:
             interval, mean = now - self._last_served, self._mean_interval
             newer = interval if mean is None else mean + _NEWEST * (interval - mean)

@@ -4,8 +4,8 @@
 export const PHASE = { loading: "coming", warming: "coming", ready: "ready", draining: "going", unloading: "going" };
 
 const KINDS = {
-  coming: ["loading", "warming", "ready", "joined", "waiting", "preparing", "prepared", "upgraded", "recovered"],
-  going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept", "parked"],
+  coming: ["loading", "warming", "ready", "joined", "waiting", "expected", "preparing", "prepared", "upgraded", "recovered"],
+  going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept", "parked", "forgotten"],
   trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn", "silent"],
 };
 
