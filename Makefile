@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install serve demo test conformance check format bench mutants fuzz protos docs clean
+.PHONY: help install serve demo test conformance check format bench mutants fuzz chaos protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -59,6 +59,10 @@ SECONDS ?= 60
 SEED ?= 1
 fuzz: install ## hostile input through every door, for SECONDS=60 in all; faults are kept in fuzz-out
 	$(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) --out fuzz-out
+
+chaos: install ## break engines' processes under load for MINUTES=8; writes benchmarks/CHAOS.md
+	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),8) --seed $(SEED) \
+	  --report benchmarks/CHAOS.md
 
 protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an environment of its own)
 	$(PYTHON) -m venv .venv-protos

@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _soak(seconds: float, seed: int, score: Score) -> dict[str, object]:
     dice = random.Random(seed)
     http, address = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    async with _started(address, http, seed) as process:
+    async with started("benchmarks.soak_worker", address, http, str(seed)) as process:
         callers = Callers(f"http://{http}", address, score, dice)
         await callers.render_all()
         loop = asyncio.get_running_loop()
@@ -140,9 +140,10 @@ async def _soak(seconds: float, seed: int, score: Score) -> dict[str, object]:
 
 
 @contextlib.asynccontextmanager
-async def _started(address: str, http: str, seed: int) -> AsyncIterator[Process]:
+async def started(module: str, *arguments: str) -> AsyncIterator[Process]:
+    """Run a worker's module for an `async with` block; it has answered once when that begins."""
     pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "benchmarks.soak_worker", address, http, str(seed))
+    command = (sys.executable, "-m", module, *arguments)
     running = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
     process = Process(running)
     try:
