@@ -77,6 +77,15 @@ class Crowd:
         talk = Talk(StreamState(self.cost, at, left_s=left_s), frames, again_until)
         self._at(at, lambda now: self._line.append(talk))
 
+    def take_core_away(self, at: float) -> None:
+        """Have one core fewer from then on; a step that runs on it runs to its end."""
+
+        def taken(now: float) -> None:
+            self.cores -= 1
+            self._idle -= 1
+
+        self._at(at, taken)
+
     def _at(self, moment: float, then: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (moment, next(self._numbers), then))
 
@@ -90,7 +99,7 @@ class Crowd:
                 talk = line.pop(0)
                 self.scheduler.enter(talk.state)
                 self._ready[talk.state] = talk
-            while self._idle and (chosen := self._next(now)) is not None:
+            while self._idle > 0 and (chosen := self._next(now)) is not None:
                 self._step(self._ready.pop(chosen), now)
         assert not self._line, "a stream was never admitted"
 
@@ -104,7 +113,7 @@ class Crowd:
         frames = self._frames(talk, now)
         audio_s, first = frames * FRAME_S, talk.made == 0
         alone = _RUN_S + _RATE * audio_s + (_TEXT_S + 0.017 * audio_s) * first
-        beside = 1.0 if self._idle else _BESIDE
+        beside = 1.0 if self._idle > 0 else _BESIDE
         step = StepTaken(
             seconds=alone * beside * self.random.lognormvariate(0.0, _VARIES),
             processor_s=1.0,
@@ -114,7 +123,7 @@ class Crowd:
             paced=True,
             ahead_s=ahead_s,
             last=talk.made + frames >= talk.sentences[0],
-            full=not self._idle,
+            full=self._idle <= 0,
         )
         self._at(now + step.seconds, lambda then: self._made(talk, frames, step, then))
 

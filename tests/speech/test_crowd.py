@@ -55,3 +55,12 @@ def test_a_burst_on_top_of_a_full_load_makes_no_gap() -> None:
         for _ in range(24):
             crowd.arrive(64.0)
     assert all_gaps(crowds) <= 0.002
+
+
+def test_when_a_core_is_taken_away_while_most_of_both_is_used_nobody_hears_a_gap() -> None:
+    crowds = [after_a_few(seed) for seed in range(8)]
+    for crowd in crowds:
+        for _ in range(14):
+            crowd.arrive(60.0 + crowd.random.uniform(0.0, 5.7), again_until=72.0)
+        crowd.take_core_away(66.0)
+    assert all_gaps(crowds) <= 0.002
