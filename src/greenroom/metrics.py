@@ -15,11 +15,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from greenroom.hosts.engine_process import ENDINGS
 from greenroom.journal import Kind, Subscription
 from greenroom.ledger.state import Reason, State
 from greenroom.memory.usage import MIB
 from greenroom.model_manager import ModelManager
-from greenroom.statistics import ManagerStatistics, ResidentStatistics
+from greenroom.statistics import ManagerStatistics, ProcessStatistics, ResidentStatistics
 
 LOAD_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 """Seconds: from a prepared voice on a shared graph up to the default `load_timeout_ms`."""
@@ -31,6 +32,7 @@ _DEPARTURES = (
     Reason.SURPLUS,
     Reason.TURN,
     Reason.UNLOADED,
+    Reason.CRASHED,
     Reason.SHUTDOWN,
 )
 _REFUSALS = (
@@ -124,6 +126,7 @@ class Snapshot(Collector):
         """Yield every metric."""
         yield from _residents(self._statistics.residents)
         yield from _memory(self._statistics)
+        yield from _processes(self._statistics)
         yield from _waiting(self._statistics)
         yield from _counts(self._statistics)
         for histogram in self._histograms:
@@ -197,6 +200,45 @@ def _memory(statistics: ManagerStatistics) -> Iterator[Metric]:
         if account.not_returned_mb is not None:
             not_returned.add_metric([account.model_id], account.not_returned_mb * MIB)
     yield from (not_returned, leaking)
+
+
+def _processes(statistics: ManagerStatistics) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "greenroom_engine_processes",
+        "Processes that engines have of their own",
+        value=len(statistics.processes),
+    )
+    memory = GaugeMetricFamily(
+        "greenroom_engine_process_memory_bytes",
+        "Physical memory, pages that several processes have divided among them",
+        labels=["process"],
+    )
+    age = GaugeMetricFamily(
+        "greenroom_engine_process_age_seconds", "Of the oldest of this name", labels=["process"]
+    )
+    restarts = GaugeMetricFamily(
+        "greenroom_engine_process_restarts",
+        "How many processes of this name have crashed before it",
+        labels=["process"],
+    )
+    by_name: dict[str, list[ProcessStatistics]] = {}
+    for process in statistics.processes:
+        by_name.setdefault(process.name, []).append(process)
+    for name, same in by_name.items():
+        memory.add_metric([name], sum(each.memory_mb or 0.0 for each in same) * MIB)
+        age.add_metric([name], max(each.age_s for each in same))
+        restarts.add_metric([name], max(each.restarts for each in same))
+    yield from (memory, age, restarts)
+    crashes = CounterMetricFamily(
+        "greenroom_engine_crashes",
+        "Processes with models that ended, or were killed as they answered too late (time_limit)",
+        labels=["adapter", "how"],
+    )
+    adapters = {adapter for adapter, _ in statistics.crashes}
+    for adapter in sorted(adapters):
+        for how in ENDINGS:
+            crashes.add_metric([adapter, how], statistics.crashes.get((adapter, how), 0))
+    yield crashes
 
 
 def _waiting(statistics: ManagerStatistics) -> Iterator[Metric]:

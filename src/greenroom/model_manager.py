@@ -258,6 +258,7 @@ class ModelManager:
             effects.accounts,
             effects.time(),
             residents=self.list_resident(),
+            processes=effects.processes,
             hanging=effects.hanging(),
             capacity_used=effects.dispatcher.used,
             streams_waiting=effects.dispatcher.waiting,

@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from greenroom.journal import Event
+from greenroom.hosts.engine_process import EngineProcess
+from greenroom.hosts.hosted_adapter import HostedAdapter
+from greenroom.hosts.processes import EngineProcesses
+from greenroom.journal import Event, Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Reason, Resident, State, owners_of
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import Account, MemoryAccounts
 from greenroom.memory.usage import MIB
 from greenroom.untrusted.owners import owner_name
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatistics:
+    """A process that models of one engine live in, apart from the manager's own."""
+
+    name: str
+    """Of the adapter whose models share it, or of the model that has it to itself."""
+    pid: int
+    age_s: float
+    memory_mb: float | None
+    """Physical memory, pages that several processes have divided among them; as of at most a
+    second before the manager's models last did anything, and `None` in its first second."""
+    restarts: int
+    """How many processes of this name have crashed, or were killed, before it."""
+
+    def __str__(self) -> str:
+        memory = "" if self.memory_mb is None else f", {self.memory_mb:,.0f} MB"
+        times = "1 crash" if self.restarts == 1 else f"{self.restarts} crashes"
+        after = f", after {times}" if self.restarts else ""
+        return f"process {self.name} (pid {self.pid}){memory}, for {self.age_s:.1f} s{after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,8 @@ class ResidentStatistics:
     its unload began."""
     late_s: float = 0.0
     """Seconds of these."""
+    process: ProcessStatistics | None = None
+    """Where it lives; `None` in the manager's own process, and before it is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +149,11 @@ class ManagerStatistics:
     """Streams that wait until they can be kept up."""
     hanging: tuple[str, ...] = ()
     """Models with a thread of an abandoned call inside: loading, speaking or unloading."""
+    processes: tuple[ProcessStatistics, ...] = ()
+    """Those of engines that run now."""
+    crashes: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Engines' processes that ended with models in them: by adapter, and by how that came about,
+    one of `hosts.engine_process.ENDINGS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +180,8 @@ class Explanation:
         if self.memory is not None and str(self.memory):
             lines.append(f"  {self.memory}")
         lines += [f"  remembered: {each}" for each in self.footprints]
+        if self.resident is not None and self.resident.process is not None:
+            lines.append(f"  lives in {self.resident.process}")
         lines += [f"  held by {owner} for {held:.1f} s" for owner, held in self.holders]
         lines += [
             f"  {self.now - event.at:8.1f} s ago  {event.kind}: {event.reason}"
@@ -155,6 +189,24 @@ class Explanation:
             for event in self.history
         ]
         return "\n".join(lines)
+
+
+def process_statistics(process: EngineProcess) -> ProcessStatistics:
+    """Return what is known of a process, without a look at it."""
+    size = process.proportional
+    return ProcessStatistics(
+        name=process.name,
+        pid=process.pid,
+        age_s=time.monotonic() - process.since,
+        memory_mb=None if size is None else size / MIB,
+        restarts=process.restarts,
+    )
+
+
+def _process_of(instance: object) -> ProcessStatistics | None:
+    if not isinstance(instance, HostedAdapter) or instance.process is None:
+        return None
+    return process_statistics(instance.process)
 
 
 def snapshot(
@@ -181,6 +233,7 @@ def snapshot(
         mapped_mb=resident.mapped / MIB,
         gaps=gaps,
         late_s=late_s,
+        process=_process_of(resident.instance),
     )
 
 
@@ -199,6 +252,7 @@ def totals(
     now: float,
     *,
     residents: tuple[ResidentStatistics, ...],
+    processes: EngineProcesses,
     hanging: tuple[str, ...] = (),
     capacity_used: float = 0.0,
     streams_waiting: int = 0,
@@ -230,6 +284,8 @@ def totals(
         overdrawn=ledger.capacity.overdrawn,
         pinned=ledger.pins,
         hanging=hanging,
+        processes=tuple(sorted(map(process_statistics, processes.all), key=lambda p: p.pid)),
+        crashes=dict(processes.crashes),
         capacity_used=capacity_used,
         streams_waiting=streams_waiting,
     )
@@ -303,5 +359,11 @@ def _absent(model_id: str, ledger: Residency, history: tuple[Event, ...], now: f
         )
     if not history:
         return "not in memory; nobody asked for it"
-    last = next((event for event in reversed(history) if event.kind == "unloading"), history[-1])
+    last = _latest(Kind.UNLOADING, history) or history[-1]
+    if last.reason == Reason.CRASHED:
+        last = _latest(Kind.CRASHED, history) or last
     return f"not in memory; {last.kind} {now - last.at:.1f} s ago: {last.reason}"
+
+
+def _latest(kind: Kind, history: tuple[Event, ...]) -> Event | None:
+    return next((event for event in reversed(history) if event.kind is kind), None)

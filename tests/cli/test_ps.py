@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from greenroom.cli import ps
-from greenroom.cli.ps import print_residents, resident_of, summary
+from greenroom.cli.ps import print_residents, resident_of, residents_table, summary
 from greenroom.cli.terminal import console
 from greenroom.cli.top import screen
 from greenroom.ledger.state import State
-from greenroom.statistics import ResidentStatistics
+from greenroom.statistics import ProcessStatistics, ResidentStatistics
 from greenroom.v1 import tts_pb2
+from greenroom.worker.grpc import conversions
 
 
 def resident(model_id: str, state: State = State.READY, **given: Any) -> ResidentStatistics:
@@ -158,3 +160,28 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
 )
 def test_times_are_for_people(seconds: float, text: str) -> None:
     assert ps._seconds(seconds) == text
+
+
+def test_processes_have_columns_where_there_are_any() -> None:
+    process = ProcessStatistics("piper", 4711, age_s=75.0, memory_mb=123.4, restarts=2)
+    headings, rows = residents_table(
+        (
+            resident("amy", process=process, gaps=1, late_s=0.5),
+            resident("joe", process=replace(process, memory_mb=None)),
+            resident("here"),
+        )
+    )
+    assert headings[-7:] == ("GAPS", "SILENT", "PROCESS", "PID", "TAKES", "AGE", "RESTARTS")
+    assert rows[0][-5:] == ("piper", "4711", "123 MB", "1m 15s", "2")
+    assert rows[1][-5:] == ("piper", "4711", "-", "1m 15s", "2")
+    assert rows[2][-5:] == ("-",) * 5
+
+
+def test_a_worker_s_message_about_a_process_is_read_whole() -> None:
+    process = ProcessStatistics("piper", 4711, age_s=75.0, memory_mb=123.4, restarts=2)
+    for given in (process, replace(process, memory_mb=None), None):
+        told = resident("amy", process=given)
+        message = tts_pb2.Model(model_id="amy", resident=conversions._resident(told))
+        read = resident_of(message)
+        assert read is not None
+        assert read.process == given

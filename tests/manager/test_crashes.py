@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
-from greenroom.errors import EngineCrashedError
+from greenroom.errors import EngineCrashedError, SynthesisError
 from tests.hosts.hostile_engines import HostileAdapter
 from tests.waiting import until
 
@@ -50,3 +50,23 @@ async def test_a_lease_that_is_dropped_after_a_crash_is_given_back(manager: Mode
     with pytest.warns(ResourceWarning, match="never released"):
         leases.clear()
     await until(lambda: not manager._ledger._lost)
+
+
+async def test_a_process_that_is_killed_for_its_time_limit_is_counted_as_that() -> None:
+    catalog = Catalog([ModelSpec("a", HostileAdapter, isolation="engine")])
+    manager = ModelManager(catalog=catalog, default_model_id="a", synthesis_timeout_ms=300)
+    async with manager, manager.lease("a") as lease:
+        with pytest.raises(SynthesisError, match=r"no audio within 0\.3 s"):
+            async for _ in lease.synthesize_stream("hang"):
+                pass
+        await until(lambda: lease.crash)
+        assert manager.statistics().crashes == {("HostileAdapter", "time_limit"): 1}
+        assert "it did not answer within 0.8 s" in str(manager.explain("a"))
+
+
+async def test_why_a_model_is_not_in_memory_is_its_crash(manager: ModelManager) -> None:
+    manager.unpin("a")
+    kill(manager)
+    await until(lambda: not manager.list_resident())
+    assert "it was killed by SIGKILL" in manager.explain("a").summary
+    assert manager.statistics().processes == ()

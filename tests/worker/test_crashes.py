@@ -192,3 +192,39 @@ async def test_a_listener_who_rests_does_not_hold_up_the_next_load(worker: HttpC
         while await call.read() is not grpc.aio.EOF:
             pass
     waiting.cancel()
+
+
+async def test_where_a_model_lives_is_told_by_every_protocol(worker: HttpClient) -> None:
+    await worker.done("/api/load", {"model": "told"})
+    kill(worker, "told")
+    await until(lambda: "told" not in worker.served.states)
+    await worker.done("/api/load", {"model": "told"})
+    (pid,) = [p.pid for p in worker.manager._effects.processes.all if p.name == "told"]
+
+    def process() -> Any:
+        (found,) = [r for r in worker.manager.list_resident() if r.model_id == "told"]
+        return found.process
+
+    await until(lambda: process().memory_mb is not None)
+    assert (process().name, process().pid, process().restarts) == ("told", pid, 1)
+    assert 1 < process().memory_mb < 1_000
+    models = (await worker.get("/api/ps"))["models"]
+    (over_http,) = [each["process"] for each in models if each["model"] == "told"]
+    assert (over_http["name"], over_http["pid"], over_http["restarts"]) == ("told", pid, 1)
+    assert over_http["memory"] > 1_000_000
+    assert over_http["age_s"] > 0
+    answer = await worker.served.stub.ListModels(tts_pb2.ListModelsRequest(model_id="told"))
+    over_grpc = answer.models[0].resident.process
+    assert (over_grpc.name, over_grpc.pid, over_grpc.restarts) == ("told", pid, 1)
+    assert over_grpc.memory_mb > 1
+    assert f"lives in process told (pid {pid}), " in answer.models[0].explanation
+    assert "crashed: it was killed by SIGKILL" in answer.models[0].explanation
+    figures = await worker.figures()
+    assert figures["engine_processes"] == 2
+    assert figures['engine_process_memory_bytes{process="told"}'] > 1_000_000
+    assert figures['engine_process_restarts{process="told"}'] == 1
+    assert figures['engine_crashes_total{adapter="HostileAdapter",how="signal"}'] == 1
+    assert figures['engine_crashes_total{adapter="HostileAdapter",how="time_limit"}'] == 0
+    assert figures['departures_total{reason="crashed"}'] == 1
+    crash = {"adapter": "HostileAdapter", "how": "signal", "count": 1}
+    assert (await worker.get("/api/ps"))["crashes"] == [crash]

@@ -15,13 +15,25 @@ from greenroom.cli.shared_options import (
 )
 from greenroom.cli.terminal.console import print_json, print_note, print_table
 from greenroom.ledger.state import State
-from greenroom.statistics import ResidentStatistics
+from greenroom.statistics import ProcessStatistics, ResidentStatistics
 
-_HEADINGS = ("MODEL", "STATE", "REFS", "HELD BY", "MEMORY", "MAPPED", "IDLE", "EXPIRES")
+_HEADINGS: tuple[str, ...] = (
+    "MODEL",
+    "STATE",
+    "REFS",
+    "HELD BY",
+    "MEMORY",
+    "MAPPED",
+    "IDLE",
+    "EXPIRES",
+)
 SHAPE: dict[str, tuple[str, ...]] = {
-    "wraps": ("HELD BY",),
-    "right": ("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES", "GAPS", "SILENT"),
-    "spare": ("MAPPED",),
+    "wraps": ("HELD BY", "PROCESS"),
+    "right": (
+        *("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES", "GAPS", "SILENT"),
+        *("PID", "TAKES", "AGE", "RESTARTS"),
+    ),
+    "spare": ("MAPPED", "AGE", "RESTARTS"),
 }
 """How the table of residents is fitted to a narrow terminal, and which columns are numbers."""
 
@@ -33,7 +45,9 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
     unloading gives back; MAPPED are pages of files, which the system takes back when it must,
     and which a narrow terminal leaves out. Where speech was interrupted, GAPS are how often a
     listener who plays at real time heard nothing for more than 20 ms, and SILENT is for how long
-    in all.
+    in all. Where engines have processes of their own, PROCESS is the model's, TAKES what that
+    takes of physical memory, with its share of what others have too, AGE for how long it runs,
+    and RESTARTS how many before it have crashed.
     """
     answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
@@ -85,6 +99,20 @@ def resident_of(model: Any) -> ResidentStatistics | None:
         mapped_mb=message.mapped_mb,
         gaps=message.gaps,
         late_s=message.late_s,
+        process=_process_of(message),
+    )
+
+
+def _process_of(message: Any) -> ProcessStatistics | None:
+    if not message.HasField("process"):
+        return None
+    process = message.process
+    return ProcessStatistics(
+        name=process.name,
+        pid=process.pid,
+        age_s=process.age_s,
+        memory_mb=process.memory_mb if process.HasField("memory_mb") else None,
+        restarts=process.restarts,
     )
 
 
@@ -99,14 +127,26 @@ def residents_table(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the headings and the rows of a table of what is in memory.
 
-    Silences have columns where there were any.
+    Silences and processes have columns where there are any.
     """
+    headings, rows = _HEADINGS, [_row(resident) for resident in residents]
     if any(resident.gaps for resident in residents):
-        return (*_HEADINGS, "GAPS", "SILENT"), [
-            (*_row(resident), str(resident.gaps), _seconds(resident.late_s))
-            for resident in residents
-        ]
-    return _HEADINGS, [_row(resident) for resident in residents]
+        headings += ("GAPS", "SILENT")
+        silences = [(str(each.gaps), _seconds(each.late_s)) for each in residents]
+        rows = [row + more for row, more in zip(rows, silences, strict=True)]
+    if any(resident.process for resident in residents):
+        headings += ("PROCESS", "PID", "TAKES", "AGE", "RESTARTS")
+        lives = [_life(each.process) for each in residents]
+        rows = [row + more for row, more in zip(rows, lives, strict=True)]
+    return headings, rows
+
+
+def _life(process: ProcessStatistics | None) -> tuple[str, ...]:
+    if process is None:
+        return ("-",) * 5
+    memory = "-" if process.memory_mb is None else f"{process.memory_mb:,.0f} MB"
+    age = _seconds(process.age_s)
+    return process.name, str(process.pid), memory, age, str(process.restarts)
 
 
 def _row(resident: ResidentStatistics) -> tuple[str, ...]:

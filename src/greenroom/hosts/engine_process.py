@@ -20,7 +20,7 @@ from greenroom.hosts.fork_server import STATUS
 from greenroom.hosts.launcher import Given, Launcher, LaunchError
 from greenroom.hosts.lifeline import Lifeline
 from greenroom.hosts.wire import ClosedError, Connection, LateError, Reply, WireError
-from greenroom.memory.usage import Usage, usage_of, usage_on
+from greenroom.memory.usage import Usage, proportional_bytes_of, usage_of, usage_on
 from greenroom.untrusted.logs import safe_logger
 from greenroom.untrusted.printable import one_line
 
@@ -39,6 +39,11 @@ _LINES_A_SECOND = 10
 """Of what it prints, so much goes to the log: an engine may print without end."""
 
 
+ENDINGS = ("signal", "exit", "unknown", "time_limit", "garbled", "killed")
+"""How a process ends that has models: by a signal, by itself, in a way that nobody has seen; or
+killed, as it answered too late, or with what is no answer, or for another reason."""
+
+
 class ProcessEndedError(Exception):
     """The process has ended, or was ended; the text says how."""
 
@@ -51,11 +56,17 @@ class EngineProcess:
         launcher: Launcher,
         name: str,
         *,
+        adapter: str,
+        restarts: int,
         offline: bool,
         when_ended: Callable[[EngineProcess], None],
     ) -> None:
         """Start it; raises `LaunchError`. `when_ended` is called once, in a thread, at its end."""
         self.name = name
+        self.adapter = adapter
+        """The name of its engine's adapter."""
+        self.restarts = restarts
+        """How many processes of this name have crashed before it."""
         self.since = time.monotonic()
         self.models: set[int] = set()
         """Numbers of the models in it; who changes it sees to it that no two threads do."""
@@ -72,6 +83,8 @@ class EngineProcess:
         """Closes what this process holds of it."""
         self.ending = ""
         """How it ended, once it has."""
+        self.ending_kind = "killed"
+        """The same as one of `ENDINGS`, once it has."""
         try:
             with contextlib.ExitStack() as given_away:
                 given = self._descriptors(given_away)
@@ -88,6 +101,11 @@ class EngineProcess:
             raise
         self.baseline = usage_of(self.pid)
         """What it took before its first model; shared with the fork server for the most part."""
+        self.proportional: int | None = None
+        """The bytes that it takes, its share of what others have too among them.
+
+        As `growth_bytes` found it last; `None` before.
+        """
         self.growth = 0
         """The anonymous bytes beyond that, as `growth_bytes` found them last."""
 
@@ -138,10 +156,14 @@ class EngineProcess:
         return usage_on(device, self.pid)
 
     def growth_bytes(self) -> int:
-        """Return the anonymous memory that it takes beyond what it began with; reads a file."""
+        """Return the anonymous memory that it takes beyond what it began with.
+
+        Looks at all that it takes, too: reads files.
+        """
         usage = usage_of(self.pid) if self.is_running else None
         if usage is None or self.baseline is None:
             return 0
+        self.proportional = proportional_bytes_of(self.pid) or self.proportional
         self.growth = max(0, usage.anonymous - self.baseline.anonymous)
         return self.growth
 
@@ -183,13 +205,13 @@ class EngineProcess:
             return connection.call(*what, limit=limit)
         except WireError as error:
             if isinstance(error, LateError):
-                self.kill(str(error))
+                self.kill(str(error), "time_limit")
             elif not isinstance(error, ClosedError):
-                self.kill(f"{error}, as if it had been overwritten")
+                self.kill(f"{error}, as if it had been overwritten", "garbled")
             self.drop(connection)
         # Closed: it has ended, or has closed its end, which it may not.
         if not self._ended.wait(_END_LIMIT_S):
-            self.kill("it closed its connections")
+            self.kill("it closed its connections", "garbled")
         raise self._told_end()
 
     def give_back(self, connection: Connection) -> None:
@@ -218,9 +240,10 @@ class EngineProcess:
         if not self._ended.wait(_END_LIMIT_S):
             self.kill(self._why)
 
-    def kill(self, why: str) -> None:
-        """End it now, whatever it does, and all that it has started."""
-        self._why = self._why or why
+    def kill(self, why: str, kind: str = "killed") -> None:
+        """End it now, whatever it does, and all that it has started; `kind` is of `ENDINGS`."""
+        if not self._why:
+            self._why, self.ending_kind = why, kind
         with self._lock:
             if not self._ended.is_set():  # else its descriptor and its number may be another's
                 self._kill_group()
@@ -322,13 +345,14 @@ class EngineProcess:
         ready.register(self._status, selectors.EVENT_READ)
         told = os.read(self._status, STATUS.size) if ready.select(1.0) else b""
         ready.close()
-        how = "it ended, nobody knows how"
+        how, self.ending_kind = "it ended, nobody knows how", "unknown"
         code: int | None = None
         if len(told) == STATUS.size:
             code = os.waitstatus_to_exitcode(STATUS.unpack(told)[0])
         else:
             code = self._adopted_end()
         if code is not None:
+            self.ending_kind = "exit" if code >= 0 else "signal"
             how = (
                 f"it ended with {code}" if code >= 0 else f"it was killed by {_signal_name(-code)}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,12 +52,15 @@ class EngineProcesses:
         self._lock = threading.Lock()
         self._by_key: dict[Hashable, EngineProcess] = {}
         self._running: set[EngineProcess] = set()
+        self.crashes: Counter[tuple[str, str]] = Counter()
+        """Processes that ended with models in them, by adapter and by one of `ENDINGS`."""
+        self._restarts: Counter[str] = Counter()
+        """The same by the process's name."""
         self._closed = False
 
     def isolation_of(self, spec: ModelSpec) -> Isolation:
         """Return where a model is to live."""
-        name = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
-        wanted = spec.isolation or self._of_adapters.get(name, self._isolation)
+        wanted = spec.isolation or self._of_adapters.get(_adapter_name(spec), self._isolation)
         if wanted != "none" and not is_supported():
             _say_unsupported()
             return "none"
@@ -135,12 +139,11 @@ class EngineProcesses:
             return process
 
     def _start(self, spec: ModelSpec, name: str) -> EngineProcess:
-        offline = registry.resolve(spec.adapter).offline
         try:
             try:
-                process = self._started(name, offline=offline)
+                process = self._started(spec, name)
             except BrokenOffError:
-                process = self._started(name, offline=offline)
+                process = self._started(spec, name)
         except LaunchError as error:
             raise ModelLoadError(
                 spec.model_id, f"its process cannot be started: {error}."
@@ -154,9 +157,15 @@ class EngineProcesses:
             raise ModelLoadError(spec.model_id, "the manager is closed.")
         return process
 
-    def _started(self, name: str, *, offline: bool) -> EngineProcess:
-        launcher = self._prepared_launcher()
-        return EngineProcess(launcher, name, offline=offline, when_ended=self._has_ended)
+    def _started(self, spec: ModelSpec, name: str) -> EngineProcess:
+        return EngineProcess(
+            self._prepared_launcher(),
+            name,
+            adapter=_adapter_name(spec),
+            restarts=self._restarts[name],
+            offline=registry.resolve(spec.adapter).offline,
+            when_ended=self._has_ended,
+        )
 
     def _release(self, process: EngineProcess, number: int) -> None:
         with self._lock:
@@ -171,7 +180,11 @@ class EngineProcesses:
         with self._lock:
             self._running.discard(process)
             self._forget(process)
-        if process.models:
+            has_crashed = bool(process.models)
+            if has_crashed:
+                self.crashes[process.adapter, process.ending_kind] += 1
+                self._restarts[process.name] += 1
+        if has_crashed:
             self.crashed(process)
 
     def retire(self, process: EngineProcess) -> None:
@@ -214,7 +227,10 @@ def _say_unsupported() -> None:
 
 def _place_of(spec: ModelSpec, number: int, isolation: Isolation) -> tuple[str, Hashable]:
     """Return the name of the process that a model goes to, and what is equal for all in it."""
-    adapter = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
     if isolation == "model":
         return spec.model_id, number
-    return adapter, (spec.adapter, spec.device)
+    return _adapter_name(spec), (spec.adapter, spec.device)
+
+
+def _adapter_name(spec: ModelSpec) -> str:
+    return spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__

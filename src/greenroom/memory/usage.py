@@ -73,6 +73,18 @@ def usage_of(pid: int) -> Usage | None:
     return None
 
 
+def proportional_bytes_of(pid: int) -> int | None:
+    """Return what another process takes, pages that several have divided among them (`Pss`).
+
+    `None` when it has ended or cannot be read. Takes 0.4 ms for 350 MB: call off the loop.
+    """
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as sizes:
+            line = next(line for line in sizes if line.startswith(b"Pss:"))
+        return int(line.split()[1]) * 1024
+    return None
+
+
 def anonymous_bytes_of(pid: int) -> int:
     """Return the anonymous memory of another process; 0 when it has ended or cannot be read."""
     with contextlib.suppress(OSError, KeyError, ValueError):

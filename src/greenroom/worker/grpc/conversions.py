@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from greenroom.adapter import ModelSpec
 from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.model_manager import ModelManager
-from greenroom.statistics import ResidentStatistics
+from greenroom.statistics import ProcessStatistics, ResidentStatistics
 from greenroom.v1 import tts_pb2
 from greenroom.worker.model_repository import in_steps
 
@@ -81,4 +81,15 @@ def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
         mapped_mb=resident.mapped_mb,
         gaps=resident.gaps,
         late_s=resident.late_s,
+        process=None if resident.process is None else _process(resident.process),
+    )
+
+
+def _process(process: ProcessStatistics) -> tts_pb2.Process:
+    return tts_pb2.Process(
+        name=process.name,
+        pid=process.pid,
+        memory_mb=process.memory_mb,
+        age_s=process.age_s,
+        restarts=process.restarts,
     )

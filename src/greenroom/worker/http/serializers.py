@@ -19,7 +19,7 @@ from greenroom.adapter import ModelSpec
 from greenroom.catalog.devices import CPU
 from greenroom.journal import Event
 from greenroom.memory.usage import MIB
-from greenroom.statistics import Explanation, ResidentStatistics
+from greenroom.statistics import Explanation, ProcessStatistics, ResidentStatistics
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -50,6 +50,19 @@ def resident(found: ResidentStatistics) -> dict[str, Any]:
         "device": found.device,
         "load_s": round(found.load_s, 4),
         "warmup_s": round(found.warmup_s, 4),
+        "process": None if found.process is None else process(found.process),
+    }
+
+
+def process(found: ProcessStatistics) -> dict[str, Any]:
+    """Return the process that a model lives in; `memory` is `null` before it was looked at."""
+    memory = found.memory_mb
+    return {
+        "name": found.name,
+        "pid": found.pid,
+        "memory": None if memory is None else round(memory * MIB),
+        "age_s": round(found.age_s, 3),
+        "restarts": found.restarts,
     }
 
 
@@ -67,6 +80,10 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
         "budget": {device: round(size * MIB) for device, size in found.budget_mb.items()},
         "taken": {device: round(size * MIB) for device, size in found.taken_mb.items()},
         "overdrawn": list(found.overdrawn),
+        "crashes": [
+            {"adapter": adapter, "how": how, "count": count}
+            for (adapter, how), count in sorted(found.crashes.items())
+        ],
         "waiting": found.waiting,
         "capacity_used": round(found.capacity_used, 2),
         "streams_waiting": found.streams_waiting,
@@ -83,7 +100,10 @@ def unchanging(snapshot: dict[str, Any]) -> Any:
     models = []
     for each in snapshot["models"]:
         still = {key: value for key, value in each.items() if key not in passing}
-        left = each["expires_in_s"]
+        left, process = each["expires_in_s"], each["process"]
+        if process is not None:
+            memory = process["memory"] or 0
+            still["process"] = process["pid"], memory // (16 * MIB)
         models.append((still, left is None, each["idle_s"] == 0))
     rest = {
         k: v for k, v in snapshot.items() if k not in ("models", "oldest_wait_s", "oldest_load_s")

@@ -8,6 +8,13 @@ import { showMemory } from "./memory.js";
 
 const TONE = { coming: "busy", ready: "good", going: "" };
 
+// What is told of the process that a model lives in.
+function life({ name, pid, memory, restarts }) {
+  const takes = memory === null ? "" : `, takes ${size(memory)}`;
+  const after = restarts ? `, ${counted(restarts, "restart")}` : "";
+  return ["in process ", element("b", {}, name), ` (${pid})${takes}${after}`];
+}
+
 export class Residents {
   constructor(act) {
     this.act = act;
@@ -41,7 +48,7 @@ export class Residents {
 
   makeRow(id) {
     const row = { holders: new Holders(), buttons: {} };
-    for (const part of ["chips", "bar", "memory", "idle", "expiry", "loads", "gaps"]) row[part] = element("span");
+    for (const part of ["chips", "bar", "memory", "idle", "expiry", "loads", "gaps", "process"]) row[part] = element("span");
     row.bar.className = "bar thin";
     row.bar.append(element("span"));
     for (const [verb, label] of [["pin", "Pin"], ["unload", "Unload"], ["why", "Why?"]]) {
@@ -51,7 +58,7 @@ export class Residents {
     row.item = element("li", { class: "resident", "data-model": id },
       element("div", { class: "top" }, element("strong", {}, id), row.chips),
       row.bar,
-      element("div", { class: "facts" }, row.memory, row.idle, row.expiry, row.loads, row.gaps),
+      element("div", { class: "facts" }, row.memory, row.idle, row.expiry, row.loads, row.gaps, row.process),
       row.holders.item,
       element("div", { class: "buttons" }, ...Object.values(row.buttons)));
     $("residents").append(row.item);
@@ -77,6 +84,7 @@ export class Residents {
     row.memory.replaceChildren(element("b", {}, size(model.footprint)), of + also);
     row.loads.replaceChildren(...(model.load_s ? ["loaded in ", element("b", {}, took(model.load_s + model.warmup_s))] : []));
     row.gaps.replaceChildren(...(model.gaps ? [element("b", {}, counted(model.gaps, "gap")), ` in speech, ${took(model.late_s)} in all`] : []));
+    row.process.replaceChildren(...(model.process ? life(model.process) : []));
     row.holders.show(model);
     const pin = model.pinned ? "Unpin" : "Pin";
     write(row.buttons.pin, pin);
