@@ -111,6 +111,8 @@ async def test_a_role_does_what_it_may(locked: WorkerClient) -> None:
     await admin.LoadModel(load)
     assert "tone-220" in locked.states
     await admin.UnloadModel(unload)
+    await speaker.Prefetch(tts_pb2.PrefetchRequest(model_id="tone-247"))
+    await until(lambda: "tone-247" in locked.states)
     assert await admin.speak() > 0
 
 

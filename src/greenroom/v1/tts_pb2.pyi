@@ -230,6 +230,18 @@ class UnloadModelResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class PrefetchRequest(_message.Message):
+    __slots__ = ("model_id", "within_s")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_S_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    within_s: float
+    def __init__(self, model_id: _Optional[str] = ..., within_s: _Optional[float] = ...) -> None: ...
+
+class PrefetchResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -87,6 +87,11 @@ class TTSServiceStub(object):
                 request_serializer=greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesRequest.SerializeToString,
                 response_deserializer=greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesResponse.FromString,
                 _registered_method=True)
+        self.Prefetch = channel.unary_unary(
+                '/greenroom.v1.TTSService/Prefetch',
+                request_serializer=greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.SerializeToString,
+                response_deserializer=greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.FromString,
+                _registered_method=True)
 
 
 class TTSServiceServicer(object):
@@ -163,6 +168,14 @@ class TTSServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prefetch(self, request, context):
+        """Says that this caller will speak with a model soon. It is loaded when no caller waits and no
+        load is under way, if none has to leave for it that is in use; returns without waiting for that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TTSServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +218,11 @@ def add_TTSServiceServicer_to_server(servicer, server):
                     servicer.GetCapabilities,
                     request_deserializer=greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesRequest.FromString,
                     response_serializer=greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesResponse.SerializeToString,
+            ),
+            'Prefetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prefetch,
+                    request_deserializer=greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.FromString,
+                    response_serializer=greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -436,6 +454,33 @@ class TTSService(object):
             '/greenroom.v1.TTSService/GetCapabilities',
             greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesRequest.SerializeToString,
             greenroom_dot_v1_dot_tts__pb2.GetCapabilitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prefetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/greenroom.v1.TTSService/Prefetch',
+            greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.SerializeToString,
+            greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.FromString,
             options,
             channel_credentials,
             insecure,

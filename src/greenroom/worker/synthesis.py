@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import (
+    InvalidInputError,
     ManagerClosedError,
     ModelManagerError,
     SessionNotFoundError,
@@ -23,6 +24,7 @@ from greenroom.errors import (
 from greenroom.model_manager import ModelManager
 from greenroom.speech.text import CheckedText
 from greenroom.statistics import ResidentStatistics
+from greenroom.untrusted.arguments import finite_number
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice, VoiceChooser
 from greenroom.worker.auth import STREAM_RETRY_S
@@ -34,6 +36,9 @@ from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speech import Speech
 
 logger = safe_logger(__name__)
+
+_PREFETCH_S = 10.0
+"""Within how many seconds a caller comes that does not say."""
 
 _CUT_LIMIT_S = 5.0
 """How long a stream that was cut off may take to leave its model: one chunk."""
@@ -218,6 +223,19 @@ class Synthesis:
             return next((r for r in residents if r.model_id == model_id), None)
         finally:
             await lease.release()
+
+    async def prefetch(self, model_id: str, within_s: float = 0.0) -> None:
+        """Say that a model (empty: the default) will be spoken with soon (0: within 10 s).
+
+        Raises what `ModelManager.prefetch` raises, and `InvalidInputError` for more seconds than a
+        session may be idle.
+        """
+        self._refuse_if_closing()
+        within = finite_number(within_s, "within_s", lowest=0) or _PREFETCH_S
+        # It keeps others from being prefetched meanwhile, and so it has a limit.
+        if within > self.patience:
+            raise InvalidInputError(f"within_s must be at most {self.patience:g} s.")
+        await self.manager.prefetch(self.voices.choose(model_id).model_id, within)
 
     async def unload_model(self, model_id: str, *, drain: bool = True) -> None:
         """Unload a model once its holders are done; without `drain` refuse while there are any.

@@ -91,6 +91,13 @@ async def test_only_an_admin_may_change_what_is_in_memory(locked: HttpClient) ->
         assert (await web.post("/api/load", wanted)).status_code == 200
 
 
+async def test_who_may_speak_may_say_so_before(locked: HttpClient) -> None:
+    wanted = {"model": "tone-247"}
+    assert (await locked.post("/api/prefetch", wanted)).status_code == 401
+    async with connected_http_client(locked.served, SPEAKER) as web:
+        assert (await web.post("/api/prefetch", wanted)).status_code == 200
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_discovery_is_public_unless_the_configuration_says_otherwise(
     manager: ModelManager, path: str

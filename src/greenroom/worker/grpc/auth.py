@@ -23,7 +23,10 @@ from greenroom.worker.grpc.tts_service import SERVICE_NAME
 _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 _SPEAKING = {
-    SERVICE_NAME: ("StartSession", "Synthesize", "Control", "EndSession", "ListModels"),
+    SERVICE_NAME: (
+        *("StartSession", "Synthesize", "Control", "EndSession"),
+        *("ListModels", "Prefetch"),
+    ),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
 }
 _WATCHING: dict[str, tuple[str, ...]] = {  # they have no end, so a key is needed

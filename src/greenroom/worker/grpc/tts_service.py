@@ -182,6 +182,16 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         )
 
     @answered
+    async def Prefetch(  # noqa: N802
+        self,
+        request: tts_pb2.PrefetchRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.PrefetchRequest, tts_pb2.PrefetchResponse],
+    ) -> tts_pb2.PrefetchResponse:
+        """Note that the caller will speak with a model soon."""
+        await self._synthesis.prefetch(request.model_id, request.within_s)
+        return tts_pb2.PrefetchResponse()
+
+    @answered
     async def UnloadModel(  # noqa: N802
         self,
         request: tts_pb2.UnloadModelRequest,

@@ -81,7 +81,7 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access, admission:
 
     looking, reading, changing = access.looking, access.speaking, access.administering
     app.include_router(health.router(synthesis, access.may_look, reading=reading))
-    app.include_router(models.router(synthesis, changing=changing))
+    app.include_router(models.router(synthesis, changing=changing, speaking=reading))
     for routes in (ollama.router, triton.router):
         made = routes(synthesis, looking=looking, reading=reading, changing=changing)
         app.include_router(made)

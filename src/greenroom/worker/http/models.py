@@ -1,4 +1,4 @@
-"""Greenroom's own routes for models: load, unload, pin, unpin, keep alive."""
+"""Greenroom's own routes for models: load, unload, prefetch, pin, unpin, keep alive."""
 
 from __future__ import annotations
 
@@ -41,20 +41,29 @@ class KeepBody(ModelBody):
     keep_alive: KeepAlive
 
 
+class PrefetchBody(ModelBody):
+    """A model that this caller will speak with soon, and within how many seconds."""
+
+    within_s: float = Field(10.0, ge=0)
+
+
 class UnloadBody(ModelBody):
     """A model to let go; without `drain` it is refused (409) while it is held."""
 
     drain: bool = True
 
 
-BODIES = (ModelBody, LoadBody, KeepBody, UnloadBody)
+BODIES = (ModelBody, LoadBody, KeepBody, PrefetchBody, UnloadBody)
 """What the routes read."""
 
 
-def router(synthesis: Synthesis, *, changing: Sequence[Any] = ()) -> APIRouter:
-    """Return the routes; the list of dependencies says who may change what is in memory."""
+def router(
+    synthesis: Synthesis, *, changing: Sequence[Any] = (), speaking: Sequence[Any] = ()
+) -> APIRouter:
+    """Return the routes; the dependencies say who may change what is in memory, and who speak."""
     routes = APIRouter(prefix="/api", tags=["lifecycle"])
     _add_moving(routes, synthesis, list(changing))
+    _add_prefetch(routes, synthesis, list(speaking))
     _add_residency(routes, synthesis, list(changing))
     return routes
 
@@ -73,6 +82,15 @@ def _add_moving(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) ->
         """Let a model go, once its holders are done; one that is not there is no error."""
         body = await read(request, UnloadBody, patience)
         return await answer_unload(synthesis, body.model, drain=body.drain)
+
+
+def _add_prefetch(routes: APIRouter, synthesis: Synthesis, speaking: list[Any]) -> None:
+    @routes.post("/prefetch", dependencies=speaking, openapi_extra=reads(PrefetchBody))
+    async def prefetch(request: Request) -> dict[str, Any]:
+        """Load a model for a caller that will speak soon, if nobody has to wait or leave for it."""
+        body = await read(request, PrefetchBody, synthesis.patience)
+        await synthesis.prefetch(body.model, body.within_s)
+        return _now(synthesis, body.model)
 
 
 def _add_residency(routes: APIRouter, synthesis: Synthesis, changing: list[Any]) -> None:
