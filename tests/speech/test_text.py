@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import InvalidInputError
-from greenroom.speech.text import LONGEST_SENTENCE, CheckedText, check_text, sentences
+from greenroom.speech.sentence_borders import LONGEST_SENTENCE
+from greenroom.speech.text import CheckedText, check_text, sentences
 
 STORY = (
     "Dr. Ada Lovelace met Mr. Babbage at 3.14 p.m. on Monday. It was fun! Was it not? 你好。再见。"

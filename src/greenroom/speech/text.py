@@ -1,24 +1,18 @@
-"""From text to sentences: what may be spoken, and when a sentence is whole."""
+"""From text to sentences: what may be spoken, sentence by sentence as it comes."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator
 
-from sentence_stream import SentenceBoundaryDetector
-
 from greenroom.errors import InvalidInputError
+from greenroom.speech.sentence_borders import SentenceBorders, is_blank
 
 MAX_TEXT_CHARS = 20_000
 """Longest text of one stream in characters: about twenty minutes of speech."""
 
-LONGEST_SENTENCE = 800
-"""Text without a sentence border is cut at a space at this many characters, so that neither
-memory nor the time to find a border grows with what a caller sends."""
-
 _PIECE = 256
-"""Characters that the detector of borders is given at once: what it holds is bounded after each."""
+"""Characters in which borders are looked for at once: what is held is bounded after each."""
 
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
@@ -75,7 +69,7 @@ class CheckedText(AsyncIterator[str]):
         self._first = first
         if not isinstance(text, AsyncIterable):
             self._first = check_text(text, limit=limit)
-            if _is_blank(text):
+            if is_blank(text):
                 raise InvalidInputError("text is empty; send at least one word.")
         elif first is not None:
             check_text(first, limit=limit)
@@ -117,46 +111,14 @@ def has_words(text: str) -> bool:
 
 
 async def sentences(text: CheckedText) -> AsyncIterator[str]:
-    """Yield each sentence of `text` as soon as it is whole, stripped and never empty.
+    """Yield each sentence of `text` as it was written, as soon as it is whole, never blank.
 
     Raises what the pieces of `text` raise.
     """
-    border = _Border()
+    borders = SentenceBorders()
     async for piece in text:
         for start in range(0, len(piece), _PIECE):
-            for sentence in border.add(piece[start : start + _PIECE]):
+            for sentence in borders.add(piece[start : start + _PIECE]):
                 yield sentence
-    for sentence in border.finish():
+    for sentence in borders.finish():
         yield sentence
-
-
-def _is_blank(text: str) -> bool:
-    """Return whether there is nothing but spaces and invisible marks, such as U+200B."""
-    return all(char.isspace() or unicodedata.category(char) == "Cf" for char in text)
-
-
-class _Border:
-    """A sentence detector whose memory is bounded."""
-
-    def __init__(self) -> None:
-        self._detector = SentenceBoundaryDetector()
-        self._held = 0
-
-    def add(self, piece: str) -> list[str]:
-        found = [s for s in self._detector.add_chunk(piece) if not _is_blank(s)]
-        self._held = len(self._detector.current_sentence) + len(self._detector.remaining_text)
-        if self._held > LONGEST_SENTENCE:
-            found.extend(self._cut_at_space())
-        return found
-
-    def _cut_at_space(self) -> list[str]:
-        detector = self._detector
-        whole = detector.current_sentence + detector.remaining_text
-        at = whole.rstrip().rfind(" ")
-        head, tail = (whole[:at], whole[at:]) if at > 0 else (whole, "")
-        detector.current_sentence, detector.remaining_text = "", head
-        return [*self.finish(), *(s for s in detector.add_chunk(tail) if not _is_blank(s))]
-
-    def finish(self) -> list[str]:
-        rest = str(self._detector.finish()).strip()
-        return [] if _is_blank(rest) else [rest]
