@@ -180,7 +180,7 @@ class Chaos:
         await asyncio.sleep(1.0)
         done = 0
         for fault in faults:
-            if loop.time() >= until:
+            if done and loop.time() >= until:
                 break
             group = self._dice.choice(self._groups)
             await asyncio.sleep(self._dice.uniform(0.3, 1.5))
@@ -219,8 +219,7 @@ class Chaos:
             if model == SPARE:
                 await self._process.ask("unload spare")
             injection.again_s = await self._speaks_again(model, injection.ended)
-            if self._stood_still(injection.at, loop.time()):
-                self.outcome.injections.remove(injection)
+            injection.disturbed = self._stood_still(injection.at, loop.time())
         if harmless and not _is_there(pid):
             self._breach(f"{fault}: it ended the process of {group}")
 

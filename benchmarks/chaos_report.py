@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from statistics import median
@@ -32,6 +33,8 @@ class Injection:
     """When the process had ended; of a fault that ends none, when it was injected."""
     again_s: float = float("nan")
     """From there to the first audio of the next successful speech."""
+    disturbed: bool = False
+    """Whether this program itself stood still meanwhile: then no time counts."""
     hurt: int = 0
     gap_s: float = 0.0
     """The longest silence in a speech of another process meanwhile."""
@@ -78,7 +81,7 @@ def markdown(outcome: Outcome) -> str:
     for injection in outcome.injections:
         by_fault.setdefault(f"{injection.fault}, {injection.group}", []).append(injection)
     for name, injections in sorted(by_fault.items()):
-        again = [each.again_s for each in injections]
+        again = [each.again_s for each in injections if not each.disturbed] or [math.nan]
         lines.append(
             f"| {name} | {len(injections)} | {sum(each.running for each in injections)} "
             f"| {sum(each.hurt for each in injections)} | {median(again):.2f} s "
@@ -89,7 +92,7 @@ def markdown(outcome: Outcome) -> str:
 
 
 def _figures(outcome: Outcome) -> list[str]:
-    late = sum(not each.again_s <= AGAIN_S for each in outcome.injections)
+    late = sum(not each.disturbed and not each.again_s <= AGAIN_S for each in outcome.injections)
     figures = [
         f"Next speech later than {AGAIN_S:g} s: {late} of {len(outcome.injections)}",
         f"Longest gap of a speech whose process was not broken: {outcome.longest_gap_s:.3f} s "
