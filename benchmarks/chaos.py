@@ -212,7 +212,9 @@ class Chaos:
                 await asyncio.sleep(0.0 if model == SPARE else 0.5)
                 injection.ended = loop.time()
             elif not await _has_ended(pid, _NOTICED_S):
-                self._breach(f"{fault}: the process of {group} did not end")
+                injection.disturbed = self._stood_still(injection.at, loop.time())
+                if not injection.disturbed:
+                    self._breach(f"{fault}: the process of {group} did not end")
                 return
             else:
                 injection.ended = loop.time()

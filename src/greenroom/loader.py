@@ -159,12 +159,24 @@ class LoadAttempt:
             )
         self.adapter = made
         if isinstance(made, HostedAdapter):
-            made.start()
-            self.before = made.usage()
-        made.load()
+            self._load_in_process(made)
+        else:
+            made.load()
         voice = voice_of(made, self.spec.model_id)
         self._undo_if_abandoned()
         return voice
+
+    def _load_in_process(self, adapter: HostedAdapter) -> None:
+        for is_last in (False, True):
+            adapter.start()
+            self.before = adapter.usage()
+            try:
+                adapter.load()
+                return
+            except ModelLoadError:
+                # Once more where the end of the process may be another model's doing.
+                if is_last or not adapter.was_taken_along:
+                    raise
 
     def _warm_up(self) -> tuple[Usage | None, StatedMemory]:
         adapter, model_id = self.adapter, self.spec.model_id
@@ -173,13 +185,22 @@ class LoadAttempt:
         if self.warmup_text:
             rate = voice_of(adapter, model_id).sample_rate
             most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self.warmup_text)
-            with contextlib.closing(self._spoken(adapter)) as chunks:
-                self.audio_s = check_audible(chunks, model_id, rate, longest=most)
+            try:
+                self._speak_first_words(adapter, rate, most)
+            except ModelLoadError:
+                if not (isinstance(adapter, HostedAdapter) and adapter.was_taken_along):
+                    raise
+                self._load_in_process(adapter)
+                self._speak_first_words(adapter, rate, most)
         stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
         if isinstance(adapter, HostedAdapter):
             return usage.growth(adapter.usage(), self.before), stated
         return usage.growth_on(self.spec.device, self.before), stated
+
+    def _speak_first_words(self, adapter: TTSAdapter, rate: int, longest: float) -> None:
+        with contextlib.closing(self._spoken(adapter)) as chunks:
+            self.audio_s = check_audible(chunks, self.spec.model_id, rate, longest=longest)
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
         """Yield the first words until the attempt is abandoned, then end the engine's generator."""

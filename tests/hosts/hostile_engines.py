@@ -145,6 +145,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "hold the lock": hold_the_lock,
+    "pause": lambda: time.sleep(1.0),
     "hang": lambda: time.sleep(60),
     "close descriptors": lambda: os.closerange(3, 256),
     "connect": connect,
@@ -176,6 +177,10 @@ class HostileAdapter(TTSAdapter):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.sample_rate = RATE
+
+    @classmethod
+    def check_options(cls, options: Mapping[str, Any]) -> None:
+        """Take them all."""
 
     def _do(self, place: str) -> None:
         if self.spec.options.get("at") != place:

@@ -20,6 +20,7 @@ from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, Sy
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
+from greenroom.loader import LoadAttempt
 from tests.hosts.hostile_engines import RATE, HostileAdapter
 from tests.waiting import eventually
 
@@ -141,6 +142,32 @@ def test_a_crash_ends_what_speaks_there_and_is_told(place: Place, deed: str, how
 def test_a_crash_of_a_load_is_a_load_that_failed(place: Place, at: str) -> None:
     with pytest.raises(ModelLoadError, match=r"its process ended: it was killed by SIGSEGV"):
         list(place.loaded(at=at, deed="segmentation fault").warm_up("Ready."))
+
+
+@pytest.mark.parametrize("at", ["load", "warm_up"])
+def test_a_load_that_another_models_crash_broke_off_is_tried_once_more(
+    place: Place, at: str
+) -> None:
+    other = place.loaded("other")
+    options = {"at": at, "deed": "pause"}
+    spec = ModelSpec("one", HostileAdapter, options=options, isolation="engine")
+    attempt = LoadAttempt(spec, "Ready.", place.processes)
+    outcome: list[Any] = []
+
+    def load() -> None:
+        outcome.append(attempt.load())
+        outcome.append(attempt.warm_up())
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    eventually(lambda: len(process_of(other).models) == 2)
+    eventually(lambda: at == "load" or outcome)
+    process_of(other).kill("the test says so")
+    loading.join(SOON_S)
+    assert len(outcome) == 2
+    assert attempt.adapter is not None
+    assert len(said(attempt.adapter))
+    attempt.undo()
 
 
 def test_a_crash_while_unloading_gives_the_memory_back_all_the_same(place: Place) -> None:

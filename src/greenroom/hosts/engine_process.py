@@ -70,6 +70,8 @@ class EngineProcess:
         self.since = time.monotonic()
         self.models: set[int] = set()
         """Numbers of the models in it; who changes it sees to it that no two threads do."""
+        self.is_shared = False
+        """Whether a second model has ever joined it."""
         self._when_ended = when_ended
         self._lock = threading.Lock()
         self._idle: list[Connection] = []

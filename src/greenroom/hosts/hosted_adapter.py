@@ -95,10 +95,22 @@ class HostedAdapter(TTSAdapter):
         self.adapter_class.check_options(options)
 
     def start(self) -> None:
-        """Start the process, or find the one that has models like this; raises `LaunchError`."""
+        """Start the process, or find the one that has models like this; raises `ModelLoadError`.
+
+        Again after `was_taken_along`: then it is another process.
+        """
+        lost, self.process = self.process, None
+        if lost is not None:
+            self._release_process(lost, self._number)
         process = self._take_process(self.spec, self._number)
         self.process = self._last_process = process
         self._had_it_to_itself = process.models == {self._number}
+
+    @property
+    def was_taken_along(self) -> bool:
+        """Whether its process has ended, and had other models that may have ended it."""
+        process = self.process
+        return process is not None and process.is_shared and not process.is_running
 
     @property
     def has_it_to_itself(self) -> bool:

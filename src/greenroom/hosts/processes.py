@@ -136,6 +136,7 @@ class EngineProcesses:
             if process is None or not process.is_running:
                 return None
             process.models.add(number)
+            process.is_shared = True
             return process
 
     def _start(self, spec: ModelSpec, name: str) -> EngineProcess:
