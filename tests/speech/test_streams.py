@@ -16,6 +16,7 @@ from greenroom import (
     ModelNotResidentError,
     SynthesisError,
 )
+from greenroom.speech.sentence import SILENCE_S
 from greenroom.testing import Stage, VirtualTimeLoop
 
 pytestmark = pytest.mark.virtual_time
@@ -374,21 +375,44 @@ async def test_audio_that_is_none_is_a_synthesis_error(
 async def test_silence_in_a_text_is_not_an_error(manager: ModelManager, stage: Stage) -> None:
     adapter = await manager.load("a")
     stage["a"].amplitude = 0.0
-    frames = [frame async for frame in adapter.synthesize_stream("…")]
+    frames = [frame async for frame in adapter.synthesize_stream("Hush.")]
     assert not np.frombuffer(b"".join(f.pcm for f in frames), "<i2").any()
 
 
-@pytest.mark.parametrize("text", ["...", "\u2014 \u201c\u201d", "(. . .)"])
-async def test_text_in_which_there_is_nothing_to_say_is_the_callers_mistake(
+@pytest.mark.parametrize(
+    "text", ["...", ".", "!?", "\u2014 \u201c\u201d", "(. . .)", "😀", "👍🏽 ❤️", "👨‍👩‍👧!"]
+)
+async def test_text_in_which_there_is_nothing_to_say_is_a_short_silence(
     manager: ModelManager, stage: Stage, text: str
 ) -> None:
     adapter = await manager.load("a")
+    before = stage["a"].calls["synthesize"]
+    frames = [frame async for frame in adapter.synthesize_stream(text)]
+    assert len(frames) * 0.02 == pytest.approx(SILENCE_S, abs=0.021)
+    assert not np.frombuffer(b"".join(f.pcm for f in frames), "<i2").any()
+    assert stage["a"].calls["synthesize"] == before
+
+
+async def test_what_has_nothing_to_say_is_silent_between_what_has(
+    manager: ModelManager, stage: Stage
+) -> None:
+    adapter = await manager.load("a")
+    before = stage["a"].calls["synthesize"]
+    async for _ in adapter.synthesize_stream("Well.\n\n!?\n\nGone."):
+        pass
+    assert stage["a"].calls["synthesize"] == before + 2
+
+
+async def test_an_engine_may_have_no_name_for_a_sign_but_not_for_a_word(
+    manager: ModelManager, stage: Stage
+) -> None:
+    adapter = await manager.load("a")
     stage["a"].chunks = 0
-    with pytest.raises(InvalidInputError, match="nothing in it to say"):
-        async for _ in adapter.synthesize_stream(text):
-            pass
+    frames = [frame async for frame in adapter.synthesize_stream("% | &")]
+    assert frames
+    assert not np.frombuffer(b"".join(f.pcm for f in frames), "<i2").any()
     with pytest.raises(SynthesisError, match="no audio"):
-        async for _ in adapter.synthesize_stream(f"{text} 1"):
+        async for _ in adapter.synthesize_stream("% 1"):
             pass
 
 

@@ -20,6 +20,7 @@ from greenroom.errors import ModelManagerError, SynthesisError
 from greenroom.speech.cost import StepTaken
 from greenroom.speech.pace import Pace, paced
 from greenroom.speech.source import SentenceSource
+from greenroom.speech.text import is_sayable
 from greenroom.untrusted.exceptions import Translated, describe_error, linked_errors
 
 T = TypeVar("T")
@@ -29,6 +30,9 @@ _MOST_SECONDS = 1_200
 
 _MOST_EMPTY = 10_000
 """Chunks without samples that one sentence may have."""
+
+SILENCE_S = 0.25
+"""Seconds of silence for a sentence in which there is nothing to say, such as "..."."""
 
 _END: Any = object()
 
@@ -80,6 +84,7 @@ class Listening(Protocol):
 class Sentence:
     """One sentence's chunks; `begin`, `advance` and `close` run in a thread, one at a time.
 
+    One in which there is nothing to say is a short silence, and the engine does not hear of it.
     Whatever the engine raises comes out as a `SynthesisError`, told in the engine's own thread.
     """
 
@@ -92,6 +97,8 @@ class Sentence:
         listening: Listening,
     ) -> None:
         self.text = text
+        self.is_sayable = is_sayable(text)
+        """Whether the engine speaks it; else nothing is learned from its steps."""
         self._synthesizer = synthesizer
         self._options = options
         self._framer = framer
@@ -170,7 +177,7 @@ class Sentence:
             with paced(pace) as asking:
                 if self._iterator is None:
                     self.open = True
-                    self._iterator = iter(self._synthesizer.synthesize(self.text, self._options))
+                    self._iterator = self._chunks()
                 chunk = next(self._iterator, _END)
         finally:
             took = time.perf_counter() - began
@@ -181,6 +188,8 @@ class Sentence:
             return None
         self._is_last = asking.is_last
         samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
+        if not self.is_sayable:
+            return samples
         step = StepTaken(
             seconds=took,
             processor_s=time.thread_time() - computed + asking.processor_s,
@@ -194,6 +203,11 @@ class Sentence:
         )
         self.steps.append(step)
         return samples
+
+    def _chunks(self) -> Iterator[AudioChunk]:
+        if self.is_sayable:
+            return iter(self._synthesizer.synthesize(self.text, self._options))
+        return iter([AudioChunk(silence(self._framer.source_rate), self._framer.source_rate)])
 
     def _take_help(self) -> float:
         """Return the seconds that other threads computed since it was last asked."""
@@ -225,6 +239,11 @@ class Sentence:
                 await turn.close_engine(self.close)
         finally:
             turn.leave()
+
+
+def silence(rate: int) -> NDArray[np.float32]:
+    """Return `SILENCE_S` seconds of silence at `rate` Hz, shape `(n,)`."""
+    return np.zeros(round(SILENCE_S * rate), np.float32)
 
 
 def synthesis_error(error: BaseException) -> ModelManagerError:

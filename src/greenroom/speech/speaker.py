@@ -20,7 +20,7 @@ from greenroom.speech.cost import SpeechCost
 from greenroom.speech.pace import Pace
 from greenroom.speech.playback import GAP_S, PlaybackClock
 from greenroom.speech.scheduler import TARGET_S
-from greenroom.speech.sentence import Prefetch, Sentence, Synthesizer, synthesis_error
+from greenroom.speech.sentence import Prefetch, Sentence, Synthesizer, silence, synthesis_error
 from greenroom.speech.source import SentenceSource
 from greenroom.speech.use import Host, Use
 
@@ -361,16 +361,16 @@ class Speaker:
                     await use.begin(self._begin_limit)
                 spoken = True
                 samples += await self._speak_one(present, use, prefetch)
-            if samples:
+            if samples or (spoken and not self._has_words):
+                if not samples:  # only signs, for which this engine has no name
+                    self._keep(await use.run(self._silence))
                 self._keep(await use.run(self._framer.finish))
                 self._be_heard()  # before the text is closed, which its source may take long for
         finally:
             await self._leave(use, prefetch)
         if not spoken:
             raise InvalidInputError("text is empty; send at least one word.")
-        if not samples and not self._has_words:
-            raise InvalidInputError("text has nothing in it to say; send at least one word.")
-        if not samples:
+        if not samples and self._has_words:
             raise SynthesisError("the engine made no audio for this text.")
 
     async def _next_sentence(self, prefetch: Prefetch, use: Use) -> Sentence | None:
@@ -403,6 +403,9 @@ class Speaker:
         self._has_words = self._has_words or texts.has_words(text)
         return Sentence(self._synthesizer, text, self._options, self._framer, self)
 
+    def _silence(self) -> list[AudioFrame]:
+        return self._framer.feed(silence(self._framer.source_rate))
+
     async def _speak_one(self, sentence: Sentence, use: Use, prefetch: Prefetch) -> int:
         """Speak one sentence; return how many samples it had."""
         self._present = sentence, prefetch
@@ -417,7 +420,8 @@ class Speaker:
                 more = await sentence.turn.run(sentence.advance)
                 self._take_delivered()
                 _learn(sentence, use.cost)
-            use.cost.learn_sentence(sentence.audio_s, len(sentence.text))
+            if sentence.is_sayable:
+                use.cost.learn_sentence(sentence.audio_s, len(sentence.text))
             return sentence.samples
         finally:
             self._present = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator
 
 from greenroom.errors import InvalidInputError
@@ -13,6 +14,17 @@ MAX_TEXT_CHARS = 20_000
 
 _PIECE = 256
 """Characters in which borders are looked for at once: what is held is bounded after each."""
+
+_SAID_MARKS = frozenset("#%&*@/\\§")
+"""Punctuation, as Unicode has it, that is read aloud by its name."""
+
+_EMOJI = (
+    range(0x2300, 0x2400),
+    range(0x2600, 0x27C0),
+    range(0x2B00, 0x2C00),
+    range(0x1F000, 0x20000),
+)
+"""The blocks of Unicode that emoji are in."""
 
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
@@ -108,6 +120,22 @@ class CheckedText(AsyncIterator[str]):
 def has_words(text: str) -> bool:
     """Return whether there is a letter or a digit in it, without which most engines are silent."""
     return any(map(str.isalnum, text))
+
+
+def is_sayable(text: str) -> bool:
+    """Return whether there is more in it than pauses: a letter, a number, or a sign with a name.
+
+    Punctuation alone is no speech: a voice that is given it says nothing, or babbles. Neither are
+    emoji alone, though most engines say their names.
+    """
+    return any(map(_is_said, text))
+
+
+def _is_said(char: str) -> bool:
+    category = unicodedata.category(char)
+    if category == "So":
+        return not any(ord(char) in block for block in _EMOJI)
+    return category[0] in "LN" or category in ("Sc", "Sm") or char in _SAID_MARKS
 
 
 async def sentences(text: CheckedText) -> AsyncIterator[str]:

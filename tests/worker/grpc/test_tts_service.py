@@ -66,6 +66,14 @@ async def test_frames_of_a_session_carry_its_id_and_its_rate(tones: WorkerClient
     }
 
 
+@pytest.mark.parametrize("text", [".", "...", "!?", "😀"])
+async def test_text_with_nothing_to_say_is_a_short_silence(tones: WorkerClient, text: str) -> None:
+    frames = await tones.speak(text, model_id="tone-220")
+    assert frames[-1].is_final
+    assert 10 <= len(frames) <= 15
+    assert not any(b"".join(frame.audio_data for frame in frames))
+
+
 async def test_a_call_without_a_model_speaks_with_the_default(tones: WorkerClient) -> None:
     frames = await tones.speak(TEXT, sample_rate=8_000)
     assert {len(frame.audio_data) for frame in frames} == {320}

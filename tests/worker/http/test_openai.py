@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
+from greenroom.speech.sentence import SILENCE_S
 from tests.audio_files import heard
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
@@ -64,6 +65,14 @@ async def test_mp3_is_the_default_and_null_is_as_good_as_absent(web: HttpClient)
     )
     assert (await speak(web)).headers["content-type"] == "audio/mpeg"
     assert (await speak(web, **nothing)).headers["content-type"] == "audio/mpeg"
+
+
+@pytest.mark.parametrize("text", [".", "...", "!?", "😀 👍🏽"])
+async def test_text_with_nothing_to_say_is_a_short_silence(web: HttpClient, text: str) -> None:
+    answer = await speak(web, input=text, response_format="pcm")
+    assert len(answer.content) == pytest.approx(2 * 24_000 * SILENCE_S, abs=2 * 24_000 * 0.021)
+    assert not any(answer.content)
+    assert heard((await speak(web, input=text)).content, "mp3").seconds > 0
 
 
 async def test_pcm_is_24_khz_16_bit_mono_without_a_header(web: HttpClient) -> None:
