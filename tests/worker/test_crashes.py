@@ -17,6 +17,7 @@ from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.hosts import processes
 from greenroom.hosts.launcher import Launcher
 from greenroom.hosts.processes import modules_of
+from greenroom.speech.speaker import _BUFFER_FRAMES
 from greenroom.v1 import tts_pb2
 from tests.hosts.hostile_engines import HostileAdapter
 from tests.waiting import until
@@ -181,17 +182,35 @@ async def test_a_session_stays_though_its_model_cannot_be_loaded_afresh_yet(
 
 async def test_a_listener_who_rests_does_not_hold_up_the_next_load(worker: HttpClient) -> None:
     await worker.served.start("s", "told")
-    call = worker.served.call("One thing. Two things. Three things. Four things.", session_id="s")
+    call = worker.served.call("One thing. " * 30, session_id="s")
     await call.read()
     await worker.served.control("s", tts_pb2.PAUSE)
-    waiting = worker.served.pieces(tts_pb2.TextChunk(text="Then ", model_id="told"))
+    (speech,) = worker.served.worker.synthesis._speeches
+    stream = speech._stream
+    assert stream is not None
+    await until(lambda: len(stream._speaker._frames) > _BUFFER_FRAMES)
     kill(worker, "told")
     assert len(await worker.served.speak("Hello.", model_id="told")) == SENTENCE_FRAMES
     await worker.served.control("s", tts_pb2.RESUME)
     with refused(grpc.StatusCode.UNAVAILABLE, "killed by SIGKILL"):
         while await call.read() is not grpc.aio.EOF:
             pass
-    waiting.cancel()
+
+
+async def test_a_speech_that_waits_for_its_text_goes_on_with_the_model_loaded_afresh(
+    worker: HttpClient,
+) -> None:
+    async def pieces() -> AsyncIterator[tts_pb2.TextChunk]:
+        yield tts_pb2.TextChunk(text="Then ", model_id="told")
+        await until(lambda: worker.served.streams("told"))
+        kill(worker, "told")
+        await until(lambda: worker.manager.statistics().departures.get("crashed"))
+        await until(lambda: worker.served.streams("told"))
+        yield tts_pb2.TextChunk(text="we go. ", model_id="told")
+        yield tts_pb2.TextChunk(text="And stay.", model_id="told", is_final=True)
+
+    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=30)]
+    assert len(frames) == 2 * SENTENCE_FRAMES
 
 
 async def test_where_a_model_lives_is_told_by_every_protocol(worker: HttpClient) -> None:
