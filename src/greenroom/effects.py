@@ -650,9 +650,12 @@ class Effects:
         """Return what can be seen of a resident at this moment."""
         record = self._records.get(resident)
         host = None if record is None else record.host
+        turn = self.ledger.turns.of(resident)
+        yields_to = "" if turn is None else turn.makes_room_for
         if host is None:
-            return snapshot(resident, self.time())
-        return snapshot(resident, self.time(), gaps=host.gaps, late_s=host.late_s)
+            return snapshot(resident, self.time(), yields_to=yields_to)
+        gaps, late_s = host.gaps, host.late_s
+        return snapshot(resident, self.time(), gaps=gaps, late_s=late_s, yields_to=yields_to)
 
     def hanging(self) -> tuple[str, ...]:
         """Return the models that a thread is inside of which was abandoned after its limit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,8 @@ class ResidentStatistics:
     """Seconds of these."""
     process: ProcessStatistics | None = None
     """Where it lives; `None` in the manager's own process, and before it is loaded."""
+    yields_to: str = ""
+    """The model that it drains for, in its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +213,15 @@ def _process_of(instance: object) -> ProcessStatistics | None:
 
 
 def snapshot(
-    resident: Resident, now: float, *, gaps: int = 0, late_s: float = 0.0
+    resident: Resident, now: float, *, gaps: int = 0, late_s: float = 0.0, yields_to: str = ""
 ) -> ResidentStatistics:
-    """Return what can be seen of `resident` at `now`, and the silences that its host counted."""
+    """Return what can be seen of `resident` at `now`.
+
+    `gaps` and `late_s` are the silences that its host counted, `yields_to` is of its turn.
+    """
     ready = resident.state in (State.READY, State.DRAINING)
     idle = resident.state is State.READY and not resident.in_use
-    expires = idle and not resident.pinned and resident.ttl >= 0
+    expires = idle and not resident.pinned and resident.expires_at < math.inf
     return ResidentStatistics(
         model_id=resident.model_id,
         state=resident.state,
@@ -234,6 +240,7 @@ def snapshot(
         gaps=gaps,
         late_s=late_s,
         process=_process_of(resident.instance),
+        yields_to=yields_to,
     )
 
 

@@ -185,3 +185,12 @@ def test_a_worker_s_message_about_a_process_is_read_whole() -> None:
         read = resident_of(message)
         assert read is not None
         assert read.process == given
+
+
+def test_a_model_in_its_turn_to_leave_says_for_which() -> None:
+    leaving = resident("amy", State.DRAINING, yields_to="joe")
+    message = tts_pb2.Model(model_id="amy", resident=conversions._resident(leaving))
+    found = resident_of(message)
+    assert found is not None
+    _, rows = residents_table([found])
+    assert rows[0][:2] == ("amy", "draining for joe")

@@ -507,7 +507,7 @@ class ReferenceLedger:
         line = any(queued.request.device == request.device for queued in self.in_line())
         comes_last = all(queued.request.model_id != request.model_id for queued in self.queue)
         line_wait = self.line_wait(request.device, now)
-        if line and comes_last and line_wait is not None and now + line_wait > deadline:
+        if line and comes_last and line_wait is not None and now + line_wait / 2 > deadline:
             return refusal(caller, Reason.NO_ROOM, line_wait)
         return ""
 

@@ -313,23 +313,23 @@ def rotating() -> LedgerDriver:
 def test_a_caller_that_would_come_too_late_is_told_at_once_and_when_to_come() -> None:
     driver = rotating()
     assert driver.request("m0")[-1].startswith("wait")
-    # lou is the head, the fifth behind it is in 7 turns of 4 s: later than 30 s.
-    for number in range(1, 6):
+    # At 4 s a turn the sixteenth comes in 64 s, and in half of that it would be too late as well.
+    for number in range(1, 14):
         assert driver.request(f"m{number}") == [f"wait for m{number} until 46"]
-    assert driver.request("m6") == ["refuse m6 to ann NO_ROOM 32"]
+    assert driver.request("m14") == ["refuse m14 to ann NO_ROOM 64"]
     assert driver.ledger.refusals == {Reason.NO_ROOM: 1}
 
 
 def test_a_caller_of_a_model_that_waits_already_is_not_refused() -> None:
     driver = rotating()
-    for number in range(6):
+    for number in range(14):
         driver.request(f"m{number}")
-    assert driver.request("m5", "bob") == ["wait for m5 until 46"]
+    assert driver.request("m13", "bob") == ["wait for m13 until 46"]
 
 
 def test_nobody_is_refused_for_the_line_of_another_device() -> None:
     driver = rotating()
-    for number in range(6):
+    for number in range(14):
         driver.request(f"m{number}")
     assert driver.request("gil", device="gpu") == ["wait for gil until 46"]
 

@@ -42,6 +42,7 @@ async def test_a_turn_is_written_down_with_its_reason(stage: Stage, clock: Virtu
         await clock.advance(2.1)
         why = "its turn is over, its room was needed for b"
         assert f"draining: {why}; waiting for x" in str(manager.explain("a"))
+        assert one(manager, "a").yields_to == "b"
         await manager.release("a", owner="x")
         await waiting
         assert f"unloading: {why}" in str(manager.explain("a"))

@@ -100,6 +100,7 @@ def resident_of(model: Any) -> ResidentStatistics | None:
         gaps=message.gaps,
         late_s=message.late_s,
         process=_process_of(message),
+        yields_to=message.yields_to,
     )
 
 
@@ -152,7 +153,7 @@ def _life(process: ProcessStatistics | None) -> tuple[str, ...]:
 def _row(resident: ResidentStatistics) -> tuple[str, ...]:
     return (
         resident.model_id,
-        resident.state,
+        f"{resident.state} for {resident.yields_to}" if resident.yields_to else resident.state,
         str(resident.refcount),
         ", ".join(resident.owners),
         f"{resident.footprint_mb:,.0f} MB",

@@ -206,7 +206,9 @@ class Residency:
         if not self.queue.has_line(device) or self.queue.tickets(ticket.model_id):
             return None
         wait = self._line_wait(device, now)
-        if wait is None or now + wait <= ticket.deadline:
+        # Only where half of it would be too long: what is expected is no more than that, and one
+        # long speech must not send away callers who would have been served.
+        if wait is None or now + wait / 2 <= ticket.deadline:
             return None
         return Refused(ticket, Reason.NO_ROOM, wait)
 

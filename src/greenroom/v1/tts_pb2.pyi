@@ -157,7 +157,7 @@ class Model(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., adapter: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., resident: _Optional[_Union[Resident, _Mapping]] = ..., explanation: _Optional[str] = ..., is_default: bool = ...) -> None: ...
 
 class Resident(_message.Message):
-    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb", "gaps", "late_s", "process")
+    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb", "gaps", "late_s", "process", "yields_to")
     STATE_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +174,7 @@ class Resident(_message.Message):
     GAPS_FIELD_NUMBER: _ClassVar[int]
     LATE_S_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
+    YIELDS_TO_FIELD_NUMBER: _ClassVar[int]
     state: str
     refcount: int
     owners: _containers.RepeatedScalarFieldContainer[str]
@@ -190,7 +191,8 @@ class Resident(_message.Message):
     gaps: int
     late_s: float
     process: Process
-    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ..., process: _Optional[_Union[Process, _Mapping]] = ...) -> None: ...
+    yields_to: str
+    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ..., process: _Optional[_Union[Process, _Mapping]] = ..., yields_to: _Optional[str] = ...) -> None: ...
 
 class Process(_message.Message):
     __slots__ = ("name", "pid", "memory_mb", "age_s", "restarts")

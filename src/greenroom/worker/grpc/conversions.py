@@ -82,6 +82,7 @@ def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
         gaps=resident.gaps,
         late_s=resident.late_s,
         process=None if resident.process is None else _process(resident.process),
+        yields_to=resident.yields_to,
     )
 
 

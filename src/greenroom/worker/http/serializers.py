@@ -51,6 +51,7 @@ def resident(found: ResidentStatistics) -> dict[str, Any]:
         "load_s": round(found.load_s, 4),
         "warmup_s": round(found.warmup_s, 4),
         "process": None if found.process is None else process(found.process),
+        "yields_to": found.yields_to or None,
     }
 
 
