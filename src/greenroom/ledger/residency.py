@@ -259,7 +259,8 @@ class Residency:
             raise LeaseReleasedError(
                 f"{who} holds no reference to model {model_id!r}; release once for every load."
             ) from None
-        resident.parked.discard(owner)
+        if resident.parked:  # asked first: to call would cost each release a twentieth
+            resident.parked.discard(owner)
         if holders or resident.streams:
             return self._end_of_turn(resident, now) if resident.parked else None
         resident.idle_since = now
