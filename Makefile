@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
-.PHONY: help install serve demo test conformance check format bench mutants fuzz chaos protos docs clean
+.PHONY: help install serve demo test conformance check format bench mutants fuzz chaos soak protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -63,6 +63,10 @@ fuzz: install ## hostile input through every door, for SECONDS=60 in all; faults
 chaos: install ## break engines' processes under load for MINUTES=8; writes benchmarks/CHAOS.md
 	$(BIN)/python -m benchmarks.chaos --minutes $(or $(MINUTES),8) --seed $(SEED) \
 	  --report benchmarks/CHAOS.md
+
+soak: install ## 64 callers, 12 models and broken processes for MINUTES=60; writes benchmarks/SOAK.md
+	$(BIN)/python -m benchmarks.soak_processes --minutes $(or $(MINUTES),60) --seed $(SEED) \
+	  --report benchmarks/SOAK.md
 
 protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an environment of its own)
 	$(PYTHON) -m venv .venv-protos

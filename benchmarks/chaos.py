@@ -21,11 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import chaos_report
-from benchmarks.chaos_callers import TEXTS, Crowd, Stream
+from benchmarks.chaos_callers import TEXTS, Crowd, Standstills, Stream
 from benchmarks.chaos_engines import INSIDE, tell, told
 from benchmarks.chaos_report import Injection, Outcome
 from benchmarks.chaos_worker import BREAKING, SPARE, STEADY, STEP_LIMIT_S, VOICES
-from benchmarks.processes import free_port, memory_mb
+from benchmarks.processes import descendants, free_port, memory_mb
 from benchmarks.soak import Process, started
 from benchmarks.voice_files import prepare_real_voice
 
@@ -37,7 +37,6 @@ _BACKING_OFF_S = 3.0
 """A load that the end of its process broke off counts as one that failed: its model is refused for
 a second, or two."""
 
-_TICK_S, _STANDSTILL_S = 0.1, 1.0
 _QUIET_S = 20.0
 _AGAIN_S = 30.0
 """A voice that crashed speaks again by then, or a rule is broken."""
@@ -131,7 +130,7 @@ class Chaos:
         self._disk = disk
         self._real = real
         self._groups = tuple(GROUPS) if real else ("breaking-tone",)
-        self._standstills: list[tuple[float, float]] = []
+        self._standstills = Standstills()
         self._process: Process
         self._crowd: Crowd
 
@@ -144,7 +143,7 @@ class Chaos:
             models = [*STEADY, *(model for group in self._groups for model in GROUPS[group])]
             self._crowd = Crowd(port, address, self.outcome.seed)
             await self._crowd.render_all([*models, SPARE])
-            ticking = asyncio.create_task(self._tick())
+            ticking = asyncio.create_task(self._standstills.watch())
             loop = asyncio.get_running_loop()
             until = loop.time() + seconds
             while loop.time() < until:
@@ -153,20 +152,6 @@ class Chaos:
             await self._crowd.close()
             with contextlib.suppress(ConnectionError):
                 await self._process.ask("stop")
-
-    async def _tick(self) -> None:
-        """Notice when everything stands still."""
-        loop = asyncio.get_running_loop()
-        while True:
-            before = loop.time()
-            await asyncio.sleep(_TICK_S)
-            if loop.time() - before > _STANDSTILL_S:
-                self._standstills.append((before, loop.time()))
-
-    def _stood_still(self, begin: float, end: float) -> bool:
-        # And soon after: limits of the worker have passed meanwhile, too.
-        late = _BACKING_OFF_S
-        return any(begin <= to + late and end >= since for since, to in self._standstills)
 
     async def _round(self, models: Sequence[str], until: float) -> None:
         """Have every fault once, in random order; then nothing is held, and memory is back."""
@@ -212,7 +197,7 @@ class Chaos:
                 await asyncio.sleep(0.0 if model == SPARE else 0.5)
                 injection.ended = loop.time()
             elif not await _has_ended(pid, _NOTICED_S):
-                injection.disturbed = self._stood_still(injection.at, loop.time())
+                injection.disturbed = self._standstills.cover(injection.at, loop.time())
                 if not injection.disturbed:
                     self._breach(f"{fault}: the process of {group} did not end")
                 return
@@ -221,7 +206,7 @@ class Chaos:
             if model == SPARE:
                 await self._process.ask("unload spare")
             injection.again_s = await self._speaks_again(model, injection.ended)
-            injection.disturbed = self._stood_still(injection.at, loop.time())
+            injection.disturbed = self._standstills.cover(injection.at, loop.time())
         if harmless and not _is_there(pid):
             self._breach(f"{fault}: it ended the process of {group}")
 
@@ -265,7 +250,7 @@ class Chaos:
         streams, self._crowd.ended = self._crowd.ended, []
         for stream in streams:
             outcome.streams += 1
-            if self._stood_still(stream.asked, stream.ended):
+            if self._standstills.cover(stream.asked, stream.ended):
                 outcome.excused += 1
                 continue
             if stream.whole:
@@ -315,19 +300,10 @@ class Chaos:
     def _memory(self) -> float:
         """Return the anonymous MB of the worker and all that it has started."""
         pid = self._process.running.pid
-        return sum(memory_mb(each)[1] for each in (pid, *_descendants(pid)))
+        return sum(memory_mb(each)[1] for each in (pid, *descendants(pid)))
 
     def _breach(self, what: str) -> None:
         self.outcome.breaches[what] += 1
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *_descendants(child)]
-    return found
 
 
 def _is_there(pid: int) -> bool:

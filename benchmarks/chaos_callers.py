@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,7 @@ _AHEAD_S = 1.0
 
 _LIMIT_S = 60.0
 _PAUSE_S = 0.05
+_TICK_S, _STANDSTILL_S, _AFTER_S = 0.1, 1.0, 3.0
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +55,29 @@ class Stream:
     """From asking to the first audio of a whole speech."""
     longest_gap_s: float = 0.0
     is_probe: bool = False
-    """Whether it was asked for to see whether the model speaks again."""
+    """Whether it was asked for to see whether the model speaks at all."""
+    is_first: bool = False
+    """Whether all that is compared with what it has."""
+
+
+class Standstills:
+    """When this program itself stood still, as on a machine that is stopped for a while."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[float, float]] = []
+
+    async def watch(self) -> None:
+        """Notice them, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(_TICK_S)
+            if loop.time() - before > _STANDSTILL_S:
+                self._found.append((before, loop.time()))
+
+    def cover(self, begin: float, end: float) -> bool:
+        """Whether there was one meanwhile, or just before: limits of the worker have passed."""
+        return any(begin <= to + _AFTER_S and end >= since for since, to in self._found)
 
 
 class Paced(Listener):
@@ -81,10 +105,10 @@ class Crowd:
     """Callers over HTTP and gRPC who never rest, and what they heard."""
 
     def __init__(self, http_port: int, address: str, seed: int) -> None:
-        self._port = http_port
+        self.port = http_port
         options = [("grpc.enable_http_proxy", 0)]
         self._channel = grpc.aio.insecure_channel(address, options=options)
-        self._stub: Any = tts_pb2_grpc.TTSServiceStub(self._channel)
+        self.stub: Any = tts_pb2_grpc.TTSServiceStub(self._channel)
         self._seed = seed
         self.whole: dict[tuple[str, str, str], int] = {}
         """Bytes by protocol, model and text, from a rendering when nothing was broken."""
@@ -95,17 +119,17 @@ class Crowd:
         """Disconnect."""
         await self._channel.close()
 
-    async def render_all(self, models: Sequence[str]) -> None:
-        """Learn how much audio each model makes of each text."""
+    async def render_all(
+        self, models: Sequence[str], protocols: Sequence[str] = ("http", "grpc")
+    ) -> None:
+        """Learn how much audio each model makes of each text, over each protocol."""
         for model in models:
             for text in TEXTS:
-                async with Listener(self._port) as listener:
-                    heard = await listener.say(text, model)
-                if heard.status != 200:
-                    raise ConnectionError(f"{model}: {heard.status} {heard.body[:200]!r}")
-                self.whole["http", model, text] = len(heard.body)
-                frames = [frame async for frame in self._frames(model, text)]
-                self.whole["grpc", model, text] = sum(len(each.audio_data) for each in frames)
+                for protocol in protocols:
+                    stream = Stream(model, protocol, text, 0.0, is_probe=True, is_first=True)
+                    await self.hear(stream)
+                    if not stream.whole:
+                        raise ConnectionError(f"{model}: {stream.problem} {stream.detail}")
 
     async def call(self, number: int, over: asyncio.Event, models: Sequence[str]) -> None:
         """Be one caller: every other one over gRPC, each for two models by turns."""
@@ -124,10 +148,7 @@ class Crowd:
         self.running.add(stream)
         try:
             async with asyncio.timeout(_LIMIT_S):
-                if stream.protocol == "grpc":
-                    await self._over_grpc(stream)
-                else:
-                    await self._over_http(stream)
+                await self._take(stream)
         except TimeoutError:
             stream.problem, stream.typed = f"it did not end within {_LIMIT_S:g} s", False
         finally:
@@ -136,8 +157,17 @@ class Crowd:
             if not stream.is_probe:
                 self.ended.append(stream)
 
+    async def _take(self, stream: Stream) -> None:
+        if stream.protocol == "grpc":
+            await self._over_grpc(stream, model_id=stream.model)
+        else:
+            await self._over_http(stream)
+
     def _finish(self, stream: Stream, pieces: list[Piece], size: int) -> None:
-        wanted = self.whole[stream.protocol, stream.model, stream.text]
+        key = stream.protocol, stream.model, stream.text
+        if stream.is_first:
+            self.whole[key] = size
+        wanted = self.whole[key]
         stream.whole = size == wanted
         if not stream.whole:
             stream.problem, stream.typed = f"{size} of {wanted} bytes", False
@@ -147,12 +177,16 @@ class Crowd:
 
     async def _over_http(self, stream: Stream) -> None:
         try:
-            async with Paced(self._port) as listener:
+            listener = Listener(self.port) if stream.is_first else Paced(self.port)
+            async with listener:
                 heard = await listener.say(stream.text, stream.model)
         except OSError:
             # How HTTP says that a speech broke off once its status is sent.
             stream.problem = "cut off"
             return
+        self._judge(stream, heard)
+
+    def _judge(self, stream: Stream, heard: Heard) -> None:
         if heard.status != 200:
             stream.problem, stream.typed = _code(heard)
             stream.detail = heard.body[:300].decode(errors="replace")
@@ -163,30 +197,36 @@ class Crowd:
         ]
         self._finish(stream, pieces, len(heard.body))
 
-    async def _over_grpc(self, stream: Stream) -> None:
+    async def _over_grpc(self, stream: Stream, **first: Any) -> None:
         loop = asyncio.get_running_loop()
         began, audio_s, size = 0.0, 0.0, 0
         pieces: list[Piece] = []
-        try:
-            async for frame in self._frames(stream.model, stream.text):
+        with self._typed(stream):
+            async for frame in self._frames(stream.text, **first):
                 now = loop.time()
                 began = began or now
                 seconds = len(frame.audio_data) / _FRAMES_A_SECOND
                 pieces.append(Piece(now - stream.asked, seconds))
                 audio_s, size = audio_s + seconds, size + len(frame.audio_data)
-                if audio_s - (now - began) > _AHEAD_S:
+                if audio_s - (now - began) > _AHEAD_S and not stream.is_first:
                     await asyncio.sleep(audio_s - (now - began) - _AHEAD_S)
+        if not stream.problem:
+            self._finish(stream, pieces, size)
+
+    @contextlib.contextmanager
+    def _typed(self, stream: Stream) -> Iterator[None]:
+        """Take note of an error of gRPC's."""
+        try:
+            yield
         except grpc.aio.AioRpcError as error:
             stream.problem, stream.detail = error.code().name, str(error.details())
             stream.typed = stream.problem not in ("UNKNOWN", "CANCELLED")
-            return
-        self._finish(stream, pieces, size)
 
-    async def _frames(self, model: str, text: str) -> AsyncIterator[Any]:
+    async def _frames(self, text: str, **first: Any) -> AsyncIterator[Any]:
         async def chunks() -> AsyncIterator[Any]:
-            yield tts_pb2.TextChunk(text=text, is_final=True, model_id=model)
+            yield tts_pb2.TextChunk(text=text, is_final=True, **first)
 
-        async for frame in self._stub.Synthesize(chunks(), timeout=_LIMIT_S):
+        async for frame in self.stub.Synthesize(chunks(), timeout=_LIMIT_S):
             yield frame
 
 

@@ -32,6 +32,9 @@ BREAKING = ("breaking-1", "breaking-2")
 VOICES = ("voice-1", "voice-2")
 """Models of the two processes that break: tones, and the real voice."""
 
+TWELVE = tuple(f"{kind}-{number}" for kind in ("steady", "breaking") for number in range(1, 7))
+"""For a soak: half of them break."""
+
 SPARE = "spare"
 """A model with a process of its own, which is started anew each time."""
 
@@ -43,17 +46,19 @@ FORGETTING_S = 0.5
 for an engine that crashes by itself."""
 
 
-def catalog(*, real: bool) -> Catalog:
-    """Return the models; `real` are those of the real voice."""
+def catalog(kind: str) -> Catalog:
+    """Return the models: `tone`, `real` for those of the real voice too, or `twelve` tones."""
+    names = TWELVE if kind == "twelve" else (*STEADY, *BREAKING)
     tones = [
-        ModelSpec(name, adapter, options={"frequency": 200.0 + 20 * number})
-        for number, (name, adapter) in enumerate(
-            [(name, ToneTTSAdapter) for name in STEADY]
-            + [(name, BreakingTone) for name in BREAKING]
+        ModelSpec(
+            name,
+            ToneTTSAdapter if name.startswith("steady") else BreakingTone,
+            options={"frequency": 200.0 + 20 * number},
         )
+        for number, name in enumerate(names)
     ]
     spare = ModelSpec(SPARE, ToneTTSAdapter, isolation="model")
-    return Catalog([*tones, spare, *(_voices() if real else [])])
+    return Catalog([*tones, spare, *(_voices() if kind == "real" else [])])
 
 
 def _voices() -> list[ModelSpec]:
@@ -62,14 +67,18 @@ def _voices() -> list[ModelSpec]:
     return [ModelSpec(name, BreakingVoice, voice.path, options=same) for name in VOICES]
 
 
-def build(listen: str, http_listen: str, *, real: bool) -> Worker:
-    """Return the worker."""
+def build(listen: str, http_listen: str, kind: str) -> Worker:
+    """Return the worker; that of `twelve` has room for three models, and for no more."""
+    narrow = kind == "twelve"
     backoff.CRASH_MEMORY_S = FORGETTING_S
     manager = ModelManager(
-        catalog=catalog(real=real),
+        catalog=catalog(kind),
         default_model_id=STEADY[0],
-        resident_cap=16,
-        ttl_ms=600_000,
+        resident_cap=3 if narrow else 16,
+        cap_policy="hard",
+        pin_default=not narrow,
+        min_residency_ms=300,
+        ttl_ms=5_000 if narrow else 600_000,
         synthesis_timeout_ms=int(STEP_LIMIT_S * 1_000),
         load_timeout_ms=20_000,
         memory_budget_mb=4_000,
@@ -120,9 +129,9 @@ def snapshot(worker: Worker) -> dict[str, Any]:
     }
 
 
-async def serve(listen: str, http_listen: str, *, real: bool) -> None:
+async def serve(listen: str, http_listen: str, kind: str) -> None:
     """Serve until told to stop."""
-    worker = await asyncio.to_thread(build, listen, http_listen, real=real)
+    worker = await asyncio.to_thread(build, listen, http_listen, kind)
     await worker.listen()
     await worker.initialize()
     executor = DaemonExecutor("chaos", 1)
@@ -133,12 +142,12 @@ async def serve(listen: str, http_listen: str, *, real: bool) -> None:
     print(json.dumps({"stopped": True}), flush=True)
 
 
-def main(listen: str, http_listen: str, voice: str) -> None:
+def main(listen: str, http_listen: str, kind: str) -> None:
     """Set up what the command line sets up, and serve."""
     with safe_streams(to_the_end=True):
         configure_logging(logging.INFO)
         faulthandler.register(signal.SIGUSR1)  # what every thread does, for who looks for a fault
-        asyncio.run(serve(listen, http_listen, real=voice == "real"))
+        asyncio.run(serve(listen, http_listen, kind))
 
 
 if __name__ == "__main__":

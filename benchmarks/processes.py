@@ -75,3 +75,13 @@ def memory_mb(pid: int) -> tuple[float, float]:
         resident, anonymous = (int(sizes[name].split()[0]) for name in ("VmRSS", "RssAnon"))
         return resident * 1024 / MIB, anonymous * 1024 / MIB
     return 0.0, 0.0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the ids of all that a process has started, directly or not, and that is there."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *descendants(child)]
+    return found
