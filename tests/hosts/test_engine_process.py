@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import resource
 import signal
@@ -11,8 +13,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
+from greenroom import Catalog, ModelManager
 from greenroom.adapter import ModelSpec
 from greenroom.errors import EngineCrashedError, ModelLoadError
 from greenroom.hosts.engine_process import EngineProcess
@@ -197,3 +201,27 @@ def test_loads_during_the_close_fail_and_leave_no_process() -> None:
         thread.join(SOON_S)
     assert sum("the manager is closed" in each for each in outcomes) == 3
     eventually(lambda: not place.all)
+
+
+def test_processes_of_a_manager_that_is_dropped_without_a_shutdown_end() -> None:
+    async def use() -> list[int]:
+        manager = ModelManager(
+            catalog=Catalog([ModelSpec("one", HostileAdapter)]),
+            default_model_id="one",
+            isolation="engine",
+        )
+        await manager.initialize()
+        async with manager.lease("one") as lease:
+            assert [frame async for frame in lease.synthesize_stream("Hello.")]
+        processes = manager._effects.processes
+        assert processes._launcher is not None
+        return [processes._launcher.pid or 0, *(each.pid for each in processes.all)]
+
+    pids = asyncio.run(use())
+    assert len(pids) == 2
+
+    def have_ended() -> bool:
+        gc.collect()
+        return not any(map(psutil.pid_exists, pids))
+
+    eventually(have_ended)

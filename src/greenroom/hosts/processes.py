@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
@@ -57,6 +59,10 @@ class EngineProcesses:
         self._restarts: Counter[str] = Counter()
         """The same by the process's name."""
         self._closed = False
+        # For a manager that is dropped without a shutdown, as at the end of `asyncio.run`.
+        self._launchers: list[Launcher] = []
+        self._dropped = weakref.finalize(self, _end_left, self._running, self._launchers)
+        self._dropped.atexit = False  # then they end with this process
 
     def isolation_of(self, spec: ModelSpec) -> Isolation:
         """Return where a model is to live."""
@@ -87,6 +93,7 @@ class EngineProcesses:
                 raise LaunchError("the manager is closed")
             if self._launcher is None:
                 self._launcher = Launcher(modules)
+                self._launchers.append(self._launcher)
             return self._launcher
 
     def adapter_for(self, spec: ModelSpec, adapter_class: type[TTSAdapter]) -> Any:
@@ -165,7 +172,7 @@ class EngineProcesses:
             adapter=_adapter_name(spec),
             restarts=self._restarts[name],
             offline=registry.resolve(spec.adapter).offline,
-            when_ended=self._has_ended,
+            when_ended=_weakly(self._has_ended),
         )
 
     def _release(self, process: EngineProcess, number: int) -> None:
@@ -201,12 +208,38 @@ class EngineProcesses:
         """End every process."""
         with self._lock:
             self._closed = True
+            self._dropped.detach()
             left = list(self._running)
             launcher = self._launcher
         for process in left:
             process.end()
         if launcher is not None:
             launcher.close()
+
+
+def _weakly(method: Callable[[EngineProcess], None]) -> Callable[[EngineProcess], None]:
+    """Return a function that calls a method as long as its object is there, and keeps it not."""
+    found = weakref.WeakMethod(method)
+
+    def call(process: EngineProcess) -> None:
+        there = found()
+        if there is not None:
+            there(process)
+
+    return call
+
+
+def _end_left(running: set[EngineProcess], launchers: list[Launcher]) -> None:
+    """End what nobody ends any more, in a thread: this is called amid anything."""
+
+    def end() -> None:
+        for process in tuple(running):
+            process.end()
+        for launcher in launchers:
+            launcher.close()
+
+    with contextlib.suppress(RuntimeError):  # no thread is to be had: they end with this process
+        threading.Thread(target=end, name="greenroom-end", daemon=True).start()
 
 
 def modules_of(adapters: Iterable[type[TTSAdapter]]) -> list[str]:
