@@ -32,7 +32,7 @@ from greenroom.config import messages
 from greenroom.config.address import Address
 from greenroom.config.sources import from_environment, merged, read_yaml, variable_name
 from greenroom.errors import ConfigError
-from greenroom.speech.text import MAX_TEXT_CHARS
+from greenroom.speech.text import MAX_TEXT_CHARS, TextForm
 
 DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
 DEFAULT_WARMUP_TEXT = "Ready."
@@ -248,6 +248,7 @@ class WorkerSettings(_Section):
     overload_wait_ms: Milliseconds = Field(30_000, ge=0)
     session_idle_ms: Milliseconds = Field(300_000, ge=1)
     session_park_ms: TtlMs = 5_000
+    text: TextForm = "plain"
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: Milliseconds = Field(10_000, ge=0)
 

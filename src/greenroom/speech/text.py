@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterable, AsyncIterator
+from typing import Literal
 
 from greenroom.errors import InvalidInputError
 from greenroom.speech.sentence_borders import SentenceBorders, is_blank
+
+TextForm = Literal["plain", "markdown"]
+"""Whether a text is said as written, or what Markdown shows of it."""
 
 MAX_TEXT_CHARS = 20_000
 """Longest text of one stream in characters: about twenty minutes of speech."""
@@ -25,6 +30,9 @@ _EMOJI = (
     range(0x1F000, 0x20000),
 )
 """The blocks of Unicode that emoji are in."""
+
+_PAUSE = "."
+"""For Markdown that shows nothing, such as a line across: a sentence without anything to say."""
 
 _UNSPEAKABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
@@ -65,6 +73,7 @@ class CheckedText(AsyncIterator[str]):
         *,
         limit: int = MAX_TEXT_CHARS,
         first: str | None = None,
+        form: TextForm = "plain",
     ) -> None:
         """`limit` is in characters over all pieces; `first` is the piece before those of a source.
 
@@ -74,6 +83,8 @@ class CheckedText(AsyncIterator[str]):
         self.source = text
         """The text as it was given."""
         self.is_whole = not isinstance(text, AsyncIterable)
+        self.form = form
+        """How it is read."""
         self._limit = limit
         self._beginning = first
         self._pieces: AsyncIterator[str] | None = None
@@ -91,7 +102,7 @@ class CheckedText(AsyncIterator[str]):
 
         It is checked again, too, as what a source gives is known only when it comes.
         """
-        return CheckedText(self.source, limit=self._limit, first=self._beginning)
+        return CheckedText(self.source, limit=self._limit, first=self._beginning, form=self.form)
 
     async def __anext__(self) -> str:
         """Return the next piece.
@@ -141,12 +152,29 @@ def _is_said(char: str) -> bool:
 async def sentences(text: CheckedText) -> AsyncIterator[str]:
     """Yield each sentence of `text` as it was written, as soon as it is whole, never blank.
 
-    Raises what the pieces of `text` raise.
+    Of Markdown, yield what it shows, block by block; a pause if that is nothing. Raises what the
+    pieces of `text` raise.
     """
     borders = SentenceBorders()
-    async for piece in text:
+    async for piece in text if text.form == "plain" else _shown(text):
         for start in range(0, len(piece), _PIECE):
             for sentence in borders.add(piece[start : start + _PIECE]):
                 yield sentence
     for sentence in borders.finish():
         yield sentence
+
+
+async def _shown(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    from greenroom.speech.markdown import MarkdownReader  # its import takes 0.1 s
+
+    reader = MarkdownReader()
+    is_empty = shows_nothing = True
+    async for piece in pieces:
+        is_empty = is_empty and is_blank(piece)
+        for start in range(0, len(piece), _PIECE):
+            shown = reader.add(piece[start : start + _PIECE])
+            shows_nothing = shows_nothing and is_blank(shown)
+            yield shown
+            await asyncio.sleep(0)  # reading takes milliseconds, and may give no sentence
+    rest = reader.finish()
+    yield _PAUSE if not is_empty and shows_nothing and is_blank(rest) else rest

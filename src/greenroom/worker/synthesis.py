@@ -22,7 +22,8 @@ from greenroom.errors import (
     WorkerBusyError,
 )
 from greenroom.model_manager import ModelManager
-from greenroom.speech.text import CheckedText
+from greenroom.speech import markdown  # noqa: F401 - else the first request of it waits 0.1 s
+from greenroom.speech.text import CheckedText, TextForm
 from greenroom.statistics import ResidentStatistics
 from greenroom.untrusted.arguments import finite_number
 from greenroom.untrusted.logs import safe_logger
@@ -144,17 +145,20 @@ class Synthesis:
         *,
         limit: int | None = None,
         first: str | None = None,
+        form: TextForm | None = None,
     ) -> CheckedText:
         """Return the text of a request, checked: the one way for it into the worker.
 
-        `limit` is the caller's, in characters; none is the worker's. The pieces of a text that
-        comes in pieces, of which `first` may be there already, are waited for within `patience`.
+        `limit` is the caller's, in characters, and so is `form`; none is the worker's. The pieces
+        of a text that comes in pieces, of which `first` may be there already, are waited for within
+        `patience`.
         Raises `InvalidInputError`; a later piece raises it, or `StalledError`, when it is spoken.
         """
         limit = limit or self.settings.max_text_chars
+        form = form or self.settings.text
         if isinstance(text, str):
-            return CheckedText(text, limit=limit)
-        return CheckedText(TextInput(text, self.patience), limit=limit, first=first)
+            return CheckedText(text, limit=limit, form=form)
+        return CheckedText(TextInput(text, self.patience), limit=limit, first=first, form=form)
 
     @contextlib.asynccontextmanager
     async def in_session(

@@ -74,6 +74,15 @@ async def test_text_with_nothing_to_say_is_a_short_silence(tones: WorkerClient, 
     assert not any(b"".join(frame.audio_data for frame in frames))
 
 
+async def test_markdown_is_said_without_its_marks_where_the_worker_is_told_so(
+    tone_catalog: Catalog,
+) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
+    async with running_worker(manager, text="markdown") as served:
+        frames = await served.speak("**Hello** `there`, [this](http://a.b/c) is *a* tone.")
+    assert len(frames) == pytest.approx(len(TEXT) * 60 / 20, abs=2)
+
+
 async def test_a_call_without_a_model_speaks_with_the_default(tones: WorkerClient) -> None:
     frames = await tones.speak(TEXT, sample_rate=8_000)
     assert {len(frame.audio_data) for frame in frames} == {320}

@@ -75,6 +75,15 @@ async def test_text_with_nothing_to_say_is_a_short_silence(web: HttpClient, text
     assert heard((await speak(web, input=text)).content, "mp3").seconds > 0
 
 
+async def test_markdown_is_said_without_its_marks_when_the_request_says_so(web: HttpClient) -> None:
+    as_written = (await speak(web, input="**Hi** `a`", response_format="pcm")).content
+    shown = (await speak(web, input="**Hi** `a`", response_format="pcm", text="markdown")).content
+    words = (await speak(web, input="Hi a", response_format="pcm", text="plain")).content
+    assert shown == words
+    assert len(as_written) > len(words)
+    assert (await web.post("/v1/audio/speech", asked(text="ssml"))).status_code == 400
+
+
 async def test_pcm_is_24_khz_16_bit_mono_without_a_header(web: HttpClient) -> None:
     answer = await speak(web, response_format="pcm")
     assert len(answer.content) / 2 / 24_000 == pytest.approx(SECONDS, abs=0.02)

@@ -16,6 +16,7 @@ from greenroom.adapter import ModelSpec
 from greenroom.audio.encoding import FORMATS
 from greenroom.audio.framing import SampleRate
 from greenroom.catalog.catalog import Catalog
+from greenroom.speech.text import TextForm
 from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, Quota
 from greenroom.worker.errors import about_field
@@ -56,6 +57,11 @@ class SpeechRequest(BaseModel):
     speed: float | None = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
     stream_format: Literal["audio", "sse"] | None = "audio"
     sample_rate: int | None = Field(None, ge=8_000, le=192_000, description="Hz; an extension.")
+    text: TextForm | None = Field(
+        None,
+        description="How `input` is read: `plain`, as written, or `markdown`; an extension. "
+        "As the worker is configured unless given.",
+    )
     keep_alive: KeepAlive | None = Field(None, description="An extension, as Ollama has it.")
 
 
@@ -76,7 +82,9 @@ class SpeechPlanner:
         keep = asked.keep_alive
         with about_field("input"):
             text = self._synthesis.text(
-                asked.input, limit=quota.text_limit(self._synthesis.settings.max_text_chars)
+                asked.input,
+                limit=quota.text_limit(self._synthesis.settings.max_text_chars),
+                form=asked.text,
             )
         with about_field("sample_rate"):
             rate = made.rate(asked.sample_rate)
