@@ -69,7 +69,7 @@ def memory_mb(pid: int) -> tuple[float, float]:
 
     Nothing once it has ended.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, KeyError):  # one that is ending has no memory any more
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         sizes = dict(line.split(":", 1) for line in lines if line.startswith(("VmRSS", "RssAnon")))
         resident, anonymous = (int(sizes[name].split()[0]) for name in ("VmRSS", "RssAnon"))
