@@ -42,6 +42,10 @@ def quota_of_process() -> float:
 class CoreLender(Protocol):
     """Another process, whose cores are shared with this one."""
 
+    @property
+    def idle(self) -> int:
+        """How many could be borrowed, as far as this process was told."""
+
     def borrow(self) -> bool:
         """Lend a core if one is idle that nobody waits for."""
 
@@ -62,10 +66,7 @@ class Cores:
         self._waiting: dict[Callable[[], None], None] = {}
 
     def defer_to(self, lender: CoreLender) -> None:
-        """Have all cores counted by another process from now on: this one only borrows.
-
-        It cannot know which are idle, and says that all are; what it borrows may be refused.
-        """
+        """Have all cores counted by another process from now on: this one only borrows."""
         self._lender = lender
 
     @property
@@ -76,7 +77,14 @@ class Cores:
     @property
     def idle(self) -> int:
         """How many nobody computes on."""
+        if self._lender is not None:
+            return self._lender.idle
         return max(0, self.count - self._taken)
+
+    @property
+    def lendable(self) -> int:
+        """How many nobody computes on or waits for."""
+        return 0 if self._waiting else self.idle
 
     def take(self) -> bool:
         """Take a core; false if there is none."""

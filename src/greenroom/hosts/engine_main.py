@@ -65,7 +65,8 @@ def serve(
     faulthandler.enable()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     heap.set_trim_threshold()
-    CORES.defer_to(LentCores(socket.socket(fileno=cores)))
+    lent = LentCores(socket.socket(fileno=cores))
+    CORES.defer_to(lent)
     models = Models()
     with socket.socket(fileno=control) as connections:
         while True:
@@ -73,11 +74,11 @@ def serve(
             if not message:
                 os._exit(0)
             for descriptor in descriptors:
-                _converse(Connection(socket.socket(fileno=descriptor)), models)
+                _converse(Connection(socket.socket(fileno=descriptor)), models, lent)
 
 
-def _converse(connection: Connection, models: Models) -> None:
-    conversation = Conversation(connection, models)
+def _converse(connection: Connection, models: Models, lent: LentCores) -> None:
+    conversation = Conversation(connection, models, lent)
     try:
         threading.Thread(target=conversation.hold, daemon=True).start()
     except RuntimeError as error:  # the system gives no thread: this call alone fails
@@ -101,14 +102,24 @@ class LentCores:
     """The manager's cores, as an engine's process sees them."""
 
     def __init__(self, manager: socket.socket) -> None:
+        self.idle = 0
+        """How many could be borrowed when the manager last said so, which it does with each call.
+
+        Where there is none it is not asked: the answer would come only when a thread of the
+        manager's gets the interpreter there, and a core would idle meanwhile.
+        """
         self._manager = manager
         self._lock = threading.Lock()
 
     def borrow(self) -> bool:
         """Borrow a core; see `Cores.borrow`."""
+        if self.idle <= 0:
+            return False
         with self._lock, contextlib.suppress(OSError):
             self._manager.sendall(BORROW)
-            return self._manager.recv(1) == b"\1"
+            lent = self._manager.recv(1) == b"\1"
+            self.idle = self.idle - 1 if lent else 0
+            return lent
         return False
 
     def give_back(self) -> None:
@@ -202,9 +213,10 @@ class Speech:
 class Conversation:
     """The calls of one connection; at most one sentence is spoken over it at a time."""
 
-    def __init__(self, connection: Connection, models: Models) -> None:
+    def __init__(self, connection: Connection, models: Models, lent: LentCores) -> None:
         self._connection = connection
         self._models = models
+        self._lent = lent
         self._speech: Speech | None = None
         self._helped: deque[float] = deque()
         """Seconds that other threads computed for the sentence, and that are not told yet."""
@@ -245,11 +257,11 @@ class Conversation:
 
     def _next(
         self,
-        numbers: tuple[float | None, float, float],
+        numbers: tuple[float | None, float, float, int],
         begin: Callable[[], Speech] | None = None,
     ) -> Answer:
         """Return the next chunk, and what it took of the processors."""
-        ahead_s, sharers, spare_s = numbers
+        ahead_s, sharers, spare_s, self._lent.idle = numbers
         began = time.thread_time()
         with paced(Pace(ahead_s, sharers, spare_s, self._helped.append)) as asking:
             if begin is not None:

@@ -342,9 +342,10 @@ class HostedAdapter(TTSAdapter):
 _TOLD = ("kind", "text", "problem", "described")
 
 
-def _pace() -> tuple[float | None, float, float]:
+def _pace() -> tuple[float | None, float, float, int]:
+    """Return what the engine may know: of its listener, and how many cores it could borrow."""
     pace = given_pace()
-    return pace.ahead_s, pace.sharers, pace.spare_s
+    return pace.ahead_s, pace.sharers, pace.spare_s, CORES.lendable
 
 
 def check_importable(adapter: type[TTSAdapter] | str) -> None:
