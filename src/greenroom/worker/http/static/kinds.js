@@ -6,7 +6,7 @@ export const PHASE = { loading: "coming", warming: "coming", ready: "ready", dra
 const KINDS = {
   coming: ["loading", "warming", "ready", "joined", "waiting", "expected", "preparing", "prepared", "upgraded", "recovered"],
   going: ["draining", "unloading", "gone", "pinned", "unpinned", "kept", "parked", "forgotten"],
-  trouble: ["refused", "failed", "overdue", "leaking", "unprepared", "overdrawn", "silent"],
+  trouble: ["refused", "failed", "overdue", "crashed", "recycled", "leaking", "unprepared", "overdrawn", "silent"],
 };
 
 // Of an entry of the journal.
