@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import psutil
@@ -23,6 +22,7 @@ from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import HostileAdapter
+from tests.waiting import eventually
 
 SOON_S = 10.0
 
@@ -51,24 +51,23 @@ def process_of(model: HostedAdapter) -> EngineProcess:
     return model.process
 
 
-def held() -> tuple[set[str], set[str]]:
-    """Return this process's descriptors, and the names of its threads."""
+def held() -> tuple[int, set[str]]:
+    """Return how many descriptors this process has, and the names of its threads."""
     names = {thread.name for thread in threading.enumerate()}
-    return set(os.listdir("/proc/self/fd")), names
+    return len(os.listdir("/proc/self/fd")), names
 
 
-def eventually(condition: object) -> None:
-    until = time.monotonic() + SOON_S
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.01)
+def at_rest(place: EngineProcesses) -> tuple[int, set[str]]:
+    """Return what is held when the fork server runs and nothing else."""
+    loaded(place).unload()
+    eventually(lambda: not any("greenroom-watch" in each for each in held()[1]))
+    return held()
 
 
 def test_no_descriptor_thread_or_process_is_left_of_those_that_ended(
     place: EngineProcesses,
 ) -> None:
-    loaded(place).unload()
-    before = held()
+    before = at_rest(place)
     for _ in range(3):
         loaded(place).unload()
         crashing = loaded(place)
@@ -89,12 +88,12 @@ def test_no_descriptor_thread_or_process_is_left_of_those_that_ended(
 def test_a_load_for_which_no_descriptor_is_left_fails_and_leaves_none(
     place: EngineProcesses,
 ) -> None:
-    loaded(place).unload()
-    before = held()
+    before = at_rest(place)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # The numbers in between, so that a limit is one on how many there are.
+    highest = max(map(int, os.listdir("/proc/self/fd")))
     fillers = [os.open(os.devnull, os.O_RDONLY)]
-    while fillers[-1] < max(map(int, before[0])):
+    while fillers[-1] < highest:
         fillers.append(os.open(os.devnull, os.O_RDONLY))
     problems = []
     for spare in range(1, 12):
@@ -117,8 +116,7 @@ def test_a_load_for_which_no_descriptor_is_left_fails_and_leaves_none(
 def test_a_process_that_no_thread_can_watch_is_killed(
     place: EngineProcesses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded(place).unload()
-    before = held()
+    before = at_rest(place)
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -127,7 +125,7 @@ def test_a_process_that_no_thread_can_watch_is_killed(
         patched.setattr(threading.Thread, "start", refuse)
         with pytest.raises(ModelLoadError, match="no thread can be started to watch it"):
             loaded(place)
-    assert held() == before
+    eventually(lambda: held() == before)
     loaded(place).unload()
 
 

@@ -300,6 +300,8 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
         "acquire_timeout_ms": 5_500,
         "turn_after_ms": 7_500,
         "synthesis_timeout_ms": 6_500,
+        "isolation": "model",
+        "adapter_isolation": {"StagedAdapter": "none"},
     }
     assert set(settings) == set(ManagerSettings.model_fields)
     manager = ModelManager.from_settings(ManagerSettings(**settings), stage.catalog)

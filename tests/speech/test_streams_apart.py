@@ -73,12 +73,16 @@ async def test_two_sentences_of_an_engine_for_one_never_interleave(manager: Mode
         assert spoken[start : start + 4] == [name, name, name, f"{name} left"]
 
 
-async def test_streams_take_turns_first_come_first_served(manager: ModelManager) -> None:
+async def test_no_stream_has_a_second_turn_before_all_had_their_first(
+    manager: ModelManager,
+) -> None:
     adapter = await manager.load("one")
     texts = [f"{a} one here. {a} two here." for a in "ABC"]
     await asyncio.gather(*(heard(adapter.synthesize_stream(text)) for text in texts))
     order = [each.split()[0] for each in Locking.happened if each.endswith("left")]
-    assert order == ["A", "B", "C", "A", "B", "C"]
+    assert order[:3] == ["A", "B", "C"]
+    # By now all have as much left to hear, and who is first by a hair is no matter.
+    assert sorted(order[3:]) == ["A", "B", "C"]
 
 
 async def test_a_listener_who_pauses_locks_nobody_out(
