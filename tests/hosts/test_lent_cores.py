@@ -56,6 +56,7 @@ def test_a_core_is_borrowed_and_given_back_over_the_wire(
     assert cores.idle == 1
     assert cores.give_back() is False
     assert manager.recv(1) == GIVE_BACK
+    assert cores.idle == 2
 
 
 def test_a_core_that_is_refused_is_not_asked_for_again_before_the_next_call(

@@ -123,7 +123,8 @@ class LentCores:
         return False
 
     def give_back(self) -> None:
-        """Give it back."""
+        """Give it back; it may be borrowed again in the same call."""
+        self.idle += 1
         with contextlib.suppress(OSError):
             self._manager.sendall(GIVE_BACK)
 
