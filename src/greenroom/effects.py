@@ -90,11 +90,11 @@ _READ_LIMIT_S = 5.0
 _RETRY_S = 1.0
 """How soon an unload that could not even begin is tried again."""
 
-# Each wait has a limit of its own; with the 2 s of preparations, all after the drain take 14 s.
+# Each wait has a limit of its own; with the 2 s of preparations, all after the drain take 15 s.
 STREAMS_LIMIT_S = 3.0
 UNLOADS_LIMIT_S = 6.0
-PROCESSES_LIMIT_S = 3.0
 TASKS_LIMIT_S = 1.0
+PROCESSES_LIMIT_S = 1.0
 WRITE_LIMIT_S = 2.0
 
 _LEAST_SPEAKING = 16
@@ -143,7 +143,7 @@ class Effects:
             speech_limit=settings.synthesis_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
         )
-        self.processes.check(catalog)
+        self.processes.expect(catalog)
         self.loader = Loader(
             self.footprints,
             self.accounts,
@@ -205,14 +205,15 @@ class Effects:
         except NoThreadError as error:
             raise ModelLoadError(self.settings.default_model_id, f"{error}.") from None
         self.tasks.begin(self._memory.run(), "memory")
-        loop = asyncio.get_running_loop()
-        self.processes.crashed = lambda process: _call_in(loop, self._crashed, process)
-        self.tasks.begin(self._start_processes(), "processes")
+        if self.processes.are_expected:
+            loop = asyncio.get_running_loop()
+            self.processes.crashed = lambda process: _call_in(loop, self._crashed, process)
+            self.tasks.begin(self._start_processes(), "processes")
 
     async def _start_processes(self) -> None:
         """Have engines imported while the first model is looked for; its load waits for that."""
         try:
-            await self._hosting.run(functools.partial(self.processes.start, self.catalog))
+            await self._hosting.run(self.processes.start)
         except Exception as error:  # noqa: BLE001 - adapters', of any kind; each load says it again
             logger.warning("no engine has a process of its own: %s", describe_error(error))
 
@@ -739,13 +740,7 @@ class Effects:
         await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
         # Streams before models: nothing is unloaded under a thread that speaks. The tasks after
         # the unloads, which are tasks. What was measured last, as unloads measure.
-        steps = (
-            self._stop_streams,
-            self._unload_all,
-            self._end_processes,
-            self._end_tasks,
-            self._write_footprints,
-        )
+        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
         for step in steps:
             try:
                 await step()
@@ -782,18 +777,24 @@ class Effects:
         for resident in ledger.residents:
             logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
 
-    async def _end_processes(self) -> None:
-        """End the processes, and with them what hangs there."""
-        closed = self._hosting.submit(self.processes.close, must_run=True)
-        await asyncio.wait([closed], timeout=PROCESSES_LIMIT_S)
+    def _begin_to_end_processes(self) -> asyncio.Future[None] | None:
+        """Begin to end the processes, if there may be any; what is left ends with this process."""
+        if not self.processes.are_expected:
+            return None
+        return self._hosting.submit(self.processes.close, must_run=True)
 
     async def _end_tasks(self) -> None:
         # The clock first: what a cancelled task leads to sets no timer any more.
         self.now = not_running
         self._timer.cancel()
+        # Begun first: what hangs in a process hangs no longer when that ends.
+        ending = self._begin_to_end_processes()
         await self.tasks.end(TASKS_LIMIT_S)
         await self.preparations.closed()
-        await self.recycler.closed()
+        if ending is not None:
+            await asyncio.gather(
+                self.recycler.closed(), asyncio.wait([ending], timeout=PROCESSES_LIMIT_S)
+            )
 
     async def _write_footprints(self) -> None:
         """Write down what was measured; the file system may hang."""

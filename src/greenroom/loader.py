@@ -158,25 +158,25 @@ class LoadAttempt:
                 self.spec.model_id, f"its adapter made a {type_name(made)}, which is no TTSAdapter."
             )
         self.adapter = made
-        if isinstance(made, HostedAdapter):
-            self._load_in_process(made)
-        else:
-            made.load()
+        self._once_more(made, lambda: self._load_adapter(made))
         voice = voice_of(made, self.spec.model_id)
         self._undo_if_abandoned()
         return voice
 
-    def _load_in_process(self, adapter: HostedAdapter) -> None:
-        for is_last in (False, True):
+    def _load_adapter(self, adapter: TTSAdapter) -> None:
+        if isinstance(adapter, HostedAdapter):
             adapter.start()
             self.before = adapter.usage()
-            try:
-                adapter.load()
-                return
-            except ModelLoadError:
-                # Once more where the end of the process may be another model's doing.
-                if is_last or not adapter.was_taken_along:
-                    raise
+        adapter.load()
+
+    def _once_more(self, adapter: TTSAdapter, step: Callable[[], None]) -> None:
+        """Take a step, and again where it failed by what may have been another model's doing."""
+        try:
+            step()
+        except ModelLoadError:
+            if not (isinstance(adapter, HostedAdapter) and adapter.was_taken_along):
+                raise
+            step()
 
     def _warm_up(self) -> tuple[Usage | None, StatedMemory]:
         adapter, model_id = self.adapter, self.spec.model_id
@@ -185,22 +185,19 @@ class LoadAttempt:
         if self.warmup_text:
             rate = voice_of(adapter, model_id).sample_rate
             most = _MOST_SECONDS + _SECONDS_A_CHARACTER * len(self.warmup_text)
-            try:
-                self._speak_first_words(adapter, rate, most)
-            except ModelLoadError:
-                if not (isinstance(adapter, HostedAdapter) and adapter.was_taken_along):
-                    raise
-                self._load_in_process(adapter)
-                self._speak_first_words(adapter, rate, most)
+
+            def speak_first_words() -> None:
+                if isinstance(adapter, HostedAdapter) and adapter.was_taken_along:
+                    self._load_adapter(adapter)
+                with contextlib.closing(self._spoken(adapter)) as chunks:
+                    self.audio_s = check_audible(chunks, model_id, rate, longest=most)
+
+            self._once_more(adapter, speak_first_words)
         stated = memory_of(adapter, model_id)
         self._undo_if_abandoned()
         if isinstance(adapter, HostedAdapter):
             return usage.growth(adapter.usage(), self.before), stated
         return usage.growth_on(self.spec.device, self.before), stated
-
-    def _speak_first_words(self, adapter: TTSAdapter, rate: int, longest: float) -> None:
-        with contextlib.closing(self._spoken(adapter)) as chunks:
-            self.audio_s = check_audible(chunks, self.spec.model_id, rate, longest=longest)
 
     def _spoken(self, adapter: TTSAdapter) -> Generator[AudioChunk, None, None]:
         """Yield the first words until the attempt is abandoned, then end the engine's generator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,11 +55,15 @@ coming                     warming      0                           123 MB    0 
 """
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, width: int) -> list[str]:
+def shown(
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    residents: Sequence[ResidentStatistics] = RESIDENTS,
+) -> list[str]:
     terminal = Console(width=width, force_terminal=True, color_system=None, highlight=False)
     monkeypatch.setattr(console, "out", terminal)
     with terminal.capture() as captured:
-        print_residents(RESIDENTS)
+        print_residents(residents)
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
@@ -78,6 +83,26 @@ def test_mapped_memory_is_left_out_where_a_terminal_has_no_room_for_it(
     monkeypatch: pytest.MonkeyPatch, width: int, there: bool
 ) -> None:
     assert ("MAPPED" in shown(monkeypatch, width)[0]) is there
+
+
+@pytest.mark.parametrize(
+    ("width", "there"),
+    [
+        (78, ["PROCESS"]),
+        (90, ["PROCESS", "TAKES"]),
+        (100, ["MAPPED", "PROCESS", "PID", "TAKES"]),
+        (140, ["MAPPED", "PROCESS", "PID", "TAKES", "AGE", "RESTARTS"]),
+    ],
+)
+def test_of_a_process_as_much_is_shown_as_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch, width: int, there: list[str]
+) -> None:
+    process = ProcessStatistics("piper", 4321, 12.0, 135.0, 0)
+    residents = [replace(each, process=process) for each in RESIDENTS[:2]]
+    lines = shown(monkeypatch, width, residents)
+    assert max(map(len, lines)) <= width
+    spare = ("MAPPED", "PROCESS", "PID", "TAKES", "AGE", "RESTARTS")
+    assert [each for each in spare if each in lines[0].split()] == there
 
 
 def test_a_terminal_too_narrow_for_the_table_gets_long_lines(

@@ -162,11 +162,12 @@ def test_signals_to_all_processes_of_a_service_are_left_to_the_manager(
 
 def test_no_process_is_started_once_the_manager_is_closed() -> None:
     place = EngineProcesses("model")
+    place.expect([ModelSpec("one", HostileAdapter)])
     place.close()
     with pytest.raises(ModelLoadError, match="the manager is closed"):
         load(place)
     with pytest.raises(LaunchError, match="the manager is closed"):
-        place.start([ModelSpec("one", HostileAdapter)])
+        place.start()
 
 
 @pytest.mark.parametrize("flags", [["-I"], ["-W", "error"], ["-P"]])

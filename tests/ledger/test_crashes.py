@@ -139,6 +139,32 @@ def test_crashes_that_are_far_apart_are_forgotten() -> None:
         driver.at(driver.now + CRASH_MEMORY_S)
 
 
+@pytest.mark.parametrize(("apart", "again"), [(-0.5, False), (0.0, True)])
+def test_crashes_are_in_a_row_when_they_are_less_than_a_minute_apart(
+    apart: float, again: bool
+) -> None:
+    driver = LedgerDriver()
+    for now in (0.0, CRASH_MEMORY_S + apart):
+        driver.at(now).hold("amy", "ann")
+        driver.crashed("amy")
+        driver.gone("amy")
+    assert driver.request("amy", "bob") == (
+        ["load amy"] if again else ["refuse amy to bob BACKING_OFF 1: boom"]
+    )
+
+
+def test_a_load_after_a_minute_without_a_crash_begins_anew() -> None:
+    backoff = LedgerDriver().ledger.backoff
+    backoff.crashed("amy", "boom", 0.0)
+    backoff.crashed("amy", "boom", 1.0)
+    backoff.loaded("amy", 1.0 + CRASH_MEMORY_S - 0.5)
+    assert backoff.get("amy") is not None
+    backoff.loaded("amy", 1.0 + CRASH_MEMORY_S)
+    assert backoff.get("amy") is None
+    backoff.crashed("amy", "boom", 1.5 + CRASH_MEMORY_S)
+    assert backoff.get("amy") is None, "the first of a new row"
+
+
 def test_a_crash_long_ago_does_not_make_a_good_load_remember_an_old_failure() -> None:
     driver = LedgerDriver()
     driver.hold("amy", "ann")

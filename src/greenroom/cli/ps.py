@@ -33,7 +33,7 @@ SHAPE: dict[str, tuple[str, ...]] = {
         *("REFS", "MEMORY", "MAPPED", "IDLE", "EXPIRES", "GAPS", "SILENT"),
         *("PID", "TAKES", "AGE", "RESTARTS"),
     ),
-    "spare": ("MAPPED", "AGE", "RESTARTS"),
+    "spare": ("RESTARTS", "AGE", "PID", "MAPPED", "TAKES", "SILENT", "GAPS", "PROCESS"),
 }
 """How the table of residents is fitted to a narrow terminal, and which columns are numbers."""
 

@@ -103,13 +103,13 @@ class EngineProcess:
             raise
         self.baseline = usage_of(self.pid)
         """What it took before its first model; shared with the fork server for the most part."""
+        self.growth = 0
+        """The anonymous bytes beyond the baseline, as `growth_bytes` found them last."""
         self.proportional: int | None = None
-        """The bytes that it takes, its share of what others have too among them.
+        """All bytes that it takes, its share of what others have too among them.
 
         As `growth_bytes` found it last; `None` before.
         """
-        self.growth = 0
-        """The anonymous bytes beyond that, as `growth_bytes` found them last."""
 
     def _descriptors(self, given_away: contextlib.ExitStack) -> Given:
         """Make the sockets and pipes; `given_away` closes those that the process gets."""
@@ -209,7 +209,7 @@ class EngineProcess:
             if isinstance(error, LateError):
                 self.kill(str(error), "time_limit")
             elif not isinstance(error, ClosedError):
-                self.kill(f"{error}, as if it had been overwritten", "garbled")
+                self.kill_garbled(error)
             self.drop(connection)
         # Closed: it has ended, or has closed its end, which it may not.
         if not self._ended.wait(_END_LIMIT_S):
@@ -250,6 +250,11 @@ class EngineProcess:
             if not self._ended.is_set():  # else its descriptor and its number may be another's
                 self._kill_group()
         self._ended.wait(_END_LIMIT_S)
+
+    def kill_garbled(self, error: WireError) -> ProcessEndedError:
+        """End it, as what it said is no reply; return how it has ended."""
+        self.kill(f"{error}, as if it had been overwritten", "garbled")
+        return self._told_end()
 
     def _kill_group(self) -> None:
         with contextlib.suppress(OSError):

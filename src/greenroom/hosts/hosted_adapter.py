@@ -248,9 +248,11 @@ class HostedAdapter(TTSAdapter):
         with self._lock:
             self.process = self._last_process = fresh
             is_idle = not self._sentences[old]
-        self._stated()  # it may have another form there
-        if is_idle:
-            self._leave(old)
+        try:
+            self._stated()  # it may have another form there
+        finally:
+            if is_idle:
+                self._leave(old)
 
     def unload(self) -> None:
         """Unload the model, or end its process with it."""
@@ -303,9 +305,7 @@ class HostedAdapter(TTSAdapter):
         try:
             yield
         except WireError as error:
-            problem = f"{error}, as if it had been overwritten"
-            process.kill(problem)
-            raise crash(self.spec.model_id, f"its process ended: {problem}.") from None
+            raise self._crash(crash, process.kill_garbled(error)) from None
 
     # Calls
 
@@ -322,7 +322,10 @@ class HostedAdapter(TTSAdapter):
         try:
             return call()
         except ProcessEndedError as error:
-            raise crash(self.spec.model_id, f"its process ended: {error}.") from None
+            raise self._crash(crash, error) from None
+
+    def _crash(self, crash: Crash, error: ProcessEndedError) -> ModelManagerError:
+        return crash(self.spec.model_id, f"its process ended: {error}.")
 
     def _checked(self, reply: Reply) -> Reply:
         """Return the reply; raises the error that it tells of, as one of ours."""

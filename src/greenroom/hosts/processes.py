@@ -46,6 +46,7 @@ class EngineProcesses:
         """Called in a thread when a process with models has ended."""
         self._isolation = isolation
         self._of_adapters = dict(of_adapters or {})
+        self._adapters: set[type[TTSAdapter] | str] = set()
         self._launcher: Launcher | None = None
         self._limits = load_limit + _GRACE_S, speech_limit + _GRACE_S, unload_limit + _GRACE_S
         self._numbers = itertools.count(1)
@@ -72,20 +73,28 @@ class EngineProcesses:
             return "none"
         return wanted
 
-    def check(self, specs: Iterable[ModelSpec]) -> None:
-        """Raise `ConfigError` for an adapter that cannot live where it is to live."""
-        for adapter in {spec.adapter for spec in specs if self.isolation_of(spec) != "none"}:
-            check_importable(adapter)
+    def expect(self, specs: Iterable[ModelSpec]) -> None:
+        """Look at all models that there are; raises `ConfigError` for one that cannot be isolated.
 
-    def start(self, specs: Iterable[ModelSpec]) -> None:
-        """Have the engines imported once that models in processes use, before any process starts.
-
-        Does nothing if there is no such model; raises `LaunchError`.
+        That is one whose adapter no other process can import.
         """
-        adapters = {spec.adapter for spec in specs if self.isolation_of(spec) != "none"}
-        if adapters:
-            classes = [registry.resolve(each) for each in adapters]
-            self._prepared_launcher(modules_of(classes)).start()
+        isolated = {spec.adapter for spec in specs if self.isolation_of(spec) != "none"}
+        for adapter in isolated:
+            check_importable(adapter)
+        self._adapters = isolated
+
+    @property
+    def are_expected(self) -> bool:
+        """Whether any model is to live in a process."""
+        return bool(self._adapters)
+
+    def start(self) -> None:
+        """Have the engines of these models imported, before any process starts.
+
+        Raises `LaunchError`, and `ConfigError` for an adapter that cannot be found.
+        """
+        classes = [registry.resolve(each) for each in self._adapters]
+        self._prepared_launcher(modules_of(classes)).start()
 
     def _prepared_launcher(self, modules: Sequence[str] = ()) -> Launcher:
         with self._lock:

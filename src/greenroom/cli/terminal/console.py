@@ -73,7 +73,7 @@ def print_table(
     *,
     wraps: Collection[str] = (),
     right: Collection[str] = (),
-    spare: Collection[str] = (),
+    spare: Sequence[str] = (),
     indent: int = 0,
 ) -> None:
     """Print a table to standard output, fitted to its width if that is a terminal."""

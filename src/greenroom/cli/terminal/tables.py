@@ -19,18 +19,18 @@ def table_lines(
     *,
     wraps: Collection[str] = (),
     right: Collection[str] = (),
-    spare: Collection[str] = (),
+    spare: Sequence[str] = (),
     width: int | None = None,
 ) -> list[str]:
     """Return the lines of a table, headings first; the columns in `right` are numbers.
 
-    With a `width` the columns in `wraps` give way, the widest first, then those in `spare` are
-    left out. Where even that is not enough, and without a `width`, each row is one line of
-    whatever length.
+    With a `width` the columns in `wraps` give way, the widest first; where that is not enough,
+    those in `spare` are left out, one after the other until the rest fits. Where even that is not
+    enough, and without a `width`, each row is one line of whatever length.
     """
     columns = list(zip(headings, *rows, strict=True))
-    kept = [column for column in columns if column[0] not in spare]
-    for shown in () if width is None else (columns, kept):
+    for count in () if width is None else range(len(spare) + 1):
+        shown = [column for column in columns if column[0] not in spare[:count]]
         if fitted := _fitted(_full_widths(shown), _positions(shown, wraps), width or 0):
             return _lines(shown, fitted, right)
     return _lines(columns, _full_widths(columns), right)
