@@ -11,6 +11,7 @@ import pytest
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage, VirtualTimeLoop
 from tests.project.call_recorder import PACKAGE, CallRecorder
+from tests.waiting import until
 from tests.worker.http.http_client import running_http_worker
 
 TOUR = Path(__file__).parents[2] / "docs" / "tour.md"
@@ -94,16 +95,21 @@ async def test_a_cold_load_goes_as_the_tour_says(tones: Catalog) -> None:
 
 
 async def test_a_speech_over_http_goes_as_the_tour_says(tones: Catalog) -> None:
-    body = {"model": "tone-220", "voice": "tone-220", "input": "Good evening.", "speed": 1.0}
+    # So long that the engine rests until the first audio has been sent.
+    text = "Good evening. " * 12
+    body = {"model": "tone-220", "voice": "tone-220", "input": text, "speed": 1.0}
+    steps = walks()["A speech over HTTP"]
     with CallRecorder() as recorder:
         manager = ModelManager(catalog=tones, default_model_id="tone-440")
         async with running_http_worker(manager) as web:
             recorder.forget()
             answer = await web.post("/v1/audio/speech", body)
+            # The client has the whole answer before the worker has put everything back.
+            await until(lambda: steps[-1] in recorder.calls)
             calls = list(recorder.calls)
     assert answer.status_code == 200
     assert answer.content
-    assert first_step_not_called(walks()["A speech over HTTP"], calls) is None
+    assert first_step_not_called(steps, calls) is None
 
 
 @pytest.mark.virtual_time
