@@ -55,8 +55,9 @@ PARTS = (
     Part(
         "manager",
         sources=(
-            "src/greenroom/effects.py",
-            "src/greenroom/loader.py",
+            "src/greenroom/effects/effects.py",
+            "src/greenroom/effects/loader.py",
+            "src/greenroom/effects/shutdown.py",
             "src/greenroom/model_manager.py",
         ),
         tests=("tests/manager", "tests/speech/test_streams.py"),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from greenroom.adapter import ModelSpec, TTSAdapter
     from greenroom.audio.frames import AudioChunk, AudioFrame
     from greenroom.catalog.catalog import Catalog
+    from greenroom.effects.lease import Lease
     from greenroom.errors import (
         CapacityError,
         ConfigError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         UnloadError,
         WarmupError,
     )
-    from greenroom.lease import Lease
     from greenroom.ledger.state import State
     from greenroom.model_manager import ModelManager
     from greenroom.speech.stream import SpeechStream
@@ -85,7 +85,7 @@ _PLACES = {
             "UnloadError",
             "WarmupError",
         ),
-        "greenroom.lease": ("Lease",),
+        "greenroom.effects.lease": ("Lease",),
         "greenroom.model_manager": ("ModelManager",),
         "greenroom.ledger.state": ("State",),
         "greenroom.audio.frames": (

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.catalog.catalog import Catalog, check_ids
 from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
-from greenroom.effects import Effects
+from greenroom.effects.effects import Effects
+from greenroom.effects.lease import Lease
 from greenroom.errors import (
     ConfigError,
     LeaseReleasedError,
     ModelNotResidentError,
 )
 from greenroom.journal import Journal, Subscription
-from greenroom.lease import Lease
 from greenroom.statistics import (
     Explanation,
     ManagerStatistics,

@@ -15,8 +15,8 @@ from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import registry
 from greenroom.catalog.discovery import discover_models
 from greenroom.concurrency.time_limit import within
+from greenroom.effects.loader import LoadAttempt
 from greenroom.errors import ConfigError
-from greenroom.loader import LoadAttempt
 from greenroom.testing import Stage
 
 TONE = "greenroom.adapters.tone:ToneTTSAdapter"

@@ -16,11 +16,11 @@ import pytest
 from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.concurrency.cores import CORES
+from greenroom.effects.loader import LoadAttempt
 from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, SynthesisError
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
-from greenroom.loader import LoadAttempt
 from tests.hosts.hostile_engines import RATE, HostileAdapter
 from tests.waiting import eventually
 

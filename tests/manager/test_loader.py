@@ -16,8 +16,16 @@ import pytest
 from greenroom import ModelSpec
 from greenroom.adapter import TTSAdapter
 from greenroom.audio.frames import AudioChunk
+from greenroom.effects.loader import (
+    Failed,
+    LoadAttempt,
+    Loaded,
+    Loader,
+    Overdue,
+    check_audible,
+    typed,
+)
 from greenroom.errors import InvalidInputError, LoadTimeoutError, ModelLoadError, WarmupError
-from greenroom.loader import Failed, LoadAttempt, Loaded, Loader, Overdue, check_audible, typed
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import MemoryAccounts
 from greenroom.memory.usage import MIB, Usage

@@ -81,7 +81,7 @@ async def test_a_fault_of_ours_amid_a_load_unloads_the_model_and_tells_its_calle
 
     with monkeypatch.context() as patch:
         if what == "ModelHost":
-            patch.setattr("greenroom.effects.ModelHost", fail)
+            patch.setattr("greenroom.effects.effects.ModelHost", fail)
         else:
             *path, name = what.split(".")
             patch.setattr(operator.attrgetter(".".join(["_effects", *path]))(manager), name, fail)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter, preparation
+from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
 from greenroom.adapter import Preparation
+from greenroom.effects import preparation
 from greenroom.memory.usage import MIB
 from tests.waiting import until
 
@@ -410,7 +411,7 @@ async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
 ) -> None:
     monkeypatch.setattr(preparation, "_END_LIMIT_S", 0.05)
     monkeypatch.setattr(preparation, "_UPGRADE_LIMIT_S", 0.05)
-    monkeypatch.setattr("greenroom.effects.STREAMS_LIMIT_S", 0.05)
+    monkeypatch.setattr("greenroom.effects.shutdown.STREAMS_LIMIT_S", 0.05)
     models["amy"].upgrade.clear()
     async with running(models):
         await until(models["amy"].begun.is_set)

@@ -16,10 +16,12 @@ from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter, session
 from greenroom.adapters.piper.loudness import TARGET, gain_of
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
+from greenroom.adapters.piper.prepared.build import pipeline
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
-from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
+from greenroom.adapters.piper.prepared.run.prepared_voice import VOICE_BYTES, PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS
 from greenroom.adapters.piper.prepared.store.index import _INDEX, write_index
+from greenroom.adapters.piper.prepared.store.lookup import UNWEIGHED, is_prepared
 from greenroom.adapters.piper.prepared.store.store import default_store
 from greenroom.adapters.piper.session import CpuSession
 from tests.piper import synthetic_voice
@@ -92,6 +94,20 @@ def test_it_says_which_form_is_in_memory_and_which_the_next_load_takes(
     own.unload()
     ours.unload()
     assert own.form == ""
+
+
+def test_a_preparation_that_was_ended_before_it_weighed_the_voice_is_taken_up_again(
+    model: Path, prepares: None
+) -> None:
+    files = prepare(model, default_store(), {UNWEIGHED: True})
+    assert VOICE_BYTES not in files.facts
+    assert not is_prepared(model)
+    assert pipeline.main([str(model)]) == 0
+    weighed = default_store().find(model)
+    assert weighed is not None
+    assert weighed.facts[VOICE_BYTES] > 0
+    assert weighed.weights == files.weights
+    assert is_prepared(model)
 
 
 def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, prepares: None) -> None:

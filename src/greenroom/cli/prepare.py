@@ -33,9 +33,9 @@ from greenroom.cli.terminal.console import (
     spinner,
 )
 from greenroom.concurrency.child_process import Child
+from greenroom.effects.preparation import LIMIT_S
 from greenroom.errors import ConfigError
 from greenroom.memory.usage import MIB
-from greenroom.preparation import LIMIT_S
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
+from greenroom.effects.lease import Lease
 from greenroom.errors import (
     InvalidInputError,
     ModelManagerError,
@@ -21,7 +22,6 @@ from greenroom.errors import (
     SessionNotFoundError,
     WorkerBusyError,
 )
-from greenroom.lease import Lease
 from greenroom.model_manager import ModelManager
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice

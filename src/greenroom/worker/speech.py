@@ -10,8 +10,8 @@ from typing import Self
 
 from greenroom.adapter import open_stream
 from greenroom.audio.frames import FRAME_MS, AudioFrame
+from greenroom.effects.lease import Lease
 from greenroom.errors import EngineCrashedError, ModelManagerError, StalledError
-from greenroom.lease import Lease
 from greenroom.speech.stream import SpeechStream
 from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger

@@ -10,9 +10,9 @@ from greenroom.cli.demo.tour import Tour, megabytes
 from greenroom.cli.terminal.console import spinner
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.config.schema import DEFAULT_MODEL_ID
+from greenroom.effects.lease import Lease
 from greenroom.errors import CapacityError
 from greenroom.journal import Kind
-from greenroom.lease import Lease
 from greenroom.ledger.state import Reason
 
 DEFAULT = DEFAULT_MODEL_ID

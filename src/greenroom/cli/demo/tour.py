@@ -17,8 +17,8 @@ from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.cli.ps import print_residents
 from greenroom.cli.terminal.console import out, print_text
 from greenroom.cli.terminal.stopwatch import Stopwatch
+from greenroom.effects.lease import Lease
 from greenroom.journal import Kind
-from greenroom.lease import Lease
 from greenroom.memory.usage import MIB, resident_bytes
 from greenroom.model_manager import ModelManager
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from greenroom.adapters.piper.prepared.manifest import (
     StageManifest,
 )
 from greenroom.adapters.piper.prepared.run.shared_graphs import cpu_session
+from greenroom.adapters.piper.prepared.store.lookup import UNWEIGHED
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
 from greenroom.adapters.piper.prepared.store.store import Store, default_store
 from greenroom.adapters.piper.prepared.windows import windows
@@ -66,8 +68,10 @@ class CannotPrepareError(Exception):
     """The graph is not one that can be prepared; the engine's own file serves."""
 
 
-def prepare(source: Path, store: Store) -> PreparedFiles:
-    """Prepare the voice at `source` and put it into `store`.
+def prepare(
+    source: Path, store: Store, facts: Mapping[str, Any] = MappingProxyType({})
+) -> PreparedFiles:
+    """Prepare the voice at `source` and put it into `store`, with what is known of it.
 
     Raises `CannotPrepareError`, and `OSError` when it cannot be read or written.
     """
@@ -85,7 +89,7 @@ def prepare(source: Path, store: Store) -> PreparedFiles:
         except (*EngineErrors, ValueError) as error:  # a piece may not even have a fitting shape
             problem = f"its stages do not run: {error}"
         if not problem:
-            return store.put(source, seen, graph, weights.items(), {})
+            return store.put(source, seen, graph, weights.items(), facts)
     raise CannotPrepareError(problem)
 
 
@@ -308,12 +312,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     heap.set_trim_threshold()
     store = default_store()
     try:
-        if store.find(source) is not None:  # a copy, or one that was touched: nothing is missing
-            return 0
-        prepare(source, store)
-        heap.malloc_trim()
-        measure = "greenroom.adapters.piper.prepared.build.footprint"
-        subprocess.run([sys.executable, "-m", measure, source], check=False)
+        # It may be there: a copy, one that was touched, or one whose preparation was ended early.
+        files = store.find(source) or prepare(source, store, {UNWEIGHED: True})
+        if files.facts.get(UNWEIGHED):
+            heap.malloc_trim()
+            measure = "greenroom.adapters.piper.prepared.build.footprint"
+            subprocess.run([sys.executable, "-m", measure, source], check=False)
+            store.remember(source, **{UNWEIGHED: False})
     except Exception as error:  # noqa: BLE001 - the reason is the last line; the own file serves
         print(" ".join(f"{error}".split()) or type(error).__name__, file=sys.stderr)
         return 1

@@ -15,6 +15,10 @@ SWITCH = "GREENROOM_PREPARE"
 """`off` in the environment: voices are neither prepared nor looked for in the store."""
 
 
+UNWEIGHED = "unweighed"
+"""The fact of a voice that is kept already while what it takes is still to be measured."""
+
+
 def switched_off() -> bool:
     """Whether this process has to do without prepared voices."""
     return os.environ.get(SWITCH) == "off"
@@ -24,7 +28,8 @@ def is_prepared(source: Path) -> bool:
     """Whether a sound prepared form of the voice in `source` is kept. Never raises.
 
     Unlike `Store.find` it leaves the order in which voices make room as it is, and reads no source:
-    one that was copied or touched is known again when it is next loaded or prepared.
+    one that was copied or touched is known again when it is next loaded or prepared. One whose
+    preparation was ended before it was weighed is not prepared: what to book for it is unknown.
     """
     try:
         if not Sources.is_known(f"{default_root()}/{SOURCES}", os.path.realpath(source)):
@@ -34,8 +39,9 @@ def is_prepared(source: Path) -> bool:
         content = Sources(layout.sources).known(source, FileStat.of(source))
         if content is None:
             return False
-        index = layout.index_of(content)
-        check_voice(layout, index, read_index(index))
+        path = layout.index_of(content)
+        index = read_index(path)
+        check_voice(layout, path, index)
     except (OSError, ValueError, CorruptFileError):
         return False
-    return True
+    return not index.facts.get(UNWEIGHED)

@@ -23,6 +23,9 @@ from greenroom.concurrency.condition import Condition, Timer
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import DaemonExecutor, NoThreadError, OverdueError
 from greenroom.config.schema import ManagerSettings
+from greenroom.effects.loader import Failed, Loaded, Loader, Overdue, Unloaded
+from greenroom.effects.preparation import Preparations
+from greenroom.effects.shutdown import shut_down
 from greenroom.errors import (
     CapacityError,
     LoadTimeoutError,
@@ -58,7 +61,6 @@ from greenroom.ledger.state import (
     Wait,
     owners_of,
 )
-from greenroom.loader import Failed, Loaded, Loader, Overdue, Unloaded
 from greenroom.memory.budget import policy_for
 from greenroom.memory.file_inspection import FileInspections
 from greenroom.memory.footprint_store import FootprintStore
@@ -66,7 +68,6 @@ from greenroom.memory.leaks import LEAKING_LIVES, MemoryAccounts
 from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.monitor import MemoryMonitor
 from greenroom.memory.usage import MIB, Usage
-from greenroom.preparation import Preparations
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost
@@ -89,13 +90,6 @@ _READ_LIMIT_S = 5.0
 
 _RETRY_S = 1.0
 """How soon an unload that could not even begin is tried again."""
-
-# Each wait has a limit of its own; with the 2 s of preparations, all after the drain take 15 s.
-STREAMS_LIMIT_S = 3.0
-UNLOADS_LIMIT_S = 6.0
-TASKS_LIMIT_S = 1.0
-PROCESSES_LIMIT_S = 1.0
-WRITE_LIMIT_S = 2.0
 
 _LEAST_SPEAKING = 16
 """Threads inside engines, of which as many compute as there are cores."""
@@ -158,17 +152,17 @@ class Effects:
         self.dispatcher = Dispatcher()
         # One at a time, apart from loads and speech: a file system that hangs holds up only those
         # who wait for it, and each of them has a limit.
-        self._files = DaemonExecutor("look", 1)
+        self.files = DaemonExecutor("look", 1)
         # Starting and ending what engines' processes are forked from.
-        self._hosting = DaemonExecutor("host", 1)
-        self._memory = MemoryMonitor(self.ledger, self._files, self.note, self.carry_out, self.time)
+        self.hosting = DaemonExecutor("host", 1)
+        self._memory = MemoryMonitor(self.ledger, self.files, self.note, self.carry_out, self.time)
         self.recycler = Recycler(self, self.processes)
         self._memory.count_beside(self.processes.growth_bytes, self.recycler.consider)
         self.preparations = Preparations(self, self._memory.children)
         self._waiters: dict[Ticket, asyncio.Future[TTSAdapter]] = {}
         self._records: dict[Resident, _Record] = {}
         self.tasks = Tasks(self._memory.wake)
-        self._inspections = FileInspections(self.footprints, self._files, self.tasks)
+        self._inspections = FileInspections(self.footprints, self.files, self.tasks)
         self._timer = Timer(self._tick)
         self._changes = Condition()
         self._shutdown: asyncio.Task[None] | None = None
@@ -213,13 +207,13 @@ class Effects:
     async def _start_processes(self) -> None:
         """Have engines imported while the first model is looked for; its load waits for that."""
         try:
-            await self._hosting.run(self.processes.start)
+            await self.hosting.run(self.processes.start)
         except Exception as error:  # noqa: BLE001 - adapters', of any kind; each load says it again
             logger.warning("no engine has a process of its own: %s", describe_error(error))
 
     async def _read_footprints(self) -> None:
         try:
-            await self._files.run(self.footprints.read, limit=_READ_LIMIT_S)
+            await self.files.run(self.footprints.read, limit=_READ_LIMIT_S)
         except OverdueError:
             logger.warning("what earlier runs measured is not known: reading it hangs")
 
@@ -391,6 +385,8 @@ class Effects:
                 asyncio.get_running_loop().call_later(_RETRY_S, self.carry_out, [decision])
                 return self.ledger.overdue(resident, now)
             case Granted(ticket) | Refused(ticket):
+                # A caller who is told of an error gives nothing back: the ledger must take the
+                # reference of one who was granted it.
                 self._answer(ticket, ModelLoadError(ticket.model_id, problem))
                 return self.ledger.cancel(ticket, now)
         return []
@@ -725,84 +721,26 @@ class Effects:
         A second call waits for the first.
         """
         if self._shutdown is None:
-            self._shutdown = asyncio.create_task(self._shut_down(drain), name="greenroom-shutdown")
+            ending = shut_down(self, drain)
+            self._shutdown = asyncio.create_task(ending, name="greenroom-shutdown")
         # A caller that gives up ends only its own wait: half a shutdown would leave threads in
         # models that nothing unloads any more.
         await asyncio.shield(self._shutdown)
 
-    async def _shut_down(self, drain: float) -> None:
-        if not self.running:
-            return
-        # Requests are refused first: no caller may come while the holders are waited for.
-        self.carry_out(self.ledger.close())
-        self.preparations.close()
-        self.recycler.close()
-        await self.until(lambda: not any(r.in_use for r in self.ledger.residents), drain)
-        # Streams before models: nothing is unloaded under a thread that speaks. The tasks after
-        # the unloads, which are tasks. What was measured last, as unloads measure.
-        steps = (self._stop_streams, self._unload_all, self._end_tasks, self._write_footprints)
-        for step in steps:
-            try:
-                await step()
-            except Exception as error:  # noqa: BLE001 - the next step must be taken all the same
-                logger.critical("the shutdown is incomplete: %s", format_traceback(error))
-        self._files.close()
-        self._hosting.close()
-        self._speaking.close()
-        self.journal.close()
+    def hosts(self) -> list[ModelHost]:
+        """Return where the streams of models in memory are counted."""
+        return [record.host for record in self._records.values() if record.host is not None]
 
-    async def _stop_streams(self) -> None:
-        """Let no stream begin and end those that run; wait until no thread speaks, or hangs."""
-        hosts = [record.host for record in self._records.values() if record.host is not None]
-        for host in hosts:
-            host.retire()
-            host.stop_all()
-        await self.until(
-            lambda: not any(r.occupied for r in self.ledger.residents), STREAMS_LIMIT_S
-        )
-        for host in hosts:
-            host.abandon()
-
-    async def _unload_all(self) -> None:
-        """Unload everything but what a thread hangs in; wait until it is gone, or hangs itself."""
-        ledger = self.ledger
-        # A load that runs still is undone by its own thread, as soon as the engine lets it.
-        self.loader.close()
-        for resident in list(ledger.residents):
-            if resident.occupied:
-                logger.error("model %s is left behind: a thread hangs in it", resident.model_id)
-            elif resident.state in (State.READY, State.DRAINING):
-                self.carry_out(ledger.force_unload(resident.model_id))
-        await self.until(lambda: all(r.occupied for r in ledger.residents), UNLOADS_LIMIT_S)
-        for resident in ledger.residents:
-            logger.error("model %s did not leave: it is %s", resident.model_id, resident.state)
-
-    def _begin_to_end_processes(self) -> asyncio.Future[None] | None:
-        """Begin to end the processes, if there may be any; what is left ends with this process."""
-        if not self.processes.are_expected:
-            return None
-        return self._hosting.submit(self.processes.close, must_run=True)
-
-    async def _end_tasks(self) -> None:
-        # The clock first: what a cancelled task leads to sets no timer any more.
+    def stop_clock(self) -> None:
+        """Be no longer running: what is cancelled from now on sets no timer any more."""
         self.now = not_running
         self._timer.cancel()
-        # Begun first: what hangs in a process hangs no longer when that ends.
-        ending = self._begin_to_end_processes()
-        await self.tasks.end(TASKS_LIMIT_S)
-        await self.preparations.closed()
-        if ending is not None:
-            await asyncio.gather(
-                self.recycler.closed(), asyncio.wait([ending], timeout=PROCESSES_LIMIT_S)
-            )
 
-    async def _write_footprints(self) -> None:
-        """Write down what was measured; the file system may hang."""
-        # Past the executor's limit of one at a time, which a reading that hangs may have used up.
-        write = self._files.submit(self.footprints.write, must_run=True)
-        done, _ = await asyncio.wait([write], timeout=WRITE_LIMIT_S)
-        if not done:
-            logger.error("what was measured is not remembered: writing it down hangs")
+    def close_threads(self) -> None:
+        """Let the threads end that wait for work; what hangs in one is left behind."""
+        self.files.close()
+        self.hosting.close()
+        self._speaking.close()
 
 
 def _clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
