@@ -25,6 +25,8 @@
     ├── OverloadedError            one more stream could not be kept up (.retry_after)
     ├── WorkerBusyError            too many sessions, streams or requests (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
+    ├── VoiceNotFoundError         the index of voices has none of that name (.near)
+    ├── PullError                  a voice could not be brought here (.voice, .resumable)
     └── WorkerError                an error that a worker returned to its client (.code)
 
 Each message is one plain sentence with the fix; the data is in the exception's attributes.
@@ -195,6 +197,36 @@ class WorkerBusyError(ModelManagerError):
 
 class StalledError(ModelManagerError):
     """The caller sent no text, took no audio, and did not resume, for longer than the limit."""
+
+
+class VoiceNotFoundError(ModelManagerError):
+    """The index of voices that can be pulled has none of that name; `near` are similar ones."""
+
+    def __init__(self, name: str, near: Sequence[str] = ()) -> None:
+        self.name = name
+        self.near = tuple(near)
+        shown = name if len(name) <= 80 else name[:77] + "..."
+        fix = (
+            f"did you mean {', '.join(self.near)}?"
+            if near
+            else "`greenroom search` shows what there is."
+        )
+        super().__init__(f"the index has no voice {shown!r}; {fix}")
+
+
+class PullError(ModelManagerError):
+    """A voice, or the index of voices, could not be brought here.
+
+    `voice` is its name, empty for the index. When `resumable`, what came is kept and the next pull
+    goes on from there; else nothing of it is left behind.
+    """
+
+    def __init__(self, voice: str, problem: str, *, resumable: bool = False) -> None:
+        self.voice = voice
+        self.problem = problem
+        self.resumable = resumable
+        about = f"voice {voice!r} cannot be pulled: " if voice else ""
+        super().__init__(f"{about}{problem}.")
 
 
 class WorkerError(ModelManagerError):

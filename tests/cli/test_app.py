@@ -178,8 +178,9 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
 
 def test_the_reference_has_every_command() -> None:
     headings = [page.splitlines()[0] for page in pages(app.command())]
-    names = ["serve", "say", "ls", "ps", "top", "prepare", "load", "unload", "pin", "unpin"]
-    names += ["explain", "footprints", "demo", "config"]
+    names = ["serve", "say", "ls", "ps", "top", "search", "show", "pull", "rm"]
+    names += ["prepare", "load", "unload", "pin", "unpin", "explain", "footprints"]
+    names += ["demo", "config"]
     wanted = ["## greenroom", *(f"## greenroom {name}" for name in names)]
     assert headings == [*wanted, "## greenroom config check"]
 

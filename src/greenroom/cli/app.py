@@ -18,7 +18,10 @@ from greenroom.cli.ls import ls
 from greenroom.cli.pin import pin, unpin
 from greenroom.cli.prepare import prepare
 from greenroom.cli.ps import ps
+from greenroom.cli.pull import pull
+from greenroom.cli.rm import rm
 from greenroom.cli.say import say
+from greenroom.cli.search import search, show
 from greenroom.cli.serve import serve
 from greenroom.cli.terminal.console import configure_logging, print_text
 from greenroom.cli.top import top
@@ -85,6 +88,10 @@ _COMMANDS = (
     ls,
     ps,
     top,
+    search,
+    show,
+    pull,
+    rm,
     prepare,
     load,
     unload,

