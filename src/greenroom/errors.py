@@ -16,7 +16,8 @@
     ├── ManagerClosedError         the manager is not initialized, or shut down
     ├── SynthesisError             the model could not speak this text
     │   └── InvalidInputError      the text or an option cannot be spoken
-    │       └── InputTooLargeError a request is larger than the worker reads
+    │       ├── InputTooLargeError a request is larger than the worker reads
+    │       └── TraceError         a trace of requests cannot be read, or made
     ├── SessionNotFoundError       a worker's session that was never started, or has ended
     ├── SessionMismatchError       the session has another model, other options or another rate
     ├── UnauthenticatedError       the caller sent no key, or one that the worker does not know
@@ -143,6 +144,10 @@ class InvalidInputError(SynthesisError):
 
 class InputTooLargeError(InvalidInputError):
     """A request is larger than the worker reads."""
+
+
+class TraceError(InvalidInputError):
+    """A trace cannot be read, or made; the message says where it is wrong, and the fix."""
 
 
 class SessionNotFoundError(ModelManagerError):

@@ -23,6 +23,7 @@ from greenroom.cli.rm import rm
 from greenroom.cli.say import say
 from greenroom.cli.search import search, show
 from greenroom.cli.serve import serve
+from greenroom.cli.simulate import simulate
 from greenroom.cli.terminal.console import configure_logging, print_text
 from greenroom.cli.top import top
 
@@ -99,6 +100,7 @@ _COMMANDS = (
     unpin,
     explain,
     footprints,
+    simulate,
     demo,
 )
 for each in _COMMANDS:

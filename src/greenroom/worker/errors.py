@@ -94,6 +94,7 @@ ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
     errors.InvalidInputError: Answer(StatusCode.INVALID_ARGUMENT, 400, "invalid_value"),
     FieldError: Answer(StatusCode.INVALID_ARGUMENT, 400, "invalid_value"),
     errors.InputTooLargeError: Answer(StatusCode.INVALID_ARGUMENT, 413, "request_too_large"),
+    errors.TraceError: Answer(StatusCode.INVALID_ARGUMENT, 400, "invalid_value"),
     errors.SessionNotFoundError: Answer(StatusCode.NOT_FOUND, 404, "session_not_found"),
     errors.SessionMismatchError: Answer(StatusCode.FAILED_PRECONDITION, 409, "session_mismatch"),
     errors.UnauthenticatedError: Answer(StatusCode.UNAUTHENTICATED, 401, "invalid_api_key"),

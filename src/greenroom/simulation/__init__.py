@@ -1,0 +1,1 @@
+"""What settings would do: the ledger that serves, under a virtual clock, against a trace."""

@@ -1,0 +1,58 @@
+"""`greenroom simulate`: several settings in a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from greenroom.cli import main
+
+TRACE = "generate:models=10,rate=2,hours=0.02"
+
+
+def test_each_of_the_settings_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", TRACE, "--vary", "resident_cap=2,10"]) == 0
+    said = capsys.readouterr()
+    head, two, ten = said.out.splitlines()
+    assert head.split()[:4] == ["SETTINGS", "COLD", "LOADS", "OPTIMUM"]
+    assert two.startswith("resident_cap=2 ")
+    assert ten.split()[2:5] == ["10", "10", "0"]
+    assert "requests for 10 models in 0.02 h" in said.err
+
+
+def test_settings_come_from_the_configuration_as_for_a_worker(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = ["--set", "model_manager.cap_policy=hard", "--set", "model_manager.ttl_ms=1000"]
+    assert main(["simulate", TRACE, "--json", *settings]) == 0
+    found = json.loads(capsys.readouterr().out)
+    (column,) = found["columns"]
+    assert column["name"] == "as configured"
+    assert (column["settings"]["cap_policy"], column["settings"]["ttl_ms"]) == ("hard", 1000)
+    assert column["outcome"]["requests"] == found["trace"]["requests"]
+    assert column["outcome"]["most_residents"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generate:rat=1"], "knows no 'rat'"),
+        ([TRACE, "--vary", "colour=1,2"], "does not obey 'colour'"),
+        ([TRACE, "--vary", "resident_cap=many"], "model_manager.resident_cap"),
+    ],
+)
+def test_what_cannot_be_simulated_is_an_error_of_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(["simulate", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_values_that_are_missing_are_a_wrong_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["simulate", TRACE, "--vary", "resident_cap"]) == 2
+    assert "--vary takes KEY=VALUE,VALUE" in capsys.readouterr().err
