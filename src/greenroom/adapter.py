@@ -123,6 +123,9 @@ class TTSAdapter(ABC):
     offline: ClassVar[bool] = False
     """Whether it needs no other machine; then its process may open no connection to any."""
 
+    listed: ClassVar[bool] = True
+    """Whether its models are found without being named in the configuration."""
+
     preparation: ClassVar[Preparation | None] = None
     """How models are prepared to load faster; `None` for an engine whose models have one form."""
 

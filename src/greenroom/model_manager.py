@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
-from greenroom.catalog.catalog import Catalog, check_ids
+from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import check_ids
 from greenroom.config.schema import DEFAULT_WARMUP_TEXT, ManagerSettings, first_problem
 from greenroom.effects.effects import Effects
 from greenroom.effects.lease import Lease

@@ -12,10 +12,13 @@ from greenroom.adapter import LeftOut, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.catalog import discovery, registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.config.schema import load_config
 
 
 class Odd(ToneTTSAdapter):
     """Finds whatever `finds` returns."""
+
+    listed = True
 
     finds: Callable[[], Any] = staticmethod(list)
 
@@ -37,7 +40,7 @@ def beside_tone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], Cat
 
     def catalog(finds: Any) -> Catalog:
         monkeypatch.setattr(Odd, "finds", staticmethod(finds))
-        return Catalog.discover()
+        return Catalog.from_config(load_config(), named=("tone-440",))
 
     yield catalog
     registry.refresh()

@@ -72,7 +72,7 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(run: Run, line: str, w
         ("ls --set model_manager.ttl=5", "the command line: model_manager.ttl: is not a key"),
         ("ls --set model_manager.ttl_ms=soon", "the command line: model_manager.ttl_ms: must be"),
         ("say x -o x.wav -m piper-../../x", "model 'piper-../../x' is not in the catalog"),
-        ("say x -o x.wav -m tone-44", "did you mean tone-440"),
+        ("say x -o x.wav -m en_US-jo-medium", "did you mean piper-en-us-joe-medium"),
         ("say '' -o x.wav", "text is empty"),
         ("say '[red]x\x07' -o x.wav", "control character U+0007"),
         ("say x -o x.wav --rate 44101", "sample_rate 44101 Hz cannot be framed"),

@@ -124,8 +124,8 @@ def test_every_model_that_cannot_work_has_a_line(
             "model_manager.default_model_id: model 'x' is not",
         ),
         (
-            "model_manager: {preload_model_ids: [tone-44]}",
-            "model_manager.preload_model_ids: model 'tone-44' is not in the catalog; did you mean",
+            "model_manager: {preload_model_ids: [en_US-jo-medium]}",
+            "model_manager.preload_model_ids: model 'en_US-jo-medium' is not in the catalog; did",
         ),
         (
             "models: [{model_id: x, adapter: piper, path: gone.onnx}]",

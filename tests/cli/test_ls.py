@@ -37,7 +37,7 @@ def test_the_catalog_has_a_line_for_every_model(
     assert lines[1].split() == amy.split()
     assert lines[-2].split() == ["gone", "piper", "missing", "-"]
     assert lines[-1].split() == ["folder", "tone", "a", "folder", "-"]
-    assert len(lines) == 1 + 1 + 8 + 2
+    assert len(lines) == 1 + 1 + 2
 
 
 def test_the_catalog_as_json_says_everything(
@@ -49,7 +49,7 @@ def test_the_catalog_as_json_says_everything(
     assert (amy["adapter"], amy["languages"], amy["size_bytes"]) == ("piper", ["en-US"], 3_000_000)
     assert amy["path_exists"] is True
     assert models["gone"]["path_exists"] is False
-    assert models["tone-440"]["options"] == {"frequency": 440.0}
+    assert not [name for name in models if name.startswith("tone-")]
 
 
 def test_a_name_in_the_catalog_is_no_markup(

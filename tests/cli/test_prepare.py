@@ -270,12 +270,13 @@ def test_the_catalog_says_which_voices_are_prepared(run: Run, tmp_path: Path) ->
         "voices: {directories: [voices], packages: []}\n"
         "models:\n"
         "- {model_id: own, variant_of: en_US-amy-low, options: {prepare: 0}}\n"
+        "- {model_id: beep, adapter: tone}\n"
     )
     expected = {
         "piper-en-us-amy-low": ("yes", True),
         "piper-en-us-joe-low": ("no", False),
         "own": ("-", None),
-        "tone-440": ("-", None),
+        "beep": ("-", None),
     }
     lines = run(f"ls --config {file}")[1].splitlines()
     assert lines[0].endswith("PREPARED")

@@ -336,5 +336,5 @@ def test_an_adapter_whose_is_prepared_raises_does_not_end_the_list(
 
     monkeypatch.setattr(ToneTTSAdapter, "preparation", Raising())
     assert registry.resolve("tone") is ToneTTSAdapter
-    assert main(["ls"]) == 0
+    assert main(["ls", "--set", "model_manager.default_model_id=tone-440"]) == 0
     assert "tone-440" in capfd.readouterr().out

@@ -32,6 +32,7 @@ class ToneTTSAdapter(TTSAdapter):
     """
 
     concurrency: ClassVar[int | None] = None
+    listed: ClassVar[bool] = False
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)

@@ -17,7 +17,6 @@ from greenroom.config import messages
 from greenroom.config.schema import (
     MAX_NAME_CHARS,
     Config,
-    ManagerSettings,
     ModelSettings,
     voice_directories,
 )
@@ -66,7 +65,7 @@ class Catalog:
     def discover(
         cls, *directories: Path | str, adapters: Sequence[type[TTSAdapter] | str] | None = None
     ) -> Catalog:
-        """Return what the adapters (all registered ones) find in `directories`.
+        """Return what the adapters (all that are `listed`) find in `directories`.
 
         Without `directories` they look in those of `voice_directories()`. Of two models with one
         id, the one found first counts.
@@ -77,14 +76,19 @@ class Catalog:
         return cls(found.models.values(), problems=found.problems)
 
     @classmethod
-    def from_config(cls, config: Config, *, warn: bool = True) -> Catalog:
+    def from_config(
+        cls, config: Config, *, warn: bool = True, named: Iterable[str] = ()
+    ) -> Catalog:
         """Return the discovered models, with those of `config.models` added or in their place.
 
-        A configured name is taken away from a discovered model that has it too. Models that are
-        left out are logged, unless `warn` is false. Raises `ConfigError`, whose `problems` are all
-        that is wrong.
+        A configured name is taken away from a discovered model that has it too. What an adapter
+        finds that is not `listed`, such as the tones for tests, counts only where the configuration
+        names one of it, or `named` does. Models that are left out are logged, unless `warn` is
+        false. Raises `ConfigError`, whose `problems` are all that is wrong.
         """
-        found = discovery.discover_models(voice_directories(config.voices))
+        found = discovery.discover_models(
+            voice_directories(config.voices), named=_named(config) | set(named)
+        )
         if warn:
             _log(found.problems)
         known = _ModelsByName(found.models)
@@ -148,6 +152,13 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog of {len(self._specs)} models>"
+
+
+def _named(config: Config) -> set[str]:
+    """Return the models that a configuration names."""
+    manager = config.model_manager
+    varied = {entry.variant_of for entry in config.models if entry.variant_of is not None}
+    return {manager.default_model_id, *manager.preload_model_ids, *varied}
 
 
 def _log(problems: Sequence[str]) -> None:
@@ -233,14 +244,3 @@ def _original(entry: ModelSettings, known: _ModelsByName) -> ModelSpec:
     if original.model_id == entry.model_id:
         return original
     return replace(original, model_id=entry.model_id, aliases=())
-
-
-def check_ids(settings: ManagerSettings, catalog: Catalog) -> None:
-    """Raise `ConfigError` for a default or preload id that is not in the catalog."""
-    for key in ("default_model_id", "preload_model_ids"):
-        value = getattr(settings, key)
-        for model_id in [value] if isinstance(value, str) else value:
-            try:
-                catalog.get(model_id)
-            except ModelNotFoundError as error:
-                raise ConfigError(f"{key}: {error}") from None

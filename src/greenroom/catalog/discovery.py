@@ -39,11 +39,14 @@ class Discovery:
 
 
 def discover_models(
-    directories: Sequence[Path], adapters: Sequence[type[TTSAdapter] | str] | None = None
+    directories: Sequence[Path],
+    adapters: Sequence[type[TTSAdapter] | str] | None = None,
+    named: Collection[str] = (),
 ) -> Discovery:
     """Return the models that `adapters` find, or all registered ones; of two with one id the first.
 
-    Raises `ConfigError` for one of `adapters` that does not exist or cannot be imported; without
+    Of a registered adapter that is not `listed` they count only if one of them is `named`. Raises
+    `ConfigError` for one of `adapters` that does not exist or cannot be imported; without
     `adapters`, a registered one that cannot be imported is left out.
     """
     found = Discovery()
@@ -52,13 +55,20 @@ def discover_models(
     else:
         asked = list(map(registry.resolve, adapters))
     for adapter in asked:
-        for each in _models_of(adapter, directories):
+        models = list(_models_of(adapter, directories))
+        if adapters is None and not adapter.listed and not _has_one_of(models, named):
+            continue
+        for each in models:
             left_out = each if isinstance(each, LeftOut) else _why_unfit(each, adapter)
             if left_out is None and isinstance(each, ModelSpec):
                 found.models.setdefault(each.model_id, _as_tuples(each))
             elif left_out is not None:
                 found.problems.append(_sentence(left_out))
     return Discovery(without_alias_clashes(found.models), found.problems)
+
+
+def _has_one_of(models: Sequence[object], named: Collection[str]) -> bool:
+    return any(isinstance(each, ModelSpec) and each.model_id in named for each in models)
 
 
 def without_alias_clashes(

@@ -12,6 +12,7 @@ import typer
 
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import unknown_ids, with_default
 from greenroom.catalog.devices import CPU
 from greenroom.cli.shared_options import (
     AsJson,
@@ -23,7 +24,7 @@ from greenroom.cli.shared_options import (
 from greenroom.cli.terminal.console import print_error, print_json, print_table, print_text
 from greenroom.concurrency.cores import cores
 from greenroom.config.schema import Config, voice_directories
-from greenroom.errors import ConfigError, ModelNotFoundError
+from greenroom.errors import ConfigError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for
 from greenroom.memory.footprint_store import FootprintStore
@@ -52,6 +53,7 @@ def check(
         config = configuration(file, settings)
         with prefixing_problems(file):
             catalog = Catalog.from_config(config, warn=False)
+        config = with_default(config, catalog)
         wrong = [f"{name}: {problem}" for problem in problems(config, catalog)]
         found = {} if wrong else dict(_found(config, catalog))
     except ConfigError as error:
@@ -73,7 +75,8 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
 
     yield from _missing_voice_places(config)
     yield from catalog.problems
-    yield from _unknown_ids(config, catalog)
+    for problem in unknown_ids(config.model_manager, catalog):
+        yield f"model_manager.{problem}"
     yield from worker_problems(config.worker, catalog)
     for spec in catalog:
         try:
@@ -106,17 +109,6 @@ def _missing_voice_places(config: Config) -> Iterator[str]:
                 config.voices.model_copy(update={"directories": (), "packages": (package,)})
             ):
                 yield f"voices.packages: {package!r} is not installed; install or remove it."
-
-
-def _unknown_ids(config: Config, catalog: Catalog) -> Iterator[str]:
-    settings = config.model_manager
-    asked = [("default_model_id", settings.default_model_id)]
-    asked += [("preload_model_ids", name) for name in settings.preload_model_ids]
-    for key, name in asked:
-        try:
-            catalog.get(name)
-        except ModelNotFoundError as error:
-            yield f"model_manager.{key}: {error}"
 
 
 def _over_budget(config: Config, catalog: Catalog) -> Iterator[str]:

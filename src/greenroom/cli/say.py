@@ -17,6 +17,7 @@ from greenroom.audio.frames import OUTPUT_RATE, AudioFrame
 from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import check_ids, with_default
 from greenroom.cli.shared_options import (
     ConfigFile,
     Key,
@@ -134,7 +135,10 @@ class Speaker(Protocol):
 
 def local_speaker(config: Config, request: SpeechRequest) -> Speaker:
     """Return a voice in this process; raises for a wrong request before anything is loaded."""
-    catalog = Catalog.from_config(config)
+    catalog = Catalog.from_config(config, named=(request.model_id,))
+    config = with_default(config, catalog)
+    if not request.model_id:
+        check_ids(config.model_manager, catalog)
     chooser = VoiceChooser(catalog, config.model_manager.default_model_id)
     voice = chooser.choose(request.model_id, request.options, request.sample_rate)
     spec = catalog.get(voice.model_id)

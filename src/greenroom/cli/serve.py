@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greenroom.catalog.catalog import Catalog, check_ids
+from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import check_ids, with_default
 from greenroom.cli.shared_options import ConfigFile, Settings, configuration, prefixing_problems
 from greenroom.cli.terminal.console import FLUSH_S, print_text
 from greenroom.cli.terminal.interrupts import end_at_once
@@ -55,6 +56,7 @@ def _serve(config: Path | None, flags: list[str]) -> None:
     found = configuration(config, flags)
     with prefixing_problems(config):
         catalog = Catalog.from_config(found)
+        found = with_default(found, catalog)
         check_ids(found.model_manager, catalog)
 
     lines = LineWriter(print_text)  # the event loop waits for no reader of standard output

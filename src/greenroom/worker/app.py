@@ -16,6 +16,7 @@ from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import with_default
 from greenroom.concurrency.tasks import race
 from greenroom.config.address import Address
 from greenroom.config.messages import summary
@@ -100,6 +101,7 @@ class Worker:
     @classmethod
     def _create(cls, config: Config, catalog: Catalog | None) -> Self:
         known = Catalog.from_config(config) if catalog is None else catalog
+        config = with_default(config, known)
         return cls(config, ModelManager.from_settings(config.model_manager, known))
 
     @property
