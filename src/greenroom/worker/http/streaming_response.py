@@ -82,23 +82,26 @@ class SpeechResponse(Response):
             async with synthesis.once(plan.voice, plan.text, owner=owner) as speech:
                 self._keep_alive()
                 async with writer.patient():
-                    await self._send(speech, writer)
+                    last = await self._send(speech, writer)
+        # After the lease has gone back: whoever has heard all may unload the model at once.
+        async with writer.patient():
+            await writer.finish(last)
 
     def _keep_alive(self) -> None:
         if self._plan.keep_alive is not None:
             with contextlib.suppress(ModelNotResidentError):  # it leaves after this speech anyway
                 self._synthesis.manager.keep_alive(self._plan.voice.model_id, self._plan.keep_alive)
 
-    async def _send(self, speech: Speech, writer: _BodyWriter) -> None:
+    async def _send(self, speech: Speech, writer: _BodyWriter) -> bytes:
+        """Send all but the last piece of the body, and return that."""
         try:
             await self._send_audio(speech, writer)
-            last = self._packets.end(speech.timing.audio_s)
         except ModelManagerError as error:
             failure = self._packets.failure(error) if writer.started else None
             if failure is None:
                 raise
-            last = failure
-        await writer.finish(last)
+            return failure
+        return self._packets.end(speech.timing.audio_s)
 
     async def _send_audio(self, speech: Speech, writer: _BodyWriter) -> None:
         async with contextlib.aclosing(_encoded(speech, self._plan)) as pieces:
@@ -131,13 +134,13 @@ class _BodyWriter:
         self.started = False
         self._send_message = send
         self._patience = patience
-        self._stall = StallTimeout(patience)
+        self._stall: StallTimeout
 
     @contextlib.asynccontextmanager
     async def patient(self) -> AsyncIterator[None]:
         """Write inside the block; raises `StalledError` when a piece is not taken in time."""
         with contextlib.suppress(TimeoutError):
-            async with self._stall:
+            async with StallTimeout(self._patience) as self._stall:
                 yield
                 return
         raise StalledError(
