@@ -163,6 +163,9 @@ DEEDS: dict[str, Callable[[], object]] = {
 }
 
 
+_ONCE = threading.Lock()
+
+
 class HostileAdapter(TTSAdapter):
     """Speaks ten chunks of a tone for each sentence, and does a deed where it is told.
 
@@ -185,9 +188,12 @@ class HostileAdapter(TTSAdapter):
     def _do(self, place: str) -> None:
         if self.spec.options.get("at") != place:
             return
-        with contextlib.suppress(FileNotFoundError):
-            if "once" in self.spec.options:
-                os.unlink(self.spec.options["once"])
+        if "once" not in self.spec.options:
+            DEEDS[self.spec.options["deed"]]()
+            return
+        # Who comes meanwhile waits for the end of the process, and has said nothing until then.
+        with _ONCE, contextlib.suppress(FileNotFoundError):
+            os.unlink(self.spec.options["once"])
             DEEDS[self.spec.options["deed"]]()
 
     def load(self) -> None:

@@ -22,7 +22,7 @@ from greenroom.v1 import tts_pb2
 from tests.hosts.hostile_engines import HostileAdapter
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
-from tests.worker.worker_client import refused
+from tests.worker.worker_client import LIMIT_S, refused
 
 SENTENCE_FRAMES = 50
 """The hostile engine speaks a second for each sentence."""
@@ -99,7 +99,7 @@ async def test_text_that_came_in_pieces_is_spoken_again_from_its_first_piece(
         yield tts_pb2.TextChunk(text="Two things. ", model_id="once")
         yield tts_pb2.TextChunk(text="Three things.", model_id="once", is_final=True)
 
-    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=30)]
+    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=LIMIT_S)]
     assert len(frames) == 4 * SENTENCE_FRAMES
     assert [frame.is_final for frame in frames[-2:]] == [False, True]
 
@@ -209,7 +209,7 @@ async def test_a_speech_that_waits_for_its_text_goes_on_with_the_model_loaded_af
         yield tts_pb2.TextChunk(text="we go. ", model_id="told")
         yield tts_pb2.TextChunk(text="And stay.", model_id="told", is_final=True)
 
-    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=30)]
+    frames = [frame async for frame in worker.served.stub.Synthesize(pieces(), timeout=LIMIT_S)]
     assert len(frames) == 2 * SENTENCE_FRAMES
 
 

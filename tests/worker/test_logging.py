@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 import greenroom
 from greenroom import Catalog, ModelManager
+from tests.waiting import until
 from tests.worker.worker_client import running_worker
 
 
@@ -43,15 +43,14 @@ async def test_a_worker_whose_log_raises_starts_speaks_and_drains(
     tone_catalog: Catalog, broken: Broken
 ) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-    settings = {"http_listen": "127.0.0.1:0", "session_idle_ms": 50, "drain_timeout_ms": 5_000}
+    settings = {"http_listen": "127.0.0.1:0", "drain_timeout_ms": 30_000}
     async with running_worker(manager, **settings) as served:
+        served.worker.synthesis._sessions.idle_limit = 0.05
         await served.start("reaped", "tone-440")
         frames = await served.speak("Hello there.", model_id="tone-220")
         assert frames[-1].is_final
         await manager.unload("tone-220")
-        async with asyncio.timeout(10):
-            while served.refcount("tone-440"):  # noqa: ASYNC110 - reaping sets no event
-                await asyncio.sleep(0.01)
+        await until(lambda: not served.refcount("tone-440"))
     assert not manager.list_resident()
     said = [record.getMessage() for record in broken.records]
     for part in ("listening on ", "was idle for", "stopping", "stopped"):

@@ -105,7 +105,7 @@ async def test_a_listener_who_hears_nothing_is_told_of_everywhere(
             await asyncio.sleep(0.6)  # longer than what is made lasts: the silence is sure
             meters["a"].free.set()
             entry = await events.until("journal", kind="silent", model="a")
-            assert "a listener heard nothing for 0." in entry["reason"]
+            assert "a listener heard nothing for " in entry["reason"]
             state = await events.until("state")
             async for _ in pieces:
                 pass

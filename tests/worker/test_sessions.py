@@ -17,6 +17,11 @@ from tests.worker.worker_client import Meter, WorkerClient, refused, running_wor
 TEXT = "Hello there."
 
 
+def reap_after(served: WorkerClient, seconds: float) -> None:
+    """Shorten the idle time of sessions, though not the patience with speech and its text."""
+    served.worker.synthesis._sessions.idle_limit = seconds
+
+
 async def test_a_repeated_start_takes_no_second_reference(tones: WorkerClient) -> None:
     first = await tones.start("s", "tone-220")
     again = await tones.start("s", "tone-220")
@@ -101,12 +106,13 @@ async def test_an_idle_session_is_reaped_and_a_speaking_one_is_not(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with running_worker(manager, session_idle_ms=250) as served:
+    async with running_worker(manager) as served:
         await served.start("busy", "b")
-        await served.start("idle", "b")
         call = served.call(TEXT, session_id="busy")
         speaking = asyncio.create_task(call.read())
         await until(lambda: served.streams("b") == 1)
+        reap_after(served, 0.1)
+        await served.start("idle", "b")
         await until(lambda: served.refcount("b") == 1)
         with refused(grpc.StatusCode.NOT_FOUND, "idle"):
             await served.speak(TEXT, session_id="idle")
@@ -125,7 +131,7 @@ async def test_one_session_more_than_allowed_is_refused_with_a_time(tone_catalog
             await served.start(name)
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "2 sessions") as advice:
             await served.start("three")
-        assert advice == [pytest.approx(60, abs=2)]
+        assert 30 < advice[0] <= 60
         await served.start("one")
         await served.end("one")
         await served.start("three")
@@ -142,11 +148,9 @@ async def test_a_start_that_its_client_gives_up_leaves_no_session() -> None:
     stage["b"].load.hold()
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
     async with running_worker(manager) as served:
-        start = served.stub.StartSession(
-            tts_pb2.StartSessionRequest(session_id="s", model_id="b"), timeout=0.1
-        )
-        with pytest.raises(grpc.aio.AioRpcError):
-            await start
+        start = asyncio.create_task(served.start("s", "b"))
+        await until(lambda: stage["b"].load.waiting == 1)
+        start.cancel()
         await until(lambda: "0 sessions" in repr(served.worker.synthesis))
         stage.open_all()
         await until(lambda: served.states.get("b") == "ready")
@@ -178,7 +182,7 @@ async def test_a_load_that_fails_leaves_no_session_and_says_when_to_try_again() 
         for _ in range(2):
             with refused(grpc.StatusCode.UNAVAILABLE, "a broken file") as advice:
                 await served.start("s", "b")
-            assert advice == [pytest.approx(1, abs=0.5)]
+            assert 0 < advice[0] <= 1.5
         assert stage["b"].calls["load"] == 1
         with refused(grpc.StatusCode.NOT_FOUND):
             await served.end("s")
@@ -256,8 +260,7 @@ async def test_a_session_that_is_refused_its_model_is_not_ended_but_reaped_when_
         "acquire_timeout_ms": 5_000,
     }
     manager = ModelManager(catalog=stage.catalog, default_model_id="a", **settings, **waits)
-    limits: dict[str, Any] = {"session_park_ms": 50, "session_idle_ms": 1_500}
-    async with running_worker(manager, **limits) as served:
+    async with running_worker(manager, session_park_ms=50) as served:
         await served.start("kitchen", "a")
         await served.start("hall", "b")
         manager.pin("b")
@@ -268,4 +271,7 @@ async def test_a_session_that_is_refused_its_model_is_not_ended_but_reaped_when_
         manager.pin("a")
         with refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "'b'"):
             await served.speak(TEXT, session_id="hall")
+        reap_after(served, 0.1)
+        for session_id in ("kitchen", "hall"):
+            await served.control(session_id, tts_pb2.STOP)  # its idle time begins anew
         await until(lambda: len(served.worker.synthesis._sessions) == 0)

@@ -12,7 +12,7 @@ import pytest
 from greenroom.worker.signals import ended_by_signals
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 @pytest.fixture(autouse=True)

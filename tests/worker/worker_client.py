@@ -19,7 +19,7 @@ from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.app import Worker
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 FRAME_BYTES = 1_920  # 20 ms at 48 kHz
 
 

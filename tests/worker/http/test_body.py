@@ -170,7 +170,7 @@ async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_ba
 async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_STALLED_S", 0.2)
+    monkeypatch.setattr(server, "_STALLED_S", 1.0)
     async with running_http_worker(manager) as web:
         web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         address = web.served.worker.http_address
