@@ -94,11 +94,11 @@ class WorkerClient:
         request = tts_pb2.ControlRequest(session_id=session_id, command=command)
         return int((await self.stub.Control(request, timeout=LIMIT_S)).streams)
 
-    def call(self, text: str, *, timeout: float = 30.0, **first: Any) -> Any:
+    def call(self, text: str, *, timeout: float = 120.0, **first: Any) -> Any:
         """Begin to speak the whole `text`."""
         return self.pieces(tts_pb2.TextChunk(text=text, is_final=True, **first), timeout=timeout)
 
-    def pieces(self, *chunks: tts_pb2.TextChunk, timeout: float = 30.0) -> Any:
+    def pieces(self, *chunks: tts_pb2.TextChunk, timeout: float = 120.0) -> Any:
         """Begin to speak chunks."""
         return self.stub.Synthesize(_each(chunks), timeout=timeout)
 
