@@ -35,11 +35,25 @@ Each message is one plain sentence with the fix; the data is in the exception's 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class ModelManagerError(Exception):
-    """Base class of every error that Greenroom raises on purpose."""
+    """Base class of every error that Greenroom raises on purpose; each can be pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default an error is made again from its message alone, as if that were the arguments.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(
+    kind: type[ModelManagerError], arguments: tuple[Any, ...], data: Mapping[str, Any]
+) -> ModelManagerError:
+    """Return an unpickled error: the class's own `__init__` wants the data, not the message."""
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(data)
+    return error
 
 
 class ConfigError(ModelManagerError):

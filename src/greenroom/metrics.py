@@ -7,6 +7,7 @@ manager's events while `follow` runs. Sizes are bytes, times are seconds.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -121,6 +122,7 @@ class Snapshot(Collector):
     def __init__(self, statistics: ManagerStatistics, histograms: tuple[Histogram, ...]) -> None:
         self._statistics = statistics
         self._histograms = histograms
+        self._at = time.time()
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -128,6 +130,7 @@ class Snapshot(Collector):
         yield from _memory(self._statistics)
         yield from _processes(self._statistics)
         yield from _waiting(self._statistics)
+        yield from _scheduler(self._statistics, self._at)
         yield from _counts(self._statistics)
         for histogram in self._histograms:
             yield from histogram.collect()
@@ -256,6 +259,43 @@ def _waiting(statistics: ManagerStatistics) -> Iterator[Metric]:
         ("waiting_streams", "Streams that wait to be kept up", statistics.streams_waiting),
     ):
         yield GaugeMetricFamily(f"greenroom_{name}", text, value=value)
+
+
+def _scheduler(statistics: ManagerStatistics, at: float) -> Iterator[Metric]:
+    """Yield what schedulers of inference requests read, in the shape that they read.
+
+    The model server protocol of the Gateway API's inference extension, which llm-d's scheduler
+    follows: requests that wait and run, the share of memory that is taken, and the models that are
+    in memory and on their way as two lists in labels, with the time as the value. The labels'
+    names are the protocol's; the metrics' names are given to the scheduler in its configuration.
+    """
+    waiting = statistics.waiting + statistics.streams_waiting
+    running = sum(r.streams for r in statistics.residents)
+    shares = [
+        sum(r.footprint_mb for r in statistics.residents if r.device == device) / budget
+        for device, budget in statistics.budget_mb.items()
+        if budget
+    ]
+    for name, text, value in (
+        ("requests_waiting", "Callers and streams that wait", waiting),
+        ("requests_running", "Streams that speak", running),
+        (
+            "memory_used_ratio",
+            "Booked of the budget, of the fullest device",
+            max(shares, default=0),
+        ),
+    ):
+        yield GaugeMetricFamily(f"greenroom_{name}", text, value=value)
+    family = GaugeMetricFamily(
+        "greenroom_models",
+        "When this was seen, with the models in memory and those on their way",
+        labels=["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+    )
+    ready = [r.model_id for r in statistics.residents if r.state is State.READY]
+    coming = [r.model_id for r in statistics.residents if r.state in (State.LOADING, State.WARMING)]
+    labels = [str(statistics.resident_cap), ",".join(ready), ",".join(coming)]
+    family.add_metric(labels, at)
+    yield family
 
 
 def _counts(statistics: ManagerStatistics) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import grpc
@@ -93,3 +94,30 @@ def test_a_class_of_somebody_else_has_the_row_of_its_nearest_base() -> None:
 )
 def test_codes_are_those_of_the_contract(error: errors.ModelManagerError, code: str) -> None:
     assert answer_to(error).grpc.name == code
+
+
+EXAMPLES: dict[type[errors.ModelManagerError], tuple[object, ...]] = {
+    errors.ModelNotFoundError: ("joe", ["jo"]),
+    errors.ModelNotResidentError: ("joe",),
+    errors.ModelInUseError: ("joe", ["somebody"], 2),
+    errors.ModelLoadError: ("joe", "it is broken", 2.0),
+    errors.WarmupError: ("joe", "it is silent", 2.0),
+    errors.LoadTimeoutError: ("joe", "it is slow", None),
+    errors.UnloadError: ("joe", "it hangs"),
+    errors.CapacityError: ("joe", "it is full", 2.0),
+    errors.SessionNotFoundError: ("s-1",),
+    errors.EngineCrashedError: ("joe", "killed."),
+    errors.OverloadedError: (2.0,),
+    errors.WorkerBusyError: ("busy", 2.0),
+    errors.WorkerError: ("it failed", "INTERNAL", 2.0),
+    FieldError: ("voice", "it is wrong"),
+}
+"""Arguments of the classes that want more, or other, than a message."""
+
+
+@pytest.mark.parametrize("kind", list(tree(errors.ModelManagerError)))
+def test_an_error_is_the_same_in_another_process(kind: type[errors.ModelManagerError]) -> None:
+    error = kind(*EXAMPLES.get(kind, ("it went wrong",)))
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))

@@ -269,3 +269,76 @@ class GetCapabilitiesResponse(_message.Message):
     max_sessions: int
     max_streams: int
     def __init__(self, version: _Optional[str] = ..., default_model_id: _Optional[str] = ..., resident_models: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., default_sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_streams: _Optional[int] = ...) -> None: ...
+
+class GetReportRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WorkerReport(_message.Message):
+    __slots__ = ("boot_id", "sequence", "catalog", "default_model_id", "places", "free_places", "evictable_places", "free_bytes", "evictable_bytes", "room_in_s", "in_flight", "streams", "streams_waiting", "waiting", "capacity_used", "ready", "draining", "residents", "load_s")
+    class LoadSEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CATALOG_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    FREE_PLACES_FIELD_NUMBER: _ClassVar[int]
+    EVICTABLE_PLACES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EVICTABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROOM_IN_S_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_USED_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    RESIDENTS_FIELD_NUMBER: _ClassVar[int]
+    LOAD_S_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    sequence: int
+    catalog: str
+    default_model_id: str
+    places: int
+    free_places: int
+    evictable_places: int
+    free_bytes: int
+    evictable_bytes: int
+    room_in_s: float
+    in_flight: int
+    streams: int
+    streams_waiting: int
+    waiting: int
+    capacity_used: float
+    ready: bool
+    draining: bool
+    residents: _containers.RepeatedCompositeFieldContainer[ReportedModel]
+    load_s: _containers.ScalarMap[str, float]
+    def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., catalog: _Optional[str] = ..., default_model_id: _Optional[str] = ..., places: _Optional[int] = ..., free_places: _Optional[int] = ..., evictable_places: _Optional[int] = ..., free_bytes: _Optional[int] = ..., evictable_bytes: _Optional[int] = ..., room_in_s: _Optional[float] = ..., in_flight: _Optional[int] = ..., streams: _Optional[int] = ..., streams_waiting: _Optional[int] = ..., waiting: _Optional[int] = ..., capacity_used: _Optional[float] = ..., ready: bool = ..., draining: bool = ..., residents: _Optional[_Iterable[_Union[ReportedModel, _Mapping]]] = ..., load_s: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class ReportedModel(_message.Message):
+    __slots__ = ("model_id", "state", "references", "streams", "idle_s", "left_s", "can_leave", "footprint")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_S_FIELD_NUMBER: _ClassVar[int]
+    LEFT_S_FIELD_NUMBER: _ClassVar[int]
+    CAN_LEAVE_FIELD_NUMBER: _ClassVar[int]
+    FOOTPRINT_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    state: str
+    references: int
+    streams: int
+    idle_s: float
+    left_s: float
+    can_leave: bool
+    footprint: int
+    def __init__(self, model_id: _Optional[str] = ..., state: _Optional[str] = ..., references: _Optional[int] = ..., streams: _Optional[int] = ..., idle_s: _Optional[float] = ..., left_s: _Optional[float] = ..., can_leave: bool = ..., footprint: _Optional[int] = ...) -> None: ...

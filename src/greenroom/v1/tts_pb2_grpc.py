@@ -92,6 +92,11 @@ class TTSServiceStub(object):
                 request_serializer=greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.SerializeToString,
                 response_deserializer=greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/greenroom.v1.TTSService/GetReport',
+                request_serializer=greenroom_dot_v1_dot_tts__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=greenroom_dot_v1_dot_tts__pb2.WorkerReport.FromString,
+                _registered_method=True)
 
 
 class TTSServiceServicer(object):
@@ -176,6 +181,14 @@ class TTSServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """What this worker has, for whoever decides where requests go. Cheap: it may be asked every half
+        second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TTSServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -223,6 +236,11 @@ def add_TTSServiceServicer_to_server(servicer, server):
                     servicer.Prefetch,
                     request_deserializer=greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.FromString,
                     response_serializer=greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=greenroom_dot_v1_dot_tts__pb2.GetReportRequest.FromString,
+                    response_serializer=greenroom_dot_v1_dot_tts__pb2.WorkerReport.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -481,6 +499,33 @@ class TTSService(object):
             '/greenroom.v1.TTSService/Prefetch',
             greenroom_dot_v1_dot_tts__pb2.PrefetchRequest.SerializeToString,
             greenroom_dot_v1_dot_tts__pb2.PrefetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/greenroom.v1.TTSService/GetReport',
+            greenroom_dot_v1_dot_tts__pb2.GetReportRequest.SerializeToString,
+            greenroom_dot_v1_dot_tts__pb2.WorkerReport.FromString,
             options,
             channel_credentials,
             insecure,

@@ -129,6 +129,7 @@ class Worker:
         self.address = await bind_grpc(server, self.address)
         self._health.begin()
         self._follow(self.synthesis.metrics.manager.follow())
+        self._follow(self.synthesis.reporter.follow())
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)

@@ -17,7 +17,9 @@ from greenroom.errors import InvalidInputError
 from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
+from greenroom.worker.grpc.conversions import report_in
 from greenroom.worker.grpc.errors import CallStatus, worker_error
+from greenroom.worker.report import WorkerReport
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says
@@ -135,6 +137,13 @@ class Client:
                 request, timeout=_LOOK_S, metadata=self._metadata
             )
             return answer
+
+    async def report(self, *, timeout: float = _LOOK_S) -> WorkerReport:
+        """Return what the worker has, checked; `InvalidInputError` for what contradicts itself."""
+        request = tts_pb2.GetReportRequest()
+        with self._errors():
+            answer = await self._stub.GetReport(request, timeout=timeout, metadata=self._metadata)
+        return report_in(answer)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

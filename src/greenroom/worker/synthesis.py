@@ -33,6 +33,7 @@ from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.input import TextInput
 from greenroom.worker.prometheus import WorkerMetrics
 from greenroom.worker.readiness import Readiness
+from greenroom.worker.report import Reporter, WorkerReport
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speech import Speech
 
@@ -64,6 +65,7 @@ class Synthesis:
         self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
+        self.reporter = Reporter(manager)
         self.default_model = DefaultModel(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
@@ -248,6 +250,14 @@ class Synthesis:
         """
         with self.default_model.unloading(model_id):
             await self.manager.unload(model_id, drain=drain)
+
+    def report(self) -> WorkerReport:
+        """Return what this worker has now, for those who decide where requests go."""
+        return self.reporter.report(
+            in_flight=len(self._speeches),
+            ready=self.readiness.verdict().ready,
+            draining=self._closing,
+        )
 
     # Ending
 

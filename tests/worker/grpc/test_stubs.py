@@ -28,7 +28,7 @@ def test_they_need_no_newer_grpc_than_the_project_asks_for() -> None:
     assert tuple(map(int, made_by.groups())) <= tuple(map(int, asked_for.groups()))
 
 
-def test_the_service_has_the_calls_of_the_contract_and_the_one_that_came_later() -> None:
+def test_the_service_has_the_calls_of_the_contract_and_those_that_came_later() -> None:
     service = tts_pb2.DESCRIPTOR.services_by_name["TTSService"]
     assert [method.name for method in service.methods] == [
         "StartSession",
@@ -40,6 +40,7 @@ def test_the_service_has_the_calls_of_the_contract_and_the_one_that_came_later()
         "UnloadModel",
         "GetCapabilities",
         "Prefetch",
+        "GetReport",
     ]
 
 

@@ -25,7 +25,7 @@ _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 _SPEAKING = {
     SERVICE_NAME: (
         *("StartSession", "Synthesize", "Control", "EndSession"),
-        *("ListModels", "Prefetch"),
+        *("ListModels", "Prefetch", "GetReport"),
     ),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
 }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from google.protobuf import json_format
+
 from greenroom.adapter import ModelSpec
 from greenroom.audio.frames import FRAME_MS, AudioFrame
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ProcessStatistics, ResidentStatistics
 from greenroom.v1 import tts_pb2
 from greenroom.worker.model_repository import in_steps
+from greenroom.worker.report import WorkerReport, read_report, written_report
 
 
 def frame_message(
@@ -24,6 +27,26 @@ def frame_message(
         sequence_number=number,
         is_final=final,
     )
+
+
+def report_message(report: WorkerReport) -> tts_pb2.WorkerReport:
+    """Return the message of a report: its fields are named as those of its JSON."""
+    message: tts_pb2.WorkerReport = json_format.ParseDict(
+        written_report(report), tts_pb2.WorkerReport()
+    )
+    return message
+
+
+def report_in(message: tts_pb2.WorkerReport) -> WorkerReport:
+    """Return the report that a worker sent, checked; raises `InvalidInputError`.
+
+    Fields of later versions are ignored.
+    """
+    given = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    given.setdefault("room_in_s", None)
+    return read_report(given)
 
 
 async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListModelsResponse:

@@ -21,7 +21,7 @@ from greenroom.ledger.state import State
 from greenroom.speech.text import CheckedText
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.auth import CALLER, Role, owner_of
-from greenroom.worker.grpc.conversions import frame_message, models_message
+from greenroom.worker.grpc.conversions import frame_message, models_message, report_message
 from greenroom.worker.grpc.errors import answered
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Command, Synthesis
@@ -190,6 +190,15 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         """Note that the caller will speak with a model soon."""
         await self._synthesis.prefetch(request.model_id, request.within_s)
         return tts_pb2.PrefetchResponse()
+
+    @answered
+    async def GetReport(  # noqa: N802
+        self,
+        request: tts_pb2.GetReportRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.GetReportRequest, tts_pb2.WorkerReport],
+    ) -> tts_pb2.WorkerReport:
+        """Return what this worker has now."""
+        return report_message(self._synthesis.report())
 
     @answered
     async def UnloadModel(  # noqa: N802

@@ -14,6 +14,7 @@ from greenroom.worker.http.keep_alive import seconds_of
 from greenroom.worker.http.models import LoadBody, answer_load, answer_unload
 from greenroom.worker.http.openapi import reads
 from greenroom.worker.http.serializers import CatalogList
+from greenroom.worker.report import written_report
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -55,6 +56,11 @@ def _add_looking(
     async def ps() -> dict[str, Any]:
         """Answer every model that is loading, in memory or leaving, and the limits."""
         return serializers.state(synthesis)
+
+    @routes.get("/report", dependencies=reading)
+    async def report() -> dict[str, Any]:
+        """Answer what routers ask: residents, room, queue and load times, numbered."""
+        return written_report(synthesis.report())
 
     default = synthesis.voices.default_model_id
     known = CatalogList(
