@@ -34,10 +34,15 @@ class Sound:
 
 
 def heard(file: bytes, name: str) -> Sound:
-    """Decode a file of one of OpenAI's formats; `pcm` is 24 kHz."""
+    """Decode a file of one of OpenAI's formats, or G.711; `pcm` is 24 kHz."""
     if name == "pcm":
         return Sound(np.frombuffer(file, "<i2") / 32_768, 24_000, 1)
-    with av.open(io.BytesIO(file), "r") as container:
+    headerless = {
+        "mulaw": ("mulaw", {"sample_rate": "8000"}),
+        "alaw": ("alaw", {"sample_rate": "8000"}),
+    }
+    container_format, options = headerless.get(name, (None, {}))
+    with av.open(io.BytesIO(file), "r", format=container_format, options=options) as container:
         stream = container.streams.audio[0]
         resampler = av.AudioResampler("flt")
         parts = [

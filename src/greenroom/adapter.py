@@ -126,6 +126,9 @@ class TTSAdapter(ABC):
     listed: ClassVar[bool] = True
     """Whether its models are found without being named in the configuration."""
 
+    reads_phonemes: ClassVar[bool] = False
+    """Whether it says what stands between `[[` and `]]` as phonemes, as Piper does."""
+
     preparation: ClassVar[Preparation | None] = None
     """How models are prepared to load faster; `None` for an engine whose models have one form."""
 

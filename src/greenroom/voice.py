@@ -5,15 +5,21 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from greenroom.adapter import TTSAdapter
+from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.audio.frames import OUTPUT_RATE
 from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
-from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.catalog import Catalog, only_ones
 from greenroom.errors import InvalidInputError, ModelNotFoundError, SynthesisError
+from greenroom.speech.pronunciation import (
+    AS_SPELLED,
+    PHONEMES,
+    Pronunciation,
+    Pronunciations,
+)
 from greenroom.untrusted.exceptions import describe_error
 
 Option = str | int | float
@@ -23,6 +29,9 @@ _MAX_OPTIONS = 32
 
 _LONGEST_OPTION = 200
 """Characters of an option, its key or its value."""
+
+MAX_ASKED_WORDS = 500
+"""Pronunciations of one request: 1 ms to build."""
 
 _OWN_FIELDS = ("sample_rate", "text", "self")
 """Names that are parameters of `synthesize_stream`; the first two have fields of their own."""
@@ -38,27 +47,59 @@ class Voice:
     options: Mapping[str, Option]
     sample_rate: SampleRate
     """Hz of the frames."""
+    pronunciation: Pronunciation = field(default_factory=lambda: AS_SPELLED)
+    """How words are said, by configuration and caller."""
 
 
 class VoiceChooser:
     """Finds and checks voices; knows the adapters of the whole catalog from the start."""
 
-    def __init__(self, catalog: Catalog, default_model_id: str) -> None:
-        """Raises `ConfigError` when an adapter of the catalog is not registered."""
+    def __init__(
+        self,
+        catalog: Catalog,
+        default_model_id: str,
+        pronunciations: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """`pronunciations` are those of the configuration, by language.
+
+        Raises `ConfigError` when an adapter of the catalog is not registered.
+        """
+        self._pronunciations = Pronunciations(pronunciations or {})
         self._catalog = catalog
         self.default_model_id = catalog.get(default_model_id).model_id
         self._adapters = {spec.adapter: registry.resolve(spec.adapter) for spec in catalog}
 
     def choose(
-        self, model_id: str = "", options: Mapping[str, str] | None = None, sample_rate: int = 0
+        self,
+        model_id: str = "",
+        options: Mapping[str, str] | None = None,
+        sample_rate: int = 0,
+        *,
+        pronunciations: Mapping[str, str] | None = None,
     ) -> Voice:
         """Return the voice; an empty id is the default model, rate 0 is 48 kHz.
 
-        Raises `ModelNotFoundError` and `InvalidInputError`.
+        `pronunciations` of the caller go before those of the configuration. Raises
+        `ModelNotFoundError` and `InvalidInputError`.
         """
         spec = self._catalog.get(model_id or self.default_model_id)
-        chosen = _typed(self._adapters[spec.adapter], options or {})
-        return Voice(spec.model_id, chosen, check_rate(sample_rate or OUTPUT_RATE))
+        adapter = self._adapters[spec.adapter]
+        chosen = _typed(adapter, options or {})
+        rate = check_rate(sample_rate or OUTPUT_RATE)
+        return Voice(spec.model_id, chosen, rate, self._pronunciation(spec, pronunciations or {}))
+
+    def _pronunciation(self, spec: ModelSpec, asked: Mapping[str, str]) -> Pronunciation:
+        phonemes = self._adapters[spec.adapter].reads_phonemes
+        configured = self._pronunciations.of(spec.languages, phonemes=phonemes)
+        if not asked:
+            return configured
+        own = Pronunciation(asked, limit=MAX_ASKED_WORDS)
+        if not phonemes and any(PHONEMES in said for said in asked.values()):
+            raise InvalidInputError(
+                f"pronunciations: the engine of {spec.model_id} reads no [[phonemes]]; spell the "
+                "word as it is said."
+            )
+        return own.over(configured)
 
 
 class ModelNames:
@@ -67,16 +108,28 @@ class ModelNames:
     def __init__(self, catalog: Catalog, aliases: Mapping[str, str | None], default: str) -> None:
         """An alias without a model stands for the `default`."""
         self.aliases = aliases
+        self._aliases = only_ones(aliases)
         self._catalog = catalog
         self._default = default
 
     def find(self, name: str) -> str:
         """Return the id of the model; raises `ModelNotFoundError` with names that look like it."""
-        if name in self._catalog:
-            return self._catalog.get(name).model_id
-        if name not in self.aliases:
+        known = self.name(name)
+        if known in self._catalog:
+            return self._catalog.get(known).model_id
+        return self._catalog.get(self.aliases[known] or self._default).model_id
+
+    def name(self, name: str) -> str:
+        """Return a name as it is known here, when it differs from it in case only.
+
+        Where several names do, none is meant. Raises `ModelNotFoundError`.
+        """
+        if name in self._catalog or name in self.aliases:
+            return name
+        known = self._catalog.in_any_case(name) or self._aliases.get(name.lower())
+        if known is None:
             raise ModelNotFoundError(name, self.near(name))
-        return self._catalog.get(self.aliases[name] or self._default).model_id
+        return known
 
     def near(self, name: str) -> tuple[str, ...]:
         """Return names that look like this one, those of the catalog first."""

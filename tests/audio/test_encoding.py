@@ -18,6 +18,9 @@ PADDING_S = {"mp3": 0.2, "aac": 0.3, "opus": 0.03, "flac": 0.0, "wav": 0.0}
 """What a codec adds before and after, at its lowest rate: a frame or two of silence."""
 
 
+G711 = {"mulaw": "mulaw", "alaw": "alaw", "wav_mulaw": "mulaw", "wav_alaw": "alaw"}
+
+
 def tone(rate: int, seconds: float = SECONDS) -> bytes:
     """Return a sine of 440 Hz as s16le mono."""
     at = np.arange(int(rate * seconds))
@@ -122,9 +125,34 @@ def test_an_encoder_that_is_not_finished_can_be_closed(name: str) -> None:
 def test_silence_of_no_length_is_a_file_all_the_same(name: str) -> None:
     made = FORMATS[name]
     encoder = encoder_for(made, made.default_rate)
-    assert encoder.feed(b"") == b"" or name == "wav"
+    assert encoder.feed(b"") == b"" or name.startswith("wav")
     encoder.finish()
     encoder.close()
+
+
+@pytest.mark.parametrize(("name", "law"), G711.items())
+def test_g711_is_what_ffmpeg_decodes_to_the_nearest_sample(name: str, law: str) -> None:
+    every = np.arange(-32_768, 32_768).astype("<i2")
+    pieces = [every[at : at + 160].tobytes() for at in range(0, len(every), 160)]
+    file = b"".join(written(encoder_for(FORMATS[name], 8_000), pieces))
+    kind, options = (None, {}) if name.startswith("wav") else (law, {"sample_rate": "8000"})
+    with av.open(io.BytesIO(file), "r", format=kind, options=options) as container:
+        stream = container.streams.audio[0]
+        assert (stream.rate, stream.channels, stream.codec_context.name) == (8_000, 1, f"pcm_{law}")
+        parts = [frame.to_ndarray()[0] for frame in container.decode(stream)]
+    found = np.concatenate(parts).astype(int)
+    assert len(found) == len(every)
+    far = np.abs(found - every)
+    assert (far <= np.maximum(8, np.abs(every.astype(int)) / 30)).mean() > 0.99
+    assert far.max() <= 650  # half of the widest step, and what is above the loudest code
+
+
+def test_wav_of_g711_says_so_and_has_no_end() -> None:
+    file = b"".join(written(encoder_for(FORMATS["wav_mulaw"], 8_000), [b"\0\0" * 8]))
+    assert file[:4] + file[8:16] == b"RIFFWAVEfmt "
+    assert int.from_bytes(file[20:22], "little") == 7
+    assert file[-16:-8] == b"data\xff\xff\xff\xff"
+    assert file[-8:] == b"\xff" * 8, "silence is 0xFF in µ-law"
 
 
 def test_pcm_is_headerless_and_24_khz_unless_asked_otherwise() -> None:

@@ -7,17 +7,20 @@ what comes out may be sent at once.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
 from greenroom.audio.framing import SampleRate, check_rate
-from greenroom.audio.wav import streaming_header
+from greenroom.audio.wav import A_LAW, LINEAR, MU_LAW, streaming_header
 from greenroom.errors import InvalidInputError, SynthesisError
 
 _SPEECH_RATE = 24_000
+_TELEPHONE_RATE = 8_000
 _BIT_RATE = 64_000
 """Of the lossy formats: transparent for one voice."""
 
@@ -32,13 +35,15 @@ class Format:
     codec: str = ""
     """FFmpeg's name of the encoder; empty for PCM that is sent as it is."""
     container: str = ""
-    """FFmpeg's name of the muxer."""
+    """FFmpeg's name of the muxer; empty where samples are written one by one."""
     rates: tuple[int, ...] = ()
     """Hz that the codec knows; empty: every rate that can be framed."""
     default_rate: int = _SPEECH_RATE
     """Hz unless the caller asks for another."""
     options: dict[str, str] = field(default_factory=dict)
     """Of the muxer."""
+    wav_tag: int | None = None
+    """Which WAV header goes before samples that are written one by one, if any."""
 
     def rate(self, asked: int | None) -> SampleRate:
         """Return the rate to speak at, in Hz; raises `InvalidInputError` for an impossible one."""
@@ -51,8 +56,26 @@ class Format:
 
     @property
     def is_raw(self) -> bool:
-        """Whether encoding is copying, so that no thread is needed for it."""
-        return not self.codec
+        """Whether samples are written one by one, so that no thread is needed for it."""
+        return not self.container
+
+    @property
+    def sample_bytes(self) -> int | None:
+        """Bytes of a sample, where each has as many."""
+        if not self.is_raw:
+            return None
+        return 1 if self.codec else 2
+
+
+def _telephone(name: str, media_type: str, codec: str, wav_tag: int | None = None) -> Format:
+    return Format(
+        name,
+        media_type,
+        codec,
+        rates=(_TELEPHONE_RATE,),
+        default_rate=_TELEPHONE_RATE,
+        wav_tag=wav_tag,
+    )
 
 
 _AT_ONCE = {"flush_packets": "1"}
@@ -85,11 +108,31 @@ FORMATS: dict[str, Format] = {
             options=_AT_ONCE,
         ),
         Format("flac", "audio/flac", "flac", "flac", options=_AT_ONCE),
-        Format("wav", "audio/wav"),
+        Format("wav", "audio/wav", wav_tag=LINEAR),
         Format("pcm", "audio/pcm"),
+        _telephone("mulaw", "audio/basic", "pcm_mulaw"),
+        _telephone("alaw", "audio/x-alaw-basic", "pcm_alaw"),
+        _telephone("wav_mulaw", "audio/wav", "pcm_mulaw", MU_LAW),
+        _telephone("wav_alaw", "audio/wav", "pcm_alaw", A_LAW),
     )
 }
-"""By the names that OpenAI gives them."""
+"""By name: six that OpenAI has, and G.711 as telephones have it.
+
+The media types of the latter are those of RFC 2046 (section 4.3) and of VoiceXML 2.0 (appendix E).
+"""
+
+_OTHER_NAMES = {
+    "mulaw": ("ulaw", "pcmu", "g711_ulaw", "pcm_mulaw", "ulaw_8000", "mu-law", "µ-law", "μ-law"),
+    "alaw": ("pcma", "g711_alaw", "pcm_alaw", "alaw_8000", "a-law"),
+    "wav_mulaw": ("wav_ulaw",),
+}
+"""ElevenLabs says `ulaw_8000`, Cartesia `pcm_mulaw`, OpenAI's Realtime `g711_ulaw`, RTP PCMU."""
+
+FORMAT_NAMES: dict[str, str] = {
+    **{name: name for name in FORMATS},
+    **{other: name for name, others in _OTHER_NAMES.items() for other in others},
+}
+"""Every name of a format, in small letters, with that of `FORMATS`."""
 
 
 class Encoder(Protocol):
@@ -107,19 +150,35 @@ class Encoder(Protocol):
 
 def encoder_for(made: Format, sample_rate: int) -> Encoder:
     """Return an encoder of audio at `sample_rate` Hz, a rate that `Format.rate` returned."""
-    if made.is_raw:
-        return _Raw(streaming_header(sample_rate) if made.name == "wav" else b"")
-    return _Coded(made, sample_rate)
+    if not made.is_raw:
+        return _Coded(made, sample_rate)
+    header = b"" if made.wav_tag is None else streaming_header(sample_rate, made.wav_tag)
+    return _Raw(header, _codes(made.codec) if made.codec else None)
+
+
+@functools.cache
+def _codes(codec: str) -> NDArray[np.uint8]:
+    """Return the byte for each sample (s16, as u16), which FFmpeg's encoder is asked for once."""
+    samples = np.arange(1 << 16, dtype=np.uint16).view(np.int16)
+    encoder = cast("av.AudioCodecContext", av.CodecContext.create(codec, "w"))
+    encoder.format, encoder.layout, encoder.sample_rate = "s16", "mono", _TELEPHONE_RATE
+    frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+    frame.sample_rate = _TELEPHONE_RATE
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    return np.frombuffer(b"".join(map(bytes, packets)), np.uint8)
 
 
 class _Raw:
-    """PCM as it is, after a header if there is one."""
+    """Sample for sample, as it is or by a table of codes, after a header if there is one."""
 
-    def __init__(self, header: bytes) -> None:
+    def __init__(self, header: bytes, codes: NDArray[np.uint8] | None = None) -> None:
         self._header = header
+        self._codes = codes
 
     def feed(self, pcm: bytes) -> bytes:
         header, self._header = self._header, b""
+        if self._codes is not None:
+            pcm = self._codes[np.frombuffer(pcm, "<u2")].tobytes()
         return header + pcm
 
     def finish(self) -> bytes:

@@ -118,6 +118,14 @@ class Catalog:
             spec = self._specs[known]
         return spec
 
+    def in_any_case(self, name: str) -> str | None:
+        """Return the id or alias that differs from `name` in case only, if there is just one."""
+        return self._names_in_any_case.get(name.lower())
+
+    @cached_property
+    def _names_in_any_case(self) -> dict[str, str]:
+        return only_ones(self._lower_case_names)
+
     def near(self, model_id: str) -> tuple[str, ...]:
         """Return up to three ids or aliases that look like `model_id`."""
         if not isinstance(model_id, str) or not 0 < len(model_id) <= MAX_NAME_CHARS:
@@ -159,6 +167,14 @@ def _named(config: Config) -> set[str]:
     manager = config.model_manager
     varied = {entry.variant_of for entry in config.models if entry.variant_of is not None}
     return {manager.default_model_id, *manager.preload_model_ids, *varied}
+
+
+def only_ones(names: Iterable[str]) -> dict[str, str]:
+    """Return names by their small letters, without those that more than one has."""
+    known: dict[str, str | None] = {}
+    for name in names:
+        known[name.lower()] = None if name.lower() in known else name
+    return {small: name for small, name in known.items() if name is not None}
 
 
 def _log(problems: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import (
@@ -31,7 +32,8 @@ from pydantic import (
 from greenroom.config import messages
 from greenroom.config.address import Address
 from greenroom.config.sources import from_environment, merged, read_yaml, variable_name
-from greenroom.errors import ConfigError
+from greenroom.errors import ConfigError, InvalidInputError
+from greenroom.speech.pronunciation import Pronunciation
 from greenroom.speech.text import MAX_TEXT_CHARS, TextForm
 
 DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
@@ -216,6 +218,33 @@ def is_sendable(key: str) -> bool:
     return key.isascii() and key.isprintable() and " " not in key
 
 
+def _check_words(words: dict[str, str]) -> dict[str, str]:
+    try:
+        Pronunciation(words)
+    except InvalidInputError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+    return words
+
+
+Language = Annotated[str, Field(pattern=r"^(all|[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3})$")]
+"""A language as voices state theirs, such as `en` or `en-US`, or `all`."""
+Words = Annotated[dict[str, str], AfterValidator(_check_words)]
+"""How words are said."""
+
+
+def _check_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    whole = f"{parts.scheme}://{parts.netloc}"
+    spaced = any(map(str.isspace, origin))
+    if not parts.hostname or "@" in origin or spaced or origin != whole.lower():
+        raise ValueError("must be an origin in small letters, such as https://app.example.org")
+    return origin
+
+
+Origin = Annotated[str, Field(max_length=MAX_NAME_CHARS), AfterValidator(_check_origin)]
+"""Where a page comes from, as browsers send it: scheme, host and, if it is unusual, port."""
+
+
 class ApiKey(_Section):
     """`worker.api_keys[]`: one key, for HTTP and gRPC alike, its role and its quotas."""
 
@@ -244,6 +273,7 @@ class WorkerSettings(_Section):
     api_keys: tuple[ApiKey, ...] = ()
     allow_unauthenticated: bool = False
     public_discovery: bool = True
+    cors_origins: tuple[Origin, ...] = Field((), max_length=_MAX_NAMES)
     aliases: dict[Label, str | None] = Field(default_factory=lambda: dict.fromkeys(OPENAI_NAMES))
     max_sessions: Count = Field(256, ge=1)
     max_streams: Count = Field(64, ge=1)
@@ -252,6 +282,7 @@ class WorkerSettings(_Section):
     session_idle_ms: Milliseconds = Field(300_000, ge=1)
     session_park_ms: TtlMs = 5_000
     text: TextForm = "plain"
+    pronunciations: dict[Language, Words] = Field(default_factory=dict, max_length=_MAX_NAMES)
     max_text_chars: int = Field(MAX_TEXT_CHARS, ge=1, le=MAX_TEXT_CHARS)
     drain_timeout_ms: Milliseconds = Field(10_000, ge=0)
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Literal
 
 from greenroom.errors import InvalidInputError
-from greenroom.speech.sentence_borders import SentenceBorders, is_blank
+from greenroom.speech.pronunciation import AS_SPELLED, MAX_GROWTH, Pronunciation
+from greenroom.speech.sentence_borders import LONGEST_SENTENCE, SentenceBorders, is_blank
 
 TextForm = Literal["plain", "markdown"]
 """Whether a text is said as written, or what Markdown shows of it."""
@@ -85,7 +86,10 @@ class CheckedText(AsyncIterator[str]):
         self.is_whole = not isinstance(text, AsyncIterable)
         self.form = form
         """How it is read."""
+        self.pronunciation = AS_SPELLED
+        """How its words are said."""
         self._limit = limit
+        self._said = 0
         self._beginning = first
         self._pieces: AsyncIterator[str] | None = None
         self._total = 0
@@ -102,7 +106,36 @@ class CheckedText(AsyncIterator[str]):
 
         It is checked again, too, as what a source gives is known only when it comes.
         """
-        return CheckedText(self.source, limit=self._limit, first=self._beginning, form=self.form)
+        text = CheckedText(self.source, limit=self._limit, first=self._beginning, form=self.form)
+        text.pronunciation = self.pronunciation
+        return text
+
+    def pronounce(self, pronunciation: Pronunciation) -> None:
+        """Have its words said so; raises `InvalidInputError` where that makes it too long."""
+        self.pronunciation = pronunciation
+        if pronunciation.words and not isinstance(self.source, AsyncIterable):
+            self._check_growth(len(pronunciation.say(self.source)))
+
+    def say(self, sentence: str) -> list[str]:
+        """Return what an engine is given for a sentence: it, or what its words are said as.
+
+        In parts, where that is longer than a sentence may be. Raises `InvalidInputError` when the
+        pronunciation makes the whole too long.
+        """
+        said = self.pronunciation.say(sentence)
+        self._said += len(said)
+        self._check_growth(self._said)
+        if len(said) <= LONGEST_SENTENCE:
+            return [said]
+        borders = SentenceBorders()
+        return [*borders.add(said), *borders.finish()]
+
+    def _check_growth(self, length: int) -> None:
+        most = MAX_GROWTH * self._limit
+        if length > most:
+            raise InvalidInputError(
+                f"pronunciations make the text longer than {most} characters; shorten it or them."
+            )
 
     async def __anext__(self) -> str:
         """Return the next piece.
@@ -152,16 +185,18 @@ def _is_said(char: str) -> bool:
 async def sentences(text: CheckedText) -> AsyncIterator[str]:
     """Yield each sentence of `text` as it was written, as soon as it is whole, never blank.
 
-    Of Markdown, yield what it shows, block by block; a pause if that is nothing. Raises what the
-    pieces of `text` raise.
+    Of Markdown, yield what it shows, block by block; a pause if that is nothing. Words that `text`
+    has a pronunciation for are said so. Raises what the pieces of `text` raise.
     """
     borders = SentenceBorders()
     async for piece in text if text.form == "plain" else _shown(text):
         for start in range(0, len(piece), _PIECE):
             for sentence in borders.add(piece[start : start + _PIECE]):
-                yield sentence
+                for said in text.say(sentence):
+                    yield said
     for sentence in borders.finish():
-        yield sentence
+        for said in text.say(sentence):
+            yield said
 
 
 async def _shown(pieces: AsyncIterator[str]) -> AsyncIterator[str]:

@@ -62,7 +62,9 @@ class Synthesis:
         self.manager = manager
         self.settings = settings
         self.version = version("greenroom")
-        self.voices = VoiceChooser(manager.catalog, manager.settings.default_model_id)
+        self.voices = VoiceChooser(
+            manager.catalog, manager.settings.default_model_id, settings.pronunciations
+        )
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
         self.reporter = Reporter(manager)
@@ -168,6 +170,7 @@ class Synthesis:
     ) -> AsyncIterator[Speech]:
         """Speak with the session's voice; the frames are those of the yielded speech."""
         session = self._sessions.get(session_id, caller)
+        text.pronounce(session.voice.pronunciation)
         with self._booked() as speech, self._sessions.running(session, speech):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
@@ -179,6 +182,7 @@ class Synthesis:
     @contextlib.asynccontextmanager
     async def once(self, voice: Voice, text: CheckedText, *, owner: str) -> AsyncIterator[Speech]:
         """Speak with a lease that lasts as long as the speech."""
+        text.pronounce(voice.pronunciation)
         with self._booked() as speech:
             lease = self.manager.lease(voice.model_id, owner=owner)
             with self.metrics.waiting():

@@ -78,6 +78,18 @@ async def test_each_of_several_keys_may_speak(locked: HttpClient, key: str) -> N
         assert (await web.post(SPEECH, ASKED)).status_code == 200
 
 
+async def test_a_key_may_come_as_x_api_key(locked: HttpClient) -> None:
+    async def status(**headers: str) -> int:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return int((await locked.post(SPEECH, ASKED, headers=sent)).status_code)
+
+    assert await status(x_api_key=SPEAKER) == 200
+    assert await status(x_api_key="wrong-secret-1") == 401
+    assert await status(x_api_key=SPEAKER, authorization="Basic dXNlcjpwYXNz") == 200
+    assert await status(x_api_key=SPEAKER, authorization="Bearer wrong-secret-1") == 401
+    assert await status(x_api_key="wrong-secret-1", authorization=f"Bearer {SPEAKER}") == 200
+
+
 async def test_only_an_admin_may_change_what_is_in_memory(locked: HttpClient) -> None:
     wanted = {"model": "tone-220"}
     async with connected_http_client(locked.served, SPEAKER) as web:

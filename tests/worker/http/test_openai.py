@@ -11,6 +11,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.speech.sentence import SILENCE_S
+from greenroom.testing import Stage
 from tests.audio_files import heard
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
@@ -177,6 +178,144 @@ async def test_a_speed_of_one_is_the_models_own_and_others_are_relative_to_it() 
         refusal = await web.post("/v1/audio/speech", asked(speed=0.3))
         assert refusal.status_code == 400
         assert refusal.json()["error"]["param"] == "speed"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "number"),
+    [
+        ("speed", "2", 2),
+        ("speed", " 0.5 ", 0.5),
+        ("volume", "0.25", 0.25),
+        ("sample_rate", "8000", 8000),
+    ],
+)
+async def test_a_number_may_come_as_text(
+    web: HttpClient, field: str, text: str, number: float
+) -> None:
+    said = (await speak(web, response_format="pcm", **{field: text})).content
+    assert said == (await speak(web, response_format="pcm", **{field: number})).content
+    assert said != (await speak(web, response_format="pcm")).content
+
+
+async def test_words_and_names_may_come_in_any_case(web: HttpClient) -> None:
+    plain = await speak(web, voice="tone-220", response_format="wav", text="markdown")
+    loud = await speak(
+        web,
+        model="TTS-1",
+        voice="Tone-220",
+        response_format="WAV",
+        stream_format="Audio",
+        text="Markdown",
+    )
+    assert loud.content == plain.content
+    assert await pitch(web, voice="ALLOY") == pytest.approx(440, abs=3)
+
+
+async def test_a_name_that_two_models_have_in_some_case_is_neither() -> None:
+    catalog = Catalog([ModelSpec(name, "tone") for name in ("Joe", "joe", "amy")])
+    async with running_http_worker(ModelManager(catalog=catalog, default_model_id="amy")) as web:
+        assert (await web.post("/v1/audio/speech", asked(voice="JOE"))).status_code == 400
+        for voice in ("Joe", "joe", "AMY"):
+            assert (await web.post("/v1/audio/speech", asked(voice=voice))).status_code == 200
+
+
+async def test_options_of_the_voice_reach_the_engine() -> None:
+    stage = Stage("a")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    wanted = {
+        "volume": 0.5,
+        "speaker": "joe",
+        "sentence_silence": 0.25,
+        "noise_scale": 0,
+        "noise_w_scale": 0.1,
+        "length_scale": 1.5,
+    }
+    async with running_http_worker(manager) as web:
+        await speak(web, speed=2, **wanted)
+        assert stage["a"].options == [{**wanted, "speed": 2}]
+        await speak(web, **dict.fromkeys(wanted))
+        assert stage["a"].options[-1] == {}
+
+
+async def test_volume_is_how_loud_the_voice_is(web: HttpClient) -> None:
+    loud, soft = [
+        heard((await speak(web, response_format="wav", volume=v)).content, "wav").loudness
+        for v in (1.0, 0.25)
+    ]
+    assert loud == pytest.approx(4 * soft, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "media", "codec"),
+    [
+        ("mulaw", "audio/basic", "mulaw"),
+        ("ULAW", "audio/basic", "mulaw"),
+        ("ulaw_8000", "audio/basic", "mulaw"),
+        ("g711_alaw", "audio/x-alaw-basic", "alaw"),
+        ("alaw", "audio/x-alaw-basic", "alaw"),
+        ("wav_ulaw", "audio/wav", "wav"),
+        ("wav_alaw", "audio/wav", "wav"),
+    ],
+)
+async def test_telephones_have_g711_at_8_khz(
+    web: HttpClient, name: str, media: str, codec: str
+) -> None:
+    answer = await speak(web, response_format=name)
+    assert answer.headers["content-type"] == media
+    assert (answer.headers["x-sample-rate"], answer.headers["x-sample-width"]) == ("8000", "1")
+    sound = heard(answer.content, codec)
+    assert (sound.rate, sound.channels) == (8_000, 1)
+    assert sound.seconds == pytest.approx(SECONDS, abs=0.02)
+    assert sound.frequency == pytest.approx(440, abs=3)
+
+
+async def test_an_address_is_enough_to_hear_a_text(web: HttpClient) -> None:
+    query = {"input": TEXT, "voice": "tone-220", "response_format": "wav", "speed": "2"}
+    posted = (await speak(web, **{**query, "speed": 2})).content
+    for path in ("/v1/audio/speech", "/audio/speech"):
+        answer = await web.client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        assert answer.content == posted
+    for names, frequency in [({}, 440), ({"model": "tone-247"}, 247), ({"voice": "nova"}, 440)]:
+        params = {"input": TEXT, "response_format": "wav", **names}
+        answer = await web.client.get("/v1/audio/speech", params=params)
+        assert heard(answer.content, "wav").frequency == pytest.approx(frequency, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [({"input": ""}, "input"), ({"voice": "zork"}, "voice"), ({"speed": "9"}, "speed")],
+    ids=repr,
+)
+async def test_a_query_is_checked_like_a_body(
+    web: HttpClient, change: dict[str, str], param: str
+) -> None:
+    params = {"input": TEXT, **change}
+    answer = await web.client.get("/v1/audio/speech", params=params)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert (await web.client.head("/v1/audio/speech", params=params)).status_code == 400
+
+
+async def test_head_says_what_would_come_and_speaks_nothing(
+    metered_catalog: Catalog, meters: dict[str, Meter]
+) -> None:
+    manager = ModelManager(catalog=metered_catalog, default_model_id="a")
+    async with running_http_worker(manager) as web:
+        for path in ("/v1/audio/speech", "/audio/speech"):
+            params = {"input": TEXT, "response_format": "Opus", "voice": "b"}
+            answer = await web.client.head(path, params=params)
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "audio/opus"
+            assert answer.headers["x-sample-rate"] == "48000"
+            assert answer.content == b""
+        assert "b" not in web.served.states
+
+
+async def test_an_address_may_lack_v1_or_end_with_a_slash(web: HttpClient) -> None:
+    for path in ("/audio/speech", "/v1/audio/speech/", "/audio/speech/"):
+        assert (await web.post(path, ASKED)).status_code == 200
+    for path in ("/v1/models/", "/v1/audio/voices/", "/health/", "/v1/", "/"):
+        assert (await web.client.get(path)).status_code == 200
 
 
 async def test_what_clients_merge_into_the_request_is_ignored(web: HttpClient) -> None:

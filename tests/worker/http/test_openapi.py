@@ -55,12 +55,27 @@ async def test_keys_are_asked_for_where_they_are_needed(
     tone_catalog: Catalog, public: bool
 ) -> None:
     document = await document_of(tone_catalog, api_keys=KEYS, public_discovery=public)
-    (scheme,) = document["components"]["securitySchemes"]
-    needed: list[dict[str, list[str]]] = [{scheme: []}]
+    bearer, header = document["components"]["securitySchemes"]
+    needed: list[dict[str, list[str]]] = [{bearer: []}, {header: []}]
     paths = document["paths"]
+    assert document["components"]["securitySchemes"][header]["name"] == "x-api-key"
+    assert paths["/v1/audio/speech"]["get"]["security"] == needed
     assert paths["/v1/audio/speech"]["post"]["security"] == needed
     assert paths["/v1/models"]["get"]["security"] == ([{}, *needed] if public else needed)
     assert "security" not in paths["/health"]["get"]
+
+
+async def test_what_a_query_may_say_is_what_a_body_may_say(tone_catalog: Catalog) -> None:
+    document = await document_of(tone_catalog)
+    parameters = document["paths"]["/v1/audio/speech"]["get"]["parameters"]
+    body = document["components"]["schemas"]["SpeechRequest"]
+    assert {each["name"] for each in parameters} == {*body["properties"]} - {"pronunciations"}
+    assert [each["name"] for each in parameters if each["required"]] == ["input"]
+    (speed,) = [each["schema"] for each in parameters if each["name"] == "speed"]
+    number, text, nothing = speed["anyOf"]
+    assert (number["minimum"], number["maximum"]) == (0.25, 4.0)
+    assert re.fullmatch(text["pattern"], "1.25")
+    assert nothing == {"type": "null"}
 
 
 async def test_without_keys_none_is_asked_for(tone_catalog: Catalog) -> None:

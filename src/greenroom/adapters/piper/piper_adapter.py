@@ -71,6 +71,7 @@ class PiperTTSAdapter(TTSAdapter):
     concurrency: ClassVar[int | None] = None
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "onnxruntime", "piper")
     offline: ClassVar[bool] = True
+    reads_phonemes: ClassVar[bool] = True
     preparation: ClassVar[Preparation | None] = PiperPreparation()
 
     def __init__(self, spec: ModelSpec) -> None:

@@ -24,11 +24,13 @@ from greenroom.worker.auth import Keys
 from greenroom.worker.http import events, health, models, ollama, openai, piper, triton
 from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BodySizeLimit, limit_for
+from greenroom.worker.http.cors import add_cors
 from greenroom.worker.http.errors import add_error_handlers
-from greenroom.worker.http.middleware import ConcurrencyLimit, RequestIds
+from greenroom.worker.http.middleware import ConcurrencyLimit, RequestIds, TrailingSlashes
 from greenroom.worker.http.openapi import REFUSALS, describe
 from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
+from greenroom.worker.http.speech_request import SpeechRequest
 from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
@@ -53,6 +55,9 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     )
     app.add_middleware(BodySizeLimit, limit=limit_for(synthesis.settings.max_text_chars))
     app.add_middleware(ConcurrencyLimit, keys=keys, admission=admission)
+    if synthesis.settings.cors_origins:
+        add_cors(app, synthesis.settings.cors_origins)
+    app.add_middleware(TrailingSlashes)
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(openai.speech_router(synthesis, names), dependencies=access.speaking)
@@ -62,7 +67,7 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
-        [openai.SpeechRequest, PiperRequest, *models.BODIES, ollama.GenerateBody],
+        [SpeechRequest, PiperRequest, *models.BODIES, ollama.GenerateBody],
         has_keys=bool(keys),
         public_tags=public,
     )

@@ -7,7 +7,8 @@ caller's key is looked at, without a time limit.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
@@ -109,11 +110,21 @@ def parsed(kind: type[Body], body: bytes) -> Body:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    raise _field_error(found)
+        problem = _field_error(error)
+    raise problem
 
 
-def _field_error(found: Any) -> FieldError:
+def checked(kind: type[Body], fields: Mapping[str, str]) -> Body:
+    """Return the request in query parameters; raises what `parsed` raises."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        problem = _field_error(error)
+    raise problem
+
+
+def _field_error(error: ValidationError) -> FieldError:
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
     kind, location = found["type"], found["loc"]
     if kind == "json_invalid":
         return FieldError(None, f"the body is not JSON: {found['msg']}.", code="invalid_json")

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from greenroom.errors import WorkerBusyError
 from greenroom.worker.admission import Admission, peer_of
 from greenroom.worker.auth import Keys
+from greenroom.worker.http.auth import authorizations
 from greenroom.worker.http.errors import response_to
 
 
@@ -41,6 +42,23 @@ class RequestIds:
         await self._app(scope, receive, named)
 
 
+class TrailingSlashes:
+    """ASGI middleware: `/v1/models/` is `/v1/models`, without a redirect, which few clients follow.
+
+    `/v1/` stays as it is.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        path = scope.get("path", "")
+        if scope["type"] == "http" and path.endswith("/") and len(path) > len("/v1/"):
+            scope["path"] = path[:-1]
+        await self._app(scope, receive, send)
+
+
 _PROBES = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 """Probes are answered however many others ask: a crowd is no reason to be restarted."""
 
@@ -64,7 +82,7 @@ class ConcurrencyLimit:
             scope.setdefault("state", {})[_CLEANUPS] = cleanups
             try:
                 if scope["path"] not in _PROBES:
-                    caller = self._keys.recognise(Headers(scope=scope).getlist("authorization"))
+                    caller = self._keys.recognise(authorizations(Headers(scope=scope)))
                     cleanups.enter_context(self._admission.calls.take(caller, _peer(scope)))
             except WorkerBusyError as busy:
                 await response_to(busy)(scope, receive, send)

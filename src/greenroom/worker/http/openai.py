@@ -1,110 +1,29 @@
 """OpenAI's API: `POST /v1/audio/speech`, and the lists of models and voices.
 
-Unknown fields are ignored: clients merge settings of their users into the request. `null` is as
-good as absent.
+Speech may also be had with `GET`, for whatever takes no more than an address, such as
+`<audio src>`. `/audio/speech` is for clients that are given an address without `/v1`.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
 
 from greenroom.adapter import ModelSpec
 from greenroom.audio.encoding import FORMATS
-from greenroom.audio.framing import SampleRate
-from greenroom.catalog.catalog import Catalog
-from greenroom.speech.text import TextForm
-from greenroom.voice import Voice
-from greenroom.worker.auth import Caller, Quota
-from greenroom.worker.errors import about_field
-from greenroom.worker.http.body import VoiceName, parsed, read_body
-from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
-from greenroom.worker.http.openapi import EVENTS, NOT_BLANK, reads
+from greenroom.config.schema import MAX_NAME_CHARS
+from greenroom.worker.auth import Caller
+from greenroom.worker.http.body import checked, parsed, read_body
+from greenroom.worker.http.openapi import EVENTS, queries, reads
 from greenroom.worker.http.serializers import CatalogList
+from greenroom.worker.http.speech_request import SpeechPlanner, SpeechRequest
 from greenroom.worker.http.streaming_response import SpeechPlan, SpeechResponse
 from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
-_EXAMPLE: dict[str, Any] = {
-    "model": "tts-1",
-    "voice": "alloy",
-    "input": "Good evening.",
-    "response_format": "mp3",
-}
-
-
-class VoiceId(BaseModel):
-    """A voice as an object, which OpenAI has for voices of one's own."""
-
-    model_config = ConfigDict(strict=True)
-
-    id: VoiceName
-
-
-class SpeechRequest(BaseModel):
-    """The body of `POST /v1/audio/speech`."""
-
-    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [_EXAMPLE]})
-
-    model: VoiceName
-    input: str = Field(description="What to say.", json_schema_extra=NOT_BLANK)
-    voice: VoiceName | VoiceId
-    instructions: str | None = Field(None, description="Accepted; no engine here follows it.")
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm"] | None = "mp3"
-    speed: float | None = Field(1.0, ge=0.25, le=4.0, allow_inf_nan=False)
-    stream_format: Literal["audio", "sse"] | None = "audio"
-    sample_rate: int | None = Field(None, ge=8_000, le=192_000, description="Hz; an extension.")
-    text: TextForm | None = Field(
-        None,
-        description="How `input` is read: `plain`, as written, or `markdown`; an extension. "
-        "As the worker is configured unless given.",
-    )
-    keep_alive: KeepAlive | None = Field(None, description="An extension, as Ollama has it.")
-
-
-class SpeechPlanner:
-    """Checks requests against the catalog, the aliases and the limits."""
-
-    def __init__(self, synthesis: Synthesis, names: VoiceNames) -> None:
-        self._synthesis = synthesis
-        self._names = names
-        self._catalog: Catalog = synthesis.manager.catalog
-
-    def plan(self, body: bytes, quota: Quota) -> SpeechPlan:
-        """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
-        asked = parsed(SpeechRequest, body)
-        voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
-        model_id = self._names.model_id(asked.model, voice)
-        made = FORMATS[asked.response_format or "mp3"]
-        keep = asked.keep_alive
-        with about_field("input"):
-            text = self._synthesis.text(
-                asked.input,
-                limit=quota.text_limit(self._synthesis.settings.max_text_chars),
-                form=asked.text,
-            )
-        with about_field("sample_rate"):
-            rate = made.rate(asked.sample_rate)
-        return SpeechPlan(
-            text,
-            self._voice(model_id, asked.speed or 1.0, rate),
-            made,
-            asked.stream_format == "sse",
-            None if keep is None else seconds_of(keep),
-        )
-
-    def _voice(self, model_id: str, speed: float, rate: SampleRate) -> Voice:
-        """Return the voice; a speed of 1 is the model's own, whatever that is configured to be."""
-        if speed == 1.0:
-            return self._synthesis.voices.choose(model_id, None, rate)
-        own = float(self._catalog.get(model_id).options.get("speed", 1.0))
-        with about_field("speed"):
-            return self._synthesis.voices.choose(model_id, {"speed": f"{own * speed:g}"}, rate)
-
-
+_SPEECH = "/v1/audio/speech"
 _AUDIO = {"schema": {"type": "string", "format": "binary"}}
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
@@ -121,18 +40,46 @@ def speech_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     """Return the route; it reads the body itself, after the caller was recognised."""
     made = APIRouter(tags=["speech"])
     planner = SpeechPlanner(synthesis, names)
+    default = synthesis.voices.default_model_id
 
+    @made.post("/audio/speech", include_in_schema=False)
     @made.post(
-        "/v1/audio/speech",
-        response_class=Response,
-        responses=_ANSWER,
-        openapi_extra=reads(SpeechRequest),
+        _SPEECH, response_class=Response, responses=_ANSWER, openapi_extra=reads(SpeechRequest)
     )
     async def create_speech(request: Request) -> SpeechResponse:
         """Say a text: audio in the asked format, sent as it is made."""
         caller: Caller = request.state.caller
         said = await read_body(request, patience=synthesis.patience)
-        return SpeechResponse(synthesis, planner.plan(said, caller.quota), caller)
+        plan = planner.plan(parsed(SpeechRequest, said), caller.quota)
+        return SpeechResponse(synthesis, plan, caller)
+
+    def planned(request: Request) -> SpeechPlan:
+        """Return what a query asks for; it may leave out model and voice, or either."""
+        asked: dict[str, str] = dict(request.query_params)
+        named = asked.get("voice") or asked.get("model") or default
+        if not asked.get("model"):
+            names.voice_id(named[:MAX_NAME_CHARS])  # else it would be the model that is unknown
+        asked = {**asked, "model": asked.get("model") or named, "voice": named}
+        return planner.plan(checked(SpeechRequest, asked), request.state.caller.quota)
+
+    @made.get("/audio/speech", include_in_schema=False)
+    @made.get(
+        _SPEECH,
+        response_class=Response,
+        responses=_ANSWER,
+        openapi_extra=queries(
+            SpeechRequest, optional=("model", "voice"), left_out=("pronunciations",)
+        ),
+    )
+    async def play_speech(request: Request) -> SpeechResponse:
+        """Say the text of a query, for `<audio src>`; without a voice in the default one."""
+        return SpeechResponse(synthesis, planned(request), request.state.caller)
+
+    @made.head("/audio/speech", include_in_schema=False)
+    @made.head(_SPEECH, include_in_schema=False)
+    async def look_at_speech(request: Request) -> Response:
+        """Answer what `GET` would begin with, and say nothing."""
+        return Response(headers=planned(request).headers)
 
     return made
 
@@ -180,9 +127,10 @@ def discovery_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     @made.get("/v1/audio/voices", response_model=dict[str, Any])
     async def list_voices(model: str | None = None) -> Response | dict[str, Any]:
         """Return every voice, or those of one `model`; a voice's name is what finds it."""
-        if not model or (model not in catalog and names.models.find(model)):
+        known = names.models.name(model) if model else ""
+        if known not in catalog:
             return await voices.answer()
-        return {"voices": [_voice(catalog.get(model))]}
+        return {"voices": [_voice(catalog.get(known))]}
 
     return made
 

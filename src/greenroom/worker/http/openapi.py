@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI
@@ -55,6 +56,28 @@ def reads(model: type[BaseModel]) -> dict[str, Any]:
     """Return the `openapi_extra` of a route that reads a `model` from the request itself."""
     schema = {"$ref": _REF.format(model=model.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def queries(
+    model: type[BaseModel], *, optional: Collection[str], left_out: Collection[str]
+) -> dict[str, Any]:
+    """Return the `openapi_extra` of a route that reads a `model` from its query parameters.
+
+    Those that are `optional` are text here, whatever else they may be in a body; those `left_out`
+    no text can say.
+    """
+    schema = model.model_json_schema(ref_template=_REF)
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema["required"] and name not in optional,
+            "schema": _ONE_LINE if name in optional else each,
+        }
+        for name, each in schema["properties"].items()
+        if name not in left_out
+    ]
+    return {"parameters": parameters}
 
 
 def describe(

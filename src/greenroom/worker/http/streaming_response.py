@@ -48,6 +48,19 @@ class SpeechPlan:
     keep_alive: float | None
     """Seconds; negative is for ever."""
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        width = self.format.sample_bytes
+        return {
+            "content-type": _packets(self).media_type,
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            "x-sample-rate": str(int(self.voice.sample_rate)),
+            "x-channels": "1",
+            **({} if width is None else {"x-sample-width": str(width)}),
+        }
+
 
 class SpeechResponse(Response):
     """Speaks a plan, and sends the audio in its format."""
@@ -107,20 +120,9 @@ class SpeechResponse(Response):
         async with contextlib.aclosing(_encoded(speech, self._plan)) as pieces:
             async for audio in pieces:
                 if not writer.started:
-                    await writer.start(self._first_headers())
+                    await writer.start(self._plan.headers)
                 if audio:
                     await writer.write(self._packets.of(audio))
-
-    def _first_headers(self) -> dict[str, str]:
-        made, rate = self._plan.format, self._plan.voice.sample_rate
-        headers = {
-            "content-type": self._packets.media_type,
-            "cache-control": "no-store",
-            "x-accel-buffering": "no",
-            "x-sample-rate": str(rate),
-            "x-channels": "1",
-        }
-        return {**headers, "x-sample-width": "2"} if made.is_raw else headers
 
 
 def _packets(plan: SpeechPlan) -> Events | Bytes:

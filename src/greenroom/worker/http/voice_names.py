@@ -22,6 +22,7 @@ class VoiceNames:
         for the voice, with names that look like it.
         """
         by_model, by_voice = self.models.find(model), self.voice_id(voice)
+        model, voice = self.models.name(model), self.models.name(voice)
         if voice in self.models:
             return by_voice
         if model in self.models or self.models.aliases[voice] is None:
