@@ -85,9 +85,9 @@ def explore(
     def last_words(stack: str) -> None:
         tell(Fault("the process hangs", present, stack, ("it could not be interrupted",)))
 
-    began = time.monotonic()
     with Watchdog(last_words) as watchdog:
         door.open(watchdog)
+        began = time.monotonic()
         try:
             number = 0
             while time.monotonic() - began < seconds and (most is None or number < most):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ class Served:
         """Return the exit code and what was logged."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        _, log = self.process.communicate(timeout=30)
+        _, log = self.process.communicate(timeout=60)
         return self.process.returncode, log
 
 
@@ -98,7 +99,7 @@ def test_it_says_where_it_listens_and_what_is_ready(worker: Served) -> None:
     assert int(port) > 0
     assert worker.listening == f"listening on {worker.address} and {worker.url}; loading tone-440\n"
     assert worker.url.startswith("http://127.0.0.1:")
-    assert worker.ready.startswith("ready: tone-440 (0.")
+    assert re.match(r"ready: tone-440 \(\d+\.", worker.ready)
     assert worker.ready.endswith("room for 2 of 9 models; Ctrl-C ends it\n")
 
 
@@ -119,7 +120,7 @@ def test_what_is_in_memory_is_listed(ask: Asked) -> None:
 
 
 def test_a_model_is_loaded_explained_and_unloaded(ask: Asked) -> None:
-    assert ask("load", "top").startswith("top is in memory after 0.")
+    assert re.match(r"top is in memory after \d+\.", ask("load", "top"))
     assert "high[est]" in ask("ps")
     assert ask("load", "top") == "top is in memory already, 0 MB\n"
     assert ask("explain", "top").startswith("high[est]: ready and idle; it expires in ")
@@ -193,7 +194,7 @@ def test_on_a_terminal_top_shows_what_changes_until_it_is_ended(worker: Served, 
         with contextlib.suppress(OSError):  # what Linux says at the end of a terminal
             while os.read(reader, 4096):
                 pass
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     finally:
         os.close(reader)
         process.kill()

@@ -125,7 +125,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     for pid in map(int, pids.read_text().split()):
-        eventually(partial(ended, pid), limit=10)
+        eventually(partial(ended, pid))
 
 
 def command_for(model: Path) -> list[str]:

@@ -24,7 +24,7 @@ from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import RATE, HostileAdapter
 from tests.waiting import eventually
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 class Place:

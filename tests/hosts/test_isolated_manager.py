@@ -74,7 +74,8 @@ async def test_a_crash_takes_its_model_out_of_memory_and_the_next_caller_has_it_
 async def test_a_load_that_hangs_is_killed_and_its_room_is_free() -> None:
     hangs = ModelSpec("hangs", HostileAdapter, options={"at": "load", "deed": "hold the lock"})
     manager = ModelManager(
-        catalog=Catalog([ModelSpec("one", HostileAdapter), hangs]),
+        # The other in this process: to start one may take longer than the limit.
+        catalog=Catalog([ModelSpec("one", HostileAdapter, isolation="none"), hangs]),
         default_model_id="one",
         load_timeout_ms=3_000,
         isolation="model",

@@ -22,7 +22,7 @@ from greenroom.hosts.launcher import Launcher, LaunchError
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import HostileAdapter
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 GOOD = "fine = True"
 BAD = {
@@ -137,10 +137,19 @@ def test_closing_does_not_wait_for_an_import_that_hangs(places: list[EngineProce
 def test_a_fork_server_that_stands_still_is_replaced(
     places: list[EngineProcesses], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launcher_module, "_FORK_LIMIT_S", 0.2)
     place = place_with(places)
     first = load(place)
     server = psutil.Process(pid_of(place))
+    launcher = place._launcher
+    assert launcher is not None
+    end = launcher._end
+
+    def end_it() -> None:
+        monkeypatch.setattr(launcher_module, "_FORK_LIMIT_S", SOON_S)  # for the next one
+        end()
+
+    monkeypatch.setattr(launcher_module, "_FORK_LIMIT_S", 0.2)
+    monkeypatch.setattr(launcher, "_end", end_it)
     server.suspend()
     second = load(place, "two")
     assert not server.is_running()

@@ -16,8 +16,8 @@ from greenroom.hosts.engine_main import BORROW, GIVE_BACK, LentCores
 def pair() -> Iterator[tuple[socket.socket, LentCores]]:
     manager, its = socket.socketpair()
     with manager, its:
-        manager.settimeout(5.0)
-        its.settimeout(5.0)
+        manager.settimeout(30.0)
+        its.settimeout(30.0)
         yield manager, LentCores(its)
 
 
@@ -52,7 +52,7 @@ def test_a_core_is_borrowed_and_given_back_over_the_wire(
     lent.idle = 2
     thread = answer(manager, True)
     assert cores.borrow()
-    thread.join(5.0)
+    thread.join(30.0)
     assert cores.idle == 1
     assert cores.give_back() is False
     assert manager.recv(1) == GIVE_BACK
@@ -66,12 +66,12 @@ def test_a_core_that_is_refused_is_not_asked_for_again_before_the_next_call(
     lent.idle = 2
     thread = answer(manager, False)
     assert not lent.borrow()
-    thread.join(5.0)
+    thread.join(30.0)
     assert not lent.borrow()
     lent.idle = 1
     thread = answer(manager, True)
     assert lent.borrow()
-    thread.join(5.0)
+    thread.join(30.0)
 
 
 def test_a_manager_that_is_gone_lends_nothing(pair: tuple[socket.socket, LentCores]) -> None:

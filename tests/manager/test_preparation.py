@@ -376,7 +376,7 @@ async def test_the_end_of_the_manager_is_the_end_of_preparing(models: Preparable
         pid = int(place.read_text())
         began = asyncio.get_running_loop().time()
     assert not alive(pid)
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < LONG
     assert not manager._effects.preparations._tasks._running
 
 
@@ -416,4 +416,4 @@ async def test_an_upgrade_that_hangs_does_not_hold_the_end_up(
     async with running(models):
         await until(models["amy"].begun.is_set)
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < LONG / 2

@@ -66,25 +66,25 @@ class Trims:
     def __call__(self) -> None:
         self.begun += 1
         self.began.release()
-        assert self.go_on.acquire(timeout=10)
+        assert self.go_on.acquire(timeout=30)
 
 
 def test_all_that_ask_during_a_trim_share_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     trims, trimming = Trims(monkeypatch), CoalescedTrims()
     asked = [threading.Thread(target=trimming.trim) for _ in range(20)]
     asked[0].start()
-    assert trims.began.acquire(timeout=10)
+    assert trims.began.acquire(timeout=30)
     for thread in asked[1:]:
         thread.start()
     while trimming._asked < 20:
         asked[1].join(0.001)
     assert all(thread.is_alive() for thread in asked), "nobody is served by a trim begun earlier"
     trims.go_on.release()
-    asked[0].join(10)
-    assert trims.began.acquire(timeout=10)
+    asked[0].join(30)
+    assert trims.began.acquire(timeout=30)
     trims.go_on.release()
     for thread in asked:
-        thread.join(10)
+        thread.join(30)
     assert trims.begun == 2
 
 

@@ -37,6 +37,8 @@ class Letters:
         self.tries += 1
         while given == "z":
             time.sleep(0.01)
+        if self.tries > 1_000:
+            time.sleep(0.1)  # whoever tries until a time is over need not be busy
         return ["an x came through"] if "x" in given else []
 
     def simpler(self, given: str) -> Iterator[str]:
@@ -75,7 +77,7 @@ def test_a_fault_fails_the_command_and_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "DOORS", {"letters": Letters})
-    assert command.main(["letters", "--seconds", "0.2", "--out", str(tmp_path)]) == 1
+    assert command.main(["letters", "--seconds", "1", "--out", str(tmp_path)]) == 1
     (kept,) = tmp_path.iterdir()
     content = json.loads(kept.read_text())
     assert content["input"] == "'x'"

@@ -64,11 +64,11 @@ def test_a_fault_is_shown_as_the_line_before_and_after() -> None:
     assert "a.py unused: return 1 → return 2" in changes
 
 
-def judge(tree: Path) -> dict[str, Outcome]:
+def judge(tree: Path, patience_s: float = 20.0) -> dict[str, Outcome]:
     file = "src/numbers_of_ours.py"
     made = faulty(file, SOURCE.replace("numbers.pop()", "numbers.pop(0)"))
     (tree / file).write_text(made.code)
-    plan = Plan(made.faults, PART.selection(), {}, 2, patience_s=0.5)
+    plan = Plan(made.faults, PART.selection(), {}, 2, patience_s=patience_s)
     outcomes = {o.fault: o for o in command.judged(plan, tree, tree / "log.txt")}
     assert outcomes.keys() == {fault.key for fault in made.faults}
     return {fault.change.partition(": ")[2]: outcomes[fault.key] for fault in made.faults}
@@ -85,7 +85,7 @@ def test_a_fault_is_found_by_the_quickest_test_that_reaches_it(tree: Path) -> No
 def test_a_fault_that_hangs_is_given_up_soon(tree: Path) -> None:
     tests = tree / "tests/ours/test_numbers.py"
     tests.write_text(TESTS.replace("[2, 1, 3]", "Endless([2, 1, 3])") + ENDLESS)
-    hung = [outcome for outcome in judge(tree).values() if outcome.kind == "hung"]
+    hung = [outcome for outcome in judge(tree, 1.0).values() if outcome.kind == "hung"]
     assert hung
     assert all(outcome.test.endswith("test_quick") for outcome in hung)
 

@@ -43,7 +43,7 @@ class Reader(TTSAdapter):
         try:
             for number in range(3):
                 if number == 1:
-                    self.second.wait(10)
+                    self.second.wait(30)
                 if name == self.failing:
                     raise ValueError("no voice")
                 self.happened.append(f"{name} {number}")
@@ -67,7 +67,7 @@ async def reader() -> AsyncIterator[Reader]:
 
 
 async def until_happened(what: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while what not in Reader.happened:  # noqa: ASYNC110 - told by a thread
             await asyncio.sleep(0.001)
 

@@ -257,6 +257,7 @@ async def test_who_asks_is_named_in_the_journal_whatever_the_protocol() -> None:
     stage["b"].load.error = OSError("broken")
     manager = ModelManager(catalog=stage.catalog, default_model_id="a")
     async with running_worker(manager, api_keys=KEYS) as served:
+        manager._ledger.backoff._first = 60.0
         triton: Any = served.channel.unary_unary(f"/{SERVICE}/RepositoryModelLoad")
         request = message("RepositoryModelLoadRequest")(model_name="b").SerializeToString()
         for _ in range(2):  # the second is refused: it is too soon to try again

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def tell(worker):
 asyncio.run(serve(load_config(None, json.loads(sys.argv[1])), tell))
 """
 SLOW_TONE = """
-import time
+import os, time
 from greenroom.adapters.tone import ToneTTSAdapter
 class SlowTone(ToneTTSAdapter):
     @classmethod
@@ -50,6 +49,8 @@ class SlowTone(ToneTTSAdapter):
         for chunk in super().synthesize(text, options):
             time.sleep(0.05)
             yield chunk
+        while text.startswith("Hold") and not os.path.exists(os.environ["LET_GO"]):
+            time.sleep(0.01)
 """
 
 
@@ -196,11 +197,11 @@ async def child(tmp_path: Path, **worker: Any) -> AsyncIterator[Child]:
         *(sys.executable, "-c", SCRIPT, json.dumps(overrides)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "LET_GO": str(tmp_path / "go")},
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(2 * LIMIT_S):
             address = (await process.stdout.readline()).decode().strip()
         yield Child(process, address)
     finally:
@@ -210,9 +211,13 @@ async def child(tmp_path: Path, **worker: Any) -> AsyncIterator[Child]:
 
 
 async def test_a_signal_lets_running_speech_end_and_refuses_new_calls(tmp_path: Path) -> None:
-    async with child(tmp_path) as worker, grpc.aio.insecure_channel(worker.address) as channel:
+    settings = {"drain_timeout_ms": 60_000}
+    async with (
+        child(tmp_path, **settings) as worker,
+        grpc.aio.insecure_channel(worker.address) as channel,
+    ):
         stub: Any = tts_pb2_grpc.TTSServiceStub(channel)
-        chunk = tts_pb2.TextChunk(text="Half a second. " * 2, is_final=True)
+        chunk = tts_pb2.TextChunk(text="Hold it. Go on.", is_final=True)
         call = stub.Synthesize(iter([chunk]), timeout=LIMIT_S)
         frames = [await call.read()]
         worker.process.send_signal(signal.SIGTERM)
@@ -221,10 +226,11 @@ async def test_a_signal_lets_running_speech_end_and_refuses_new_calls(tmp_path: 
             load = stub.LoadModel(tts_pb2.LoadModelRequest(), timeout=LIMIT_S)
             code = await load.code()
         assert "shutting down" in await load.details()
+        (tmp_path / "go").touch()
         while (frame := await call.read()) is not grpc.aio.EOF:
             frames.append(frame)
         assert frames[-1].is_final
-        assert len(frames) == pytest.approx(3 * len("Half a second." * 2), abs=4)
+        assert len(frames) == pytest.approx(3 * len("Hold it.Go on."), abs=4)
         assert await call.code() is grpc.StatusCode.OK
         log = await worker.ended()
     assert worker.process.returncode == 0
@@ -254,13 +260,11 @@ async def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             worker.process.send_signal(signal.SIGINT)
             while await answer(client.load("slow")) != "UNAVAILABLE":
                 pass
-            began = time.monotonic()
             worker.process.send_signal(signal.SIGINT)
             with pytest.raises(WorkerError):
                 async for _ in speech:
                     pass
         log = await worker.ended()
-        assert time.monotonic() - began < 5
     assert worker.process.returncode == 0
     assert "stopping at once" in log
     assert "Traceback" not in log
