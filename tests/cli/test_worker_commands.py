@@ -297,6 +297,24 @@ def test_text_from_standard_input_is_spoken_by_a_worker_as_it_comes(worker: Serv
     assert process.returncode == 0
 
 
+def test_of_several_workers_one_that_is_there_speaks(
+    worker: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "said.wav"
+    servers = f"127.0.0.1:9, {worker.address}"
+    assert main(["say", "Hello", "-m", "top", "-o", str(file), "--servers", servers]) == 0
+    with wave.open(str(file)) as found:
+        assert found.getnframes() > 0
+    assert "top of 2 workers" in capsys.readouterr().err
+
+
+def test_of_several_addresses_one_that_is_none_is_an_error_of_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["say", "Hello", "-o", "-", "--servers", "127.0.0.1:9,nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
 def test_an_address_that_is_taken_is_an_error_of_one_line(worker: Served, config: Path) -> None:
     second = Served(config, "--listen", worker.address)
     code, log = second.end()

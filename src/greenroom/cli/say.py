@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
 
 import typer
 
@@ -22,6 +22,7 @@ from greenroom.cli.shared_options import (
     ConfigFile,
     Key,
     MaybeServer,
+    Servers,
     Settings,
     configuration,
     options_of,
@@ -34,6 +35,10 @@ from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
 from greenroom.speech.text import CheckedText
 from greenroom.voice import Voice, VoiceChooser
+
+if TYPE_CHECKING:
+    from greenroom.cluster.picker import Picker
+    from greenroom.worker.client import Client
 
 
 def say(
@@ -59,11 +64,13 @@ def say(
     config: ConfigFile = None,
     settings: Settings = None,
     server: MaybeServer = None,
+    servers: Servers = None,
     key: Key = None,
 ) -> None:
     """Say a text, aloud or into a file.
 
-    Loads the voice in this process, or lets a worker speak. Reports the time to the first audio
+    Loads the voice in this process, or lets a worker speak: of several the one that has the voice,
+    or has it soonest. Reports the time to the first audio
     and the real-time factor on standard error.
     """
     options = options_of(option or [])
@@ -71,11 +78,13 @@ def say(
         options["speed"] = str(speed)
     spoken = _checked(text)
     request = SpeechRequest(model, options, check_rate(rate))
-    speaker = (
-        local_speaker(configuration(config, settings), request)
-        if server is None
-        else worker_speaker(server, key, request)
-    )
+    speaker: Speaker
+    if servers is not None:
+        speaker = picking_speaker(servers.split(","), key, request)
+    elif server is not None:
+        speaker = worker_speaker(server, key, request)
+    else:
+        speaker = local_speaker(configuration(config, settings), request)
     with contextlib.suppress(ClosedPipeError):
         print_note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
 
@@ -173,25 +182,32 @@ class _LocalSpeaker:
 
 def worker_speaker(server: str, key: str | None, request: SpeechRequest) -> Speaker:
     """Return a speaker that lets the worker at `server` speak."""
-    return _WorkerSpeaker(server, key, request)
+    from greenroom.worker.client import Client
+
+    return _WorkerSpeaker(Client(server, key), server, request)
+
+
+def picking_speaker(servers: Sequence[str], key: str | None, request: SpeechRequest) -> Speaker:
+    """Return a speaker that lets one of the workers speak: where the voice is, or soonest."""
+    from greenroom.cluster.picker import Picker
+
+    return _WorkerSpeaker(Picker(servers, key), f"{len(servers)} workers", request)
 
 
 class _WorkerSpeaker:
-    def __init__(self, server: str, key: str | None, request: SpeechRequest) -> None:
-        self.remark = f"{request.model_id or 'the default model'} of {server}, "
-        self._server = server
-        self._key = key
+    def __init__(self, client: Client | Picker, where: str, request: SpeechRequest) -> None:
+        self.remark = f"{request.model_id or 'the default model'} of {where}, "
+        self._client = client
+        self._where = where
         self._request = request
 
     @contextlib.asynccontextmanager
     async def speak(
         self, text: CheckedText, progress: Progress
     ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
-        from greenroom.worker.client import Client
-
         request = self._request
-        progress(f"asking {self._server}")
-        async with Client(self._server, self._key) as client:
+        progress(f"asking {self._where}")
+        async with self._client as client:
             frames = client.speak(
                 text.source,  # the worker checks it, by limits of its own
                 request.model_id,

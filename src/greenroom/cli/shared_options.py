@@ -67,6 +67,25 @@ MaybeServer = Annotated[
 ]
 
 
+def _addresses(servers: str | None) -> str | None:
+    """Return addresses as gRPC takes them; refuse what is none."""
+    if servers is None:
+        return None
+    return ",".join(str(_address(each.strip())) for each in servers.split(","))
+
+
+Servers = Annotated[
+    str | None,
+    typer.Option(
+        "--servers",
+        envvar="GREENROOM_SERVERS",
+        metavar="HOST:PORT,...",
+        callback=_addresses,
+        help="Ask one of these workers: the one that has the voice, or can have it soonest.",
+    ),
+]
+
+
 def _sendable(key: str | None) -> str | None:
     """Return a key without the end of line that it has in a file; a wrong one is not shown."""
     key = None if key is None else key.strip()
