@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -93,3 +94,36 @@ def test_many_threads_never_have_more_than_there_are() -> None:
         thread.join(30)
     assert 1 <= most <= 3
     assert three.idle == 3
+
+
+def test_a_core_is_lent_only_while_nobody_waits_and_is_back_when_the_loan_ends() -> None:
+    two = Cores(lambda: 2)
+    told: list[str] = []
+    loan = two.lend(1.0)
+    assert loan is not None
+    assert two.take()
+    assert (two.idle, two.lend(1.0)) == (0, None)
+    two.wait(lambda: told.append("freed"))
+    two.end_loan(loan)
+    assert (two.idle, told) == (1, ["freed"])
+    two.end_loan(loan)
+    assert two.idle == 1
+
+
+@pytest.mark.parametrize("ask", [Cores.take, Cores.borrow, lambda cores: cores.lend(9.0)])
+def test_a_core_that_was_lent_for_too_long_goes_to_who_asks_for_one(
+    ask: Callable[[Cores], object],
+) -> None:
+    now = 0.0
+    one = Cores(lambda: 1, lambda: now)
+    loan = one.lend(1.0)
+    assert loan is not None
+    now = 0.99
+    assert not ask(one)
+    now = 1.0
+    assert ask(one)
+    assert one.idle == 0
+    one.end_loan(loan)  # given back after all: it is another's
+    assert one.idle == 0
+    one.give_back()
+    assert one.idle == 1

@@ -222,6 +222,47 @@ def test_cores_that_a_process_has_borrowed_are_back_when_it_has_ended(place: Pla
     eventually(lambda: CORES.idle == idle)
 
 
+def test_a_core_goes_along_with_the_call_to_an_engine_that_has_asked_for_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = place.loaded()
+    process = process_of(model)
+    lenders: list[str] = []
+    lend = process.lend_core
+
+    def lend_core() -> bool:
+        lenders.append(threading.current_thread().name)
+        return lend()
+
+    monkeypatch.setattr(process, "lend_core", lend_core)
+    asked, with_the_call = f"greenroom-watch-{process.name}", threading.current_thread().name
+    assert len(said(model))
+    assert lenders == []
+    assert len(said(model, "helped"))
+    assert lenders == [asked, with_the_call]
+    assert len(said(model, "helped"))
+    assert lenders[2:] == [with_the_call, with_the_call]
+    assert CORES.idle == CORES.count
+
+
+def test_cores_are_given_back_once_however_often_that_is_told(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CORES, "_count", lambda: 3)
+    process = process_of(place.loaded())
+    assert [process.lend_core() for _ in range(4)] == [True, True, True, False]
+    for given_back, idle in ((1, 1), (1, 1), (0, 1), (2, 2), (9, 3), (9, 3)):
+        process.settle_cores(given_back)
+        assert CORES.idle == idle
+
+
+def test_a_process_that_has_ended_is_lent_no_core(place: Place) -> None:
+    process = process_of(place.loaded())
+    process.kill("the test wants it")
+    eventually(lambda: not process.lend_core())
+    eventually(lambda: CORES.idle == CORES.count)
+
+
 def test_what_hides_from_its_group_ends_with_the_last_process(place: Place) -> None:
     model = place.loaded()
     said(model, "fork and hide")

@@ -17,7 +17,7 @@ from greenroom.adapters.piper.prepared.build.pipeline import prepare
 from greenroom.adapters.piper.prepared.run import decoder, prepared_voice, shared_graphs
 from greenroom.adapters.piper.prepared.run.prepared_voice import PreparedVoice
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
-from greenroom.adapters.piper.prepared.run.stage import BoundStage
+from greenroom.adapters.piper.prepared.run.stage import BoundStage, Stage
 from greenroom.adapters.piper.prepared.run.stage_cost import Costs, StageCost
 from greenroom.adapters.piper.prepared.run.thread_pool import DecodePool
 from greenroom.adapters.piper.prepared.store.paths import PreparedFiles
@@ -172,6 +172,66 @@ def test_a_listener_far_ahead_gets_the_largest_pieces_and_one_who_waits_the_smal
     assert FIRST < hurried[0] < LARGEST
     assert sizes_at(Pace(0.02, spare_s=0.005), ours)[0] < hurried[0]
     assert sizes_at(Pace(0.0, sharers=1_000), ours)[0] == LARGEST
+
+
+def test_another_core_is_said_to_be_of_use_until_the_last_piece_is_begun(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = cores_of(1, monkeypatch)
+    busy.take()
+    ours = voice()
+    make_cost(ours, monkeypatch, 1e-4)
+    helpable = []
+    pieces = ours.speak(sentence(300))
+    while True:
+        with paced(Pace(0.0)) as asking:
+            if next(pieces, None) is None:
+                break
+        helpable.append(asking.is_helpable)
+    assert helpable == [True] * (len(helpable) - 1) + [False]
+    assert len(helpable) > 2
+
+
+class Lender:
+    """Another process's cores: one comes with each call."""
+
+    def __init__(self) -> None:
+        self.idle = 1
+        self.done: list[str] = []
+
+    def borrow(self) -> bool:
+        self.done.append("borrow")
+        self.idle -= 1
+        return self.idle >= 0
+
+    def give_back(self) -> None:
+        self.idle += 1
+
+    def give_back_unused(self) -> None:
+        self.done.append("give back unused")
+
+
+def noted(stage: Stage, done: list[str]) -> Callable[..., Any]:
+    """Return what runs the stage and writes down its name first."""
+    run = stage.run
+
+    def run_noted(*args: Any, **kwargs: Any) -> Any:
+        done.append(stage.manifest.name)
+        return run(*args, **kwargs)
+
+    return run_noted
+
+
+def test_a_core_that_came_with_the_call_is_given_back_before_a_piece_that_needs_none(
+    voice: Callable[..., PreparedVoice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lender = Lender()
+    cores_of(1, monkeypatch).defer_to(lender)
+    ours = voice()
+    for stage in ours._stages.values():
+        monkeypatch.setattr(stage, "run", noted(stage, lender.done))
+    assert len(list(ours.speak(sentence(3)))) == 1
+    assert lender.done[-3:] == ["give back unused", "decoder", "waveform"]
 
 
 @pytest.mark.parametrize("frame_s", [1e-9, 1e-5, 1e-4, 1e-3, 1.0])

@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -52,17 +53,34 @@ class CoreLender(Protocol):
     def give_back(self) -> None:
         """Take it back."""
 
+    def give_back_unused(self) -> None:
+        """Take back what was lent for the call that this thread answers, and is not in use."""
+
+
+class Loan:
+    """A core that computes for this process in another one, until `Cores.end_loan`."""
+
+    __slots__ = ("overdue_at",)
+
+    def __init__(self, overdue_at: float) -> None:
+        self.overdue_at = overdue_at
+        """When others may have it, though nobody has given it back."""
+
 
 class Cores:
     """Counts who computes. All methods may be called from any thread, and none of them waits."""
 
-    def __init__(self, count: Callable[[], int] = cores) -> None:
+    def __init__(
+        self, count: Callable[[], int] = cores, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`count` is asked each time: cores may be taken away from a process, and given back."""
         self._count = count
+        self._clock = clock
         # Taking is a read and a write, between which another thread may come.
         self._lock = threading.Lock()
         self._lender: CoreLender | None = None
         self._taken = 0
+        self._loans: set[Loan] = set()
         self._waiting: dict[Callable[[], None], None] = {}
 
     def defer_to(self, lender: CoreLender) -> None:
@@ -90,10 +108,20 @@ class Cores:
         """Take a core; false if there is none."""
         count = self.count
         with self._lock:
-            if self._taken >= count:
+            if not self._has_idle(count):
                 return False
             self._taken += 1
             return True
+
+    def _has_idle(self, count: int) -> bool:
+        """Whether there is a core to take; takes back the loans that are overdue for it."""
+        if self._taken < count or not self._loans:
+            return self._taken < count
+        now = self._clock()
+        overdue = [loan for loan in self._loans if loan.overdue_at <= now]
+        self._loans.difference_update(overdue)
+        self._taken -= len(overdue)
+        return self._taken < count
 
     def borrow(self) -> bool:
         """Take a core that nobody waits for, to help along what runs already; false if none is."""
@@ -101,10 +129,40 @@ class Cores:
             return self._lender.borrow()
         count = self.count
         with self._lock:
-            if self._waiting or self._taken >= count:
+            if self._waiting or not self._has_idle(count):
                 return False
             self._taken += 1
             return True
+
+    def lend(self, limit: float) -> Loan | None:
+        """Lend another process a core that nobody waits for; `None` if there is none.
+
+        It is followed by one `end_loan`. After `limit` seconds it goes to whoever asks for a core,
+        like that of a step that hangs.
+        """
+        if not self.borrow():
+            return None
+        loan = Loan(self._clock() + limit)
+        with self._lock:
+            self._loans.add(loan)
+        return loan
+
+    def end_loan(self, loan: Loan) -> None:
+        """Take back what was lent, unless others have it already."""
+        with self._lock:
+            if loan not in self._loans:
+                return
+            self._loans.remove(loan)
+        self.give_back()
+
+    def give_back_unused(self) -> None:
+        """Give back, now, what another process has lent for a call and the engine does not use.
+
+        To be called as soon as it will not; at the end of the call it is given back anyhow. In the
+        process that counts the cores there is none.
+        """
+        if self._lender is not None:
+            self._lender.give_back_unused()
 
     def give_back(self) -> bool:
         """Give back a core that was taken or borrowed, and tell those who wait for one.

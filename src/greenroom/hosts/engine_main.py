@@ -12,12 +12,15 @@ import logging
 import os
 import pickle
 import socket
+import struct
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from greenroom import errors
 from greenroom.adapter import ModelSpec, TTSAdapter
@@ -28,7 +31,7 @@ from greenroom.catalog import registry
 from greenroom.concurrency.cores import CORES
 from greenroom.errors import ModelLoadError
 from greenroom.hosts import confinement
-from greenroom.hosts.wire import MOST_BYTES, Connection
+from greenroom.hosts.wire import CALL_BYTES, MOST_BYTES, Connection
 from greenroom.memory import heap
 from greenroom.speech.pace import Pace, paced
 from greenroom.untrusted.exceptions import describe_error
@@ -39,10 +42,12 @@ _END: Any = object()
 _CALL_LIMIT_S = 1.0
 """The manager calls as soon as it has connected."""
 
-Answer = tuple[dict[str, Any], bytes]
+Answer = tuple[dict[str, Any], bytes | memoryview]
 
-BORROW, GIVE_BACK = b"b", b"g"
-"""What a process asks of the manager's cores; a `BORROW` is answered with one byte, 1 or 0."""
+BORROW = b"b"
+"""Asks the manager for a core, and is answered with one byte, 1 or 0."""
+GIVEN_BACK = struct.Struct("<Q")
+"""Says how many cores the process has given back in its life; not answered."""
 
 
 def serve(
@@ -74,7 +79,8 @@ def serve(
             if not message:
                 os._exit(0)
             for descriptor in descriptors:
-                _converse(Connection(socket.socket(fileno=descriptor)), models, lent)
+                end = socket.socket(fileno=descriptor)
+                _converse(Connection(end, read_bytes=CALL_BYTES), models, lent)
 
 
 def _converse(connection: Connection, models: Models, lent: LentCores) -> None:
@@ -99,34 +105,84 @@ def _redirect(standard_error: int) -> None:
 
 
 class LentCores:
-    """The manager's cores, as an engine's process sees them."""
+    """The manager's cores, as an engine's process sees them.
+
+    One may come with a call, for the thread that answers it. That uses it any number of times
+    without asking, and what it still has in hand goes back with the reply.
+    """
 
     def __init__(self, manager: socket.socket) -> None:
-        self.idle = 0
+        self._manager = manager
+        self._told_idle = 0
         """How many could be borrowed when the manager last said so, which it does with each call.
 
         Where there is none it is not asked: the answer would come only when a thread of the
         manager's gets the interpreter there, and a core would idle meanwhile.
         """
-        self._manager = manager
-        self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._counting = threading.Lock()
+        self._given_back = 0
+        self._call = _Call()
+
+    @property
+    def idle(self) -> int:
+        """How many this thread could have, as far as it knows."""
+        return self._call.in_hand + self._told_idle
+
+    def begin_call(self, idle: int, lent: int) -> None:
+        """Answer a call in this thread: `idle` cores could be borrowed, and `lent` come along."""
+        self._told_idle = idle
+        self._call.in_hand, self._call.is_answered = lent, True
+
+    def end_call(self) -> int:
+        """Return how many cores were given back in all; the manager is told by the reply."""
+        in_hand, self._call.in_hand, self._call.is_answered = self._call.in_hand, 0, False
+        return self._count(in_hand)
 
     def borrow(self) -> bool:
-        """Borrow a core; see `Cores.borrow`."""
-        if self.idle <= 0:
+        """Use a core: one in hand, or one that the manager lends when it is asked."""
+        if self._call.in_hand:
+            self._call.in_hand -= 1
+            return True
+        if self._told_idle <= 0:
             return False
-        with self._lock, contextlib.suppress(OSError):
+        with self._asking, contextlib.suppress(OSError):
             self._manager.sendall(BORROW)
             lent = self._manager.recv(1) == b"\1"
-            self.idle = self.idle - 1 if lent else 0
+            self._told_idle = self._told_idle - 1 if lent else 0
             return lent
         return False
 
     def give_back(self) -> None:
-        """Give it back; it may be borrowed again in the same call."""
-        self.idle += 1
+        """Give it back; the thread that answers a call keeps it in hand until it has answered."""
+        if self._call.is_answered:
+            self._call.in_hand += 1
+        else:
+            self._tell(1)
+
+    def give_back_unused(self) -> None:
+        """Give back what this thread has in hand; it may be borrowed again in the same call."""
+        in_hand, self._call.in_hand = self._call.in_hand, 0
+        if in_hand:
+            self._tell(in_hand)
+
+    def _tell(self, count: int) -> None:
+        self._told_idle += count
         with contextlib.suppress(OSError):
-            self._manager.sendall(GIVE_BACK)
+            self._manager.sendall(GIVEN_BACK.pack(self._count(count)))
+
+    def _count(self, count: int) -> int:
+        with self._counting:
+            self._given_back += count
+            return self._given_back
+
+
+class _Call(threading.local):
+    """The call that a thread answers, if it does."""
+
+    in_hand = 0
+    """Cores that it was lent and does not use."""
+    is_answered = False
 
 
 class Models:
@@ -194,7 +250,7 @@ class Speech:
         self._model = model
         self._chunks = iter(chunks)
 
-    def next(self) -> tuple[dict[str, Any], bytes | None]:
+    def next(self) -> tuple[dict[str, Any], memoryview | None]:
         """Return the next chunk, `None` after the last."""
         chunk = next(self._chunks, _END)
         if chunk is _END:
@@ -202,7 +258,7 @@ class Speech:
         samples = samples_of(chunk, int(self._model.sample_rate))
         if samples.nbytes > MOST_BYTES:
             raise errors.SynthesisError("the engine does not come to the end of a sentence.")
-        return {"looks_ahead": _looks_ahead(self._model)}, samples.tobytes()
+        return {"looks_ahead": _looks_ahead(self._model)}, samples.view(np.uint8).data
 
     def close(self) -> None:
         """Let the engine's generator run its `finally`."""
@@ -234,13 +290,14 @@ class Conversation:
 
     def _reply(self, name: str, *arguments: Any) -> None:
         fields: dict[str, Any] = {}
-        body: bytes = b""
+        body: bytes | memoryview = b""
         try:
             told, body = self._answer(name, *arguments)
             fields |= told
         except BaseException as error:  # noqa: BLE001 - an engine may raise anything; the caller gets it
             self._speech = None
             fields = {"error": _told(error)}
+        fields["given_back"] = self._lent.end_call()
         self._connection.reply(fields, body)
 
     def _answer(self, name: str, *arguments: Any) -> Answer:
@@ -258,12 +315,13 @@ class Conversation:
 
     def _next(
         self,
-        numbers: tuple[float | None, float, float, int],
+        numbers: tuple[float | None, float, float, int, int],
         begin: Callable[[], Speech] | None = None,
     ) -> Answer:
         """Return the next chunk, and what it took of the processors."""
-        ahead_s, sharers, spare_s, self._lent.idle = numbers
+        ahead_s, sharers, spare_s, idle, lent = numbers
         began = time.thread_time()
+        self._lent.begin_call(idle, lent)
         with paced(Pace(ahead_s, sharers, spare_s, self._helped.append)) as asking:
             if begin is not None:
                 self._speech = begin()
@@ -274,7 +332,12 @@ class Conversation:
         processor_s = time.thread_time() - began
         while self._helped:
             told["helped_s"] = told.get("helped_s", 0.0) + self._helped.popleft()
-        told |= {"asked": asking.has_asked, "last": asking.is_last, "processor_s": processor_s}
+        told |= {
+            "asked": asking.has_asked,
+            "last": asking.is_last,
+            "helpable": asking.is_helpable,
+            "processor_s": processor_s,
+        }
         return told, b"" if body is None else body
 
     def _close(self) -> None:

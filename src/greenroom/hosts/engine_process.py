@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -14,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from greenroom.catalog.devices import CPU, gpu_of
-from greenroom.concurrency.cores import CORES
-from greenroom.hosts.engine_main import BORROW, GIVE_BACK
+from greenroom.concurrency.cores import CORES, Loan
+from greenroom.hosts.engine_main import BORROW, GIVEN_BACK
 from greenroom.hosts.fork_server import STATUS
 from greenroom.hosts.launcher import Given, Launcher, LaunchError
 from greenroom.hosts.lifeline import Lifeline
@@ -31,6 +32,9 @@ _KEPT_CONNECTIONS = 32
 
 _END_LIMIT_S = 2.0
 """How long a process that is asked to end, or was killed, may take; the kernel ends it in 10 ms."""
+
+_LOAN_S = 1.0
+"""How long it may keep a core that others want: as long as a step that takes long keeps its own."""
 
 _LAST_BYTES = 4_096
 """So much of what it printed last is kept, to tell why it ended."""
@@ -79,7 +83,13 @@ class EngineProcess:
         self._why = ""
         """Why it was killed, if it was."""
         self._said: deque[bytes] = deque()
-        self._borrowed = 0
+        self._cores_lock = threading.Lock()
+        self._loans: deque[Loan] | None = deque()
+        """The cores that it was lent and has not given back; `None` once it is lent no more."""
+        self._given_back = 0
+        """How many cores it has given back in its life, as far as it has said so."""
+        self.borrows = False
+        """Whether it has ever asked for a core, so that it has a use for one."""
         self._ended = threading.Event()
         self._let_go = contextlib.ExitStack()
         """Closes what this process holds of it."""
@@ -119,7 +129,7 @@ class EngineProcess:
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._let_go.enter_context(self._control)
         given_away.enter_context(control)
-        self._cores, cores = socket.socketpair()
+        self._cores, cores = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._let_go.enter_context(self._cores)
         given_away.enter_context(cores)
         self._cores.setblocking(False)
@@ -232,6 +242,34 @@ class EngineProcess:
             self._open.discard(connection)
             connection.close()
 
+    # Cores
+
+    def lend_core(self) -> bool:
+        """Lend it a core if one is idle that nobody waits for; it has it with what it is told next.
+
+        Any number of these are given back together, as `settle_cores` says.
+        """
+        with self._cores_lock:
+            loan = None if self._loans is None else CORES.lend(_LOAN_S)
+            if loan is not None and self._loans is not None:
+                self._loans.append(loan)
+        return loan is not None
+
+    def settle_cores(self, given_back: int) -> None:
+        """Take back what the process has given back, of which it has told how much in all its life.
+
+        By the total, as it is told twice: at once, over a connection of its own, and with the reply
+        to the next call, which may be read first.
+        """
+        ended: list[Loan] = []
+        with self._cores_lock:
+            count = given_back - self._given_back
+            self._given_back += max(0, count)
+            while self._loans and len(ended) < count:
+                ended.append(self._loans.popleft())
+        for loan in ended:
+            CORES.end_loan(loan)
+
     # The end
 
     def end(self) -> None:
@@ -271,7 +309,7 @@ class EngineProcess:
         """Lend cores, read what is printed, and notice the end."""
         # Poll, here and in `_how`: no other takes a descriptor, of which there may be none.
         selector = selectors.PollSelector()
-        selector.register(self._cores, selectors.EVENT_READ, self._lend)
+        selector.register(self._cores, selectors.EVENT_READ, self._lend_asked)
         selector.register(self._errors, selectors.EVENT_READ, self._read)
         selector.register(self._end, selectors.EVENT_READ)
         log = LineLog(self.name, self.pid)
@@ -285,32 +323,30 @@ class EngineProcess:
         selector.close()
         self._finish(log)
 
-    def _lend(self) -> bool:
-        """Answer what the process asks of the cores; false once it asks no more.
+    def _lend_asked(self) -> bool:
+        """Answer what the process says of the cores; false once it says no more.
 
-        Or once it does not read the answers: it can borrow none then.
+        Or once it does not read the answers: it is lent none then.
         """
         asked = b""
         try:
             asked = self._cores.recv(256)
-            for each in asked:
-                if each == GIVE_BACK[0] and self._borrowed:
-                    self._borrowed -= 1
-                    CORES.give_back()
-                elif each == BORROW[0]:
-                    lent = CORES.borrow()
-                    self._borrowed += lent
-                    self._cores.sendall(bytes([lent]))
-        except OSError:
+            if asked == BORROW:
+                self.borrows = True
+                self._cores.sendall(bytes([self.lend_core()]))
+            elif asked:
+                self.settle_cores(GIVEN_BACK.unpack(asked)[0])
+        except (OSError, struct.error):
             asked = b""
         if not asked:
             self._take_cores_back()
         return bool(asked)
 
     def _take_cores_back(self) -> None:
-        while self._borrowed:
-            self._borrowed -= 1
-            CORES.give_back()
+        with self._cores_lock:
+            left, self._loans = self._loans, None
+        for loan in left or ():
+            CORES.end_loan(loan)
 
     def _read(self, log: LineLog) -> bool:
         """Take what was printed; false once its end of the pipe is closed."""

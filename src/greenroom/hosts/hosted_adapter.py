@@ -34,6 +34,9 @@ T = TypeVar("T")
 Crash = Callable[[str, str], ModelManagerError]
 """Makes the error for a model's id, and how its process ended."""
 
+_MOST_GIVEN_BACK = 1 << 53
+"""Cores, in the life of a process: more than can be given back."""
+
 _OF_TEXT: dict[str, Callable[[str], ModelManagerError]] = {
     kind.__name__: kind
     for kind in (ConfigError, SynthesisError, errors.InvalidInputError, errors.InputTooLargeError)
@@ -183,18 +186,20 @@ class HostedAdapter(TTSAdapter):
         self, process: EngineProcess, *call: Any, limit: float, crash: Crash
     ) -> Iterator[AudioChunk]:
         connection = self._outcome(process.connect, crash)
-        is_open = True
+        is_open, is_helpable = True, process.borrows
 
         def asked(*call: Any) -> Reply:
-            return self._checked(
-                self._outcome(lambda: process.ask(connection, *call, limit=limit), crash)
-            )
+            reply = self._outcome(lambda: process.ask(connection, *call, limit=limit), crash)
+            with self._believed(process, crash):
+                process.settle_cores(int(reply.number("given_back", highest=_MOST_GIVEN_BACK)))
+            return self._checked(reply)
 
         try:
             while True:
-                reply = asked(*call, _pace())
+                reply = asked(*call, _numbers(process, lends=is_helpable))
                 with self._believed(process, crash):
                     self._learn(reply)
+                    is_helpable = reply.flag("helpable")
                     samples = reply.samples()
                 if reply.flag("end"):
                     is_open = False
@@ -345,10 +350,14 @@ class HostedAdapter(TTSAdapter):
 _TOLD = ("kind", "text", "problem", "described")
 
 
-def _pace() -> tuple[float | None, float, float, int]:
-    """Return what the engine may know: of its listener, and how many cores it could borrow."""
+def _numbers(process: EngineProcess, *, lends: bool) -> tuple[float | None, float, float, int, int]:
+    """Return what the engine may know of its listener, and the cores that it may use.
+
+    How many it could borrow, and how many come along with the call.
+    """
+    lent = int(lends and process.lend_core())
     pace = given_pace()
-    return pace.ahead_s, pace.sharers, pace.spare_s, CORES.lendable
+    return pace.ahead_s, pace.sharers, pace.spare_s, CORES.lendable, lent
 
 
 def check_importable(adapter: type[TTSAdapter] | str) -> None:

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import pickle
 import socket
 import struct
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +31,16 @@ MOST_BYTES = 256 * 1024 * 1024
 """Of the raw bytes of a reply: 20 minutes of samples at 48 kHz, the longest sentence."""
 
 _MOST_JSON = 64 * 1024
-_PIECE = 4 * 1024 * 1024
+_PIECE = 1024 * 1024
+_READ_BYTES = 128 * 1024
+"""More than most replies have: 1.5 s of samples at 22 kHz."""
+CALL_BYTES = 4 * 1024
+"""More than most calls have."""
+_LEAST_LIMIT_S = 1e-3
+"""The system takes 0 for no limit."""
 _CALL = struct.Struct("<I")
 _REPLY = struct.Struct("<II")
+_TIMEVAL = struct.Struct("@ll")
 
 
 class WireError(Exception):
@@ -81,23 +90,33 @@ class Reply:
 
 
 class Connection:
-    """One end of a socket pair; used by one thread at a time."""
+    """One end of a socket pair; used by one thread at a time.
 
-    def __init__(self, end: socket.socket) -> None:
+    Each end reads a message with one system call, if it is not large, and writes it with one: after
+    each a thread has to wait for the interpreter, and a message in two would wake the other end
+    twice.
+    """
+
+    def __init__(self, end: socket.socket, *, read_bytes: int = _READ_BYTES) -> None:
+        """Read so many bytes at a time."""
+        end.setblocking(True)
         self._socket = end
+        self._limit = 0.0
+        """What the system was told last: how many seconds it may wait; 0 is for ever."""
+        self._read = memoryview(bytearray(read_bytes))
 
     def call(self, *what: Any, limit: float) -> Reply:
         """Send a call and wait for its reply, at most `limit` seconds; raises `WireError`."""
         until = time.monotonic() + limit
         pickled = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
         try:
-            self._socket.settimeout(limit)
-            self._socket.sendall(_CALL.pack(len(pickled)) + pickled)
-            json_size, body_size = _REPLY.unpack(self._receive(_REPLY.size, until))
+            self._set_limit(limit)
+            self._send([_CALL.pack(len(pickled)), pickled], until)
+            count = self._receive_some(_REPLY.size, until)
+            json_size, body_size = _REPLY.unpack_from(self._read)
             if json_size > _MOST_JSON or body_size > MOST_BYTES:
                 raise WireError("its reply is larger than any reply can be")
-            written = self._receive(json_size, until)
-            body = self._receive(body_size, until)
+            written, body = self._rest((json_size, body_size), _REPLY.size, count, until)
         except TimeoutError:
             raise LateError(f"it did not answer within {limit:g} s") from None
         except OSError:
@@ -109,20 +128,21 @@ class Connection:
 
         Or when none has come within `limit` seconds.
         """
-        until = None if limit is None else time.monotonic() + limit
+        until = math.inf if limit is None else time.monotonic() + limit
         try:
-            (size,) = _CALL.unpack(self._receive(_CALL.size, until))
-            called: tuple[Any, ...] = pickle.loads(self._receive(size, until))
+            self._set_limit(limit or 0.0)
+            count = self._receive_some(_CALL.size, until)
+            sizes = _CALL.unpack_from(self._read)
+            (pickled,) = self._rest(sizes, _CALL.size, count, until)
         except (ClosedError, OSError):
             return None
+        called: tuple[Any, ...] = pickle.loads(pickled)
         return called
 
     def reply(self, fields: dict[str, Any], body: bytes | memoryview = b"") -> None:
         """Answer the call that came last; raises `OSError` when nobody listens any more."""
         written = json.dumps(fields).encode()
-        self._socket.sendall(_REPLY.pack(len(written), len(body)) + written)
-        if len(body):
-            self._socket.sendall(body)
+        self._send([_REPLY.pack(len(written), len(body)), written, body], math.inf)
 
     def shut(self) -> None:
         """End every wait on this connection, in whatever thread."""
@@ -133,29 +153,73 @@ class Connection:
         """Close it; no thread may wait on it."""
         self._socket.close()
 
-    def _receive(self, size: int, until: float | None) -> bytearray:
-        """Return exactly `size` bytes; raises `ClosedError`, and `TimeoutError` after `until`."""
-        received = bytearray(min(size, _PIECE))
-        self._fill(received, until)
-        # Memory is taken as bytes come, not as they are announced.
-        while len(received) < size:
-            piece = bytearray(min(size - len(received), len(received)))
-            self._fill(piece, until)
-            received += piece
-        return received
+    # The system's own limit: with one of Python's each read and each write would be two calls.
 
-    def _fill(self, received: bytearray, until: float | None) -> None:
+    def _set_limit(self, seconds: float) -> None:
+        if seconds == self._limit:
+            return
+        self._limit = seconds
+        seconds = seconds and max(_LEAST_LIMIT_S, seconds)
+        limit = _TIMEVAL.pack(int(seconds), int(seconds % 1.0 * 1e6))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    def _shorten_limit(self, until: float) -> None:
+        """Have the next call to the system end by then; raises `TimeoutError` if it is too late."""
+        if until == math.inf:
+            return
+        left = until - time.monotonic()
+        if left <= 0.0:
+            raise TimeoutError
+        self._set_limit(left)
+
+    def _send(self, pieces: Sequence[bytes | memoryview], until: float) -> None:
+        sent = self._socket.sendmsg(pieces)
+        rest = memoryview(b"".join(pieces))[sent:] if sent < sum(map(len, pieces)) else b""
+        while rest:
+            self._shorten_limit(until)
+            rest = rest[self._socket.send(rest) :]
+
+    def _receive_some(self, least: int, until: float) -> int:
+        """Read into `_read` what there is, at least so many bytes; return how many."""
+        count = self._receive_into(self._read)
+        while count < least:
+            self._shorten_limit(until)
+            count += self._receive_into(self._read[count:])
+        return count
+
+    def _rest(
+        self, sizes: Sequence[int], start: int, count: int, until: float
+    ) -> Iterator[bytearray]:
+        """Yield messages of these sizes: what `_read` has from `start` to `count`, then the rest.
+
+        Raises `TimeoutError` after `until`, and `ClosedError`.
+        """
+        for size in sizes:
+            end = min(count, start + size)
+            received = bytearray(self._read[start:end])
+            start = end
+            # Memory is taken as bytes come, not as they are announced.
+            while len(received) < size:
+                piece = bytearray(min(size - len(received), max(_PIECE, len(received))))
+                self._fill(piece, until)
+                received += piece
+            yield received
+
+    def _fill(self, received: bytearray, until: float) -> None:
         rest = memoryview(received)
         while rest:
-            if until is not None:
-                left = until - time.monotonic()
-                if left <= 0.0:
-                    raise TimeoutError
-                self._socket.settimeout(left)
-            count = self._socket.recv_into(rest)
-            if not count:
-                raise ClosedError("its end of the connection was closed")
-            rest = rest[count:]
+            self._shorten_limit(until)
+            rest = rest[self._receive_into(rest) :]
+
+    def _receive_into(self, where: memoryview) -> int:
+        try:
+            count = self._socket.recv_into(where)
+        except BlockingIOError:  # as the system says that its limit is over
+            raise TimeoutError from None
+        if not count:
+            raise ClosedError("its end of the connection was closed")
+        return count
 
 
 def _parsed(written: bytearray) -> dict[str, Any]:

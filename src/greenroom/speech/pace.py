@@ -44,7 +44,7 @@ _local = threading.local()
 class Asking:
     """What an engine asked and said while it made a chunk."""
 
-    __slots__ = ("_began", "_clock", "_pace", "has_asked", "is_last", "processor_s")
+    __slots__ = ("_began", "_clock", "_pace", "has_asked", "is_helpable", "is_last", "processor_s")
 
     def __init__(self, pace: Pace, clock: Callable[[], float]) -> None:
         self._pace = pace
@@ -54,6 +54,8 @@ class Asking:
         """Whether it asked how urgent the chunk is."""
         self.is_last = False
         """Whether it said that the chunk is the last of the text."""
+        self.is_helpable = False
+        """Whether it said that it could use another core for the next chunk of the text."""
         self.processor_s = 0.0
         """Seconds of a processor that it took elsewhere than in the thread that was called."""
 
@@ -98,6 +100,17 @@ def mark_last(is_last: bool = True) -> None:
     asking: Asking | None = getattr(_local, "asking", None)
     if asking is not None:
         asking.is_last = is_last
+
+
+def mark_helpable(is_helpable: bool) -> None:
+    """Say whether the next chunk of the text that this thread speaks could use another core.
+
+    An engine in a process of its own is lent one with the call then, if one is idle, and need not
+    ask for it.
+    """
+    asking: Asking | None = getattr(_local, "asking", None)
+    if asking is not None:
+        asking.is_helpable = is_helpable
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from greenroom.adapters.piper.prepared.windows import (
     next_piece,
     time_limit,
 )
-from greenroom.speech.pace import Pace, current_pace, mark_last
+from greenroom.speech.pace import Pace, current_pace, mark_helpable, mark_last
 
 Samples = NDArray[np.float32]
 
@@ -76,7 +76,9 @@ class SentenceDecoder:
             while (samples := self._next(current_pace())) is not None:
                 self._heard_since = self._heard_since or time.perf_counter()
                 self._heard += len(samples) // self._hop
-                if self._last.end == self._frames.count and not self._ahead:
+                is_begun = self._last.end == self._frames.count
+                mark_helpable(not is_begun)
+                if is_begun and not self._ahead:
                     mark_last()
                 yield samples
         finally:
@@ -111,9 +113,10 @@ class SentenceDecoder:
             piece = self._plan(pace)
             called = DECODE_POOL.submit(self._help, pace, piece)
             if called is None:
-                return
+                break
             self._ahead.append(called)
             self._last = piece
+        cores.give_back_unused()
 
     def _decode_meanwhile(self, pace: Pace) -> None:
         """Decode a piece while the next one to be heard is worked on, if there is time for both."""
