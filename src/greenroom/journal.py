@@ -61,6 +61,9 @@ class Kind(StrEnum):
     """It has moved over to a better form while it stayed in memory."""
     SILENT = "silent"
     """A listener heard nothing in the midst of speech."""
+    SPOKEN = "spoken"
+    """A request for speech has ended; only for subscriptions that want speeches, and kept nowhere:
+    there are too many of them."""
 
 
 _LEVELS = {
@@ -79,6 +82,22 @@ _LEVELS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken:
+    """How one request for speech went; seconds."""
+
+    outcome: str
+    """`finished`, `stopped`, `cancelled` or `failed`, or `refused`: without a model."""
+    waited_s: float
+    """From asking until it had its model, or had ended without."""
+    first_audio_s: float | None
+    """From asking to the first frame; `None` if none was heard."""
+    audio_s: float
+    """Of the frames that were taken."""
+    took_s: float
+    """From asking to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One decision or fact in the life of a model."""
 
@@ -93,6 +112,8 @@ class Event:
     """The caller whose request it was about, if it was about one."""
     took_s: float | None = None
     """Seconds of what has just ended: the load at `warming`, the warmup at `ready`."""
+    spoken: Spoken | None = None
+    """Of a request for speech that has ended: how it went."""
 
     def __str__(self) -> str:
         who = f" ({self.owner})" if self.owner else ""
@@ -150,6 +171,17 @@ class Journal:
         level = _LEVELS.get(kind, logging.INFO)
         logger.log(level, "%s %s: %s", model_id, kind, reason, extra=extra)
 
+    def publish_speech(self, model_id: str, owner: str, spoken: Spoken, now: float) -> None:
+        """Publish how a request for speech went, to the subscriptions that want to know."""
+        listeners = [each for each in self._subscriptions if each.speeches]
+        if listeners:
+            wall = time.time()
+            event = Event(
+                Kind.SPOKEN, model_id, spoken.outcome, now, wall, owner or None, spoken=spoken
+            )
+            for subscription in listeners:
+                subscription.put(event)
+
     def events(self, model_id: str | None = None) -> tuple[Event, ...]:
         """Return the latest events, oldest first, of one model or of all."""
         if model_id is None:
@@ -173,9 +205,9 @@ class Journal:
             left = (each for each in reversed(past) if each.kind is Kind.UNLOADING)
             self._by_model[oldest] = deque([next(left, past[-1])], maxlen=self._per_model)
 
-    def subscribe(self) -> Subscription:
-        """Return an iterator over the events from now on."""
-        subscription = Subscription(self._backlog, self._subscriptions.discard)
+    def subscribe(self, *, speeches: bool = False) -> Subscription:
+        """Return an iterator over the events from now on; with `speeches`, over those too."""
+        subscription = Subscription(self._backlog, self._subscriptions.discard, speeches)
         if self._closed:
             subscription.end()
         else:
@@ -192,7 +224,9 @@ class Journal:
 class Subscription(AsyncIterator[Event]):
     """An asynchronous iterator of events; a reader that is too slow loses the oldest."""
 
-    def __init__(self, backlog: int, leave: object) -> None:
+    def __init__(self, backlog: int, leave: object, speeches: bool = False) -> None:
+        self.speeches = speeches
+        """Whether it is told of each request for speech."""
         self.lost = 0
         """Events dropped because they were not taken in time."""
         self._leave = leave

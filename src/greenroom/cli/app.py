@@ -19,6 +19,7 @@ from greenroom.cli.pin import pin, unpin
 from greenroom.cli.prepare import prepare
 from greenroom.cli.ps import ps
 from greenroom.cli.pull import pull
+from greenroom.cli.record import record
 from greenroom.cli.rm import rm
 from greenroom.cli.say import say
 from greenroom.cli.search import search, show
@@ -100,6 +101,7 @@ _COMMANDS = (
     unpin,
     explain,
     footprints,
+    record,
     simulate,
     demo,
 )

@@ -55,6 +55,16 @@ Server = Annotated[
         help="The worker to ask.",
     ),
 ]
+HttpServer = Annotated[
+    str,
+    typer.Option(
+        "--http-server",
+        envvar="GREENROOM_HTTP_SERVER",
+        metavar="HOST:PORT",
+        callback=_address,
+        help="The worker to follow, where it serves HTTP.",
+    ),
+]
 MaybeServer = Annotated[
     str | None,
     typer.Option(

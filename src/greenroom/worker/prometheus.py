@@ -120,7 +120,7 @@ class WorkerMetrics:
         self._running.inc()
         try:
             yield
-            outcome = _outcome(speech)
+            outcome = outcome_of(speech)
         except OverloadedError:
             outcome = "failed"
             self.refused("overload")
@@ -193,7 +193,8 @@ class _Scrape(Collector):
         yield from ProcessCollector(registry=None).collect()
 
 
-def _outcome(speech: Speech) -> str:
+def outcome_of(speech: Speech) -> str:
+    """Return how a speech ended that did not fail."""
     if speech.stopped:
         return "stopped"
     return "finished" if speech.timing.over else "cancelled"

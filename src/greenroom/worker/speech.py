@@ -40,12 +40,24 @@ class Timing:
         """Seconds of silence in the midst of speech; known when it has ended."""
         self.over = False
         """Whether it was heard to its end."""
+        self.waited_s: float | None = None
+        """From asking until it had its model; `None` while it has none."""
         self._asked = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Since it was asked for."""
+        return time.monotonic() - self._asked
+
+    def has_model(self) -> None:
+        """Note that the wait for its model is over."""
+        if self.waited_s is None:
+            self.waited_s = self.age_s
 
     def heard(self, frames: int) -> None:
         """Count frames that their caller takes now, at least one."""
         if self.first_audio_s is None:
-            self.first_audio_s = time.monotonic() - self._asked
+            self.first_audio_s = self.age_s
         self.audio_s += frames * FRAME_MS / 1000
 
     @property
@@ -110,6 +122,7 @@ class Speech:
             self._open(fresh, voice, text.again())
 
         self._begin_again = begin_again
+        self.timing.has_model()
         try:
             await self._open_or_retake(lease, voice, text)
             yield self

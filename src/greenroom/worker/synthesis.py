@@ -21,6 +21,7 @@ from greenroom.errors import (
     SessionNotFoundError,
     WorkerBusyError,
 )
+from greenroom.journal import Spoken
 from greenroom.model_manager import ModelManager
 from greenroom.speech import markdown  # noqa: F401 - else the first request of it waits 0.1 s
 from greenroom.speech.text import CheckedText, TextForm
@@ -31,7 +32,7 @@ from greenroom.voice import Voice, VoiceChooser
 from greenroom.worker.auth import STREAM_RETRY_S
 from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.input import TextInput
-from greenroom.worker.prometheus import WorkerMetrics
+from greenroom.worker.prometheus import WorkerMetrics, outcome_of
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.report import Reporter, WorkerReport
 from greenroom.worker.sessions import Session, Sessions
@@ -171,10 +172,11 @@ class Synthesis:
         """Speak with the session's voice; the frames are those of the yielded speech."""
         session = self._sessions.get(session_id, caller)
         text.pronounce(session.voice.pronunciation)
-        with self._booked() as speech, self._sessions.running(session, speech):
+        model_id, owner = session.voice.model_id, f"session {session_id}"
+        with self._booked(model_id, owner) as speech, self._sessions.running(session, speech):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
-            with self.metrics.speaking(session.voice.model_id, speech):
+            with self.metrics.speaking(model_id, speech):
                 retake = functools.partial(self._sessions.lease_of, session)
                 async with speech.begun(lease, session.voice, text, retake=retake):
                     yield speech
@@ -183,7 +185,7 @@ class Synthesis:
     async def once(self, voice: Voice, text: CheckedText, *, owner: str) -> AsyncIterator[Speech]:
         """Speak with a lease that lasts as long as the speech."""
         text.pronounce(voice.pronunciation)
-        with self._booked() as speech:
+        with self._booked(voice.model_id, owner) as speech:
             lease = self.manager.lease(voice.model_id, owner=owner)
             with self.metrics.waiting():
                 async with speech.waiting():
@@ -196,20 +198,40 @@ class Synthesis:
                 await lease.release()
 
     @contextlib.contextmanager
-    def _booked(self) -> Iterator[Speech]:
-        """Book a slot for one more speech before anything is awaited."""
+    def _booked(self, model_id: str, owner: str) -> Iterator[Speech]:
+        """Book a slot for one more speech before anything is awaited; at its end, tell how it went.
+
+        To the end of the block all is given back that the speech has taken.
+        """
         self._refuse_if_closing()
         with self.metrics.limited("streams"):
             self._refuse_if_full()
         speech = Speech(self.patience, self._begin_limit)
         self._speeches.add(speech)
         self._quiet.clear()
+        failed = False
         try:
             yield speech
+        except ModelManagerError:
+            failed = True
+            raise
         finally:
             self._speeches.discard(speech)
             if not self._speeches:
                 self._quiet.set()
+            self._publish(model_id, owner, speech, failed=failed)
+
+    def _publish(self, model_id: str, owner: str, speech: Speech, *, failed: bool) -> None:
+        timing = speech.timing
+        if failed:
+            outcome = "failed" if timing.waited_s is not None else "refused"
+        else:
+            outcome = outcome_of(speech)
+        took = timing.age_s
+        waited = took if timing.waited_s is None else timing.waited_s
+        spoken = Spoken(outcome, waited, timing.first_audio_s, timing.audio_s, took)
+        now = asyncio.get_running_loop().time()
+        self.manager.journal.publish_speech(model_id, owner, spoken, now)
 
     # Models
 

@@ -258,3 +258,32 @@ async def test_speech_over_any_protocol_is_counted() -> None:
     assert figures['audio_seconds_total{model="a"}'] == pytest.approx(0.6)
     assert figures['load_seconds_count{model="a"}'] == 1
     assert figures["process_resident_memory_bytes"] > 0
+
+
+# Requests for speech
+
+
+async def test_a_follower_that_asks_for_it_is_told_how_each_request_went(web: HttpClient) -> None:
+    asked = {"voice": "tone-440", "input": "Hi.", "response_format": "pcm"}
+    async with web.events(speeches=True) as told, web.events() as others:
+        await web.post("/v1/audio/speech", {"model": "tone-440", **asked})
+        found = await told.until("speech")
+        await web.post("/v1/audio/speech", {"model": "tone-220", **asked, "voice": "tone-220"})
+        cold = await told.until("speech", model="tone-220")
+        await others.until("journal", kind="ready", model="tone-220")
+    assert (found["model"], found["outcome"]) == ("tone-440", "finished")
+    assert 0 <= found["waited_s"] <= found["first_audio_s"] <= found["took_s"]
+    assert 0 < cold["waited_s"] <= cold["took_s"]
+    assert found["audio_s"] > 0
+    assert not [each for each in web.manager.journal.events() if each.spoken is not None]
+
+
+async def test_a_follower_that_does_not_ask_is_told_of_no_request(web: HttpClient) -> None:
+    asked = {"model": "tone-440", "voice": "tone-440", "input": "Hi.", "response_format": "pcm"}
+    async with web.events() as events:
+        await web.post("/v1/audio/speech", asked)
+        web.manager.pin("tone-440")
+        async for name, content in events:
+            assert name != "speech"
+            if name == "journal" and content["kind"] == "pinned":
+                break

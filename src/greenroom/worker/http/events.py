@@ -1,8 +1,9 @@
 """The journal and explanations over HTTP, and both live as server-sent events.
 
 A follower gets the journal's latest entries, then every new one (`journal`) and the state of the
-whole worker whenever it changes (`state`), until the worker ends (`end`). One that reads too slowly
-loses the oldest entries and gets their number (`lost`).
+whole worker whenever it changes (`state`), until the worker ends (`end`). One that asks for
+`speeches` also gets how each request for speech went, at its end (`speech`). One that reads too
+slowly loses the oldest entries and gets their number (`lost`).
 """
 
 from __future__ import annotations
@@ -62,10 +63,14 @@ def router(synthesis: Synthesis, followers: SlotPools, *, reading: Sequence[Any]
     async def events(
         request: Request,
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
+        speeches: bool = False,
     ) -> EventStream:
-        """Answer server-sent events: the last `history` entries, then what happens."""
+        """Answer server-sent events: the last `history` entries, then what happens.
+
+        With `speeches` also how each request for speech went.
+        """
         cleanups_of(request).enter_context(followers.take(request.state.caller, peer_in(request)))
-        return EventStream(_follow(synthesis, history))
+        return EventStream(_follow(synthesis, history, speeches))
 
     return routes
 
@@ -87,10 +92,13 @@ class EventStream(StreamingResponse):
             await self._pieces.aclose()
 
 
-async def _follow(synthesis: Synthesis, history: int) -> AsyncGenerator[bytes, None]:
+async def _follow(
+    synthesis: Synthesis, history: int, speeches: bool
+) -> AsyncGenerator[bytes, None]:
     """Yield the events of one follower: the past, then what happens."""
     journal = synthesis.manager.journal
-    events = journal.subscribe()  # in one step with the past, so that nothing falls between
+    # In one step with the past, so that nothing falls between.
+    events = journal.subscribe(speeches=speeches)
     past = journal.events()[-history:] if history else ()
     try:
         for each in past:
@@ -133,8 +141,11 @@ class _Feed:
                 yield piece
 
     def _event(self, found: Event) -> list[bytes]:
-        self._news = True
-        pieces = [_message("journal", serializers.event(found))]
+        if found.spoken is not None:
+            pieces = [_message("speech", serializers.speech(found, found.spoken))]
+        else:
+            self._news = True
+            pieces = [_message("journal", serializers.event(found))]
         if self._events.lost != self._lost:
             pieces.append(_message("lost", {"count": self._events.lost - self._lost}))
             self._lost = self._events.lost

@@ -17,7 +17,7 @@ from fastapi import Response
 
 from greenroom.adapter import ModelSpec
 from greenroom.catalog.devices import CPU
-from greenroom.journal import Event
+from greenroom.journal import Event, Spoken
 from greenroom.memory.usage import MIB
 from greenroom.statistics import Explanation, ProcessStatistics, ResidentStatistics
 from greenroom.worker.synthesis import Synthesis
@@ -146,9 +146,24 @@ def event(found: Event) -> dict[str, Any]:
         "kind": str(found.kind),
         "model": found.model_id,
         "reason": found.reason,
-        "time": round(found.wall, 3),
+        "time": round(found.wall, 6),
         "owner": found.owner,
         "took_s": found.took_s,
+    }
+
+
+def speech(found: Event, spoken: Spoken) -> dict[str, Any]:
+    """Return how one request for speech went; `time` is when it ended."""
+    first = spoken.first_audio_s
+    return {
+        "model": found.model_id,
+        "owner": found.owner,
+        "time": round(found.wall, 6),
+        "outcome": spoken.outcome,
+        "waited_s": round(spoken.waited_s, 6),
+        "first_audio_s": None if first is None else round(first, 6),
+        "audio_s": round(spoken.audio_s, 3),
+        "took_s": round(spoken.took_s, 6),
     }
 
 
