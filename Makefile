@@ -5,6 +5,10 @@ STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
 
+# Where it is set, each program that the tests start compiles all that it imports anew: most of its
+# start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install serve demo test conformance check format bench mutants fuzz chaos soak protos docs clean
 
 help: ## show this list
