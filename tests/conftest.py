@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep what tests measure out of the user's cache, and prepare no voice unasked."""
     monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("GREENROOM_PREPARE", "off")
+
+
+@pytest.fixture(autouse=True)
+def _first_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let preparing take no second place: beside other work of the machine it would not end."""
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

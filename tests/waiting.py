@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 """Seconds that nothing which is waited for takes."""
 
 _PAUSE_S = 0.002

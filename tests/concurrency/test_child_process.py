@@ -18,6 +18,9 @@ from greenroom.concurrency.child_process import Child
 from tests.piper import synthetic_voice
 from tests.waiting import eventually
 
+SET_PRIORITY = os.setpriority
+"""As it is outside of the tests."""
+
 LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
 
@@ -87,7 +90,10 @@ def test_one_that_cannot_be_started_leaves_nothing_open() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_it_has_the_lowest_priority_and_is_the_first_to_go_where_memory_runs_out() -> None:
+def test_it_has_the_lowest_priority_and_is_the_first_to_go_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "setpriority", SET_PRIORITY)
     child = Child(python("sys.stdin.read()"))
     try:
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == 19
@@ -115,6 +121,7 @@ def test_a_preparing_process_ends_soon_after_the_one_that_started_it_was_killed(
         ]
     )
     starter = python(
+        "os.setpriority = lambda *_: None\n"
         "from greenroom.concurrency.child_process import Child\n"
         f"Child([sys.executable, '-c', {slow!r}, 'first', {slow!r}]).wait(1000, patience=1)"
     )
