@@ -17,7 +17,6 @@ QUICK = ("segmentation fault", "kill -9", "standard error flooded", "fork server
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(120)
 def test_a_short_chaos_breaks_no_rule(tmp_path: Path) -> None:
     report = tmp_path / "report.md"
     named = [part for fault in QUICK for part in ("--fault", fault)]

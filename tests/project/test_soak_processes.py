@@ -12,7 +12,6 @@ from benchmarks.soak_processes import Score, Soak, growth, report
 
 
 @pytest.mark.bench
-@pytest.mark.timeout(120)
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     page = tmp_path / "report.md"
     status = soak_processes.main(["--minutes", "0.1", "--callers", "12", "--report", str(page)])
