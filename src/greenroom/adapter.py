@@ -144,6 +144,14 @@ class TTSAdapter(ABC):
         return False
 
     @property
+    def has_word_times(self) -> bool:
+        """Whether it knows when each word is heard, now that it is loaded.
+
+        Then `synthesize` is asked for that by the option `word_times`, and its chunks have `words`.
+        """
+        return False
+
+    @property
     def form(self) -> str:
         """Which form of the model is in memory, for an engine that has several; else nothing.
 
@@ -218,16 +226,20 @@ class TTSAdapter(ABC):
         text: str | AsyncIterable[str],
         *,
         sample_rate: int = OUTPUT_RATE,
+        word_times: bool = False,
         **options: Any,
     ) -> SpeechStream:
         """Speak `text`, or pieces of text as they come, as frames of 20 ms at `sample_rate` Hz.
+
+        With `word_times`, each frame has the `words` that begin in it; they stay `None` where the
+        engine does not know them, as `has_word_times` says beforehand.
 
         Raises before anything is started: `InvalidInputError` for a text, rate or option that
         cannot be spoken, `ModelNotResidentError` when the model has been unloaded.
         """
         rate, checked = check_rate(sample_rate), CheckedText(text)
         self.check_options(options)
-        return open_stream(self, checked, options, rate)
+        return open_stream(self, checked, options, rate, word_times=word_times)
 
 
 def open_stream(
@@ -237,6 +249,7 @@ def open_stream(
     sample_rate: SampleRate,
     *,
     begin_limit: float | None = None,
+    word_times: bool = False,
 ) -> SpeechStream:
     """Speak a request that was checked, as frames of 20 ms; `synthesize_stream` checks first.
 
@@ -248,7 +261,13 @@ def open_stream(
     host = adapter._host or UnmanagedHost()
     merged = {**_spec_options(adapter), **options}
     return SpeechStream(
-        adapter, host, text, merged, output_rate=sample_rate, begin_limit=begin_limit
+        adapter,
+        host,
+        text,
+        merged,
+        output_rate=sample_rate,
+        begin_limit=begin_limit,
+        word_times=word_times,
     )
 
 

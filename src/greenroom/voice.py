@@ -33,8 +33,8 @@ _LONGEST_OPTION = 200
 MAX_ASKED_WORDS = 500
 """Pronunciations of one request: 1 ms to build."""
 
-_OWN_FIELDS = ("sample_rate", "text", "self")
-"""Names that are parameters of `synthesize_stream`; the first two have fields of their own."""
+_OWN_FIELDS = ("sample_rate", "text", "word_times", "self")
+"""Names that are parameters of `synthesize_stream`; all but the last have fields of their own."""
 
 _CHECKS_NOTHING = TTSAdapter.check_options.__func__  # type: ignore[attr-defined]
 

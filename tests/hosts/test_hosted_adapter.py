@@ -15,6 +15,7 @@ import pytest
 
 from greenroom.adapter import Isolation, ModelSpec, TTSAdapter
 from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.audio.frames import WordTime
 from greenroom.concurrency.cores import CORES
 from greenroom.effects.loader import LoadAttempt
 from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, SynthesisError
@@ -22,6 +23,7 @@ from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import RATE, HostileAdapter
+from tests.speech.telling_engine import TellingAdapter
 from tests.waiting import eventually
 
 SOON_S = 30.0
@@ -344,3 +346,14 @@ def test_an_adapter_that_cannot_be_imported_is_refused_with_the_fix(place: Place
         place.loaded(adapter=Local)
     with pytest.raises(ConfigError, match="options that no other process can be given"):
         place.loaded(lock=threading.Lock())
+
+
+def test_word_times_cross_the_border_of_the_process(place: Place) -> None:
+    hosted = place.loaded(adapter=TellingAdapter)
+    assert hosted.has_word_times
+    asked = list(hosted.synthesize("Über ☃ alles.", {"word_times": True}))
+    words = [WordTime(w, n / 10, n / 10 + 0.08) for n, w in enumerate(["Über", "☃", "alles."])]
+    assert [chunk.words for chunk in asked] == [tuple(words), (), (), ()]
+    unasked = list(hosted.synthesize("Über ☃ alles.", {}))
+    assert {chunk.words for chunk in unasked} == {None}
+    assert not place.loaded("tone", ToneTTSAdapter).has_word_times

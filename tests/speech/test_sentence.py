@@ -23,6 +23,7 @@ class Engine:
 
     sample_rate = RATE
     looks_ahead = False
+    has_word_times = False
 
     def __init__(self, *, says_last: bool = False) -> None:
         self.says_last = says_last

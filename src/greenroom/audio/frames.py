@@ -15,6 +15,19 @@ OUTPUT_RATE = 48_000
 
 
 @dataclass(frozen=True, slots=True)
+class WordTime:
+    """When a word of the text is heard."""
+
+    text: str
+    """As written, up to the spaces around it; several words, with what is between them, where only
+    the time of all together is known."""
+    start_s: float
+    """Seconds from the stream's first sample; in an `AudioChunk` from the chunk's first."""
+    end_s: float
+    """When it has been said, without the pause that may follow."""
+
+
+@dataclass(frozen=True, slots=True)
 class AudioChunk:
     """Audio of natural length, as an engine makes it (usually one sentence)."""
 
@@ -22,6 +35,11 @@ class AudioChunk:
     """Mono, float32 in [-1, 1], shape `(n,)`."""
     sample_rate: int
     """Hz."""
+    words: tuple[WordTime, ...] | None = None
+    """Words that begin in it or later, or did before and are known since: each once, in order.
+
+    `None` from an engine that does not know; see `TTSAdapter.has_word_times`.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,8 @@ class AudioFrame:
     """Signed 16-bit little-endian mono."""
     sample_rate: int
     """Hz."""
+    words: tuple[WordTime, ...] | None = None
+    """The words that begin in it; `None` unless they are asked for and the engine knows them."""
 
     @property
     def samples(self) -> int:

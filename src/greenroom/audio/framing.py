@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
+
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame
+from greenroom.audio.frames import FRAME_MS, OUTPUT_RATE, AudioFrame, WordTime
 from greenroom.errors import InvalidInputError, SynthesisError
 
 _FULL_SCALE = 32767.0
@@ -38,7 +41,8 @@ class Framer:
     """A stateful converter for one stream: float32 chunks to s16le frames of 20 ms.
 
     The resampler (soxr, high quality) keeps its state between chunks, so that the result equals
-    resampling the whole at once. What is above full scale is clipped, never wrapped.
+    resampling the whole at once: what is heard at a time of the chunks is heard at the same time of
+    the frames. What is above full scale is clipped, never wrapped.
     """
 
     def __init__(self, source_rate: int, output_rate: int = OUTPUT_RATE) -> None:
@@ -47,20 +51,36 @@ class Framer:
         self._frame_bytes = self.output_rate * FRAME_MS // 1000 * 2
         self._resampler: soxr.ResampleStream | None = None
         self._rest = b""
+        self._fed = 0
+        """Samples, at the source's rate."""
+        self._made = 0
+        """Frames."""
+        self._tells_words = False
+        self._words: deque[WordTime] = deque()
+        """Those that begin in a frame yet to be made, from the stream's first sample on."""
 
-    def feed(self, samples: NDArray[np.float32]) -> list[AudioFrame]:
+    def feed(
+        self, samples: NDArray[np.float32], words: Iterable[WordTime] | None = None
+    ) -> list[AudioFrame]:
         """Return the frames that `samples` (float32 mono, shape `(n,)`) completes.
 
-        Raises `SynthesisError` for samples that are not finite.
+        `words` are those of the chunk, from its first sample on; each comes with the frame that it
+        begins in. `None` where they are not known. Raises `SynthesisError` for samples that are not
+        finite.
         """
+        self._tells_words = words is not None
+        began_s = self._fed / self.source_rate
+        for word in words or ():
+            start_s, end_s = (max(0.0, began_s + at) for at in (word.start_s, word.end_s))
+            self._words.append(WordTime(word.text, start_s, end_s))
+        self._fed += len(samples)
         return self._frames(self._convert(samples, last=False))
 
     def finish(self) -> list[AudioFrame]:
         """Return what is left, the last frame padded with silence."""
         frames = self._frames(self._convert(np.zeros(0, np.float32), last=True))
         if self._rest:
-            frames.append(AudioFrame(self._rest.ljust(self._frame_bytes, b"\0"), self.output_rate))
-            self._rest = b""
+            frames += self._frames(bytes(self._frame_bytes - len(self._rest)))
         return frames
 
     def _convert(self, samples: NDArray[np.float32], *, last: bool) -> bytes:
@@ -87,5 +107,16 @@ class Framer:
         size = self._frame_bytes
         whole = len(pcm) - len(pcm) % size
         self._rest = pcm[whole:]
-        rate = self.output_rate
-        return [AudioFrame(pcm[at : at + size], rate) for at in range(0, whole, size)]
+        rate, parts = self.output_rate, [pcm[at : at + size] for at in range(0, whole, size)]
+        if self._tells_words or self._words:
+            return [AudioFrame(part, rate, self._next_words()) for part in parts]
+        self._made += len(parts)
+        return [AudioFrame(part, rate) for part in parts]
+
+    def _next_words(self) -> tuple[WordTime, ...]:
+        """Return the words that begin in the next frame, or before it."""
+        self._made += 1
+        words = []
+        while self._words and self._words[0].start_s * 1000 < self._made * FRAME_MS:
+            words.append(self._words.popleft())
+        return tuple(words)

@@ -25,13 +25,13 @@ import numpy as np
 from greenroom import errors
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.adapters.stated import memory_of, voice_of
-from greenroom.audio.chunks import samples_of
+from greenroom.audio.chunks import samples_of, words_of
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog import registry
 from greenroom.concurrency.cores import CORES
 from greenroom.errors import ModelLoadError
 from greenroom.hosts import confinement
-from greenroom.hosts.wire import CALL_BYTES, MOST_BYTES, Connection
+from greenroom.hosts.wire import CALL_BYTES, MOST_BYTES, Connection, word_fields
 from greenroom.memory import heap
 from greenroom.speech.pace import Pace, paced
 from greenroom.untrusted.exceptions import describe_error
@@ -207,6 +207,7 @@ class Models:
             "rate": voice.sample_rate,
             "concurrency": voice.concurrency,
             "looks_ahead": _looks_ahead(made),
+            "has_word_times": bool(made.has_word_times),
         }
 
     def memory(self, number: int) -> dict[str, Any]:
@@ -217,9 +218,10 @@ class Models:
 
     def upgrade(self, number: int) -> dict[str, Any]:
         """Move a model over to a better form; return whether it did."""
-        upgraded = bool(self._models[number].upgrade())
+        model = self._models[number]
+        upgraded = bool(model.upgrade())
         heap.trim()
-        return {"upgraded": upgraded}
+        return {"upgraded": upgraded, "has_word_times": bool(model.has_word_times)}
 
     def unload(self, number: int) -> dict[str, Any]:
         """Unload a model; one that is not there is unloaded."""
@@ -258,7 +260,11 @@ class Speech:
         samples = samples_of(chunk, int(self._model.sample_rate))
         if samples.nbytes > MOST_BYTES:
             raise errors.SynthesisError("the engine does not come to the end of a sentence.")
-        return {"looks_ahead": _looks_ahead(self._model)}, samples.view(np.uint8).data
+        told: dict[str, Any] = {"looks_ahead": _looks_ahead(self._model)}
+        words = word_fields(words_of(chunk))
+        if words is not None:
+            told["words"] = words
+        return told, samples.view(np.uint8).data
 
     def close(self) -> None:
         """Let the engine's generator run its `finally`."""

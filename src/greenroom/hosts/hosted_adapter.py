@@ -87,6 +87,7 @@ class HostedAdapter(TTSAdapter):
         self._had_it_to_itself = False
         self._form = ""
         self._looks_ahead = False
+        self._has_word_times = False
         self._first_words: str | None = None
         # Sentences are begun and ended in threads, while another may move the model.
         self._lock = threading.Lock()
@@ -151,6 +152,7 @@ class HostedAdapter(TTSAdapter):
             stated = reply.fields.get("concurrency")
             self.concurrency = None if stated is None else int(reply.number("concurrency"))  # type: ignore[misc]
             self._looks_ahead = reply.flag("looks_ahead")
+            self._has_word_times = reply.flag("has_word_times")
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of the first words."""
@@ -200,11 +202,11 @@ class HostedAdapter(TTSAdapter):
                 with self._believed(process, crash):
                     self._learn(reply)
                     is_helpable = reply.flag("helpable")
-                    samples = reply.samples()
+                    samples, words = reply.samples(), reply.words("words")
                 if reply.flag("end"):
                     is_open = False
                     return
-                yield AudioChunk(samples, self.sample_rate)
+                yield AudioChunk(samples, self.sample_rate, words)
                 del reply, samples
                 call = ("next",)
         except (ModelManagerError, EngineRaisedError):
@@ -231,6 +233,7 @@ class HostedAdapter(TTSAdapter):
         """Have the model move over to a better form there."""
         limit = self._load_limit
         reply = self._called("upgrade", self._number, limit=limit, crash=EngineCrashedError)
+        self._has_word_times = reply.flag("has_word_times")
         return reply.flag("upgraded")
 
     def move(self) -> None:
@@ -242,7 +245,9 @@ class HostedAdapter(TTSAdapter):
         crash: Crash = ModelLoadError
         call = ("load", self._number, pickled_spec(self.spec))
         try:
-            self._checked(self._outcome(lambda: fresh.call(*call, limit=self._load_limit), crash))
+            reply = self._checked(
+                self._outcome(lambda: fresh.call(*call, limit=self._load_limit), crash)
+            )
             if self._first_words is not None:
                 words = ("warm_up", self._number, self._first_words)
                 for _ in self._spoken_in(fresh, *words, limit=self._load_limit, crash=crash):
@@ -250,6 +255,7 @@ class HostedAdapter(TTSAdapter):
         except BaseException:
             self._release_process(fresh, self._number)
             raise
+        self._has_word_times = reply.flag("has_word_times")
         with self._lock:
             self.process = self._last_process = fresh
             is_idle = not self._sentences[old]
@@ -285,6 +291,11 @@ class HostedAdapter(TTSAdapter):
     def looks_ahead(self) -> bool:
         """Whether a sentence may begin while another is spoken; the cores are counted here."""
         return self._looks_ahead and CORES.idle > 0
+
+    @property
+    def has_word_times(self) -> bool:
+        """Whether it knows when each word is heard, as was stated last."""
+        return self._has_word_times
 
     def footprint_bytes(self) -> int | None:
         """Return what the adapter states there."""

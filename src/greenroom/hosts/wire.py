@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from greenroom.audio.frames import WordTime
+
 MOST_BYTES = 256 * 1024 * 1024
 """Of the raw bytes of a reply: 20 minutes of samples at 48 kHz, the longest sentence."""
 
@@ -87,6 +89,26 @@ class Reply:
     def flag(self, name: str) -> bool:
         """Return whether a field is true."""
         return self.fields.get(name) is True
+
+    def words(self, name: str) -> tuple[WordTime, ...] | None:
+        """Return a field made by `word_fields`, `None` if there is none; raises `WireError`.
+
+        The times are checked by who takes the chunk, like those of any engine.
+        """
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        try:
+            return tuple(WordTime(text, start, end) for text, start, end in value)
+        except (TypeError, ValueError):
+            raise WireError(f"its reply has a {name!r} that are no words") from None
+
+
+def word_fields(words: tuple[WordTime, ...] | None) -> list[tuple[str, float, float]] | None:
+    """Return words as a reply has them, to the microsecond."""
+    if words is None:
+        return None
+    return [(word.text, round(word.start_s, 6), round(word.end_s, 6)) for word in words]
 
 
 class Connection:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from greenroom import errors
 from greenroom.audio import Framer
-from greenroom.audio.chunks import samples_of
-from greenroom.audio.frames import AudioChunk, AudioFrame
+from greenroom.audio.chunks import samples_of, words_of
+from greenroom.audio.frames import AudioChunk, AudioFrame, WordTime
 from greenroom.errors import ModelManagerError, SynthesisError
 from greenroom.speech.cost import StepTaken
 from greenroom.speech.pace import Pace, paced
@@ -24,6 +24,11 @@ from greenroom.speech.text import is_sayable
 from greenroom.untrusted.exceptions import Translated, describe_error, linked_errors
 
 T = TypeVar("T")
+
+Words = tuple[WordTime, ...] | None
+
+WORD_TIMES = "word_times"
+"""The option by which an adapter that has word times is asked for them."""
 
 _MOST_SECONDS = 1_200
 """Audio of one sentence: more than a text of the greatest length makes."""
@@ -64,6 +69,10 @@ class Synthesizer(Protocol):
     def looks_ahead(self) -> bool:
         """Whether a sentence may begin, now, while the one before it is spoken."""
 
+    @property
+    def has_word_times(self) -> bool:
+        """Whether its chunks have words, when the option `word_times` asks for them."""
+
     def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
         """Speak one sentence."""
 
@@ -95,7 +104,10 @@ class Sentence:
         options: Mapping[str, Any],
         framer: Framer,
         listening: Listening,
+        *,
+        word_times: bool = False,
     ) -> None:
+        """`word_times` has the frames come with words, where the engine knows them."""
         self.text = text
         self.is_sayable = is_sayable(text)
         """Whether the engine speaks it; else nothing is learned from its steps."""
@@ -104,7 +116,8 @@ class Sentence:
         self._framer = framer
         self._listening = listening
         self._iterator: Iterator[AudioChunk] | None = None
-        self._first_chunk: NDArray[np.float32] | None = None
+        self._word_times = word_times
+        self._first_chunk: tuple[NDArray[np.float32], Words] | None = None
         self._empty = 0
         self._is_last = False
         """Whether the engine said that nothing follows the chunk which it made last."""
@@ -137,7 +150,7 @@ class Sentence:
 
     def begin(self) -> None:
         """Have the engine make the first chunk, and keep it."""
-        self._first_chunk = self._translated(self._next_samples)
+        self._first_chunk = self._translated(self._next_chunk)
 
     def advance(self) -> bool:
         """Deliver the next chunks, as many as are wanted; false at the end of the sentence.
@@ -156,19 +169,19 @@ class Sentence:
 
     def _advance(self) -> bool:
         began = time.perf_counter()
-        while (samples := self._kept_or_next()) is not None:
+        while (chunk := self._kept_or_next()) is not None:
             self.looks_ahead = bool(self._synthesizer.looks_ahead)
-            self._listening.deliver(self._framer.feed(samples))
+            self._listening.deliver(self._framer.feed(*chunk))
             may_go_on = self._listening.wants_more(time.perf_counter() - began)
             if not may_go_on and not self._is_last:
                 return True
         return False
 
-    def _kept_or_next(self) -> NDArray[np.float32] | None:
+    def _kept_or_next(self) -> tuple[NDArray[np.float32], Words] | None:
         kept, self._first_chunk = self._first_chunk, None
-        return self._next_samples() if kept is None else kept
+        return self._next_chunk() if kept is None else kept
 
-    def _next_samples(self) -> NDArray[np.float32] | None:
+    def _next_chunk(self) -> tuple[NDArray[np.float32], Words] | None:
         first = self._iterator is None
         self.inside = True
         began, computed = time.perf_counter(), time.thread_time()
@@ -188,8 +201,9 @@ class Sentence:
             return None
         self._is_last = asking.is_last
         samples = self._within_limits(samples_of(chunk, self._framer.source_rate))
+        words = words_of(chunk) if self._word_times else None
         if not self.is_sayable:
-            return samples
+            return samples, words
         step = StepTaken(
             seconds=took,
             processor_s=time.thread_time() - computed + asking.processor_s,
@@ -202,12 +216,16 @@ class Sentence:
             full=pace.is_full,
         )
         self.steps.append(step)
-        return samples
+        return samples, words
 
     def _chunks(self) -> Iterator[AudioChunk]:
-        if self.is_sayable:
-            return iter(self._synthesizer.synthesize(self.text, self._options))
-        return iter([AudioChunk(silence(self._framer.source_rate), self._framer.source_rate)])
+        rate, options = self._framer.source_rate, self._options
+        told = self._word_times and bool(self._synthesizer.has_word_times)
+        if not self.is_sayable:
+            return iter([AudioChunk(silence(rate), rate, () if told else None)])
+        if told:
+            options = {**options, WORD_TIMES: True}
+        return iter(self._synthesizer.synthesize(self.text, options))
 
     def _take_help(self) -> float:
         """Return the seconds that other threads computed since it was last asked."""

@@ -58,8 +58,11 @@ class Speaker:
         options: Mapping[str, Any],
         output_rate: int,
         begin_limit: float | None,
+        *,
+        word_times: bool = False,
     ) -> None:
         self._synthesizer = synthesizer
+        self._word_times = word_times
         self._begin_limit = begin_limit
         self._source = SentenceSource(text)
         self._options = options
@@ -401,10 +404,18 @@ class Speaker:
 
     def _sentence(self, text: str) -> Sentence:
         self._has_words = self._has_words or texts.has_words(text)
-        return Sentence(self._synthesizer, text, self._options, self._framer, self)
+        return Sentence(
+            self._synthesizer,
+            text,
+            self._options,
+            self._framer,
+            self,
+            word_times=self._word_times,
+        )
 
     def _silence(self) -> list[AudioFrame]:
-        return self._framer.feed(silence(self._framer.source_rate))
+        told = self._word_times and bool(self._synthesizer.has_word_times)
+        return self._framer.feed(silence(self._framer.source_rate), () if told else None)
 
     async def _speak_one(self, sentence: Sentence, use: Use, prefetch: Prefetch) -> int:
         """Speak one sentence; return how many samples it had."""

@@ -35,8 +35,11 @@ class SpeechStream:
         *,
         output_rate: int,
         begin_limit: float | None = None,
+        word_times: bool = False,
     ) -> None:
-        self._speaker = Speaker(synthesizer, host, text, options, output_rate, begin_limit)
+        self._speaker = Speaker(
+            synthesizer, host, text, options, output_rate, begin_limit, word_times=word_times
+        )
         self._drop = weakref.finalize(self, self._speaker.stop_from_anywhere)
         self._drop.atexit = False
 

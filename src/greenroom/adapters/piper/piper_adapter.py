@@ -28,11 +28,13 @@ from greenroom.adapters.piper.session import (
 )
 from greenroom.adapters.piper.session_swap import SwappableSession
 from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings
+from greenroom.adapters.piper.word_clock import WordClock
 from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog.devices import CPU, parse
 from greenroom.errors import ConfigError
 from greenroom.speech.pace import mark_last
+from greenroom.speech.sentence import WORD_TIMES
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -148,21 +150,32 @@ class PiperTTSAdapter(TTSAdapter):
             return list(self.synthesize(text, options))
 
     def synthesize(self, text: str, options: Mapping[str, Any]) -> Iterator[AudioChunk]:
-        """Yield the audio of each sentence that Piper finds in `text`, in pieces."""
+        """Yield the audio of each sentence that Piper finds in `text`, in pieces.
+
+        With the option `word_times` they have words, if the voice is prepared.
+        """
         swappable, speech = self._swappable, self._speech
         assert swappable is not None
         gain = float(options.get("gain", self._gain)) * float(options.get("volume", 1.0))
         pause = round(float(options.get("sentence_silence", 0.0)) * self.sample_rate)
         with swappable.in_use() as session:
             sentences = [phonemes for phonemes in speech.phonemize(text) if phonemes]
+            clock = None
+            if options.get(WORD_TIMES) and session.knows_lengths:
+                clock = _clock(text, sentences, speech)
+
+            def chunk(samples: Samples) -> AudioChunk:
+                words = None if clock is None else clock.next(samples.size)
+                return AudioChunk(samples, self.sample_rate, words)
+
             for number, phonemes in enumerate(sentences, 1):
                 follows = bool(pause) or number < len(sentences)
-                for samples in _spoken(session, speech, phonemes, options, follows=follows):
+                for samples in _spoken(session, speech, phonemes, options, clock, follows=follows):
                     loud = samples if gain == 1.0 else samples * np.float32(gain)
-                    yield AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate)
+                    yield chunk(np.clip(loud, -1.0, 1.0))
                 if pause:
                     mark_last(number == len(sentences))
-                    yield AudioChunk(np.zeros(pause, np.float32), self.sample_rate)
+                    yield chunk(np.zeros(pause, np.float32))
 
     def upgrade(self) -> bool:
         """Take the prepared form in the place of the own file, for all speech from now on."""
@@ -182,6 +195,11 @@ class PiperTTSAdapter(TTSAdapter):
         if self._session is None:
             return ""
         return PREPARED if isinstance(self._session, PreparedVoice) else OWN_FILE
+
+    @property
+    def has_word_times(self) -> bool:
+        """Whether the voice is prepared, and tells how long each phoneme is."""
+        return self._session is not None and self._session.knows_lengths
 
     @property
     def _session(self) -> Session | None:
@@ -215,6 +233,7 @@ def _spoken(
     speech: Any,
     phonemes: list[str],
     options: Mapping[str, Any],
+    clock: WordClock | None,
     *,
     follows: bool,
 ) -> Iterator[Samples]:
@@ -226,8 +245,14 @@ def _spoken(
     runs = list(split_into_runs(phonemes, len(ids), length_of(speech.config, options)))
     for number, run in enumerate(runs, 1):
         own_ids = ids if run is phonemes else speech.phonemes_to_ids(run)
-        with contextlib.closing(session.speak(feeds(speech.config, own_ids, options))) as spoken:
+        given = feeds(speech.config, own_ids, options)
+        take_lengths = None if clock is None else clock.run(run)
+        with contextlib.closing(session.speak(given, take_lengths)) as spoken:
             for samples in spoken:
                 if follows or number < len(runs):
                     mark_last(False)
                 yield samples
+
+
+def _clock(text: str, sentences: list[list[str]], speech: Any) -> WordClock:
+    return WordClock(text, sentences, speech.config, speech.phonemize, speech.phonemes_to_ids)

@@ -15,6 +15,7 @@ from greenroom.adapters.piper.prepared.run.arena import ArenaShrinker
 from greenroom.adapters.piper.prepared.run.fifo_lock import FifoLock
 from greenroom.adapters.piper.prepared.run.prepared_voice import (
     ONNXRUNTIME,
+    Lengths,
     PreparedVoice,
     sentence,
 )
@@ -61,8 +62,17 @@ class Session(Protocol):
     def mapped_bytes(self) -> int | None:
         """Memory of mapped files, where it is known."""
 
-    def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
-        """Yield the samples of one sentence, shape `(n,)`, in pieces."""
+    @property
+    def knows_lengths(self) -> bool:
+        """Whether it knows how many samples each text id has."""
+
+    def speak(
+        self, feeds: Mapping[str, NDArray[Any]], take_lengths: Lengths | None = None
+    ) -> Generator[Samples, None, None]:
+        """Yield the samples of one sentence, shape `(n,)`, in pieces.
+
+        `take_lengths` is called before the first piece, if the session `knows_lengths`.
+        """
 
     def close(self) -> None:
         """Give the memory back."""
@@ -76,6 +86,7 @@ class CpuSession:
     """
 
     looks_ahead = False
+    knows_lengths = False
     mapped_bytes: int | None = 0
 
     def __init__(self, model: Path, threads: int) -> None:
@@ -85,7 +96,9 @@ class CpuSession:
         self._shrinker = ArenaShrinker()
         self._shrinker.add(self._shrink_arena)
 
-    def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
+    def speak(
+        self, feeds: Mapping[str, NDArray[Any]], take_lengths: Lengths | None = None
+    ) -> Generator[Samples, None, None]:
         """Yield the whole sentence."""
         with self._shrinker.in_use(self._shrink_arena), CPU_LOCK.hold():
             samples = self._session.run(None, dict(feeds))[0].reshape(-1)
@@ -108,6 +121,7 @@ class GpuSession:
     """The voice's file in the memory of a GPU; a sentence is one piece."""
 
     looks_ahead = False
+    knows_lengths = False
     footprint_bytes: int | None = None
     mapped_bytes: int | None = None
 
@@ -120,7 +134,9 @@ class GpuSession:
         options.inter_op_num_threads = 1
         self._session = cuda.gpu_session(model, options, gpu)
 
-    def speak(self, feeds: Mapping[str, NDArray[Any]]) -> Generator[Samples, None, None]:
+    def speak(
+        self, feeds: Mapping[str, NDArray[Any]], take_lengths: Lengths | None = None
+    ) -> Generator[Samples, None, None]:
         """Yield the whole sentence."""
         samples = self._session.run(None, dict(feeds))[0].reshape(-1)
         mark_last()

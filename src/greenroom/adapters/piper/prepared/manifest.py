@@ -43,5 +43,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stages: tuple[StageManifest, ...] = Field(min_length=1, max_length=4)
+    durations: str = ""
+    """The tensor with the number of frames of each text id, among those that leave the first stage;
+    empty where there is none for certain."""
     portable: StageManifest | None = None
     """The waveform once more, in operators of ONNX alone, which other runtimes can read."""

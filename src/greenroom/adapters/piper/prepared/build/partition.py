@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
@@ -77,6 +77,24 @@ def whole(model: ModelProto) -> tuple[Stage, ...]:
     """Return the graph as one stage."""
     graph = _Graph(model.graph)
     return (graph.rest("whole", (), graph.outputs),)
+
+
+def durations_of(stages: tuple[Stage, ...]) -> str:
+    """Return the tensor that may be the number of frames of each text id; empty if none may.
+
+    The durations are the one thing that a VITS voice rounds up. Whether they are the frames indeed
+    is seen when the stages are run.
+    """
+    found = [node.output[0] for node in stages[0].nodes if node.op_type == "Ceil"]
+    return found[0] if len(found) == 1 else ""
+
+
+def leaving(stages: tuple[Stage, ...], name: str) -> tuple[Stage, ...]:
+    """Return the stages, with a tensor that the first one makes leaving it as well."""
+    first, *others = stages
+    if name in first.leave:
+        return stages
+    return replace(first, leave=(*first.leave, name)), *others
 
 
 class _Graph:

@@ -46,6 +46,9 @@ from greenroom.adapters.piper.prepared.store.store import Store, default_store
 from greenroom.adapters.piper.prepared.windows import windows
 from greenroom.memory import heap
 
+_DURATIONS = "durations"
+"""The tensor with the frames of each text id, in a prepared graph."""
+
 CLOSE = 1e-4
 """Samples of the prepared voice may differ from the engine's own by this."""
 
@@ -59,6 +62,8 @@ EngineErrors = (
     state.RuntimeException,
 )
 """What onnxruntime raises for a graph or a sentence; these have no class of their own in common."""
+
+_NOT_ITS_DURATIONS = "what may be its durations is something else"
 
 _PROBE_LENGTHS = (41, 120)
 """Text ids of the sentences that are compared."""
@@ -83,13 +88,17 @@ def prepare(
         raise CannotPrepareError(f"the engine cannot run it: {error}") from error
     problem = ""
     for attempt in _attempts(source, store):
-        try:
-            graph, weights = _built(attempt, store)
-            problem = _difference(graph, weights, expected)
-        except (*EngineErrors, ValueError) as error:  # a piece may not even have a fitting shape
-            problem = f"its stages do not run: {error}"
-        if not problem:
-            return store.put(source, seen, graph, weights.items(), facts)
+        for durations in dict.fromkeys((partition.durations_of(attempt.stages), "")):
+            try:
+                graph, weights = _built(attempt, durations, store)
+                problem = _difference(graph, weights, expected)
+            # A piece may not even have a fitting shape.
+            except (*EngineErrors, ValueError) as error:
+                problem = f"its stages do not run: {error}"
+            if not problem:
+                return store.put(source, seen, graph, weights.items(), facts)
+            if problem != _NOT_ITS_DURATIONS:
+                break
     raise CannotPrepareError(problem)
 
 
@@ -126,10 +135,16 @@ def _attempts(source: Path, store: Store) -> Iterator[_Attempt]:
         yield _Attempt(model, partition.whole(model), rewritten=False)
 
 
-def _built(attempt: _Attempt, store: Store) -> tuple[dict[str, bytes], Weights]:
-    """Return the files of the graph, and the weights of all stages."""
+def _built(attempt: _Attempt, durations: str, store: Store) -> tuple[dict[str, bytes], Weights]:
+    """Return the files of the graph, and the weights of all stages.
+
+    `durations` is the tensor that has the frames of each text id, if there is one.
+    """
     model, stages = attempt.model, attempt.stages
     names = {value.name: value.name for value in (*model.graph.input, *model.graph.output)}
+    if durations:
+        stages = partition.leaving(stages, durations)
+        names[durations] = _DURATIONS
     edges = dict.fromkeys(name for stage in stages for name in (*stage.enter, *stage.leave))
     names.update(
         (name, f"edge{number}")
@@ -167,7 +182,7 @@ def _built(attempt: _Attempt, store: Store) -> tuple[dict[str, bytes], Weights]:
         portable = manifests[-1].model_copy(update={"name": "portable", "weights": tuple(own)})
         graph[portable.file_name] = bare.SerializeToString(deterministic=True)
         weights.update(own)
-    whole = Manifest(stages=tuple(manifests), portable=portable)
+    whole = Manifest(stages=tuple(manifests), portable=portable, durations=names.get(durations, ""))
     graph[FILE_NAME] = whole.model_dump_json().encode()
     return graph, weights
 
@@ -293,6 +308,8 @@ def _difference(
                     made[name].append(array[..., begin:end])
             edges.update((name, np.concatenate(parts, -1)) for name, parts in made.items())
         ours = edges[manifest.stages[-1].leave[0]].ravel()
+        if not _are_durations(manifest, edges, feeds["input"].size, ours.size):
+            return _NOT_ITS_DURATIONS
         if ours.shape != samples.shape or not np.allclose(ours, samples, rtol=0, atol=CLOSE):
             return "its pieces are not what the whole is"
         if manifest.portable is not None:
@@ -300,6 +317,17 @@ def _difference(
             if not np.allclose(samples.ravel(), ours, rtol=0, atol=CLOSE):
                 return "its portable form makes something else"
     return ""
+
+
+def _are_durations(manifest: Manifest, edges: Mapping[str, Any], ids: int, samples: int) -> bool:
+    """Whether the durations, if there are any, are a number for each id and all frames together."""
+    if not manifest.durations:
+        return True
+    durations = edges[manifest.durations]
+    frames = int(durations.sum())
+    if durations.size != ids or not frames or samples % frames or (durations < 0).any():
+        return False
+    return not manifest.stages[1:] or frames == edges[manifest.stages[1].timed[0]].shape[-1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.manifest import FLOW
 from greenroom.adapters.piper.prepared.run import openvino_stage
@@ -25,6 +26,9 @@ logger = safe_logger(__name__)
 
 ONNXRUNTIME, OPENVINO = RUNTIMES = ("onnxruntime", "openvino")
 """What may run the waveform."""
+
+Lengths = Callable[[NDArray[np.int64]], object]
+"""Takes how many samples each text id has, shape `(ids,)`, before the first of them is there."""
 
 _USUAL_RATE = 22_050
 """Hz of most Piper voices."""
@@ -97,21 +101,40 @@ class PreparedVoice:
         """Whether a core is idle, for the next sentence."""
         return CORES.idle > 0
 
-    def speak(self, feeds: Feeds) -> Generator[Samples, None, None]:
-        """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate."""
+    @property
+    def knows_lengths(self) -> bool:
+        """Whether it knows how many samples each text id has."""
+        return self._graph is not None and bool(self._graph.manifest.durations)
+
+    def speak(
+        self, feeds: Feeds, take_lengths: Lengths | None = None
+    ) -> Generator[Samples, None, None]:
+        """Yield the samples of one sentence, in pieces; shape `(n,)`, at the voice's own rate.
+
+        `take_lengths` is called before the first piece, if the voice `knows_lengths`.
+        """
         assert self._graph is not None
         with self._graph.shrinker.in_use(self._shrink_arena):
-            yield from self._pieces(feeds)
+            yield from self._pieces(feeds, take_lengths)
 
-    def _pieces(self, feeds: Feeds, *, shrink: bool = False) -> Generator[Samples, None, None]:
+    def _pieces(
+        self, feeds: Feeds, take_lengths: Lengths | None = None, *, shrink: bool = False
+    ) -> Generator[Samples, None, None]:
         assert self._graph is not None
         text, *rest = self._stages.values()
         wanted = text.can_be_wide and not shrink
         with DECODE_POOL.second_core(current_pace(), wanted=wanted) as wide:
             edges = {**feeds, **text.run(feeds, wide=wide, shrink=shrink)}
+        durations = self._graph.manifest.durations
+        frames = edges[durations].ravel().astype(np.int64) if durations else None
         if not rest:
-            yield edges[text.manifest.leave[0]].ravel()
+            samples = edges[text.manifest.leave[0]].ravel()
+            if frames is not None and take_lengths is not None:
+                take_lengths(frames * (samples.size // max(1, frames.sum())))
+            yield samples
             return
+        if frames is not None and take_lengths is not None:
+            take_lengths(frames * math.prod(stage.manifest.rate for stage in rest))
         flow = rest.pop(0) if rest[0].manifest.name == FLOW else None
         yield from SentenceDecoder(
             flow,

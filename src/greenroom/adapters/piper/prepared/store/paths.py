@@ -22,7 +22,7 @@ import platformdirs
 from greenroom.adapters.piper.prepared.store.identity import name_of
 from greenroom.adapters.piper.prepared.store.index import Index, Tensor
 
-_LAYOUT = "2"
+_LAYOUT = "3"
 """Part of every key; goes up when what is in the files changes its meaning."""
 
 SOURCES = "sources"

@@ -1,0 +1,209 @@
+"""When each word is heard: exact to the durations that the voice gives its phonemes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from greenroom import ModelSpec
+from greenroom.adapters.piper import PiperTTSAdapter
+from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
+from greenroom.adapters.piper.prepared.build.pipeline import prepare
+from greenroom.adapters.piper.prepared.manifest import FILE_NAME, Manifest
+from greenroom.adapters.piper.prepared.store.store import Store, default_store
+from greenroom.audio.frames import WordTime
+from tests.piper import synthetic_voice
+from tests.piper.real_voice import MODEL, PATIENT
+from tests.piper.synthetic_voice import HOP, LETTERS
+
+RATE = 22_050
+STILL = {"noise_scale": 0.0, "noise_w_scale": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def _prepared_voices_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GREENROOM_PREPARE", raising=False)
+
+
+@pytest.fixture
+def voice(tmp_path: Path) -> Iterator[PiperTTSAdapter]:
+    """A synthetic voice, prepared; it says letters."""
+    model = synthetic_voice.write_voice(tmp_path)
+    prepare(model, default_store())
+    adapter = PiperTTSAdapter(ModelSpec("voice", PiperTTSAdapter, model))
+    adapter.load()
+    yield adapter
+    adapter.unload()
+
+
+def heard(
+    adapter: PiperTTSAdapter, text: str, **options: Any
+) -> tuple[list[WordTime], np.ndarray[Any, np.dtype[np.float32]]]:
+    """Return the words from the text's first sample on, and the samples."""
+    words, samples, at = [], [], 0
+    for chunk in adapter.synthesize(text, {**STILL, **options, "word_times": True}):
+        assert chunk.words is not None
+        begin = at / chunk.sample_rate
+        words += [WordTime(w.text, begin + w.start_s, begin + w.end_s) for w in chunk.words]
+        samples.append(chunk.samples)
+        at += chunk.samples.size
+    return words, np.concatenate(samples)
+
+
+def expected(adapter: PiperTTSAdapter, text: str, length: float) -> list[tuple[str, float, float]]:
+    """Return the words by the durations that the voice's own file gives the ids."""
+    model = onnx.load(str(adapter.spec.path))
+    (ceil,) = (node.output[0] for node in model.graph.node if node.op_type == "Ceil")
+    model.graph.output.append(onnx.ValueInfoProto(name=ceil))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ids = [1, 0, *(n for letter in text for n in (LETTERS.index(letter) + 3, 0)), 2]
+    given = {
+        "input": np.array([ids]),
+        "input_lengths": np.array([len(ids)]),
+        "scales": np.array([0.0, length, 0.0], np.float32),
+    }
+    ends = np.concatenate([[0], np.cumsum(session.run([ceil], given)[0].ravel())]) * HOP / RATE
+    words = []
+    for word in re.finditer(r"\S+", text):
+        letters = [at for at in range(word.start(), word.end()) if text[at] not in ".,!?"]
+        first, last = 2 + 2 * letters[0], 2 + 2 * letters[-1]
+        end = (
+            ends[last + 2] if text[letters[-1]] in "szfv" else (ends[last + 1] + ends[last + 2]) / 2
+        )
+        words.append((word[0], ends[first], end))
+    return words
+
+
+@pytest.mark.parametrize("length", [1.0, 2.5])
+def test_words_are_exact_to_the_durations_of_the_voice(
+    voice: PiperTTSAdapter, length: float
+) -> None:
+    text = "it is said, quite so. words of any kind!"
+    words, samples = heard(voice, text, length_scale=length)
+    for word, (written, start, end) in zip(words, expected(voice, text, length), strict=True):
+        assert word.text == written
+        assert word.start_s == pytest.approx(start, abs=1e-6)
+        assert word.end_s == pytest.approx(end, abs=1 / RATE)
+    assert words[-1].end_s <= samples.size / RATE
+
+
+def test_they_change_nothing_of_the_samples(voice: PiperTTSAdapter) -> None:
+    asked = heard(voice, "a few words.")[1]
+    unasked = list(voice.synthesize("a few words.", STILL))
+    assert np.array_equal(asked, np.concatenate([chunk.samples for chunk in unasked]))
+    assert {chunk.words for chunk in unasked} == {None}
+
+
+def test_speed_and_the_silence_between_sentences_move_them(voice: PiperTTSAdapter) -> None:
+    plain, _ = heard(voice, "so it is.")
+    slow, samples = heard(voice, "so it is.", speed=0.5, sentence_silence=1.0)
+    assert [word.text for word in slow] == [word.text for word in plain]
+    assert slow[-1].end_s > 1.5 * plain[-1].end_s
+    assert slow[-1].end_s <= samples.size / RATE - 1.0
+
+
+def test_a_text_of_several_runs_has_one_clock(voice: PiperTTSAdapter) -> None:
+    text = " ".join(f"{'abcdefgh' * 4} word," for _ in range(LONGEST_IDS // 40))
+    words, samples = heard(voice, text)
+    assert [word.text for word in words] == text.split()
+    assert all(before.end_s <= after.start_s for before, after in pairwise(words))
+    assert 0.9 * samples.size / RATE < words[-1].end_s <= samples.size / RATE
+
+
+def test_a_word_that_two_runs_share_is_told_once_with_both_its_ends(
+    voice: PiperTTSAdapter,
+) -> None:
+    ((word,), samples) = heard(voice, "ab" * LONGEST_IDS)
+    assert word.start_s < 0.1 < 0.95 * samples.size / RATE < word.end_s
+
+
+def test_where_ids_are_not_made_as_espeaks_are_all_words_are_one_span(
+    voice: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_ids = voice._speech.phonemes_to_ids
+    monkeypatch.setattr(voice._speech, "phonemes_to_ids", lambda p: to_ids(p)[:-1])
+    ((word,), samples) = heard(voice, "not so sure.")
+    assert (word.text, word.start_s) == ("not so sure.", 0.0)
+    assert word.end_s == pytest.approx(samples.size / RATE)
+
+
+def test_a_voice_that_is_not_prepared_has_none_and_speaks(tmp_path: Path) -> None:
+    model = synthetic_voice.write_voice(tmp_path)
+    adapter = PiperTTSAdapter(ModelSpec("voice", PiperTTSAdapter, model))
+    adapter.load()
+    assert not adapter.has_word_times
+    chunks = list(adapter.synthesize("a few words.", {**STILL, "word_times": True}))
+    assert {chunk.words for chunk in chunks} == {None}
+    prepare(model, default_store())
+    assert adapter.upgrade()
+    assert adapter.has_word_times
+    adapter.unload()
+
+
+@pytest.mark.parametrize(
+    "says", [{}, {"durations": True}, {"normalised": True}, {"raw": True}, {"speakers": 2}]
+)
+def test_durations_are_found_in_every_kind_of_graph(tmp_path: Path, says: dict[str, Any]) -> None:
+    files = prepare(synthetic_voice.write_voice(tmp_path, **says), Store(tmp_path / "s", "r"))
+    manifest = Manifest.model_validate_json((files.graph / FILE_NAME).read_bytes())
+    assert manifest.durations == "durations"
+    assert manifest.durations in manifest.stages[0].leave
+
+
+def test_what_is_rounded_up_but_no_duration_is_left_alone(tmp_path: Path) -> None:
+    model = synthetic_voice.graph_of(synthetic_voice.Kind())
+    (ceil,) = (node for node in model.graph.node if node.op_type == "Ceil")
+    doubled = onnx.helper.make_node("Add", [ceil.input[0], ceil.input[0]], ["double"])
+    up = onnx.helper.make_node("Ceil", ["double"], ["up"])
+    half = onnx.helper.make_node("Mul", ["up", "half"], ["halved"])
+    down = onnx.helper.make_node("Floor", ["halved"], [ceil.output[0]])
+    at = list(model.graph.node).index(ceil)
+    model.graph.node.remove(ceil)
+    for node in (down, half, up, doubled):
+        model.graph.node.insert(at, node)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0.5, np.float32), "half"))
+    odd = tmp_path / "odd.onnx"
+    onnx.save(model, odd)
+    files = prepare(odd, Store(tmp_path / "store", "runtime"))
+    manifest = Manifest.model_validate_json((files.graph / FILE_NAME).read_bytes())
+    assert manifest.durations == ""
+    assert manifest.stages[0].name == "text"
+
+
+@PATIENT
+def test_words_beside_pauses_begin_and_end_with_the_sound_of_a_real_voice(
+    prepared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(prepared_cache))
+    joe = PiperTTSAdapter(ModelSpec("joe", PiperTTSAdapter, MODEL))
+    joe.load()
+    for text in ("Hello there, my friend.", "One of the best, in 1999, was the old man."):
+        words, samples = heard(joe, text)
+        assert [word.text for word in words] == text.split()
+        sounds = sounding(samples)
+        for word, following in pairwise(words):
+            if word.text[-1] != ",":
+                continue
+            pause = min(sounds, key=lambda s: abs(s[0] - following.start_s))
+            assert pause[0] == pytest.approx(following.start_s, abs=0.03)
+            assert min(abs(end - word.end_s) for _, end in sounds) < 0.03
+        assert sounds[-1][1] == pytest.approx(words[-1].end_s, abs=0.03)
+    joe.unload()
+
+
+def sounding(samples: np.ndarray[Any, np.dtype[np.float32]]) -> list[tuple[float, float]]:
+    """Return from when to when it sounds: within 40 dB of its loud parts, gaps over 80 ms apart."""
+    window, step = round(0.005 * RATE), 22
+    summed = np.cumsum(np.concatenate([[0.0], samples.astype(float) ** 2]))
+    level = np.sqrt((summed[window:] - summed[:-window])[::step] / window)
+    at = (np.flatnonzero(level > np.percentile(level, 95) * 0.01) * step + window / 2) / RATE
+    gaps = np.flatnonzero(np.diff(at) > 0.08)
+    return list(zip(at[[0, *(gaps + 1)]], at[[*gaps, -1]], strict=True))
