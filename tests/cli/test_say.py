@@ -77,6 +77,23 @@ def test_speed_and_rate_are_the_callers(tmp_path: Path) -> None:
     assert np.abs(short).max() < 0.75 * np.abs(long).max()
 
 
+def test_markdown_and_words_are_said_as_configured_and_asked(tmp_path: Path) -> None:
+    def seconds(*line: str) -> float:
+        file = tmp_path / "x.wav"
+        tone = ["-m", "tone-440", "--rate", "16000", "-o", str(file)]
+        assert main(["say", *line, *tone]) == 0
+        return len(samples_of(file, 16_000)) / 16_000
+
+    markdown = "worker.text=markdown"
+    words = "worker.pronunciations={all: {nginx: engine x}}"
+    assert seconds("**Hi** you") == pytest.approx(10 * 0.06, abs=0.02)
+    assert seconds("**Hi** you", "--text-form", "markdown") == pytest.approx(6 * 0.06, abs=0.02)
+    assert seconds("**Hi** you", "--set", markdown) == pytest.approx(6 * 0.06, abs=0.02)
+    plain = seconds("**Hi** you", "--set", markdown, "--text-form", "plain")
+    assert plain == pytest.approx(10 * 0.06, abs=0.02)
+    assert seconds("nginx", "--set", words) == pytest.approx(8 * 0.06, abs=0.02)
+
+
 def test_a_voice_that_cannot_be_loaded_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

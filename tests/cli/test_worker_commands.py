@@ -238,7 +238,9 @@ def test_a_worker_speaks_with_the_callers_voice_options_and_rate(
     assert ask.err.startswith(f"{file}: the default model of 127.0.0.1:")
     ask(
         "say",
-        "Twenty characters ok",
+        "**Twenty** characters ok",
+        "--text-form",
+        "markdown",
         "-m",
         "top",
         "--speed",

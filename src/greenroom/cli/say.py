@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Protocol, cast
 
 import typer
@@ -33,12 +34,19 @@ from greenroom.cli.terminal.stdin import pieces
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
-from greenroom.speech.text import CheckedText
+from greenroom.speech.text import CheckedText, TextForm
 from greenroom.voice import Voice, VoiceChooser
 
 if TYPE_CHECKING:
     from greenroom.cluster.picker import Picker
     from greenroom.worker.client import Client
+
+
+class Form(Enum):
+    """How a text is read, as the command line says it."""
+
+    PLAIN = "plain"
+    MARKDOWN = "markdown"
 
 
 def say(
@@ -60,6 +68,14 @@ def say(
     speed: Annotated[
         float | None, typer.Option("--speed", help="How fast; 1 is the voice's own.")
     ] = None,
+    text_form: Annotated[
+        Form | None,
+        typer.Option(
+            "--text-form",
+            metavar="FORM",
+            help="How TEXT is read: `plain`, as written, or `markdown`; else as configured.",
+        ),
+    ] = None,
     rate: Annotated[int, typer.Option("--rate", help="Samples a second.")] = OUTPUT_RATE,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -76,8 +92,9 @@ def say(
     options = options_of(option or [])
     if speed is not None:
         options["speed"] = str(speed)
-    spoken = _checked(text)
-    request = SpeechRequest(model, options, check_rate(rate))
+    written = _written(text)
+    form: TextForm | None = None if text_form is None else text_form.value
+    request = SpeechRequest(model, options, check_rate(rate), form)
     speaker: Speaker
     if servers is not None:
         speaker = picking_speaker(servers.split(","), key, request)
@@ -86,22 +103,24 @@ def say(
     else:
         speaker = local_speaker(configuration(config, settings), request)
     with contextlib.suppress(ClosedPipeError):
-        print_note(asyncio.run(_say(speaker, spoken, sink_for(output, rate))))
+        print_note(asyncio.run(_say(speaker, written, sink_for(output, rate))))
 
 
-def _checked(text: str | None) -> CheckedText | None:
+def _written(text: str | None) -> str | None:
     """Return a text from the command line, checked; `None` if it is on standard input."""
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("give a TEXT, or `-` for standard input.")
     if text is None or text == "-":
         return None
-    return CheckedText(text)
+    CheckedText(text)
+    return text
 
 
-async def _say(speaker: Speaker, text: CheckedText | None, sink: Sink) -> str:
+async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
     """Speak to the end, and return one line about it: where it went, and how long it took."""
     stopwatch = Stopwatch()
-    spoken = text or CheckedText(stopwatch.timed(pieces(sys.stdin.fileno())))
+    source = stopwatch.timed(pieces(sys.stdin.fileno())) if text is None else text
+    spoken = CheckedText(source, form=speaker.form)
     async with opened(sink) as output:
         with spinner("loading") as status:
             async with speaker.speak(spoken, status.update) as frames:
@@ -128,6 +147,8 @@ class SpeechRequest:
     """Empty takes the default."""
     options: Mapping[str, str]
     sample_rate: SampleRate
+    form: TextForm | None
+    """How the text is read; `None` takes what is configured."""
 
 
 class Speaker(Protocol):
@@ -135,6 +156,8 @@ class Speaker(Protocol):
 
     remark: str
     """What the line about the finished speech begins with."""
+    form: TextForm
+    """How the text is read here; a worker reads it by itself."""
 
     def speak(
         self, text: CheckedText, progress: Progress
@@ -148,18 +171,20 @@ def local_speaker(config: Config, request: SpeechRequest) -> Speaker:
     config = with_default(config, catalog)
     if not request.model_id:
         check_ids(config.model_manager, catalog)
-    chooser = VoiceChooser(catalog, config.model_manager.default_model_id)
+    settings = config.worker
+    chooser = VoiceChooser(catalog, config.model_manager.default_model_id, settings.pronunciations)
     voice = chooser.choose(request.model_id, request.options, request.sample_rate)
     spec = catalog.get(voice.model_id)
     registry.resolve(spec.adapter).check_spec(spec)
-    return _LocalSpeaker(spec, voice)
+    return _LocalSpeaker(spec, voice, request.form or settings.text)
 
 
 class _LocalSpeaker:
     """Loads the voice without a warmup: the first words are the text itself."""
 
-    def __init__(self, spec: ModelSpec, voice: Voice) -> None:
+    def __init__(self, spec: ModelSpec, voice: Voice, form: TextForm) -> None:
         self.remark = ""
+        self.form = form
         self._spec = spec
         self._voice = voice
 
@@ -168,6 +193,7 @@ class _LocalSpeaker:
         self, text: CheckedText, progress: Progress
     ) -> AsyncIterator[AsyncIterator[AudioFrame]]:
         voice = self._voice
+        text.pronounce(voice.pronunciation)
         manager = ModelManager(
             catalog=Catalog([self._spec]), default_model_id=voice.model_id, warmup_text=""
         )
@@ -195,6 +221,8 @@ def picking_speaker(servers: Sequence[str], key: str | None, request: SpeechRequ
 
 
 class _WorkerSpeaker:
+    form: TextForm = "plain"
+
     def __init__(self, client: Client | Picker, where: str, request: SpeechRequest) -> None:
         self.remark = f"{request.model_id or 'the default model'} of {where}, "
         self._client = client
@@ -213,6 +241,7 @@ class _WorkerSpeaker:
                 request.model_id,
                 options=request.options,
                 sample_rate=request.sample_rate,
+                form=request.form,
             )
             async with contextlib.aclosing(cast("AsyncGenerator[AudioFrame]", frames)):
                 yield frames

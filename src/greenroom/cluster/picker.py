@@ -17,6 +17,7 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.cluster.rank import rank
 from greenroom.cluster.reports import Reports
 from greenroom.errors import InvalidInputError, ModelManagerError, WorkerError
+from greenroom.speech.text import TextForm
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.client import Client
 
@@ -118,6 +119,8 @@ class Picker:
         *,
         options: Mapping[str, str | int | float] | None = None,
         sample_rate: int = 0,
+        form: TextForm | None = None,
+        pronunciations: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[AudioFrame]:
         """Yield the frames of `text`, as `Client.speak` does, from the worker that `rank` chooses.
@@ -137,7 +140,13 @@ class Picker:
             self.reports.picked(server, voice, clock())
             heard = False
             frames = self._clients[server].speak(
-                text, voice, options=options, sample_rate=sample_rate, timeout=timeout
+                text,
+                voice,
+                options=options,
+                sample_rate=sample_rate,
+                form=form,
+                pronunciations=pronunciations,
+                timeout=timeout,
             )
             try:
                 async with contextlib.aclosing(cast("AsyncGenerator[AudioFrame]", frames)):

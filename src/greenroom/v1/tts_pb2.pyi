@@ -7,20 +7,36 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class TextForm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AS_CONFIGURED: _ClassVar[TextForm]
+    PLAIN: _ClassVar[TextForm]
+    MARKDOWN: _ClassVar[TextForm]
+
 class ControlCommand(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     PAUSE: _ClassVar[ControlCommand]
     RESUME: _ClassVar[ControlCommand]
     STOP: _ClassVar[ControlCommand]
     RELOAD: _ClassVar[ControlCommand]
+AS_CONFIGURED: TextForm
+PLAIN: TextForm
+MARKDOWN: TextForm
 PAUSE: ControlCommand
 RESUME: ControlCommand
 STOP: ControlCommand
 RELOAD: ControlCommand
 
 class StartSessionRequest(_message.Message):
-    __slots__ = ("session_id", "model_id", "options", "sample_rate")
+    __slots__ = ("session_id", "model_id", "options", "sample_rate", "pronunciations")
     class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class PronunciationsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -31,11 +47,13 @@ class StartSessionRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    PRONUNCIATIONS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     model_id: str
     options: _containers.ScalarMap[str, str]
     sample_rate: int
-    def __init__(self, session_id: _Optional[str] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ...) -> None: ...
+    pronunciations: _containers.ScalarMap[str, str]
+    def __init__(self, session_id: _Optional[str] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ..., pronunciations: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class StartSessionResponse(_message.Message):
     __slots__ = ("session_id", "model_id", "sample_rate", "idle_limit_ms")
@@ -60,8 +78,15 @@ class EndSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class TextChunk(_message.Message):
-    __slots__ = ("session_id", "text", "is_final", "sequence_number", "model_id", "options", "sample_rate")
+    __slots__ = ("session_id", "text", "is_final", "sequence_number", "model_id", "options", "sample_rate", "text_form", "pronunciations")
     class OptionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class PronunciationsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +100,8 @@ class TextChunk(_message.Message):
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FORM_FIELD_NUMBER: _ClassVar[int]
+    PRONUNCIATIONS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     text: str
     is_final: bool
@@ -82,7 +109,9 @@ class TextChunk(_message.Message):
     model_id: str
     options: _containers.ScalarMap[str, str]
     sample_rate: int
-    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., is_final: bool = ..., sequence_number: _Optional[int] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ...) -> None: ...
+    text_form: TextForm
+    pronunciations: _containers.ScalarMap[str, str]
+    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., is_final: bool = ..., sequence_number: _Optional[int] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ..., text_form: _Optional[_Union[TextForm, str]] = ..., pronunciations: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AudioFrame(_message.Message):
     __slots__ = ("session_id", "audio_data", "sample_rate", "frame_duration_ms", "sequence_number", "is_final")

@@ -14,6 +14,7 @@ from greenroom.audio.frames import AudioFrame
 from greenroom.config.address import Address
 from greenroom.config.schema import is_sendable
 from greenroom.errors import InvalidInputError
+from greenroom.speech.text import TextForm
 from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
@@ -27,6 +28,11 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
+_FORMS: dict[TextForm | None, tts_pb2.TextForm] = {
+    None: tts_pb2.AS_CONFIGURED,
+    "plain": tts_pb2.PLAIN,
+    "markdown": tts_pb2.MARKDOWN,
+}
 _LOOK_S = 10.0
 """Of a call that changes nothing: a worker that answers at all answers sooner."""
 
@@ -74,14 +80,24 @@ class Client:
         *,
         options: Mapping[str, str | int | float] | None = None,
         sample_rate: int = 0,
+        form: TextForm | None = None,
+        pronunciations: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[AudioFrame]:
         """Yield the frames of `text`, or of pieces of text as they come, as they are made.
 
-        An empty id is the worker's default model, rate 0 is 48 kHz, `timeout` is in seconds for
+        An empty id is the worker's default model, rate 0 is 48 kHz, no `form` is the worker's,
+        `pronunciations` go before the worker's, `timeout` is in seconds for
         the whole call. Leaving the iteration (close the generator) cancels the call.
         """
-        source = _Source(text, model_id, options or {}, sample_rate)
+        first = tts_pb2.TextChunk(
+            model_id=model_id,
+            options={key: str(value) for key, value in (options or {}).items()},
+            sample_rate=sample_rate,
+            text_form=_FORMS[form],
+            pronunciations=pronunciations or {},
+        )
+        source = _Source(text, first)
         with self._errors():
             call = self._stub.Synthesize(source.chunks(), timeout=timeout, metadata=self._metadata)
             status = CallStatus(call)
@@ -159,19 +175,9 @@ class _Source:
     gRPC cancels the call then, and would not say why.
     """
 
-    def __init__(
-        self,
-        text: str | AsyncIterable[str],
-        model_id: str,
-        options: Mapping[str, str | int | float],
-        sample_rate: int,
-    ) -> None:
+    def __init__(self, text: str | AsyncIterable[str], first: tts_pb2.TextChunk) -> None:
         self._text = text
-        self._first = tts_pb2.TextChunk(
-            model_id=model_id,
-            options={key: str(value) for key, value in options.items()},
-            sample_rate=sample_rate,
-        )
+        self._first = first
         self._error: Exception | None = None
 
     async def chunks(self) -> AsyncIterator[tts_pb2.TextChunk]:

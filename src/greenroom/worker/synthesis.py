@@ -97,6 +97,7 @@ class Synthesis:
         *,
         caller: str = "",
         share: int | None = None,
+        pronunciations: Mapping[str, str] | None = None,
     ) -> Session:
         """Take a lease and keep it until `end_session`, or until it is idle for too long.
 
@@ -104,7 +105,7 @@ class Synthesis:
         their own, and at most `share` sessions.
         """
         self._refuse_if_closing()
-        voice = self.voices.choose(model_id, options, sample_rate)
+        voice = self.voices.choose(model_id, options, sample_rate, pronunciations=pronunciations)
         with self.metrics.limited("key_sessions"):
             self._sessions.check_share(session_id, caller, share)
         try:

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import grpc
 import pytest
@@ -82,6 +82,47 @@ async def test_markdown_is_said_without_its_marks_where_the_worker_is_told_so(
     async with running_worker(manager, text="markdown") as served:
         frames = await served.speak("**Hello** `there`, [this](http://a.b/c) is *a* tone.")
     assert len(frames) == pytest.approx(len(TEXT) * 60 / 20, abs=2)
+
+
+async def test_a_call_says_how_its_text_is_read_and_its_words_are_said() -> None:
+    stage = Stage("a")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with running_worker(manager, text="markdown") as served:
+        words = {"nginx": "engine x"}
+        await served.speak("*nginx*", text_form=tts_pb2.PLAIN, pronunciations=words)
+        await served.speak("*nginx*", pronunciations=words)
+        await served.stub.StartSession(
+            tts_pb2.StartSessionRequest(session_id="s", pronunciations=words)
+        )
+        await served.speak("_nginx_", session_id="s", text_form=tts_pb2.MARKDOWN)
+        text = [chunk("*ng", text_form=tts_pb2.PLAIN, pronunciations=words), chunk("inx*")]
+        async for _ in served.stub.Synthesize(_each(text), timeout=LIMIT_S):
+            pass
+        assert stage["a"].said == ["*engine x*", "engine x", "engine x", "*engine x*"]
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (chunk("Hi.", text_form=7), "text_form 7"),
+        (chunk("Hi.", pronunciations={str(n): "x" for n in range(10_000)}), "500 are allowed"),
+        (chunk("Hi.", pronunciations={"a": "[[b]]"}), "phonemes"),
+        (chunk("Hi.", session_id="s", pronunciations={"a": "b"}), "belong to StartSession"),
+    ],
+    ids=["form", "many", "phonemes", "session"],
+)
+async def test_words_and_forms_that_cannot_be_are_refused(
+    tones: WorkerClient, first: tts_pb2.TextChunk, words: str
+) -> None:
+    await tones.stub.StartSession(tts_pb2.StartSessionRequest(session_id="s"))
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, words):
+        async for _ in tones.stub.Synthesize(_each([first]), timeout=LIMIT_S):
+            pass
+
+
+async def _each(chunks: Sequence[tts_pb2.TextChunk]) -> AsyncIterator[tts_pb2.TextChunk]:
+    for each in chunks:
+        yield each
 
 
 async def test_a_call_without_a_model_speaks_with_the_default(tones: WorkerClient) -> None:

@@ -75,3 +75,14 @@ async def test_it_needs_the_key_that_speech_needs(tone_catalog: Catalog) -> None
         headers = {"Authorization": "Bearer 12345678"}
         answer = await web.post("/synthesize", {"text": TEXT}, headers=headers)
         assert answer.status_code == 200
+
+
+async def test_a_text_may_be_markdown_numbers_text_and_words_said_otherwise() -> None:
+    stage = Stage("a")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with running_http_worker(manager) as web:
+        asked: dict[str, Any] = {"text": "*nginx*", "text_form": "Markdown", "voice": "A"}
+        asked |= {"length_scale": "1.5", "pronunciations": {"nginx": "engine x"}}
+        assert (await web.post("/synthesize", asked)).status_code == 200
+        assert stage["a"].said == ["engine x"]
+        assert stage["a"].options == [{"length_scale": 1.5}]

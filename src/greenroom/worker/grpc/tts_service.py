@@ -18,7 +18,7 @@ from greenroom.errors import (
     SynthesisError,
 )
 from greenroom.ledger.state import State
-from greenroom.speech.text import CheckedText
+from greenroom.speech.text import CheckedText, TextForm
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.auth import CALLER, Role, owner_of
 from greenroom.worker.grpc.conversions import frame_message, models_message, report_message
@@ -33,6 +33,12 @@ _COMMANDS = {
     tts_pb2.RESUME: Command.RESUME,
     tts_pb2.STOP: Command.STOP,
     tts_pb2.RELOAD: Command.RELOAD,
+}
+
+_FORMS: dict[int, TextForm | None] = {
+    tts_pb2.AS_CONFIGURED: None,
+    tts_pb2.PLAIN: "plain",
+    tts_pb2.MARKDOWN: "markdown",
 }
 
 _Chunks = AsyncIterator[tts_pb2.TextChunk]
@@ -61,6 +67,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             request.sample_rate,
             caller=_name(),
             share=CALLER.get().quota.max_sessions,
+            pronunciations=request.pronunciations,
         )
         return tts_pb2.StartSessionResponse(
             session_id=session.session_id,
@@ -97,9 +104,13 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         The first piece is checked before a model is loaded for it.
         """
         limit = self._text_limit()
+        if first.text_form not in _FORMS:
+            raise InvalidInputError(f"text_form {int(first.text_form)} is not known.")
+        form = _FORMS[first.text_form]
         if first.is_final:
-            return self._synthesis.text(first.text, limit=limit)
-        return self._synthesis.text(_pieces(first, rest), limit=limit, first=first.text)
+            return self._synthesis.text(first.text, limit=limit, form=form)
+        pieces = _pieces(first, rest)
+        return self._synthesis.text(pieces, limit=limit, first=first.text, form=form)
 
     def _text_limit(self) -> int:
         return CALLER.get().quota.text_limit(self._synthesis.settings.max_text_chars)
@@ -112,7 +123,12 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             self._check_session_chunk(first)
             speaking = self._synthesis.in_session(first.session_id, text, caller=_name())
         else:
-            voice = self._synthesis.voices.choose(first.model_id, first.options, first.sample_rate)
+            voice = self._synthesis.voices.choose(
+                first.model_id,
+                first.options,
+                first.sample_rate,
+                pronunciations=first.pronunciations,
+            )
             owner = owner_of("call", CALLER.get(), peer)
             speaking = self._synthesis.once(voice, text, owner=owner)
         async with speaking as speech:
@@ -120,8 +136,11 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
 
     def _check_session_chunk(self, first: tts_pb2.TextChunk) -> None:
         voice = self._synthesis.session(first.session_id, caller=_name()).voice
-        if first.options or first.sample_rate not in (0, voice.sample_rate):
-            raise InvalidInputError("options and sample_rate of a session belong to StartSession.")
+        its_own = first.options or first.pronunciations
+        if its_own or first.sample_rate not in (0, voice.sample_rate):
+            raise InvalidInputError(
+                "options, pronunciations and sample_rate of a session belong to StartSession."
+            )
         if first.model_id:
             spec = self._manager.catalog.get(first.model_id)
             if spec.model_id != voice.model_id:

@@ -6,7 +6,7 @@ is refused and not spoken in the default one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from greenroom.audio.encoding import FORMATS
 from greenroom.worker.errors import about_field
 from greenroom.worker.http.body import VoiceName, read
+from greenroom.worker.http.fields import NumberOrText
 from greenroom.worker.http.openapi import NOT_BLANK, reads
+from greenroom.worker.http.speech_request import (
+    FORM_DESCRIPTION,
+    WORDS_DESCRIPTION,
+    AnyCaseForm,
+    Number,
+)
 from greenroom.worker.http.streaming_response import SpeechPlan, SpeechResponse
 from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
@@ -35,9 +42,11 @@ class PiperRequest(BaseModel):
     voice: VoiceName | None = Field(None, description="Absent: the default.")
     speaker: str | int | None = None
     speaker_id: int | None = None
-    length_scale: float | None = Field(None, gt=0, allow_inf_nan=False)
-    noise_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
-    noise_w_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
+    length_scale: Annotated[float, Field(gt=0, allow_inf_nan=False), NumberOrText()] | None = None
+    noise_scale: Number | None = None
+    noise_w_scale: Number | None = None
+    text_form: AnyCaseForm | None = Field(None, description=FORM_DESCRIPTION)
+    pronunciations: dict[str, str] | None = Field(None, description=WORDS_DESCRIPTION)
 
     def options(self) -> dict[str, str]:
         """Return what the voice is asked for beyond its own settings."""
@@ -68,9 +77,11 @@ def router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
         asked = await read(request, PiperRequest, synthesis.patience)
         limit = request.state.caller.quota.text_limit(synthesis.settings.max_text_chars)
         with about_field("text"):
-            text = synthesis.text(asked.text, limit=limit)
+            text = synthesis.text(asked.text, limit=limit, form=asked.text_form)
         model_id = names.voice_id(asked.voice) if asked.voice else ""
-        voice = synthesis.voices.choose(model_id, asked.options(), wav.default_rate)
+        voice = synthesis.voices.choose(
+            model_id, asked.options(), wav.default_rate, pronunciations=asked.pronunciations
+        )
         plan = SpeechPlan(text, voice, wav, sse=False, keep_alive=None)
         return SpeechResponse(synthesis, plan, request.state.caller)
 

@@ -36,6 +36,14 @@ _EXAMPLE: dict[str, Any] = {
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False), NumberOrText()]
 """An option of a voice; the engine knows its range."""
 
+FORM_DESCRIPTION = (
+    "How the text is read: `plain`, as written, or `markdown`; an extension. As the worker is "
+    "configured unless given."
+)
+WORDS_DESCRIPTION = (
+    "Words with another spelling to say for them, or with `[[phonemes]]`; they go before those of "
+    "the configuration. An extension."
+)
 _ENGINES = "An extension; the engine has a range for it."
 
 _STREAM_FORMATS = {"audio": "audio", "sse": "sse"}
@@ -77,11 +85,7 @@ class SpeechRequest(BaseModel):
     sample_rate: Annotated[int, Field(ge=8_000, le=192_000), NumberOrText()] | None = Field(
         None, description="Hz; an extension."
     )
-    text: AnyCaseForm | None = Field(
-        None,
-        description="How `input` is read: `plain`, as written, or `markdown`; an extension. "
-        "As the worker is configured unless given.",
-    )
+    text: AnyCaseForm | None = Field(None, description=FORM_DESCRIPTION)
     keep_alive: KeepAlive | None = Field(None, description="An extension, as Ollama has it.")
     volume: Number | None = Field(None, description=f"1 is the voice's own. {_ENGINES}")
     speaker: VoiceName | int | None = Field(
@@ -99,11 +103,7 @@ class SpeechRequest(BaseModel):
     length_scale: Number | None = Field(
         None, description=f"How slowly it speaks, as Piper counts: 2 is half as fast. {_ENGINES}"
     )
-    pronunciations: dict[str, str] | None = Field(
-        None,
-        description="Words with another spelling to say for them, or with `[[phonemes]]`; "
-        "they go before those of the configuration. An extension.",
-    )
+    pronunciations: dict[str, str] | None = Field(None, description=WORDS_DESCRIPTION)
 
     def options(self) -> Mapping[str, str]:
         """Return what the voice is asked for beyond its own settings, without `speed`."""
