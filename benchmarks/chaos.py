@@ -37,8 +37,8 @@ _BACKING_OFF_S = 3.0
 """A load that the end of its process broke off counts as one that failed: its model is refused for
 a second, or two."""
 
-_QUIET_S = 20.0
-_AGAIN_S = 30.0
+_QUIET_S = 60.0
+_AGAIN_S = 60.0
 """A voice that crashed speaks again by then, or a rule is broken."""
 
 GROUPS = {"breaking-tone": BREAKING, "breaking-voice": VOICES}

@@ -38,7 +38,7 @@ TWELVE = tuple(f"{kind}-{number}" for kind in ("steady", "breaking") for number 
 SPARE = "spare"
 """A model with a process of its own, which is started anew each time."""
 
-STEP_LIMIT_S = 2.0
+STEP_LIMIT_S = 5.0
 """What stands still is noticed after this long."""
 
 FORGETTING_S = 0.5
