@@ -186,7 +186,7 @@ def test_a_part_of_another_version_goes_when_this_one_comes(server: Server, tmp_
 
 def test_a_server_that_stalls_is_asked_again_for_the_rest(server: Server, tmp_path: Path) -> None:
     server.faults[MODEL] = [stall(100_000), stall(100_000)]
-    pull(server, tmp_path, patience=replace(QUICK, tries=100), silence_s=0.2)
+    pull(server, tmp_path, patience=replace(QUICK, tries=100), silence_s=1.0)
     assert is_right(tmp_path)
     assert ranges(server, MODEL)[-1] == "bytes=200000-"
 

@@ -57,8 +57,9 @@ async def test_a_worker_is_live_and_not_ready_while_its_default_loads_and_after(
 
 async def test_a_voice_that_hangs_is_named_and_the_others_are_served() -> None:
     stage = Stage("a", "b")
-    manager = ModelManager(catalog=stage.catalog, default_model_id="a", load_timeout_ms=200)
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
     async with running_http_worker(manager) as web:
+        manager._effects.loader.load_limit = 0.2  # for those to come: the default is there
         stage["b"].load.hold()
         with pytest.raises(ModelLoadError):
             await manager.load("b")
@@ -192,7 +193,8 @@ async def test_a_follower_that_goes_makes_room_for_another(web: HttpClient) -> N
         refused = await web.client.get("/api/events")
         assert refused.status_code == 429
         assert "retry-after" in refused.headers
-    await until(lambda: len(subscriptions) == own)
+    followers = web.served.worker.admission.followers
+    await until(lambda: len(subscriptions) == own and not len(followers))
     async with web.events() as events:
         await anext(events)
 
