@@ -14,7 +14,7 @@ from benchmarks.soak_processes import Score, Soak, growth, report
 @pytest.mark.bench
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     page = tmp_path / "report.md"
-    status = soak_processes.main(["--minutes", "0.1", "--callers", "12", "--report", str(page)])
+    status = soak_processes.main(["--minutes", "0.1", "--callers", "7", "--report", str(page)])
     assert status == 0, page.read_text()
     assert "| broken | nothing |" in page.read_text()
     assert "session" in page.read_text()
