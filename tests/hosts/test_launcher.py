@@ -21,6 +21,7 @@ from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.launcher import Launcher, LaunchError
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import HostileAdapter
+from tests.waiting import eventually
 
 SOON_S = 30.0
 
@@ -154,6 +155,40 @@ def test_a_fork_server_that_stands_still_is_replaced(
     second = load(place, "two")
     assert not server.is_running()
     assert all(len(list(model.synthesize("Hello.", {}))) == 10 for model in (first, second))
+
+
+def test_a_fork_server_that_was_killed_is_replaced_before_it_is_needed(
+    places: list[EngineProcesses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher_module, "_STEADY_S", 0.0)
+    place = place_with(places)
+    first = load(place)
+    killed, launcher = pid_of(place), place._launcher
+    assert launcher is not None
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: launcher._requests is not None and launcher.pid not in (killed, None))
+    server = launcher.pid
+    second = load(place, "two")
+    assert launcher.pid == server
+    assert all(len(list(model.synthesize("Hello.", {}))) == 10 for model in (first, second))
+
+
+def test_a_fork_server_that_ends_at_once_is_not_started_again_and_again(
+    places: list[EngineProcesses],
+) -> None:
+    place = place_with(places)
+    load(place)
+    launcher = place._launcher
+    assert launcher is not None
+    os.kill(pid_of(place), signal.SIGKILL)
+    eventually(lambda: launcher._process is None)
+    eventually(lambda: "greenroom-fork-watch" not in thread_names())
+    assert launcher._process is None
+    load(place, "two")
+
+
+def thread_names() -> list[str]:
+    return [each.name for each in threading.enumerate()]
 
 
 def test_signals_to_all_processes_of_a_service_are_left_to_the_manager(

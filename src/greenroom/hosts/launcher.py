@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -25,6 +26,10 @@ START_LIMIT_S = 60.0
 """Of the fork server: it imports the engines, perhaps from a slow disk."""
 
 _FORK_LIMIT_S = 10.0
+
+_STEADY_S = 10.0
+"""A fork server that has ended sooner than this would perhaps do so again: the next process that is
+needed starts it anew, and not its end."""
 
 
 class LaunchError(Exception):
@@ -150,6 +155,28 @@ class Launcher:
                 return
             raise LaunchError(f"the fork server cannot be started ({error})") from None
         self._requests = ours
+        self._begin_watch()
+
+    def _begin_watch(self) -> None:
+        assert self._process is not None
+        watch = functools.partial(self._replace_at_its_end, self._process, time.monotonic())
+        # Where no thread is to be had, the next process that is needed finds out.
+        with contextlib.suppress(RuntimeError):
+            threading.Thread(target=watch, name="greenroom-fork-watch", daemon=True).start()
+
+    def _replace_at_its_end(self, process: subprocess.Popen[bytes], since: float) -> None:
+        """Start the fork server anew as soon as it has ended, so that no load waits for it."""
+        with contextlib.suppress(ChildProcessError):  # it has ended, and was waited for
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            if self._closed or self._process is not process:
+                return
+            self._end()
+            if time.monotonic() - since < _STEADY_S:
+                return
+            logger.warning("the fork server is started anew: it has ended")
+            with contextlib.suppress(LaunchError):  # the next process that is needed says it again
+                self._start()
 
     def _spawn(self) -> socket.socket:
         """Run the program; return this end of its requests. Raises `OSError`."""
