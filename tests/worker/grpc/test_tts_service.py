@@ -300,7 +300,7 @@ async def test_a_client_that_is_killed_mid_stream_gives_its_lease_back(
         await client.stdout.readline()
     assert metered_worker.refcount("b") == 2
     client.kill()
-    await client.wait()
+    await client.communicate()
     meters["b"].free.set()
     await until(lambda: metered_worker.streams("b") == 0)
     # Its session is left to the idle limit.
