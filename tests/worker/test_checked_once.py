@@ -138,7 +138,7 @@ def test_by_the_command_line(
     checked: Counter[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     catalog = Catalog([ModelSpec("a", Checking)])
-    monkeypatch.setattr(Catalog, "from_config", lambda _: catalog)
+    monkeypatch.setattr(Catalog, "from_config", lambda _, **__: catalog)
     forget(checked)
     asked = ["-m", "a", "--rate", str(RATE), "--option", "mood=calm"]
     default = ["--set", "model_manager.default_model_id=a"]

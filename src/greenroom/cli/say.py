@@ -107,13 +107,10 @@ def say(
 
 
 def _written(text: str | None) -> str | None:
-    """Return a text from the command line, checked; `None` if it is on standard input."""
+    """Return a text from the command line; `None` if it is on standard input."""
     if text is None and sys.stdin.isatty():
         raise typer.BadParameter("give a TEXT, or `-` for standard input.")
-    if text is None or text == "-":
-        return None
-    CheckedText(text)
-    return text
+    return None if text == "-" else text
 
 
 async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
