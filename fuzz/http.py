@@ -46,7 +46,7 @@ _BODIES: tuple[tuple[str, Any], ...] = (
     ("/v2/repository/models/tone-277/load", {"parameters": {}}),
     ("/v2/repository/models/tone-277/unload", {"parameters": {}}),
 )
-_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
+_FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm", "mulaw", "WAV_alaw")
 _PAGES = (
     *("/", "/static/page.js", "/static/../app.py", "/static/%2e%2e/app.py", "/metrics", "/health"),
     *(
@@ -55,6 +55,8 @@ _PAGES = (
         "/v1/models/tone-440",
         "/v1/audio/models",
         "/v1/audio/voices?model=tts-1",
+        "/audio/speech/?input=x&speed=4&volume=0.1&response_format=ulaw",
+        "/v1/audio/speech?input=%00&input=x&voice=%ff&sample_rate=1e9",
     ),
     *("/api/version", "/api/ps", "/api/tags", "/api/explain/tone-440", "/api/journal?limit=5"),
     *("/api/events", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/tone-440"),

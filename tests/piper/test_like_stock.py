@@ -15,7 +15,8 @@ from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
 from greenroom.speech.text import is_sayable
 from tests.piper.real_voice import PATIENT
-from tests.speech.test_said_as_written import LISTS, LONG, TEXTS, split
+from tests.speech.test_said_as_written import LISTS, LONG, TEXTS
+from tests.speech.test_sentence_borders import split
 
 pytestmark = PATIENT
 
@@ -75,7 +76,8 @@ def pcm_of_stock(voice: Any, text: str) -> NDArray[np.int16]:
 
     plain = SynthesisConfig(normalize_audio=False, **QUIET)
     parts = [chunk.audio_float_array for chunk in voice.synthesize(text, plain)]
-    return np.rint(np.concatenate(parts) * 32_767).astype(np.int16)
+    rounded: NDArray[np.int16] = np.rint(np.concatenate(parts) * 32_767).astype(np.int16)
+    return rounded
 
 
 async def check(adapter: PiperTTSAdapter, voice: Any, text: str) -> None:
