@@ -113,6 +113,8 @@ class Preparations:
         self._working = False
         self._closed = False
         self._child: Child | None = None
+        self._reserves = False
+        """Whether the ledger's reservation is for a command."""
         self._giving_way = False
         self._pause = _FIRST_PAUSE_S
 
@@ -132,7 +134,10 @@ class Preparations:
 
     def give_way(self) -> None:
         """End the running command if a caller waits for the memory that is reserved for it."""
-        if self._giving_way or not self._manager.ledger.reservation_blocks_callers:
+        # It may be reserved for something else, as for a model that moves to a fresh process.
+        if self._giving_way or not self._reserves:
+            return
+        if not self._manager.ledger.reservation_blocks_callers:
             return
         self._giving_way = True
         if self._child is not None:
@@ -182,6 +187,7 @@ class Preparations:
         manager, model_id = self._manager, resident.model_id
         if not await self._reserve(model_id, job.memory_bytes):
             return False
+        self._reserves = True
         try:
             booked = f"{job.memory_bytes / MIB:.0f} MB are booked for that"
             manager.note(Kind.PREPARING, model_id, booked)
@@ -189,6 +195,7 @@ class Preparations:
         finally:
             # Before anything else is awaited: callers may wait for this very memory.
             gave_way, self._giving_way = self._giving_way, False
+            self._reserves = False
             manager.carry_out(manager.ledger.unreserve(manager.time()))
         if gave_way and problem:
             await self._retry_later(resident)
