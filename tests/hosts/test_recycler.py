@@ -14,6 +14,7 @@ from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.recycler import KEPT_BYTES, keeps_too_much
 from greenroom.journal import Kind
+from greenroom.ledger.residency import Residency
 from greenroom.memory.usage import MIB
 from tests.hosts.hostile_engines import HostileAdapter
 from tests.waiting import until
@@ -105,6 +106,42 @@ async def test_it_is_not_done_again_and_again(
         manager._effects.recycler.consider()
         await asyncio.sleep(0.05)
     assert process_of(manager, "one") is there
+
+
+async def test_the_second_copy_of_a_model_that_moves_is_booked(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capacity, move, booked = manager._ledger.capacity, HostedAdapter.move, []
+
+    def noted(adapter: HostedAdapter) -> None:
+        booked.append(capacity.reserved)
+        move(adapter)
+
+    monkeypatch.setattr(HostedAdapter, "move", noted)
+    monkeypatch.setattr(recycler, "keeps_too_much", lambda *_: True)
+    footprints = [resident.footprint for resident in manager._ledger.residents]
+    await moved(manager)
+    assert booked == footprints
+    await until(lambda: not capacity.reserved)
+
+
+async def test_where_there_is_no_room_for_a_second_copy_a_model_moves_all_the_same(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recycler, "ROOM_LIMIT_S", 0.01)
+    assert manager._ledger.reserve(5)
+    monkeypatch.setattr(recycler, "keeps_too_much", lambda *_: True)
+    await moved(manager)
+    await asyncio.sleep(0)
+    assert manager._ledger.capacity.reserved == 5
+
+
+async def test_no_preparation_is_ended_for_memory_that_a_move_has_reserved(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Residency, "reservation_blocks_callers", True)
+    manager._effects.preparations.give_way()
+    assert not manager._effects.preparations._giving_way
 
 
 async def test_a_model_that_cannot_be_loaded_anew_stays_where_it_is(

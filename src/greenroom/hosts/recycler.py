@@ -8,7 +8,7 @@ last of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from greenroom.concurrency.tasks import Tasks
@@ -17,6 +17,7 @@ from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from greenroom.journal import Kind
+from greenroom.ledger.capacity import RESERVED_ON
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision, Resident, State
 from greenroom.memory.usage import MIB
@@ -32,6 +33,10 @@ is an expectation, and allocators keep some of what they had."""
 
 PAUSE_S = 600.0
 """How long after one the next may come: where it did not help, it would not help again soon."""
+
+ROOM_LIMIT_S = 10.0
+"""How long a move waits for the memory of the second copy to be free. Then it happens all the same:
+what the process keeps too much is taken from all others until it does."""
 
 _END_LIMIT_S = 1.0
 
@@ -49,6 +54,9 @@ class Manager(Protocol):
 
     def time(self) -> float:
         """Return the time of the loop."""
+
+    async def until(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Wait until `condition` holds; whether it came in time."""
 
 
 class Recycler:
@@ -86,16 +94,35 @@ class Recycler:
         self, process: EngineProcess, residents: list[Resident], booked: int
     ) -> None:
         kept = f"its process took {process.growth / MIB:.0f} MB, {booked / MIB:.0f} MB are booked"
+        manager = self._manager
         self._processes.retire(process)
         for resident in residents:
             # One after another: meanwhile one model is there twice.
+            has_room = await self._reserve(resident)
             try:
                 if await self._move(resident):
-                    self._manager.note(Kind.RECYCLED, resident.model_id, f"{kept}; it has another")
+                    manager.note(Kind.RECYCLED, resident.model_id, f"{kept}; it has another")
             except Exception as error:  # noqa: BLE001 - the engine's, of any kind: it stays where it is
                 logger.warning(
                     "%s stays in its process: %s", resident.model_id, describe_error(error)
                 )
+            finally:
+                if has_room:
+                    manager.carry_out(manager.ledger.unreserve(manager.time()))
+
+    async def _reserve(self, resident: Resident) -> bool:
+        """Wait until the memory of a second copy is booked, and return whether it is.
+
+        Nobody leaves for it, and callers go first. On another device there is nothing to reserve.
+        """
+        ledger, booked = self._manager.ledger, False
+
+        def settled() -> bool:
+            nonlocal booked
+            booked = booked or ledger.reserve(resident.footprint)
+            return booked
+
+        return resident.device == RESERVED_ON and await self._manager.until(settled, ROOM_LIMIT_S)
 
     async def _move(self, resident: Resident) -> bool:
         manager = self._manager
