@@ -2,6 +2,7 @@
 
 from tests.worker.conftest import (
     _grpc_for_all_tests,
+    _heard_at_once,
     _no_unexpected_answers,
     metered_catalog,
     metered_worker,
@@ -12,6 +13,7 @@ from tests.worker.conftest import (
 
 __all__ = [
     "_grpc_for_all_tests",
+    "_heard_at_once",
     "_no_unexpected_answers",
     "metered_catalog",
     "metered_worker",
