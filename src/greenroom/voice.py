@@ -49,6 +49,8 @@ class Voice:
     """Hz of the frames."""
     pronunciation: Pronunciation = field(default_factory=lambda: AS_SPELLED)
     """How words are said, by configuration and caller."""
+    word_times: bool = False
+    """Whether frames come with the words that begin in them, where the engine knows them."""
 
 
 class VoiceChooser:

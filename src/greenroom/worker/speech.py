@@ -150,6 +150,7 @@ class Speech:
             voice.options,
             voice.sample_rate,
             begin_limit=self._begin_limit,
+            word_times=voice.word_times,
         )
         self._stream = stream
         self.sample_rate = voice.sample_rate

@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 from greenroom.voice import ModelNames
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
-from greenroom.worker.http import events, health, models, ollama, openai, piper, triton
+from greenroom.worker.http import captions, events, health, models, ollama, openai, piper, triton
 from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BodySizeLimit, limit_for
 from greenroom.worker.http.cors import add_cors
@@ -61,13 +61,20 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     app.add_middleware(RequestIds)
     add_error_handlers(app)
     app.include_router(openai.speech_router(synthesis, names), dependencies=access.speaking)
+    app.include_router(captions.router(synthesis, names), dependencies=access.speaking)
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(openai.discovery_router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access, admission)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
-        [SpeechRequest, PiperRequest, *models.BODIES, ollama.GenerateBody],
+        [
+            SpeechRequest,
+            captions.CaptionedSpeechRequest,
+            PiperRequest,
+            *models.BODIES,
+            ollama.GenerateBody,
+        ],
         has_keys=bool(keys),
         public_tags=public,
     )

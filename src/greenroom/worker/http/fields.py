@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _NUMBER = r"\s*[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})\s*"
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*", re.ASCII)
 
 
@@ -50,3 +51,8 @@ def in_any_case(names: Mapping[str, str]) -> Callable[[Any], str]:
         return known
 
     return find
+
+
+def flag(value: Any) -> Any:
+    """Return the truth value that a text says; what is none, as it is."""
+    return _FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value

@@ -82,7 +82,7 @@ def router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
         voice = synthesis.voices.choose(
             model_id, asked.options(), wav.default_rate, pronunciations=asked.pronunciations
         )
-        plan = SpeechPlan(text, voice, wav, sse=False, keep_alive=None)
+        plan = SpeechPlan(text, voice, wav, carrier="audio", keep_alive=None)
         return SpeechResponse(synthesis, plan, request.state.caller)
 
     return made

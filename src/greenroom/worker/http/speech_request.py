@@ -7,6 +7,7 @@ good as absent.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,12 +18,12 @@ from greenroom.errors import InvalidInputError
 from greenroom.speech.text import TextForm
 from greenroom.voice import Voice
 from greenroom.worker.auth import Quota
-from greenroom.worker.errors import about_field
+from greenroom.worker.errors import FieldError, about_field
 from greenroom.worker.http.body import VoiceName
-from greenroom.worker.http.fields import NumberOrText, in_any_case
+from greenroom.worker.http.fields import NumberOrText, flag, in_any_case
 from greenroom.worker.http.keep_alive import KeepAlive, seconds_of
 from greenroom.worker.http.openapi import NOT_BLANK
-from greenroom.worker.http.streaming_response import SpeechPlan
+from greenroom.worker.http.streaming_response import Carrier, SpeechPlan
 from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
@@ -105,6 +106,12 @@ class SpeechRequest(BaseModel):
     )
     pronunciations: dict[str, str] | None = Field(None, description=WORDS_DESCRIPTION)
 
+    return_timestamps: Annotated[bool, BeforeValidator(flag)] | None = Field(
+        False,
+        description="Tell when each word is heard, in events `speech.audio.timestamps`; with "
+        "`stream_format` `sse` only. An extension.",
+    )
+
     def options(self) -> Mapping[str, str]:
         """Return what the voice is asked for beyond its own settings, without `speed`."""
         asked = {name: getattr(self, name) for name in _OPTIONS}
@@ -125,8 +132,21 @@ class SpeechPlanner:
         self._synthesis = synthesis
         self._names = names
 
-    def plan(self, asked: SpeechRequest, quota: Quota) -> SpeechPlan:
-        """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`."""
+    def plan(
+        self, asked: SpeechRequest, quota: Quota, *, carrier: Carrier | None = None
+    ) -> SpeechPlan:
+        """Return what to do; raises `InvalidInputError` and `ModelNotFoundError`.
+
+        `carrier` is what audio comes in; else what `stream_format` asks for.
+        """
+        carrier = carrier or asked.stream_format or "audio"
+        wants_times = bool(asked.return_timestamps)
+        if wants_times and carrier == "audio":
+            raise FieldError(
+                "return_timestamps",
+                "the times of words come in events; set stream_format to 'sse', or post to "
+                "/dev/captioned_speech.",
+            )
         voice = asked.voice if isinstance(asked.voice, str) else asked.voice.id
         model_id = self._names.model_id(asked.model, voice)
         made = FORMATS[asked.response_format or "mp3"]
@@ -141,9 +161,9 @@ class SpeechPlanner:
             rate = made.rate(asked.sample_rate)
         return SpeechPlan(
             text,
-            self._voice(model_id, asked, rate),
+            replace(self._voice(model_id, asked, rate), word_times=wants_times),
             made,
-            asked.stream_format == "sse",
+            carrier,
             None if keep is None else seconds_of(keep),
         )
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import Format, encoder_for
+from greenroom.audio.frames import AudioFrame
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.concurrency.tasks import race
 from greenroom.concurrency.threads import run_to_end
@@ -25,9 +28,10 @@ from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
+from greenroom.worker.http.captioned_packets import JsonLines, JsonObject
 from greenroom.worker.http.disconnect import disconnected
 from greenroom.worker.http.server import CONNECTION, PATIENCE
-from greenroom.worker.http.sse import Bytes, Events
+from greenroom.worker.http.sse import Bytes, Events, Packets, Words
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
 
@@ -37,6 +41,10 @@ _FAREWELL_S = 1.0
 """How long a connection that is closed may take to be gone."""
 
 
+Carrier = Literal["audio", "sse", "json", "json lines"]
+"""What audio comes in: the body as it is, events, one object, or an object in each line."""
+
+
 @dataclass(frozen=True, slots=True)
 class SpeechPlan:
     """A request that can be fulfilled, as far as that can be known before a model is loaded."""
@@ -44,7 +52,7 @@ class SpeechPlan:
     text: CheckedText
     voice: Voice
     format: Format
-    sse: bool
+    carrier: Carrier
     keep_alive: float | None
     """Seconds; negative is for ever."""
 
@@ -118,15 +126,23 @@ class SpeechResponse(Response):
 
     async def _send_audio(self, speech: Speech, writer: _BodyWriter) -> None:
         async with contextlib.aclosing(_encoded(speech, self._plan)) as pieces:
-            async for audio in pieces:
+            async for audio, words in pieces:
                 if not writer.started:
                     await writer.start(self._plan.headers)
-                if audio:
-                    await writer.write(self._packets.of(audio))
+                if part := self._packets.of(audio, words):
+                    await writer.write(part)
 
 
-def _packets(plan: SpeechPlan) -> Events | Bytes:
-    return Events(len(str(plan.text.source))) if plan.sse else Bytes(plan.format.media_type)
+def _packets(plan: SpeechPlan) -> Packets:
+    match plan.carrier:
+        case "audio":
+            return Bytes(plan.format.media_type)
+        case "sse":
+            return Events(len(str(plan.text.source)), word_times=plan.voice.word_times)
+        case "json":
+            return JsonObject(plan.format.media_type)
+        case "json lines":
+            return JsonLines(plan.format.media_type)
 
 
 class _BodyWriter:
@@ -164,22 +180,35 @@ class _BodyWriter:
         await self._stall.wait(self._send_message(message))
 
 
-async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[bytes, None]:
-    """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet."""
+async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[tuple[bytes, Words], None]:
+    """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet.
+
+    With it come the words that begin in those frames.
+    """
     # In a thread, a step runs to its end even when cancelled: `close` may not meet it there.
     raw = plan.format.is_raw
     made = functools.partial(encoder_for, plan.format, plan.voice.sample_rate)
     encoder = made() if raw else await run_to_end(made)
+    words: Words = None
     try:
         async for frame in speech:
-            pcm = b"".join([each.pcm for each in (frame, *speech.take_ready())])
+            frames = (frame, *speech.take_ready())
+            pcm = b"".join([each.pcm for each in frames])
+            words = _words(frames) if plan.voice.word_times else None
             if raw:
-                yield encoder.feed(pcm)
+                yield encoder.feed(pcm), words
             else:
-                yield await run_to_end(functools.partial(encoder.feed, pcm))
-        yield encoder.finish() if raw else await run_to_end(encoder.finish)
+                yield await run_to_end(functools.partial(encoder.feed, pcm)), words
+        last = encoder.finish() if raw else await run_to_end(encoder.finish)
+        yield last, None if words is None else []
     finally:
         encoder.close()
+
+
+def _words(frames: Iterable[AudioFrame]) -> Words:
+    """Return the words that begin in `frames`; `None` where they are known of none."""
+    known = [frame.words for frame in frames if frame.words is not None]
+    return list(chain.from_iterable(known)) if known else None
 
 
 async def _end_connection(scope: Scope, receive: Receive, *, at_once: bool) -> None:
