@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greenroom.ledger.state import Policy
-from greenroom.simulation.generator import generate, parse_workload
+from greenroom.ledger.state import Decision, Policy
+from greenroom.simulation.generator import Workload, generate, parse_workload
 from greenroom.simulation.simulator import Simulator, simulate
+from greenroom.simulation.trace import Trace
+from tests.ledger.driver import describe
+from tests.simulation.reference_simulator import decisions_of
 from tests.simulation.traces import MIB, trace
 
 HARD = Policy(resident_cap=1, cap_policy="hard", min_residency=0.0, ttl=-1.0, turn_after=-1.0)
@@ -158,3 +163,58 @@ def test_every_request_ends_one_way_and_nothing_is_left_behind(
     if not found.refusals:
         assert found.loads >= len(np.unique(asked.model))
     assert 1 / 6 - 1e-9 <= found.jain <= 1 + 1e-9 or not np.any(asked.at)
+
+
+class Watched(Simulator):
+    """Writes down every decision that is carried out."""
+
+    def __init__(self, trace: Trace, policy: Policy) -> None:
+        self.made: list[tuple[float, str]] = []
+        super().__init__(trace, policy)
+
+    def _carry_out(self, decisions: Iterable[Decision], now: float) -> None:
+        decisions = list(decisions)
+        self.made += ((now, describe(decision)) for decision in decisions)
+        super()._carry_out(decisions, now)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    models=st.integers(2, 8),
+    rate=st.sampled_from([0.5, 3.0, 10.0]),
+    load_s=st.sampled_from([0.0, 0.05, 2.0]),
+    speech_s=st.sampled_from([0.0, 0.5, 6.0]),
+    cap=st.integers(1, 4),
+    hard=st.booleans(),
+    turn_after=st.sampled_from([-1.0, 0.0, 2.0]),
+    min_residency=st.sampled_from([0.0, 3.0]),
+    ttl=st.sampled_from([-1.0, 0.0, 4.0]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_short_way_makes_the_decisions_of_the_long_way_at_the_same_times(
+    seed: int,
+    models: int,
+    rate: float,
+    load_s: float,
+    speech_s: float,
+    cap: int,
+    hard: bool,
+    turn_after: float,
+    min_residency: float,
+    ttl: float,
+) -> None:
+    workload = Workload(
+        models, rate, 0.01, burst=2, speech_s=speech_s, load_s=load_s, seed=seed, zipf=0.5
+    )
+    asked = generate(workload)
+    policy = Policy(
+        resident_cap=cap,
+        cap_policy="hard" if hard else "soft",
+        min_residency=min_residency,
+        turn_after=turn_after,
+        ttl=ttl,
+        acquire_timeout=10.0,
+    )
+    watched = Watched(asked, policy)
+    watched.run()
+    assert watched.made == decisions_of(asked, policy)
