@@ -143,15 +143,16 @@ def display_name(path: Path | None) -> str:
 
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
     """Return the values of `--set`, nested like the file."""
-    return nested((key.split("."), value) for key, value in map(_pair, settings))
+    return nested((key.split("."), value) for key, value in map(pair_of, settings))
 
 
 def options_of(pairs: Sequence[str]) -> dict[str, str]:
     """Return the values of `--option`, by key."""
-    return dict(map(_pair, pairs))
+    return dict(map(pair_of, pairs))
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair_of(text: str) -> tuple[str, str]:
+    """Return the key and the value of `KEY=VALUE`."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise typer.BadParameter(f"{text!r} must be KEY=VALUE.")

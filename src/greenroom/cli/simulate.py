@@ -12,10 +12,19 @@ from greenroom.cli.shared_options import (
     ConfigFile,
     Settings,
     configuration,
+    pair_of,
 )
-from greenroom.cli.terminal.console import print_json, print_note, print_table, spinner
+from greenroom.cli.terminal.console import (
+    CommandError,
+    print_json,
+    print_note,
+    print_table,
+    spinner,
+)
 from greenroom.config.schema import ManagerSettings
 from greenroom.simulation.comparison import Column, compare, variations
+from greenroom.simulation.comparison_plot import draw
+from greenroom.simulation.csv_trace import parse_assumptions
 from greenroom.simulation.trace import Trace
 from greenroom.simulation.trace_sources import read_trace
 
@@ -31,7 +40,8 @@ def simulate(
         str,
         typer.Argument(
             metavar="TRACE",
-            help="A file that `greenroom record` wrote, or `generate:KEY=VALUE,...`.",
+            help="A file that `greenroom record` wrote, a CSV of GenTD26, of Azure Functions or of "
+            "ServeGen, or `generate:KEY=VALUE,...`.",
         ),
     ],
     vary: Annotated[
@@ -42,6 +52,19 @@ def simulate(
             help="Compare these values of a key of `model_manager`, such as `resident_cap=2,4,8`. "
             "Repeatable: all combinations are compared.",
         ),
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assume",
+            metavar="KEY=VALUE",
+            help="What a CSV does not tell: speech_s, load_s, footprint_mb; hours, how much of it "
+            "is played; scale, by what ServeGen's rates are multiplied; seed. Repeatable.",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the comparison, as SVG."),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -64,17 +87,26 @@ def simulate(
     combinations = list(variations(varied))
     configured = [(each, _manager(config, settings, each)) for each in combinations]
     with spinner("reading the trace"):
-        found = read_trace(trace)
+        found = read_trace(trace, parse_assumptions(list(map(pair_of, assume or ()))))
     columns = []
     for column in compare(found, configured):
         columns.append(column)
         if len(configured) > 1 and not as_json:
             print_note(f"{column.name}: {column.outcome.loads:,} loads")
+    if plot is not None:
+        _draw(plot, columns, _remark(found))
     if as_json:
         print_json({"trace": _facts(found), "columns": [each.as_dict() for each in columns]})
         return
     print_table(_HEADINGS, list(map(_row, columns)), right=_HEADINGS[1:])
     print_note(_remark(found))
+
+
+def _draw(file: Path, columns: list[Column], title: str) -> None:
+    try:
+        file.write_text(draw(columns, title), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}.") from None
 
 
 def _varied(pair: str) -> tuple[str, list[str]]:
