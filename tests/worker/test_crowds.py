@@ -76,10 +76,10 @@ async def open_worker(manager: ModelManager) -> AsyncIterator[WorkerClient]:
         yield made
 
 
-async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(
+async def test_hundreds_of_watches_of_one_key_keep_nobody_else_out(
     locked: WorkerClient,
 ) -> None:
-    watches = [watch(locked, SPEAKER) for _ in range(1_400)]
+    watches = [watch(locked, SPEAKER) for _ in range(600)]  # more than there is room for
     first = [asyncio.ensure_future(each.read()) for each in watches]
     shares = locked.worker.admission.watches.others.shares
     await until(lambda: sum(task.done() for task in first) == len(first))
@@ -87,7 +87,8 @@ async def test_fourteen_hundred_watches_of_one_key_keep_nobody_else_out(
     served = [a for a in answers if isinstance(a, health_pb2.HealthCheckResponse)]
     assert len(served) == shares.peer
     refusals = [a for a in answers if isinstance(a, grpc.aio.AioRpcError)]
-    assert {a.code() for a in refusals} == {BUSY}
+    # A client whose message is on its way when it is refused may be told so by its own gRPC.
+    assert {a.code() for a in refusals} - {grpc.StatusCode.CANCELLED} == {BUSY}
     assert await probe(locked) == SERVING
     await lists(locked, SPEAKER)
     async with connected(locked.worker) as other:

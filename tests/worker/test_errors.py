@@ -109,6 +109,7 @@ EXAMPLES: dict[type[errors.ModelManagerError], tuple[object, ...]] = {
     errors.EngineCrashedError: ("joe", "killed."),
     errors.OverloadedError: (2.0,),
     errors.WorkerBusyError: ("busy", 2.0),
+    errors.PullError: ("amy", "the disk is full"),
     errors.WorkerError: ("it failed", "INTERNAL", 2.0),
     FieldError: ("voice", "it is wrong"),
 }
