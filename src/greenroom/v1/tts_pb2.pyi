@@ -78,7 +78,7 @@ class EndSessionResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class TextChunk(_message.Message):
-    __slots__ = ("session_id", "text", "is_final", "sequence_number", "model_id", "options", "sample_rate", "text_form", "pronunciations")
+    __slots__ = ("session_id", "text", "is_final", "sequence_number", "model_id", "options", "sample_rate", "text_form", "pronunciations", "word_times")
     class OptionsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -102,6 +102,7 @@ class TextChunk(_message.Message):
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FORM_FIELD_NUMBER: _ClassVar[int]
     PRONUNCIATIONS_FIELD_NUMBER: _ClassVar[int]
+    WORD_TIMES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     text: str
     is_final: bool
@@ -111,23 +112,42 @@ class TextChunk(_message.Message):
     sample_rate: int
     text_form: TextForm
     pronunciations: _containers.ScalarMap[str, str]
-    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., is_final: bool = ..., sequence_number: _Optional[int] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ..., text_form: _Optional[_Union[TextForm, str]] = ..., pronunciations: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    word_times: bool
+    def __init__(self, session_id: _Optional[str] = ..., text: _Optional[str] = ..., is_final: bool = ..., sequence_number: _Optional[int] = ..., model_id: _Optional[str] = ..., options: _Optional[_Mapping[str, str]] = ..., sample_rate: _Optional[int] = ..., text_form: _Optional[_Union[TextForm, str]] = ..., pronunciations: _Optional[_Mapping[str, str]] = ..., word_times: bool = ...) -> None: ...
+
+class WordTime(_message.Message):
+    __slots__ = ("text", "start_s", "end_s")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    START_S_FIELD_NUMBER: _ClassVar[int]
+    END_S_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    start_s: float
+    end_s: float
+    def __init__(self, text: _Optional[str] = ..., start_s: _Optional[float] = ..., end_s: _Optional[float] = ...) -> None: ...
+
+class WordTimes(_message.Message):
+    __slots__ = ("words",)
+    WORDS_FIELD_NUMBER: _ClassVar[int]
+    words: _containers.RepeatedCompositeFieldContainer[WordTime]
+    def __init__(self, words: _Optional[_Iterable[_Union[WordTime, _Mapping]]] = ...) -> None: ...
 
 class AudioFrame(_message.Message):
-    __slots__ = ("session_id", "audio_data", "sample_rate", "frame_duration_ms", "sequence_number", "is_final")
+    __slots__ = ("session_id", "audio_data", "sample_rate", "frame_duration_ms", "sequence_number", "is_final", "word_times")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     AUDIO_DATA_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_RATE_FIELD_NUMBER: _ClassVar[int]
     FRAME_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     IS_FINAL_FIELD_NUMBER: _ClassVar[int]
+    WORD_TIMES_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     audio_data: bytes
     sample_rate: int
     frame_duration_ms: int
     sequence_number: int
     is_final: bool
-    def __init__(self, session_id: _Optional[str] = ..., audio_data: _Optional[bytes] = ..., sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., sequence_number: _Optional[int] = ..., is_final: bool = ...) -> None: ...
+    word_times: WordTimes
+    def __init__(self, session_id: _Optional[str] = ..., audio_data: _Optional[bytes] = ..., sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., sequence_number: _Optional[int] = ..., is_final: bool = ..., word_times: _Optional[_Union[WordTimes, _Mapping]] = ...) -> None: ...
 
 class ControlRequest(_message.Message):
     __slots__ = ("session_id", "command")

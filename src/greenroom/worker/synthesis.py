@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
 
@@ -168,10 +169,14 @@ class Synthesis:
 
     @contextlib.asynccontextmanager
     async def in_session(
-        self, session_id: str, text: CheckedText, *, caller: str = ""
+        self, session_id: str, text: CheckedText, *, caller: str = "", word_times: bool = False
     ) -> AsyncIterator[Speech]:
-        """Speak with the session's voice; the frames are those of the yielded speech."""
+        """Speak with the session's voice; the frames are those of the yielded speech.
+
+        With `word_times` they have words, where the engine knows them.
+        """
         session = self._sessions.get(session_id, caller)
+        voice = replace(session.voice, word_times=word_times)
         text.pronounce(session.voice.pronunciation)
         model_id, owner = session.voice.model_id, f"session {session_id}"
         with self._booked(model_id, owner) as speech, self._sessions.running(session, speech):
@@ -179,7 +184,7 @@ class Synthesis:
                 lease = await self._sessions.lease_of(session)
             with self.metrics.speaking(model_id, speech):
                 retake = functools.partial(self._sessions.lease_of, session)
-                async with speech.begun(lease, session.voice, text, retake=retake):
+                async with speech.begun(lease, voice, text, retake=retake):
                     yield speech
 
     @contextlib.asynccontextmanager

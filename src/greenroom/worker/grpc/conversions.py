@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from google.protobuf import json_format
 
 from greenroom.adapter import ModelSpec
-from greenroom.audio.frames import FRAME_MS, AudioFrame
+from greenroom.audio.frames import FRAME_MS, AudioFrame, WordTime
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ProcessStatistics, ResidentStatistics
 from greenroom.v1 import tts_pb2
@@ -19,6 +19,7 @@ def frame_message(
     frame: AudioFrame | None, session_id: str, sample_rate: int, number: int, *, final: bool
 ) -> tts_pb2.AudioFrame:
     """Return the message of a frame, or of the empty one that ends a stopped stream."""
+    words = None if frame is None or frame.words is None else word_times_message(frame.words)
     return tts_pb2.AudioFrame(
         session_id=session_id,
         audio_data=b"" if frame is None else frame.pcm,
@@ -26,6 +27,17 @@ def frame_message(
         frame_duration_ms=FRAME_MS,
         sequence_number=number,
         is_final=final,
+        word_times=words,
+    )
+
+
+def word_times_message(words: Iterable[WordTime]) -> tts_pb2.WordTimes:
+    """Return the message of the words of a frame."""
+    return tts_pb2.WordTimes(
+        words=[
+            tts_pb2.WordTime(text=word.text, start_s=word.start_s, end_s=word.end_s)
+            for word in words
+        ]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import grpc
 
@@ -121,7 +122,9 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
     ) -> AsyncIterator[Speech]:
         if first.session_id:
             self._check_session_chunk(first)
-            speaking = self._synthesis.in_session(first.session_id, text, caller=_name())
+            speaking = self._synthesis.in_session(
+                first.session_id, text, caller=_name(), word_times=first.word_times
+            )
         else:
             voice = self._synthesis.voices.choose(
                 first.model_id,
@@ -129,6 +132,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
                 first.sample_rate,
                 pronunciations=first.pronunciations,
             )
+            voice = replace(voice, word_times=first.word_times)
             owner = owner_of("call", CALLER.get(), peer)
             speaking = self._synthesis.once(voice, text, owner=owner)
         async with speaking as speech:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator, Field
 
 from greenroom.worker.auth import Caller
-from greenroom.worker.http.body import parsed, read_body
+from greenroom.worker.http.body import read
 from greenroom.worker.http.fields import flag
 from greenroom.worker.http.openapi import reads
 from greenroom.worker.http.speech_request import SpeechPlanner, SpeechRequest
@@ -78,8 +78,7 @@ def router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     async def create_captioned_speech(request: Request) -> SpeechResponse:
         """Say a text: audio and the times of its words, in JSON."""
         caller: Caller = request.state.caller
-        said = await read_body(request, patience=synthesis.patience)
-        asked = parsed(CaptionedSpeechRequest, said)
+        asked = await read(request, CaptionedSpeechRequest, synthesis.patience)
         carrier: Carrier = "json" if asked.stream is False else "json lines"
         plan = planner.plan(asked, caller.quota, carrier=carrier)
         return SpeechResponse(synthesis, plan, caller)
