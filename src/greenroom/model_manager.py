@@ -162,7 +162,7 @@ class ModelManager:
         try:
             decisions = self._ledger.release(model_id, holder, now())
         except ModelNotResidentError:
-            spec = self.catalog.get(model_id)
+            spec = self.catalog.known(model_id)
             if spec.model_id == model_id:
                 raise
             decisions = self._ledger.release(spec.model_id, holder, now())
@@ -175,7 +175,7 @@ class ModelManager:
 
     def reclaim(self, model_id: str, owner: Hashable) -> None:
         """Give back the reference of a lease that was dropped without being released."""
-        model_id = self.catalog.get(model_id).model_id
+        model_id = self.catalog.known(model_id).model_id
         try:
             decisions = self._ledger.release(model_id, owner, self._effects.time())
         except (LeaseReleasedError, ModelNotResidentError):
@@ -186,13 +186,13 @@ class ModelManager:
     def park(self, model_id: str, owner: Hashable) -> None:
         """Let a model leave in its turn though `owner` holds it; see `Lease.park`."""
         effects = self._effects
-        model_id = self.catalog.get(model_id).model_id
+        model_id = self.catalog.known(model_id).model_id
         effects.carry_out(self._ledger.park(model_id, owner, effects.time()))
 
     def unpark(self, model_id: str, owner: Hashable) -> bool:
         """Keep a model that `owner` holds again; whether it is there; see `Lease.unpark`."""
         effects = self._effects
-        model_id = self.catalog.get(model_id).model_id
+        model_id = self.catalog.known(model_id).model_id
         kept, decisions = self._ledger.unpark(model_id, owner, effects.time())
         if decisions:
             effects.carry_out(decisions)
@@ -221,7 +221,7 @@ class ModelManager:
         Raises `ModelNotResidentError`; `ModelInUseError` when it is held, or still held after the
         drain's limit, and then it stays; `UnloadError` when the engine fails or hangs.
         """
-        await self._effects.unload(self.catalog.get(model_id).model_id, drain=drain)
+        await self._effects.unload(self.catalog.known(model_id).model_id, drain=drain)
 
     def pin(self, model_id: str) -> None:
         """Exempt a model from eviction and expiry, now or whenever it is loaded."""
@@ -229,7 +229,7 @@ class ModelManager:
 
     def unpin(self, model_id: str) -> None:
         """End the exemption."""
-        self._effects.unpin(self.catalog.get(model_id).model_id)
+        self._effects.unpin(self.catalog.known(model_id).model_id)
 
     def keep_alive(self, model_id: str, ttl_s: float) -> None:
         """Give a model in memory a TTL of its own, in seconds, until it leaves.
@@ -239,7 +239,7 @@ class ModelManager:
         number, or infinite.
         """
         ttl_s = finite_number(ttl_s, "ttl_s", fix="; a negative one never expires")
-        self._effects.keep_alive(self.catalog.get(model_id).model_id, ttl_s)
+        self._effects.keep_alive(self.catalog.known(model_id).model_id, ttl_s)
 
     # Looking
 
@@ -267,7 +267,7 @@ class ModelManager:
 
     def explain(self, model_id: str) -> Explanation:
         """Return why the model is or is not in memory, who holds it, and what happened to it."""
-        model_id = self.catalog.get(model_id).model_id
+        model_id = self.catalog.known(model_id).model_id
         history = self.journal.events(model_id)
         effects = self._effects
         return explain(

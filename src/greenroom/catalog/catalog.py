@@ -30,12 +30,15 @@ logger = safe_logger(__name__)
 
 _MIN_SIMILARITY = 55.0  # of 100, by rapidfuzz's normalized similarity
 
+_MOST_FORMER = 10_000
+"""Models that are remembered though they are gone: far more than can be held at one time."""
+
 _MAX_LOG_LINES = 20
 """Models that are left out are logged in at most so many lines; the rest are counted."""
 
 
 class Catalog:
-    """An immutable collection of `ModelSpec`, in the order given."""
+    """A collection of `ModelSpec`, in the order given; it changes by `adopt` only, as a whole."""
 
     def __init__(self, specs: Iterable[ModelSpec] = (), *, problems: Iterable[str] = ()) -> None:
         """`problems` say what was left out. Raises `ConfigError` if two models share a name."""
@@ -48,6 +51,9 @@ class Catalog:
             device = canonical(spec.device)
             named = spec if device == spec.device else replace(spec, device=device)
             self._specs[spec.model_id] = named
+        self.version = 0
+        """How often it has changed, for those who keep what they made of it."""
+        self._former: dict[str, ModelSpec] = {}
         self._ids: dict[str, str] = {}
         for spec in self._specs.values():
             for alias in spec.aliases:
@@ -107,6 +113,28 @@ class Catalog:
             raise ConfigError(messages.summary(wrong), problems=[*wrong, *found.problems])
         models = discovery.without_alias_clashes(known.models, first=seen)
         return cls(models.values(), problems=found.problems)
+
+    def adopt(self, other: Catalog) -> None:
+        """Have the models of `other` from here on, in one step for all who hold this catalog.
+
+        Those that are no more among them are found by `known` alone. `other` is left as it is.
+        """
+        former = {**self._former, **self._specs}
+        gone = [name for name in former if name not in other._specs][-_MOST_FORMER:]
+        self._former = {name: former[name] for name in gone}
+        # New mappings, never changed in place: another thread may be reading the old ones.
+        self._specs, self._ids, self.problems = other._specs, other._ids, other.problems
+        for kept in ("languages", "_lower_case_names"):
+            self.__dict__.pop(kept, None)
+        self.version += 1
+
+    def known(self, model_id: str) -> ModelSpec:
+        """Return the model of that id or alias, also one that is gone but may be in memory yet.
+
+        Raises `ModelNotFoundError` as `get` does.
+        """
+        former = self._former.get(model_id)
+        return self.get(model_id) if former is None or model_id in self else former
 
     def get(self, model_id: str) -> ModelSpec:
         """Return the model of that id or alias; raises `ModelNotFoundError` with similar ones."""

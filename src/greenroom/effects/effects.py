@@ -344,7 +344,7 @@ class Effects:
             case Load(resident):
                 self.note(Kind.LOADING, resident.model_id, decision.reason)
                 # Before the task begins, so that no step of a resident finds it without.
-                record = self._records[resident] = _Record(self.catalog.get(resident.model_id))
+                record = self._records[resident] = _Record(self.catalog.known(resident.model_id))
                 self.tasks.begin(self._bring_in(resident, record), f"load {resident.model_id}")
             case Unload(resident):
                 for owner in decision.parked:
@@ -672,7 +672,7 @@ class Effects:
     def restate(self, resident: Resident, stated: Usage) -> int:
         """Remember what the form takes that is in memory; return what to book."""
         resident.mapped = stated.mapped
-        spec = self.catalog.get(resident.model_id)
+        spec = self.catalog.known(resident.model_id)
         # It has become another file, or more of them: the next load looks at it afresh.
         self.footprints.mark_stale(spec)
         return self.footprints.set_stated(spec, resident.form, stated)
