@@ -54,7 +54,11 @@ class Voice:
 
 
 class VoiceChooser:
-    """Finds and checks voices; knows the adapters of the whole catalog from the start."""
+    """Finds and checks voices.
+
+    It knows the adapters of the whole catalog from the start; of models that come later, they are
+    imported before they are in the catalog.
+    """
 
     def __init__(
         self,
@@ -85,13 +89,16 @@ class VoiceChooser:
         `ModelNotFoundError` and `InvalidInputError`.
         """
         spec = self._catalog.get(model_id or self.default_model_id)
-        adapter = self._adapters[spec.adapter]
+        adapter = self._adapter_of(spec)
         chosen = _typed(adapter, options or {})
         rate = check_rate(sample_rate or OUTPUT_RATE)
         return Voice(spec.model_id, chosen, rate, self._pronunciation(spec, pronunciations or {}))
 
+    def _adapter_of(self, spec: ModelSpec) -> type[TTSAdapter]:
+        return self._adapters.get(spec.adapter) or registry.resolve(spec.adapter)
+
     def _pronunciation(self, spec: ModelSpec, asked: Mapping[str, str]) -> Pronunciation:
-        phonemes = self._adapters[spec.adapter].reads_phonemes
+        phonemes = self._adapter_of(spec).reads_phonemes
         configured = self._pronunciations.of(spec.languages, phonemes=phonemes)
         if not asked:
             return configured
@@ -109,10 +116,14 @@ class ModelNames:
 
     def __init__(self, catalog: Catalog, aliases: Mapping[str, str | None], default: str) -> None:
         """An alias without a model stands for the `default`."""
-        self.aliases = aliases
-        self._aliases = only_ones(aliases)
         self._catalog = catalog
         self._default = default
+        self.take(aliases)
+
+    def take(self, aliases: Mapping[str, str | None]) -> None:
+        """Have these aliases from here on, and no others."""
+        self.aliases = aliases
+        self._aliases = only_ones(aliases)
 
     def find(self, name: str) -> str:
         """Return the id of the model; raises `ModelNotFoundError` with names that look like it."""

@@ -20,7 +20,9 @@ def test_an_adopted_catalog_is_what_everybody_sees_from_then_on() -> None:
     held, other = catalog("amy", "joe"), catalog("joe", "kim")
     assert held.languages == ("amy", "joe")
     assert held.near("kin") == ()
+    assert held.in_any_case("KIM") is None
     held.adopt(other)
+    assert held.in_any_case("KIM") == "kim"
     assert [spec.model_id for spec in held] == ["joe", "kim"]
     assert held.get("kim-alias").model_id == "kim"
     assert held.languages == ("joe", "kim")

@@ -68,16 +68,20 @@ async def test_a_list_over_http_is_encoded_once_and_is_json() -> None:
         made += 1
         yield from ({"id": name} for name in ("a", 'q"uote', "Grüße"))
 
-    listing = CatalogList("data", entries, object="list")
+    catalog = Catalog()
+    listing = CatalogList("data", catalog, entries, object="list")
     bodies = [(await listing.answer()).body for _ in range(3)]
     assert made == 1
+    catalog.adopt(Catalog())
+    await listing.answer()
+    assert made == 2, "another catalog is another list"
     assert [json.loads(bytes(body)) for body in bodies] == [
         {"object": "list", "data": [{"id": "a"}, {"id": 'q"uote'}, {"id": "Grüße"}]}
     ] * 3
 
 
 async def test_an_empty_catalog_is_an_empty_list() -> None:
-    body = (await CatalogList("models", list).answer()).body
+    body = (await CatalogList("models", Catalog(), list).answer()).body
     assert json.loads(bytes(body)) == {"models": []}
 
 

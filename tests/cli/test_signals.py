@@ -120,12 +120,34 @@ def ready(worker: subprocess.Popen[str]) -> None:
 
 
 def test_a_terminal_that_closes_drains_the_worker(folder: Path) -> None:
-    with started(folder, PLAIN, "serve") as worker:
+    ours, its = os.openpty()
+    name = os.ttyname(its)
+
+    def on_a_terminal() -> None:
+        as_python_starts()
+        os.setsid()
+        os.open(name, os.O_RDWR)  # the first one that a session opens is its own
+
+    with started(folder, PLAIN, "serve", preexec_fn=on_a_terminal) as worker:
         ready(worker)
-        worker.send_signal(signal.SIGHUP)
+        os.close(its)
+        os.close(ours)
         _, log = worker.communicate(timeout=LIMIT_S)
     assert worker.returncode == 0
     assert log.splitlines()[-1].endswith("INFO stopped")
+
+
+def test_a_hangup_has_a_worker_read_its_configuration_again(folder: Path) -> None:
+    with started(folder, PLAIN, "serve") as worker:
+        ready(worker)
+        (folder / "worker.yaml").write_text(CONFIG.replace("resident_cap: 2", "resident_cap: 1"))
+        worker.send_signal(signal.SIGHUP)
+        assert worker.stderr is not None
+        lines = iter(worker.stderr.readline, "")
+        assert any("read again: changed: nothing; with the next start" in line for line in lines)
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=LIMIT_S)
+    assert worker.returncode == 0
 
 
 def test_a_worker_under_nohup_survives_its_terminal(folder: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,34 @@ async def test_after_the_second_signal_the_next_ends_the_process_whatever_it_han
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.wait_for(hurry.wait(), LIMIT_S)
         assert {signal.getsignal(number) for number in ENDING} == {signal.SIG_DFL}
+
+
+async def test_a_hangup_has_the_configuration_read_again_and_ends_nothing() -> None:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    again = asyncio.Event()
+    with ended_by_signals(stop, hurry, again.set):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(again.wait(), LIMIT_S)
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(stop.wait(), LIMIT_S)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(hurry.wait(), LIMIT_S)
+
+
+async def test_a_hangup_of_a_terminal_that_is_gone_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = tmp_path / "tty"
+    terminal.touch()
+    monkeypatch.setattr("greenroom.worker.signals._TERMINAL", str(terminal))
+    stop, again = asyncio.Event(), asyncio.Event()
+    with ended_by_signals(stop, asyncio.Event(), again.set):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(again.wait(), LIMIT_S)
+        terminal.unlink()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(stop.wait(), LIMIT_S)
 
 
 async def test_a_hangup_that_is_ignored_stays_ignored() -> None:

@@ -124,8 +124,9 @@ class Catalog:
         self._former = {name: former[name] for name in gone}
         # New mappings, never changed in place: another thread may be reading the old ones.
         self._specs, self._ids, self.problems = other._specs, other._ids, other.problems
-        for kept in ("languages", "_lower_case_names"):
-            self.__dict__.pop(kept, None)
+        for name, kept in vars(Catalog).items():
+            if isinstance(kept, cached_property):
+                self.__dict__.pop(name, None)
         self.version += 1
 
     def known(self, model_id: str) -> ModelSpec:

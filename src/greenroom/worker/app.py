@@ -27,6 +27,7 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.v1 import tts_pb2_grpc
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
+from greenroom.worker.catalog_refresh import CatalogRefresh
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.auth import AuthInterceptor
 from greenroom.worker.grpc.health import Health
@@ -35,6 +36,7 @@ from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
 from greenroom.worker.http.app import create_app
 from greenroom.worker.http.server import HttpServer
 from greenroom.worker.listen import bind_grpc, connection_limit, raise_limit
+from greenroom.worker.reload import Reload
 from greenroom.worker.settings_check import worker_problems
 from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
@@ -68,8 +70,19 @@ _HURRY_S = 2.0
 class Worker:
     """A manager behind gRPC and HTTP. `listen`, `initialize`, and in the end `stop`."""
 
-    def __init__(self, config: Config, manager: ModelManager) -> None:
-        """Raises `ConfigError` for settings that cannot work."""
+    def __init__(
+        self,
+        config: Config,
+        manager: ModelManager,
+        *,
+        follows: bool = False,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        """`follows`: its catalog is the configuration's, and follows that and the directories.
+
+        `reread` reads the configuration again as the start did. Raises `ConfigError` for settings
+        that cannot work.
+        """
         self.config = config
         self.manager = manager
         _check(config, manager.catalog)
@@ -87,22 +100,35 @@ class Worker:
             public_discovery=config.worker.public_discovery,
         )
         self._server: grpc.aio.Server | None = None
-        self._followers: list[asyncio.Task[None]] = []
-        self._http = _http_server(config, self.synthesis, self._keys, self.admission)
+        self._followers: set[asyncio.Task[None]] = set()
+        self.catalog_refresh = CatalogRefresh(manager, config)
+        self.reload: Reload | None = None
+        if follows:
+            self.reload = Reload(config, self.synthesis, self._keys, self.catalog_refresh, reread)
+        self._http = _http_server(config, self.synthesis, self._keys, self.admission, self.reload)
 
     @classmethod
-    async def create(cls, config: Config, catalog: Catalog | None = None) -> Self:
+    async def create(
+        cls,
+        config: Config,
+        catalog: Catalog | None = None,
+        *,
+        reread: Callable[[], Config] | None = None,
+    ) -> Self:
         """Build everything and start nothing; raises `ConfigError`.
 
         `catalog` is the configuration's, where it is known already: voices are looked for once.
         """
-        return await asyncio.to_thread(cls._create, config, catalog)
+        return await asyncio.to_thread(cls._create, config, catalog, reread)
 
     @classmethod
-    def _create(cls, config: Config, catalog: Catalog | None) -> Self:
+    def _create(
+        cls, config: Config, catalog: Catalog | None, reread: Callable[[], Config] | None
+    ) -> Self:
         known = Catalog.from_config(config) if catalog is None else catalog
         config = with_default(config, known)
-        return cls(config, ModelManager.from_settings(config.model_manager, known))
+        manager = ModelManager.from_settings(config.model_manager, known)
+        return cls(config, manager, follows=True, reread=reread)
 
     @property
     def http_server(self) -> HttpServer | None:
@@ -149,18 +175,28 @@ class Worker:
         """Load what is loaded at the start, then say that the worker is ready."""
         await self.manager.initialize()
         self._follow(self.synthesis.default_model.follow())
+        if self.reload is not None and self.config.voices.watch:
+            self._follow(self.catalog_refresh.follow())
         self._health.ready()
         logger.info("ready: %r", self.manager)
 
+    def read_again(self) -> None:
+        """Begin to read the configuration again, as at SIGHUP; what comes of it is logged."""
+        if self.reload is not None:
+            self._follow(self.reload.run_unasked())
+
     def _follow(self, following: Coroutine[Any, Any, None]) -> None:
-        self._followers.append(asyncio.create_task(following, name="greenroom worker"))
+        task = asyncio.create_task(following, name="greenroom worker")
+        self._followers.add(task)
+        task.add_done_callback(self._followers.discard)
 
     async def stop(self) -> None:
         """Refuse new calls, let running speech end up to the drain time-out, unload, leave."""
         logger.info("stopping: %r", self.synthesis)
         await self._health.drain()
-        for task in self._followers:
+        for task in tuple(self._followers):
             task.cancel()
+        await self.catalog_refresh.end()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
         endings: list[Coroutine[Any, Any, None]] = []
@@ -179,13 +215,17 @@ def _check(config: Config, catalog: Catalog) -> None:
 
 
 def _http_server(
-    config: Config, synthesis: Synthesis, keys: Keys, admission: Admission
+    config: Config,
+    synthesis: Synthesis,
+    keys: Keys,
+    admission: Admission,
+    reload: Reload | None,
 ) -> HttpServer | None:
     settings = config.worker
     if settings.http_listen is None:
         return None
     return HttpServer(
-        create_app(synthesis, keys, admission),
+        create_app(synthesis, keys, admission, reload),
         settings.http_listen,
         grace_s=math.ceil(_GRACE_S),
     )
@@ -197,17 +237,20 @@ async def serve(
     *,
     listening: Callable[[Worker], None] | None = None,
     catalog: Catalog | None = None,
+    reread: Callable[[], Config] | None = None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second hurries, a third ends at once.
+    """Serve until SIGTERM or SIGINT, then drain; a second one hurries, a third ends at once.
+
+    SIGHUP has the configuration read again, by `reread`; that of a terminal which closes drains.
 
     `listening` is called when the address is bound, `ready` when the start is over; `catalog` is
-    the configuration's, where it is known already. Raises
-    `ConfigError`, or what `ModelManager.initialize` raises.
+    the configuration's, where it is known already. Raises `ConfigError`, or what
+    `ModelManager.initialize` raises.
     """
     raise_limit()
-    worker = await Worker.create(config, catalog)
+    worker = await Worker.create(config, catalog, reread=reread)
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with ended_by_signals(stop, hurry):
+    with ended_by_signals(stop, hurry, worker.read_again):
         try:
             await worker.listen()
             if listening is not None:

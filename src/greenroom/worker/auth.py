@@ -61,11 +61,28 @@ class Keys:
 
     def __init__(self, settings: WorkerSettings, refused: Callable[[str], None]) -> None:
         """`refused` is called with what a quota refused, as `Quota` does."""
+        self._refused = refused
+        self._settings = settings
         self._keys = [
             (_digest(key.key.get_secret_value()), _caller(key, settings, refused))
             for key in settings.api_keys
         ]
         self._keyless = Caller("", Role.NOBODY if self._keys else Role.ADMIN, Quota())
+
+    def replace(self, settings: WorkerSettings) -> None:
+        """Recognise the keys of `settings` from here on.
+
+        The holder of a key that stays as it is keeps what it has used of its quotas.
+        """
+        before = dict(zip(self._settings.api_keys, self._keys, strict=True))
+        shares = len(settings.api_keys) > 1, len(self._settings.api_keys) > 1
+        kept = before if shares[0] == shares[1] else {}
+        self._keys = [
+            kept.get(key)
+            or (_digest(key.key.get_secret_value()), _caller(key, settings, self._refused))
+            for key in settings.api_keys
+        ]
+        self._settings = settings
 
     def __len__(self) -> int:
         return len(self._keys)

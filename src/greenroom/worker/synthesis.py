@@ -29,7 +29,7 @@ from greenroom.speech.text import CheckedText, TextForm
 from greenroom.statistics import ResidentStatistics
 from greenroom.untrusted.arguments import finite_number
 from greenroom.untrusted.logs import safe_logger
-from greenroom.voice import Voice, VoiceChooser
+from greenroom.voice import ModelNames, Voice, VoiceChooser
 from greenroom.worker.auth import STREAM_RETRY_S
 from greenroom.worker.default_model import DefaultModel
 from greenroom.worker.input import TextInput
@@ -67,6 +67,7 @@ class Synthesis:
         self.voices = VoiceChooser(
             manager.catalog, manager.settings.default_model_id, settings.pronunciations
         )
+        self.names = ModelNames(manager.catalog, settings.aliases, self.voices.default_model_id)
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
         self.reporter = Reporter(manager)

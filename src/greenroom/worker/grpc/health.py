@@ -47,6 +47,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
             for news in self._watchers.get(name, ()):
                 news.set()
 
+    def forget(self, name: str) -> None:
+        """Let a service be unknown from here on; its watchers are told."""
+        if self._statuses.pop(name, None) is not None:
+            for news in self._watchers.get(name, ()):
+                news.set()
+
     @property
     def names(self) -> tuple[str, ...]:
         """Every service that has a status."""
@@ -112,6 +118,8 @@ class Health:
         self._servicer = HealthServicer(public=None if public_discovery else self._own)
         self._hanging: frozenset[str] = frozenset()
         self._following: asyncio.Task[None] | None = None
+        self._version = manager.catalog.version
+        """That of the catalog whose models have statuses."""
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service."""
@@ -160,9 +168,20 @@ class Health:
             if events.lost != lost:
                 lost = events.lost
                 self._update(*(spec.model_id for spec in self._manager.catalog))
+            elif self._version != self._manager.catalog.version:
+                self._follow_catalog()
             elif event is not None:
                 self._update(event.model_id)
             self._judge()
+
+    def _follow_catalog(self) -> None:
+        """Give statuses to the models that came, and take them from those that are gone."""
+        catalog = self._manager.catalog
+        self._version = catalog.version
+        self._update(*(spec.model_id for spec in catalog))
+        for name in self._servicer.names:
+            if name not in self._own and name not in catalog:
+                self._servicer.forget(name)
 
     def _judge(self) -> None:
         verdict = self._readiness.verdict()

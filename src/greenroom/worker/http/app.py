@@ -18,10 +18,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
-from greenroom.voice import ModelNames
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
-from greenroom.worker.http import captions, events, health, models, ollama, openai, piper, triton
+from greenroom.worker.http import (
+    captions,
+    events,
+    health,
+    models,
+    ollama,
+    openai,
+    piper,
+    triton,
+    upkeep,
+)
 from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BodySizeLimit, limit_for
 from greenroom.worker.http.cors import add_cors
@@ -32,18 +41,19 @@ from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
 from greenroom.worker.http.speech_request import SpeechRequest
 from greenroom.worker.http.voice_names import VoiceNames
+from greenroom.worker.reload import Reload
 from greenroom.worker.synthesis import Synthesis
 
 
-def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAPI:
+def create_app(
+    synthesis: Synthesis, keys: Keys, admission: Admission, reload: Reload | None = None
+) -> FastAPI:
     """Return the application; raises `ConfigError` for settings that cannot work.
 
     The pages with which FastAPI shows its API are off: they need the internet.
     """
     access = Access(keys, synthesis.settings)
-    catalog = synthesis.manager.catalog
-    default = synthesis.voices.default_model_id
-    names = VoiceNames(ModelNames(catalog, synthesis.settings.aliases, default))
+    names = VoiceNames(synthesis.names)
     app = FastAPI(
         title="Greenroom",
         version=synthesis.version,
@@ -65,6 +75,8 @@ def create_app(synthesis: Synthesis, keys: Keys, admission: Admission) -> FastAP
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(openai.discovery_router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access, admission)
+    if reload is not None:
+        app.include_router(upkeep.router(reload), dependencies=access.administering)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,

@@ -65,6 +65,7 @@ def _add_looking(
     default = synthesis.voices.default_model_id
     known = CatalogList(
         "models",
+        manager.catalog,
         lambda: (
             serializers.catalog_entry(s, default=s.model_id == default) for s in manager.catalog
         ),

@@ -96,11 +96,15 @@ def discovery_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     def model(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": created, "owned_by": _OWNER}
 
-    models = CatalogList("data", lambda: (model(spec.model_id) for spec in catalog), object="list")
-    audio_models = CatalogList(
-        "models", lambda: ({"id": spec.model_id, "name": spec.model_id} for spec in catalog)
+    models = CatalogList(
+        "data", catalog, lambda: (model(spec.model_id) for spec in catalog), object="list"
     )
-    voices = CatalogList("voices", lambda: map(_voice, catalog))
+    audio_models = CatalogList(
+        "models",
+        catalog,
+        lambda: ({"id": spec.model_id, "name": spec.model_id} for spec in catalog),
+    )
+    voices = CatalogList("voices", catalog, lambda: map(_voice, catalog))
 
     @made.get("/v1")
     @made.get("/v1/", include_in_schema=False)

@@ -16,6 +16,7 @@ from typing import Any
 from fastapi import Response
 
 from greenroom.adapter import ModelSpec
+from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.devices import CPU
 from greenroom.journal import Event, Spoken
 from greenroom.memory.usage import MIB
@@ -188,16 +189,29 @@ def iso(wall: float) -> str:
 class CatalogList:
     """`{…, "key": [an entry for each model]}`."""
 
-    def __init__(self, key: str, entries: Callable[[], Iterable[dict[str, Any]]], **rest: Any):
+    def __init__(
+        self,
+        key: str,
+        catalog: Catalog,
+        entries: Callable[[], Iterable[dict[str, Any]]],
+        **rest: Any,
+    ) -> None:
         self._key = key
+        self._catalog = catalog
         self._entries = entries
         self._rest = rest
         self._body: bytes | None = None
+        self._version = -1
 
     async def answer(self) -> Response:
-        """Return the list, encoded at the first question."""
-        if self._body is None:
-            self._body = await asyncio.to_thread(self._encoded)
+        """Return the list, encoded at the first question after a change of the catalog."""
+        version = self._catalog.version
+        if self._body is None or self._version != version:
+            body = await asyncio.to_thread(self._encoded)
+            # Of two that were encoded at once the newer stays; an older one is asked for anew.
+            if version >= self._version:
+                self._body, self._version = body, version
+            return Response(body, media_type="application/json")
         return Response(self._body, media_type="application/json")
 
     def _encoded(self) -> bytes:
