@@ -1,7 +1,8 @@
 """What it costs to decide where a request goes, as a router of a large cluster does.
 
 1,000 replicas with 10 models each, of 10,000 voices that are asked for by Zipf's law. Pure, with no
-network; processor time.
+network; processor time. And what it is good for, as a play in virtual time: how often four workers
+with 3 places each load voices, of 16. One worker with all places is what cannot be bettered.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 
 from benchmarks.figures import Effort, Figure
+from benchmarks.virtual_cluster import played, requests_by_zipf
 from greenroom.cluster.rank import rank
 from greenroom.cluster.reports import Reports
 from greenroom.ledger.state import State
@@ -20,6 +22,7 @@ _REPLICAS = 1_000
 _VOICES = 10_000
 _PLACES = 10
 _STEPS = 5_000
+_REQUESTS = 2_000
 _MOST_S_A_PICK = 100e-6
 _MOST_S_A_REPORT = 1e-3
 
@@ -39,6 +42,32 @@ def measure(effort: Effort) -> list[Figure]:
         Figure("a pick, the voice is nowhere", tuple(misses), at_most=_MOST_S_A_PICK),
         Figure("a report is taken", tuple(updates), at_most=_MOST_S_A_REPORT),
         Figure("a report is checked and converted", tuple(reads)),
+        *_plays(effort),
+    ]
+
+
+def _plays(effort: Effort) -> list[Figure]:
+    """Return how often voices were loaded, each way with the same requests in each round."""
+    count = effort.count(_REQUESTS, least=50)
+    rounds = [requests_by_zipf(16, count, 3.0, seed) for seed in range(min(3, effort.rounds))]
+
+    def loads(way: str, workers: int = 4, **more: float) -> tuple[float, ...]:
+        found = (
+            played(each, way, workers=workers, places=12 // workers, **more)  # type: ignore[arg-type]
+            for each in rounds
+        )
+        return tuple(float(each.loads) for each in found)
+
+    ours = loads("by rank")
+    limits = (None, None) if effort.short else (1.15, 0.5)
+    whole, turn = loads("in turn", 1), loads("in turn")
+    name = "4 workers: loads"
+    return [
+        Figure(name, ours, "", "one worker with all places", whole, limits[0], "ratio"),
+        Figure("…", ours, "", "workers in turn", turn, limits[1], "ratio"),
+        Figure("…", ours, "", "a hash of the voice", loads("by hash")),
+        Figure("… three routers", loads("by rank", routers=3), "", "one router", ours),
+        Figure("… a report every 3 s", loads("by rank", report_every=3.0), "", "0.5 s", ours),
     ]
 
 
@@ -90,7 +119,7 @@ class _Cluster:
         """Return the seconds of one pick that is noted."""
         began = time.process_time()
         for voice in voices:
-            best = rank(self.view, voice, 0.0)[0]
+            best = rank(self.view, voice, 0.0, 1)[0]
             self.view.picked(best, voice, 0.0)
         return (time.process_time() - began) / steps
 

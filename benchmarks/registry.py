@@ -22,6 +22,7 @@ BENCHMARKS = {
     "growth": "memory over fifty lives of a real voice",
     "catalog": "10,000 voices: found, listed",
     "decision": "the ledger as catalog and residents grow",
+    "cluster": "several workers, more voices than fit: which is asked",
     "rank": "where a request goes, among 1,000 replicas with 10,000 voices",
     "speech": "first audio and whole paragraphs; threads inside a model",
     "held": "memory that voices hold, and what they leave behind",

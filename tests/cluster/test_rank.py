@@ -131,7 +131,16 @@ def test_own_picks_count_until_the_next_report() -> None:
     reports.picked(home, "joe", 0.0)
     assert rank(reports, "joe", 0.1)[0] == home, "it is on its way there"
     reports.update(home, report(sequence=2), 0.5)
+    assert rank(reports, "joe", 0.5)[0] == home, "it may not have arrived yet"
+    reports.update(home, report(sequence=3), 2.5)
     assert "joe" not in reports.homes, "the worker did not load it"
+
+
+def test_a_pick_that_the_report_shows_is_counted_once() -> None:
+    reports = known(a=report(), b=report())
+    reports.picked("a", "joe", 0.0)
+    reports.update("a", report(loading("joe", 0.4), in_flight=1, sequence=2), 0.5)
+    assert float(reports.flight.sum()) == 1
 
 
 def test_a_pick_made_after_the_worker_was_asked_is_not_in_its_report() -> None:
@@ -178,7 +187,14 @@ def test_a_replica_that_has_long_not_reported_gets_nothing() -> None:
     reports = known(a=report(ready("joe")), b=report())
     reports.update("b", report(sequence=2), 5.0)
     assert rank(reports, "joe", 5.0)[0] == "a"
+    reports.update("b", report(sequence=3), 5.1)
     assert rank(reports, "joe", 5.1) == ("b",)
+
+
+def test_a_router_that_is_cut_off_goes_on_for_a_while_with_what_it_knows() -> None:
+    reports = known(a=report(ready("joe")), b=report())
+    assert rank(reports, "joe", 30.0)[0] == "a"
+    assert rank(reports, "joe", 56.0) == ()
 
 
 def test_a_replica_that_cannot_be_reached_gets_nothing_until_it_reports_again() -> None:

@@ -16,7 +16,7 @@ from typing import Self, cast
 from greenroom.audio.frames import AudioFrame
 from greenroom.cluster.rank import rank
 from greenroom.cluster.reports import Reports
-from greenroom.errors import InvalidInputError, ModelManagerError, WorkerError
+from greenroom.errors import InvalidInputError, WorkerError
 from greenroom.speech.text import TextForm
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.client import Client
@@ -26,8 +26,9 @@ logger = safe_logger(__name__)
 REPORT_EVERY_S = 0.5
 """Seconds between two reports of one worker."""
 
-_ANSWER_S = 2.0
-"""How long a worker may take for its report: one that takes longer gets no speech either."""
+_ANSWER_S = 5.0
+"""How long a worker may take for its report. One that takes longer is slow, not gone: it gets
+nothing once others have reported and it has not (`Reports.dead_after_s`)."""
 
 _FIRST_REPORTS_S = 2.0
 """How long the first request waits for workers that have not answered yet."""
@@ -58,6 +59,7 @@ class Picker:
         """What the workers said, and what was sent to them since."""
         self._problems: dict[str, str] = {}
         """Why a worker does not report."""
+        self._lost_servers: set[str] = set()
         self._heard: dict[str, asyncio.Event] = {}
         self._names: OrderedDict[str, str] = OrderedDict()
         """Models by the names that were asked for."""
@@ -98,17 +100,23 @@ class Picker:
             asked_at = clock()
             try:
                 report = await client.report(timeout=_ANSWER_S)
-            except ModelManagerError as error:
+            except WorkerError as error:
+                self._problems[server] = str(error)
+                if error.code != "DEADLINE_EXCEEDED":
+                    self._lost(server, str(error))
+            except InvalidInputError as error:
                 self._lost(server, str(error))
             else:
                 self._problems.pop(server, None)
+                self._lost_servers.discard(server)
                 self.reports.update(server, report, clock(), made_at=asked_at)
             self._heard[server].set()
             await asyncio.sleep(REPORT_EVERY_S)
 
     def _lost(self, server: str, problem: str) -> None:
-        if server not in self._problems:
+        if server not in self._lost_servers:
             logger.warning("worker %s gets no speech until it reports: %s", server, problem)
+        self._lost_servers.add(server)
         self._problems[server] = problem
         self.reports.lost(server)
 

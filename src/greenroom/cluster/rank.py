@@ -11,8 +11,8 @@ those that are about equal the rendezvous hash of voice and replica decides, whi
 know nothing of each other compute alike (Thaler and Ravishankar 1998).
 
 A replica is busy when it has more than `Reports.bound` times the mean in flight, as with consistent
-hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), and its streams need more than
-half of its cores: without the latter a few callers would already scatter over all machines.
+hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), more than a few, and its
+streams need more than half of its cores: else a few callers would scatter over all machines.
 
 Pure, as `Reports` is; what is picked is to be noted there (`Reports.picked`).
 """
@@ -47,7 +47,7 @@ def rank(reports: Reports, voice: str, now: float, count: int = 3) -> tuple[str,
     """Return the names of at most `count` replicas for a request, the best first.
 
     Empty when none takes work or may have the voice. Never one that drains, is not ready, or has
-    not reported for `Reports.dead_after_s`.
+    not reported for `Reports.dead_after_s` when others have.
     """
     open_slots = reports.is_open(now)
     lacking = reports.catalogs_without(voice)

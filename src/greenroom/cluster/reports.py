@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from greenroom.worker.report import SPEECH_S, UNKNOWN_LOAD_S, WorkerReport
 
 DEAD_AFTER_S = 5.0
-"""A replica that has not reported for so long gets nothing: ten reports of half a second."""
+"""A replica that has been silent for so long gets nothing: ten reports of half a second.
+
+It counts from the newest report of all: when nobody is heard, it is the router that is late, or cut
+off, and it goes on with what it knows for ten times as long.
+"""
+
+_CUT_OFF = 10
 
 FIRST_AUDIO_S = 0.1
 """Until a voice in memory is heard on an idle machine."""
@@ -27,6 +33,12 @@ UNKNOWN_SHARE = 0.05
 
 COMFORT = 0.5
 """A replica whose streams need less of its cores is not busy, however idle the others are."""
+
+FEW = 4
+"""Nor is one with so few in flight: among small numbers a share of the mean says nothing."""
+
+ON_ITS_WAY_S = 2.0
+"""For so long a request may be under way to a replica that does not show its voice yet."""
 
 _PAST_LIVES = 8
 """Earlier lives of a replica whose late reports are known as such."""
@@ -138,8 +150,9 @@ class Reports:
     ) -> bool:
         """Take a report; whether it counts.
 
-        What was sent there until `made_at` (else `now`) is in it; later picks are counted on. A
-        report that is older than the last one, or of an earlier life, is ignored.
+        What was sent there until `made_at` (else `now`) is in it, if it shows the voice; what else
+        was sent is counted on, for a while. A report that is older than the last one, or of an
+        earlier life, is ignored.
         """
         made_at = now if made_at is None else min(made_at, now)
         replica = self._replicas.get(name)
@@ -151,11 +164,15 @@ class Reports:
         elif report.boot_id != replica.report.boot_id:
             replica.past_lives = [*replica.past_lives, replica.report.boot_id][-_PAST_LIVES:]
             replica.picks = []
-        else:
-            replica.picks = [pick for pick in replica.picks if pick.at > made_at]
         self._leave_homes(replica)
         replica.report, replica.made_at = report, made_at
         replica.resident = frozenset(m.model_id for m in report.residents if m.is_home)
+        replica.picks = [
+            pick
+            for pick in replica.picks
+            if pick.at > made_at
+            or (pick.voice not in replica.resident and pick.at > made_at - ON_ITS_WAY_S)
+        ]
         replica.movable = movable_in(report, made_at)
         self._learn(replica.slot, report)
         self._enter_homes(replica)
@@ -262,7 +279,7 @@ class Reports:
         used = report.capacity_used + sent * share
         lines = report.waiting + report.streams_waiting
         self.flight[slot] = report.in_flight + sent
-        self.limit[slot] = COMFORT / max(share, 1e-3)
+        self.limit[slot] = max(FEW, COMFORT / max(share, 1e-3))
         self.queue[slot] = FIRST_AUDIO_S / max(0.05, 1 - used) + (
             lines * SPEECH_S / max(1, report.streams)
         )
@@ -311,7 +328,8 @@ class Reports:
 
     def is_open(self, now: float) -> NDArray[np.bool_]:
         """Return which slots have a replica that takes work, as far as is known."""
-        open_slots: NDArray[np.bool_] = self.seen >= now - self.dead_after_s
+        since = max(float(self.seen.max()), now - _CUT_OFF * self.dead_after_s)
+        open_slots: NDArray[np.bool_] = self.seen >= since - self.dead_after_s
         return open_slots
 
     def default_voice(self, now: float) -> str:
