@@ -179,6 +179,15 @@ async def test_other_routes_and_methods_are_refused_in_the_same_shape(
     assert path in error["message"]
 
 
+async def test_a_path_says_which_methods_it_has(web: HttpClient) -> None:
+    for path, methods in [
+        (SPEECH, "GET, HEAD, POST"),
+        ("/v1/models", "GET"),
+        ("/", "GET, HEAD, POST"),
+    ]:
+        assert (await web.client.put(path)).headers["allow"] == methods
+
+
 async def test_no_room_is_unavailable_until_room_can_first_exist(tone_catalog: Catalog) -> None:
     manager = ModelManager(
         catalog=tone_catalog,

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from greenroom import errors
 from greenroom.untrusted.logs import safe_logger
@@ -28,6 +29,9 @@ from greenroom.worker.errors import (
 )
 
 logger = safe_logger(__name__)
+
+_METHODS = ("GET", "HEAD", "POST")
+"""Those that routes have here."""
 
 _LONGEST = 1_000
 """Characters of a message."""
@@ -78,7 +82,18 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path[:200]}: {error.detail}"
     status = error.status_code
-    return JSONResponse(_body(message, _type_of(status), None, None), status, error.headers)
+    headers = {"Allow": _methods_of(request)} if status == 405 else error.headers
+    return JSONResponse(_body(message, _type_of(status), None, None), status, headers)
+
+
+def _methods_of(request: Request) -> str:
+    """Return the methods that a path has, of all routes: Starlette knows those of the first."""
+    return ", ".join(method for method in _METHODS if _has_route(request, method))
+
+
+def _has_route(request: Request, method: str) -> bool:
+    scope = {**request.scope, "method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
