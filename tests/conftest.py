@@ -7,17 +7,27 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from greenroom.catalog.discovery import discover_models
 from greenroom.memory.usage import limit_bytes
 from greenroom.testing import Stage, VirtualTimeLoop
 
-settings.register_profile("default", deadline=None, print_blob=True)
-settings.load_profile("default")
+# The same examples each time, and no fault for a machine that is busy; `thorough` looks for others.
+UNTIMED: dict[str, Any] = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("default", **UNTIMED, derandomize=True)
+settings.register_profile("thorough", **UNTIMED)
+settings.load_profile(
+    "thorough" if os.environ.get("HYPOTHESIS_PROFILE") == "thorough" else "default"
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -31,7 +31,7 @@ PROFILES = {
     "thorough": settings(
         max_examples=3_000, stateful_step_count=60, deadline=None, report_multiple_bugs=False
     ),
-    "default": settings(max_examples=300, stateful_step_count=50, deadline=None),
+    "default": settings(max_examples=200, stateful_step_count=50, deadline=None),
     "mutants": settings(
         max_examples=60,
         stateful_step_count=40,
