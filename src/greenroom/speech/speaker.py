@@ -152,6 +152,12 @@ class Speaker:
         self._space.set()
         return frames
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last frame was taken, and nothing failed."""
+        ended = self.phase in ("made", "ended")
+        return ended and not self._frames and self._error is None
+
     def _taken(self, frames: int) -> None:
         assert self._loop is not None
         self._waiting_since = None
@@ -328,6 +334,8 @@ class Speaker:
     async def _speak(self, use: Use) -> None:
         try:
             await self._speak_sentences(use)
+            if self.phase == "speaking":
+                self.phase = "made"  # at once, so that the last frames are known to be the last
         except asyncio.CancelledError:
             if self._error is None:
                 self.phase = "ended"

@@ -76,6 +76,11 @@ class SpeechStream:
         """Return the frames that need not be waited for; none while it is paused."""
         return self._speaker.take_ready()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last frame was taken, and nothing failed: the next step is the end."""
+        return self._speaker.is_over
+
     async def aclose(self) -> None:
         """Stop, and wait until no thread of this stream is inside the model."""
         self._speaker.stop()

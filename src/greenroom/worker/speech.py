@@ -201,6 +201,11 @@ class Speech:
             self.timing.heard(len(frames))
         return frames
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the last frame was taken, and nothing failed: the next step is the end."""
+        return self._error is None and self._stream is not None and self._stream.is_over
+
     def pause(self) -> None:
         """Hold back frames until `resume`, or until patience is at its end."""
         if self._paused is None:

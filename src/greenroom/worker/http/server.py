@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from socket import socket
 
@@ -19,6 +19,7 @@ from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
 from greenroom.worker.http.connections import Acceptor, Connections
+from greenroom.worker.http.gathered_writes import GatheredWrites
 from greenroom.worker.listen import bind_http, connection_limit
 
 logger = safe_logger(__name__)
@@ -29,6 +30,13 @@ CONNECTION = "greenroom.connection"
 PATIENCE = "greenroom.patience"
 """The extension with which an answer says how many seconds its reader has for each piece; `None`
 when it sees to that itself."""
+
+WRITE = "greenroom.write"
+"""The extension by which an answer that has begun writes a piece of its body (`PieceWriter`), past
+the layers around `send`, which have nothing to do with it."""
+
+PieceWriter = Callable[[bytes], Awaitable[None]]
+"""Writes a piece of a body without a length, once its head was sent; waits while it must."""
 
 _STALLED_S = 30.0
 """A client that takes nothing for so long is cut off."""
@@ -155,15 +163,16 @@ class _Connection(H11Protocol):
             extensions = scope.setdefault("extensions", {})
             extensions[CONNECTION] = self.transport
             extensions[PATIENCE] = _STALLED_S
+            extensions[WRITE] = self._write_piece
 
             async def send_in_time(message: Message) -> None:
                 patience = extensions[PATIENCE]
                 if patience is None:
-                    await send(message)
+                    await self._send_together(message, send)
                     return
                 try:
                     async with asyncio.timeout(patience):
-                        await send(message)
+                        await self._send_together(message, send)
                 except TimeoutError:
                     self.transport.abort()
 
@@ -172,9 +181,36 @@ class _Connection(H11Protocol):
         self.app = with_connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._writes = GatheredWrites(transport)
+        super().connection_made(self._writes)
         self._expect_request()
         self._open.add(self, peer_of(self.client[0] if self.client else None))
+
+    async def _send_together(self, message: Message, send: Send) -> None:
+        """Send what one message makes in one write, and an answer's head with its first piece.
+
+        A head whose first piece is yet to be made waits for it no longer than this step.
+        """
+        self._writes.hold()
+        if message["type"] == "http.response.start":
+            self.loop.call_soon(self._writes.release)
+            await send(message)
+            return
+        try:
+            await send(message)
+        finally:
+            self._writes.release()
+
+    async def _write_piece(self, piece: bytes) -> None:
+        """Write a piece of a body that has begun, framed as h11 frames it; see `PieceWriter`."""
+        cycle = self.cycle
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected or not piece:
+            return
+        is_chunked = cycle.scope["http_version"] >= "1.1"
+        self._writes.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+        self._writes.release()
 
     def on_response_complete(self) -> None:
         self._expect_request()

@@ -30,7 +30,7 @@ from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
 from greenroom.worker.http.captioned_packets import JsonLines, JsonObject
 from greenroom.worker.http.disconnect import disconnected
-from greenroom.worker.http.server import CONNECTION, PATIENCE
+from greenroom.worker.http.server import CONNECTION, PATIENCE, WRITE, PieceWriter
 from greenroom.worker.http.sse import Bytes, Events, Packets, Words
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
@@ -85,8 +85,9 @@ class SpeechResponse(Response):
 
         Raises `ModelManagerError` if nothing was sent yet.
         """
-        scope.setdefault("extensions", {})[PATIENCE] = None
-        writer = _BodyWriter(send, self._synthesis.patience)
+        extensions = scope["extensions"]
+        extensions[PATIENCE] = None
+        writer = _BodyWriter(send, extensions[WRITE], self._synthesis.patience)
         try:
             await race(self._speak(writer, _peer(scope)), disconnected(receive), name="http")
         except Exception as failure:
@@ -130,7 +131,7 @@ class SpeechResponse(Response):
                 if not writer.started:
                     await writer.start(self._plan.headers)
                 if part := self._packets.of(audio, words):
-                    await writer.write(part)
+                    await writer.write(part, end_follows=speech.is_over)
 
 
 def _packets(plan: SpeechPlan) -> Packets:
@@ -148,9 +149,12 @@ def _packets(plan: SpeechPlan) -> Packets:
 class _BodyWriter:
     """Writes the body, inside `patient`: its client has so many seconds to take each piece."""
 
-    def __init__(self, send: Send, patience: float) -> None:
+    def __init__(self, send: Send, write: PieceWriter, patience: float) -> None:
         self.started = False
         self._send_message = send
+        self._write_piece = write
+        self._kept = b""
+        """The last piece, which leaves with the end of the answer."""
         self._patience = patience
         self._stall: StallTimeout
 
@@ -170,11 +174,16 @@ class _BodyWriter:
         self.started = True
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
-    async def write(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+    async def write(self, body: bytes, *, end_follows: bool = False) -> None:
+        """Write a piece; the last one when `finish`, which follows at once, writes the end."""
+        if end_follows:
+            self._kept += body
+            return
+        await self._stall.wait(self._write_piece(body))
 
     async def finish(self, body: bytes) -> None:
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        last = self._kept + body
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _send(self, message: Message) -> None:
         await self._stall.wait(self._send_message(message))
