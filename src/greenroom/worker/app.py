@@ -35,7 +35,9 @@ from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
 from greenroom.worker.http.app import create_app
 from greenroom.worker.http.server import HttpServer
+from greenroom.worker.http.upkeep import Upkeep
 from greenroom.worker.listen import bind_grpc, connection_limit, raise_limit
+from greenroom.worker.pulls import Pulls
 from greenroom.worker.reload import Reload
 from greenroom.worker.settings_check import worker_problems
 from greenroom.worker.signals import ended_by_signals
@@ -103,9 +105,14 @@ class Worker:
         self._followers: set[asyncio.Task[None]] = set()
         self.catalog_refresh = CatalogRefresh(manager, config)
         self.reload: Reload | None = None
+        self.pulls: Pulls | None = None
         if follows:
             self.reload = Reload(config, self.synthesis, self._keys, self.catalog_refresh, reread)
-        self._http = _http_server(config, self.synthesis, self._keys, self.admission, self.reload)
+            self.pulls = Pulls(lambda: self.catalog_refresh.voices, self.catalog_refresh)
+        upkeep = (
+            None if self.reload is None or self.pulls is None else Upkeep(self.reload, self.pulls)
+        )
+        self._http = _http_server(config, self.synthesis, self._keys, self.admission, upkeep)
 
     @classmethod
     async def create(
@@ -196,6 +203,8 @@ class Worker:
         await self._health.drain()
         for task in tuple(self._followers):
             task.cancel()
+        if self.pulls is not None:
+            await self.pulls.end()
         await self.catalog_refresh.end()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
@@ -219,13 +228,13 @@ def _http_server(
     synthesis: Synthesis,
     keys: Keys,
     admission: Admission,
-    reload: Reload | None,
+    upkeep: Upkeep | None,
 ) -> HttpServer | None:
     settings = config.worker
     if settings.http_listen is None:
         return None
     return HttpServer(
-        create_app(synthesis, keys, admission, reload),
+        create_app(synthesis, keys, admission, upkeep),
         settings.http_listen,
         grace_s=math.ceil(_GRACE_S),
     )

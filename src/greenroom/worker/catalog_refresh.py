@@ -83,6 +83,11 @@ class CatalogRefresh:
         self._threads = DaemonExecutor("voices", 2)  # one looks, one watches
         self._leaving = Tasks()
 
+    @property
+    def voices(self) -> VoiceSettings:
+        """The present settings of where voices are and come from."""
+        return self._config.voices
+
     async def refresh(
         self, config: Config | None = None, check: Callable[[Catalog], None] = lambda found: None
     ) -> CatalogChange:

@@ -29,7 +29,6 @@ from greenroom.worker.http import (
     openai,
     piper,
     triton,
-    upkeep,
 )
 from greenroom.worker.http.auth import Access
 from greenroom.worker.http.body import BodySizeLimit, limit_for
@@ -40,13 +39,13 @@ from greenroom.worker.http.openapi import REFUSALS, describe
 from greenroom.worker.http.page import add_page
 from greenroom.worker.http.piper import PiperRequest
 from greenroom.worker.http.speech_request import SpeechRequest
+from greenroom.worker.http.upkeep import PullBody, Upkeep
 from greenroom.worker.http.voice_names import VoiceNames
-from greenroom.worker.reload import Reload
 from greenroom.worker.synthesis import Synthesis
 
 
 def create_app(
-    synthesis: Synthesis, keys: Keys, admission: Admission, reload: Reload | None = None
+    synthesis: Synthesis, keys: Keys, admission: Admission, upkeep: Upkeep | None = None
 ) -> FastAPI:
     """Return the application; raises `ConfigError` for settings that cannot work.
 
@@ -75,8 +74,9 @@ def create_app(
     app.include_router(piper.router(synthesis, names), dependencies=access.speaking)
     app.include_router(openai.discovery_router(synthesis, names), dependencies=access.looking)
     _add_watching(app, synthesis, access, admission)
-    if reload is not None:
-        app.include_router(upkeep.router(reload), dependencies=access.administering)
+    if upkeep is not None:
+        made = upkeep.router(synthesis.patience)
+        app.include_router(made, dependencies=access.administering)
     public = frozenset({"discovery"} if synthesis.settings.public_discovery else ())
     describe(
         app,
@@ -86,6 +86,7 @@ def create_app(
             PiperRequest,
             *models.BODIES,
             ollama.GenerateBody,
+            *([PullBody] if upkeep is not None else []),
         ],
         has_keys=bool(keys),
         public_tags=public,
