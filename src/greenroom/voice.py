@@ -70,10 +70,14 @@ class VoiceChooser:
 
         Raises `ConfigError` when an adapter of the catalog is not registered.
         """
-        self._pronunciations = Pronunciations(pronunciations or {})
+        self.pronounce(pronunciations or {})
         self._catalog = catalog
         self.default_model_id = catalog.get(default_model_id).model_id
         self._adapters = {spec.adapter: registry.resolve(spec.adapter) for spec in catalog}
+
+    def pronounce(self, pronunciations: Mapping[str, Mapping[str, str]]) -> None:
+        """Have these pronunciations from here on; voices that were chosen before keep theirs."""
+        self._pronunciations = Pronunciations(pronunciations)
 
     def choose(
         self,

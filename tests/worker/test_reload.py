@@ -96,6 +96,17 @@ async def test_models_aliases_keys_and_the_form_of_text_change(file: Path, worke
     assert worker._keys.admit(bearer("secret-2"), Role.SPEAK).name == "x"
 
 
+async def test_how_words_are_said_changes_for_voices_that_are_chosen_then(
+    file: Path, worker: Worker
+) -> None:
+    voices = worker.synthesis.voices
+    before = voices.choose()
+    file.write_text(f"{START}  pronunciations: {{all: {{nginx: engine x}}}}\n")
+    assert (await reload_of(worker).run()).changed == ("worker.pronunciations",)
+    assert voices.choose().pronunciation.say("nginx") == "engine x"
+    assert before.pronunciation.say("nginx") == "nginx"
+
+
 async def test_a_key_that_is_taken_away_is_refused_and_one_that_stays_keeps_its_quota(
     file: Path, worker: Worker
 ) -> None:

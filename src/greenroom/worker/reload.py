@@ -26,7 +26,7 @@ logger = safe_logger(__name__)
 
 _READ_LIMIT_S = 10.0
 
-_WORKER = ("api_keys", "aliases", "text")
+_WORKER = ("api_keys", "aliases", "text", "pronunciations")
 """Keys of `worker` that may change while it runs."""
 
 _CHANGEABLE = {
@@ -146,6 +146,7 @@ class Reload:
         self._config = config
         self._synthesis.settings = settings
         self._synthesis.names.take(settings.aliases)
+        self._synthesis.voices.pronounce(settings.pronunciations)
         self._keys.replace(settings)
 
 
