@@ -310,6 +310,23 @@ def test_of_several_workers_one_that_is_there_speaks(
     assert "top of 2 workers" in capsys.readouterr().err
 
 
+def test_several_workers_are_listed_with_what_they_have(
+    worker: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servers = f"{worker.address},127.0.0.1:9"
+    assert main(["ps", "--servers", servers]) == 0
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[1].startswith(f"{worker.address}  ready")
+    assert "tone-440" in lines[1]
+    assert "no worker answers at 127.0.0.1:9" in lines[2]
+    assert "1 of 2 workers take work" in shown.err
+    assert main(["ps", "--servers", servers, "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["report"]["ready"] is True
+    assert (second["report"], second["server"]) == (None, "127.0.0.1:9")
+
+
 def test_of_several_addresses_one_that_is_none_is_an_error_of_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -11,9 +11,11 @@ from greenroom.cli.shared_options import (
     AsJson,
     Key,
     Server,
+    Servers,
     as_dict,
 )
 from greenroom.cli.terminal.console import print_json, print_note, print_table
+from greenroom.cli.workers_table import print_workers
 from greenroom.ledger.state import State
 from greenroom.statistics import ProcessStatistics, ResidentStatistics
 
@@ -38,8 +40,13 @@ SHAPE: dict[str, tuple[str, ...]] = {
 """How the table of residents is fitted to a narrow terminal, and which columns are numbers."""
 
 
-def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False) -> None:
-    """List what is in a worker's memory.
+def ps(
+    server: Server = DEFAULT_SERVER,
+    servers: Servers = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what is in a worker's memory, or with `--servers` in that of each of several.
 
     Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
     unloading gives back; MAPPED are pages of files, which the system takes back when it must,
@@ -49,6 +56,9 @@ def ps(server: Server = DEFAULT_SERVER, key: Key = None, as_json: AsJson = False
     takes of physical memory, with its share of what others have too, AGE for how long it runs,
     and RESTARTS how many before it have crashed.
     """
+    if servers is not None:
+        print_workers(servers.split(","), key, as_json=as_json)
+        return
     answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]
     if as_json:

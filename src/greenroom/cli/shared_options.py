@@ -88,10 +88,10 @@ Servers = Annotated[
     str | None,
     typer.Option(
         "--servers",
-        envvar="GREENROOM_SERVERS",
         metavar="HOST:PORT,...",
         callback=_addresses,
-        help="Ask one of these workers: the one that has the voice, or can have it soonest.",
+        help="Ask these workers instead of one: to speak, the one that has the voice, or has it "
+        "soonest.",
     ),
 ]
 

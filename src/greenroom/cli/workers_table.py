@@ -1,0 +1,69 @@
+"""The table of several workers that `greenroom ps --servers` shows: what each of them reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from greenroom.cli.terminal.console import print_json, print_note, print_table
+from greenroom.errors import ModelManagerError
+from greenroom.ledger.state import State
+
+if TYPE_CHECKING:
+    from greenroom.worker.report import WorkerReport
+
+_HEADINGS = ("WORKER", "STATE", "MODELS", "PLACES", "SPEECHES", "CORES")
+
+
+def print_workers(servers: Sequence[str], key: str | None, *, as_json: bool) -> None:
+    """Print what each worker has; one that does not answer is shown with the reason."""
+    answers = asyncio.run(_ask(servers, key))
+    if as_json:
+        print_json([_as_json(server, answer) for server, answer in answers])
+        return
+    rows = [_row(server, answer) for server, answer in answers]
+    print_table(_HEADINGS, rows, wraps=("MODELS", "STATE"), right=("PLACES", "SPEECHES", "CORES"))
+    ready = sum(not isinstance(answer, str) and answer.ready for _, answer in answers)
+    print_note(f"{ready} of {len(answers)} workers take work")
+
+
+async def _ask(servers: Sequence[str], key: str | None) -> list[tuple[str, WorkerReport | str]]:
+    """Return the report of each worker, or why there is none."""
+    from greenroom.worker.client import Client
+
+    async def ask(server: str) -> WorkerReport | str:
+        try:
+            async with Client(server, key) as client:
+                return await client.report()
+        except ModelManagerError as error:
+            return str(error)
+
+    found = await asyncio.gather(*map(ask, servers))
+    return list(zip(servers, found, strict=True))
+
+
+def _row(server: str, answer: WorkerReport | str) -> tuple[str, ...]:
+    if isinstance(answer, str):
+        return server, answer, "", "-", "-", "-"
+    state = "draining" if answer.draining else "ready" if answer.ready else "not ready"
+    models = [
+        each.model_id if each.state is State.READY else f"{each.model_id} ({each.state})"
+        for each in answer.residents
+    ]
+    return (
+        server,
+        state,
+        ", ".join(models),
+        f"{len(models)} of {answer.places}",
+        str(answer.in_flight),
+        f"{answer.capacity_used:.0%}",
+    )
+
+
+def _as_json(server: str, answer: WorkerReport | str) -> dict[str, object]:
+    from greenroom.worker.report import written_report
+
+    if isinstance(answer, str):
+        return {"server": server, "problem": answer, "report": None}
+    return {"server": server, "problem": None, "report": written_report(answer)}
