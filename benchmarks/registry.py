@@ -24,6 +24,7 @@ BENCHMARKS = {
     "decision": "the ledger as catalog and residents grow",
     "cluster": "several workers, more voices than fit: which is asked",
     "rank": "where a request goes, among 1,000 replicas with 10,000 voices",
+    "simulation": "traces played against the ledger: how near to a real worker, at what cost",
     "speech": "first audio and whole paragraphs; threads inside a model",
     "held": "memory that voices hold, and what they leave behind",
 }

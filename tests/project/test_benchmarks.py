@@ -20,7 +20,7 @@ from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from tests.piper.real_voice import PATIENT
 
-SLOW = ("arrival", "capacity", "cluster", "http", "ready", "servers")
+SLOW = ("arrival", "capacity", "cluster", "http", "ready", "servers", "simulation")
 """They start servers, or load the real voice many times."""
 
 

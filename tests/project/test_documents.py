@@ -66,6 +66,8 @@ def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> No
         "docs/prepared.md",
         "docs/http.md",
         "docs/text.md",
+        "docs/simulation.md",
+        "docs/scale.md",
     ],
 )
 def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ def _trace(
             TracedModel(
                 name,
                 tuple(facts.loads[name]) or (usual_load,),
-                median(facts.unloads[name] or [0.0]),
+                fmean(facts.unloads[name] or [0.0]),
                 facts.footprints.get(name, int(usual_size)),
                 facts.devices.get(name, "cpu"),
             )
