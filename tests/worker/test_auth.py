@@ -321,7 +321,7 @@ async def test_our_client_and_the_command_line_send_the_key(locked: WorkerClient
 
 async def _run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(
-        subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run, command, env=env, capture_output=True, text=True, timeout=120, check=False
     )
 
 
