@@ -178,7 +178,8 @@ def test_an_interruption_waits_until_the_preparation_has_cleaned_up(
         "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
         "try:\n"
-        f"    os.mkfifo({str(tmp_path / 'begun')!r}); time.sleep(40)\n"
+        f"    os.mkfifo({str(tmp_path / 'begun')!r})\n"
+        "    while True: time.sleep(0.01)\n"  # a signal just before a sleep does not end that
         "finally:\n"
         "    time.sleep(0.1); done.write('cleaned up')\n",
         joe="",

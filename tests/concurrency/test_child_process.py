@@ -25,6 +25,10 @@ LONG = 30.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
 
 
+FOR_EVER = "while True: time.sleep(0.01)"
+"""A signal that comes just before a sleep does not end that, so it must be short."""
+
+
 def python(lines: str) -> list[str]:
     return [sys.executable, "-c", f"import os, sys, time\n{lines}"]
 
@@ -65,7 +69,7 @@ def test_one_that_takes_too_long_is_asked_to_end_and_may_clean_up(tmp_path: Path
             f"import signal\nfrom pathlib import Path\n"
             f"clean = Path({str(cleaned)!r}).touch\n"
             "signal.signal(signal.SIGTERM, lambda *_: (clean(), sys.exit()))\n"
-            f"Path({str(begun)!r}).touch()\ntime.sleep(1000)"
+            f"Path({str(begun)!r}).touch()\n{FOR_EVER}"
         )
     )
     eventually(begun.exists)
@@ -161,7 +165,8 @@ def test_preparing_that_is_ended_leaves_no_files_and_what_was_killed_is_swept_by
     stuck = (
         "import onnx, runpy\n"
         "def load(path):\n"
-        f"    open({str(begun)!r}, 'w').close(); time.sleep(1000)\n"
+        f"    open({str(begun)!r}, 'w').close()\n"
+        f"    {FOR_EVER}\n"
         "onnx.load = load\n"
         f"sys.argv[1:] = [{str(model)!r}]\n"
         "runpy.run_module('greenroom.adapters.piper.prepared.build.pipeline', run_name='__main__')"
