@@ -118,10 +118,10 @@ def borrow_all_cores() -> None:
 
 
 def be_helped(number: int) -> None:
-    """Use one more core for a moment, for the first two chunks, and say so before the second."""
-    if number < 2 and CORES.borrow():
+    """Use one more core for a moment, for the first three chunks, and say so before they come."""
+    if number < 3 and CORES.borrow():
         CORES.give_back()
-    mark_helpable(number == 0)
+    mark_helpable(number < 2)
 
 
 class NotPicklableError(Exception):
@@ -188,6 +188,12 @@ class HostileAdapter(TTSAdapter):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.sample_rate = RATE
+        self.speaks_last = True
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether there is to be another sentence."""
+        return not self.speaks_last
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
@@ -216,7 +222,8 @@ class HostileAdapter(TTSAdapter):
         for number in range(10):
             if number == 1 and text in DEEDS:
                 DEEDS[text]()
-            if text == "helped":
+            if text.startswith("helped"):
+                self.speaks_last = text == "helped"
                 be_helped(number)
             if text == "integers":
                 yield AudioChunk(np.zeros(_CHUNK, np.int16), RATE)

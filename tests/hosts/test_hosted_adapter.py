@@ -241,9 +241,11 @@ def test_a_core_goes_along_with_the_call_to_an_engine_that_has_asked_for_one(
     assert len(said(model))
     assert lenders == []
     assert len(said(model, "helped"))
-    assert lenders == [asked, with_the_call]
+    assert lenders == [asked, with_the_call, with_the_call]
     assert len(said(model, "helped"))
-    assert lenders[2:] == [with_the_call, with_the_call]
+    assert lenders[3:] == [with_the_call, with_the_call, with_the_call]
+    assert len(said(model, "helped, and more is to be said"))
+    assert lenders[6:] == [with_the_call, with_the_call]  # once left to the next sentence
     assert CORES.idle == CORES.count
 
 

@@ -189,6 +189,7 @@ class HostedAdapter(TTSAdapter):
     ) -> Iterator[AudioChunk]:
         connection = self._outcome(process.connect, crash)
         is_open, is_helpable = True, process.borrows
+        leaves_core, has_left_core = False, False
 
         def asked(*call: Any) -> Reply:
             reply = self._outcome(lambda: process.ask(connection, *call, limit=limit), crash)
@@ -198,11 +199,15 @@ class HostedAdapter(TTSAdapter):
 
         try:
             while True:
-                reply = asked(*call, _numbers(process, lends=is_helpable))
+                numbers = _numbers(None if leaves_core else process, lends=is_helpable)
+                reply = asked(*call, numbers)
                 with self._believed(process, crash):
                     self._learn(reply)
                     is_helpable = reply.flag("helpable")
                     samples, words = reply.samples(), reply.words("words")
+                # Once in a sentence the idle core is left to the one after it, which may begin now.
+                leaves_core = not has_left_core and reply.flag("looks_ahead") and CORES.idle > 0
+                has_left_core = has_left_core or leaves_core
                 if reply.flag("end"):
                     is_open = False
                     return
@@ -361,13 +366,17 @@ class HostedAdapter(TTSAdapter):
 _TOLD = ("kind", "text", "problem", "described")
 
 
-def _numbers(process: EngineProcess, *, lends: bool) -> tuple[float | None, float, float, int, int]:
+def _numbers(
+    process: EngineProcess | None, *, lends: bool
+) -> tuple[float | None, float, float, int, int]:
     """Return what the engine may know of its listener, and the cores that it may use.
 
-    How many it could borrow, and how many come along with the call.
+    How many it could borrow, and how many come along with the call; none where `process` is `None`.
     """
-    lent = int(lends and process.lend_core())
     pace = given_pace()
+    if process is None:
+        return pace.ahead_s, pace.sharers, pace.spare_s, 0, 0
+    lent = int(lends and process.lend_core())
     return pace.ahead_s, pace.sharers, pace.spare_s, CORES.lendable, lent
 
 
