@@ -172,7 +172,8 @@ def test_a_trace_that_was_cut_off_in_its_last_line_is_read(file: Path) -> None:
     ("content", "said"),
     [
         ("", "is no trace"),
-        ("at,model\n1,joe", "is no trace"),
+        ("at,model\n1,joe", "columns of no trace"),
+        ("once upon a time", "is no trace"),
         ('{"kind":"greenroom trace","version":2}', "version 2, and 1 is read"),
         ('{"kind":"greenroom trace","version":1}', "no requests"),
     ],
