@@ -26,6 +26,7 @@ BENCHMARKS = {
     "rank": "where a request goes, among 1,000 replicas with 10,000 voices",
     "simulation": "traces played against the ledger: how near to a real worker, at what cost",
     "speech": "first audio and whole paragraphs; threads inside a model",
+    "words": "when words are heard, against the energy of the audio",
     "held": "memory that voices hold, and what they leave behind",
 }
 """Names in order of running, and what each is about."""

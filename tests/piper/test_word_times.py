@@ -12,7 +12,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
+from benchmarks import words as bench
 from greenroom import ModelSpec
 from greenroom.adapters.piper import PiperTTSAdapter
 from greenroom.adapters.piper.phoneme_runs import LONGEST_IDS
@@ -46,16 +48,9 @@ def voice(tmp_path: Path) -> Iterator[PiperTTSAdapter]:
 
 def heard(
     adapter: PiperTTSAdapter, text: str, **options: Any
-) -> tuple[list[WordTime], np.ndarray[Any, np.dtype[np.float32]]]:
-    """Return the words from the text's first sample on, and the samples."""
-    words, samples, at = [], [], 0
-    for chunk in adapter.synthesize(text, {**STILL, **options, "word_times": True}):
-        assert chunk.words is not None
-        begin = at / chunk.sample_rate
-        words += [WordTime(w.text, begin + w.start_s, begin + w.end_s) for w in chunk.words]
-        samples.append(chunk.samples)
-        at += chunk.samples.size
-    return words, np.concatenate(samples)
+) -> tuple[list[WordTime], NDArray[np.float32]]:
+    """Return the words from the text's first sample on, and the samples, without noise."""
+    return bench.heard(adapter, text, {**STILL, **options})
 
 
 def expected(adapter: PiperTTSAdapter, text: str, length: float) -> list[tuple[str, float, float]]:
@@ -71,15 +66,15 @@ def expected(adapter: PiperTTSAdapter, text: str, length: float) -> list[tuple[s
         "scales": np.array([0.0, length, 0.0], np.float32),
     }
     ends = np.concatenate([[0], np.cumsum(session.run([ceil], given)[0].ravel())]) * HOP / RATE
-    words = []
+    found = []
     for word in re.finditer(r"\S+", text):
         letters = [at for at in range(word.start(), word.end()) if text[at] not in ".,!?"]
         first, last = 2 + 2 * letters[0], 2 + 2 * letters[-1]
         end = (
             ends[last + 2] if text[letters[-1]] in "szfv" else (ends[last + 1] + ends[last + 2]) / 2
         )
-        words.append((word[0], ends[first], end))
-    return words
+        found.append((word[0], ends[first], end))
+    return found
 
 
 @pytest.mark.parametrize("length", [1.0, 2.5])
@@ -188,7 +183,7 @@ def test_words_beside_pauses_begin_and_end_with_the_sound_of_a_real_voice(
     for text in ("Hello there, my friend.", "One of the best, in 1999, was the old man."):
         words, samples = heard(joe, text)
         assert [word.text for word in words] == text.split()
-        sounds = sounding(samples)
+        sounds = bench.sounding(samples, RATE)
         for word, following in pairwise(words):
             if word.text[-1] != ",":
                 continue
@@ -197,13 +192,3 @@ def test_words_beside_pauses_begin_and_end_with_the_sound_of_a_real_voice(
             assert min(abs(end - word.end_s) for _, end in sounds) < 0.03
         assert sounds[-1][1] == pytest.approx(words[-1].end_s, abs=0.03)
     joe.unload()
-
-
-def sounding(samples: np.ndarray[Any, np.dtype[np.float32]]) -> list[tuple[float, float]]:
-    """Return from when to when it sounds: within 40 dB of its loud parts, gaps over 80 ms apart."""
-    window, step = round(0.005 * RATE), 22
-    summed = np.cumsum(np.concatenate([[0.0], samples.astype(float) ** 2]))
-    level = np.sqrt((summed[window:] - summed[:-window])[::step] / window)
-    at = (np.flatnonzero(level > np.percentile(level, 95) * 0.01) * step + window / 2) / RATE
-    gaps = np.flatnonzero(np.diff(at) > 0.08)
-    return list(zip(at[[0, *(gaps + 1)]], at[[*gaps, -1]], strict=True))
