@@ -180,7 +180,7 @@ def test_the_reference_has_every_command() -> None:
     headings = [page.splitlines()[0] for page in pages(app.command())]
     names = ["serve", "say", "ls", "ps", "top", "search", "show", "pull", "rm"]
     names += ["prepare", "load", "unload", "pin", "unpin", "explain", "footprints"]
-    names += ["demo", "config"]
+    names += ["record", "simulate", "demo", "config"]
     wanted = ["## greenroom", *(f"## greenroom {name}" for name in names)]
     assert headings == [*wanted, "## greenroom config check"]
 

@@ -117,8 +117,8 @@ async def _say(speaker: Speaker, text: str | None, sink: Sink) -> str:
     """Speak to the end, and return one line about it: where it went, and how long it took."""
     stopwatch = Stopwatch()
     source = stopwatch.timed(pieces(sys.stdin.fileno())) if text is None else text
-    spoken = CheckedText(source, form=speaker.form)
     async with opened(sink) as output:
+        spoken = CheckedText(source, form=speaker.form)
         with spinner("loading") as status:
             async with speaker.speak(spoken, status.update) as frames:
                 if text is not None:
