@@ -15,7 +15,7 @@ import pytest
 
 from tests.installed_adapter import install_adapter
 
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONFIG = """
 model_manager: {default_model_id: slow, min_residency_ms: 0, resident_cap: 2, warmup_text: ""}

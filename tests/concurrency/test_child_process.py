@@ -21,7 +21,7 @@ from tests.waiting import eventually
 SET_PRIORITY = os.setpriority
 """As it is outside of the tests."""
 
-LONG = 30.0
+LONG = 60.0
 """Seconds that nothing here takes, and after which a test fails anyway."""
 
 

@@ -20,7 +20,7 @@ from greenroom.cli import main
 from tests.waiting import eventually
 
 GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
-LIMIT_S = 30.0
+LIMIT_S = 90.0
 CONFIG = """
 model_manager: {default_model_id: tone-440, min_residency_ms: 0, resident_cap: 2}
 voices: {directories: [], packages: []}
