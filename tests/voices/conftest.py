@@ -18,12 +18,15 @@ def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note which files are synced instead of waiting for a disk that others use, too."""
-    seen: list[str] = []
-    monkeypatch.setattr(
-        os, "fsync", lambda number: seen.append(os.readlink(f"/proc/self/fd/{number}"))
-    )
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """Note what is synced, with what is in it then, and wait for no disk that others use, too."""
+    seen: list[tuple[str, list[str]]] = []
+
+    def note(number: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{number}")
+        seen.append((path, sorted(os.listdir(path)) if os.path.isdir(path) else []))
+
+    monkeypatch.setattr(os, "fsync", note)
     return seen
 
 

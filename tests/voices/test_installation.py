@@ -419,14 +419,18 @@ def test_a_voice_is_pulled_once_at_a_time_and_a_pull_can_be_stopped(
     assert is_right(tmp_path)
 
 
-def test_files_are_on_the_disk_before_they_have_their_names(
-    server: Server, tmp_path: Path, synced: list[str]
+def test_files_are_on_the_disk_before_they_have_their_names_and_the_model_is_the_last(
+    server: Server, tmp_path: Path, synced: list[tuple[str, list[str]]]
 ) -> None:
     pull(server, tmp_path)
-    files, folders = synced[:3], synced[3:]
-    assert all(name.endswith(".part") for name in files)
-    folder = str(tmp_path / AMY)
-    assert folders == [folder, folder, str(tmp_path)], "the model has its name after the others"
+    assert all(path.endswith(".part") for path, _ in synced[:3])
+    (first, without), (second, whole_voice), (third, _) = synced[3:]
+    assert (first, second, third) == (str(tmp_path / AMY), first, str(tmp_path))
+    assert [name for name in without if not name.startswith(".")] == [
+        "MODEL_CARD",
+        f"{AMY}.onnx.json",
+    ]
+    assert f"{AMY}.onnx" in whole_voice
 
 
 def test_progress_is_told_and_never_goes_back(server: Server, tmp_path: Path) -> None:
