@@ -180,3 +180,20 @@ async def test_a_real_voice_speaks() -> None:
         assert heard(quick.content, "pcm").seconds < 0.75 * min(lengths)
     finally:
         await worker.stop()
+
+
+async def test_extensions_are_asked_for_as_an_extra_body(web: HttpClient) -> None:
+    async with sdk(web) as client:
+        telephone: Any = "ulaw"
+        answer = await client.audio.speech.create(
+            model="TTS-1",
+            voice="Tone-220",
+            input="nginx",
+            response_format=telephone,
+            extra_body={"volume": "0.25", "pronunciations": {"nginx": "engine x"}},
+        )
+        assert answer.response.headers["content-type"] == "audio/basic"
+        sound = heard(answer.content, "mulaw")
+        assert sound.seconds == pytest.approx(8 * 0.06, abs=0.02)
+        assert sound.frequency == pytest.approx(220, abs=3)
+        assert sound.loudness == pytest.approx(0.25 / 2**0.5, rel=0.03)
