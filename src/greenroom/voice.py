@@ -31,7 +31,7 @@ _LONGEST_OPTION = 200
 """Characters of an option, its key or its value."""
 
 MAX_ASKED_WORDS = 500
-"""Pronunciations of one request: 1 ms to build."""
+"""Pronunciations of one request: 2 ms of a processor to build."""
 
 _OWN_FIELDS = ("sample_rate", "text", "word_times", "self")
 """Names that are parameters of `synthesize_stream`; all but the last have fields of their own."""

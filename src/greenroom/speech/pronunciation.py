@@ -15,7 +15,7 @@ from typing import Any
 from greenroom.errors import InvalidInputError
 
 MAX_WORDS = 5_000
-"""Words of one map: 10 ms and 3 MB to build."""
+"""Words of one map: some 25 ms of a processor to build."""
 
 _LONGEST_WORD = 100
 _LONGEST_SPELLING = 300
