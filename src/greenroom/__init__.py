@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from greenroom.adapter import ModelSpec, TTSAdapter
-    from greenroom.audio.frames import AudioChunk, AudioFrame
+    from greenroom.audio.frames import AudioChunk, AudioFrame, WordTime
     from greenroom.catalog.catalog import Catalog
     from greenroom.effects.lease import Lease
     from greenroom.errors import (
@@ -62,6 +62,7 @@ __all__ = [
     "TTSAdapter",
     "UnloadError",
     "WarmupError",
+    "WordTime",
 ]
 
 _PLACES = {
@@ -91,6 +92,7 @@ _PLACES = {
         "greenroom.audio.frames": (
             "AudioChunk",
             "AudioFrame",
+            "WordTime",
         ),
         "greenroom.statistics": (
             "Explanation",
