@@ -218,3 +218,9 @@ def test_a_directory_watch_sees_what_came_and_no_hidden_file(tmp_path: Path) -> 
     assert watch.changed()
     while watch.changed():
         pass
+    place.mkdir()
+    assert watch.changed()
+    while watch.changed():
+        pass
+    (place / "again").write_text("")
+    assert watch.changed(), "the folder is another one under the same name"
