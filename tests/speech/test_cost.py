@@ -122,7 +122,8 @@ def test_an_engine_that_asks_for_its_pace_is_expected_to_keep_to_it() -> None:
 def test_steps_that_wait_for_something_elsewhere_do_not_compute() -> None:
     assert learned(step(0.1)).computes
     assert not learned(*(step(0.1, processor_s=0.001) for _ in range(20))).computes
-    assert learned(*(step(0.0001, processor_s=0.0) for _ in range(20))).computes, "too short to say"
+    for short in (0.0001, 0.015):  # the longer one may have waited for the interpreter's lock
+        assert learned(*(step(short, processor_s=0.0) for _ in range(20))).computes
 
 
 def test_audio_for_a_character_is_learned_from_whole_sentences() -> None:

@@ -36,6 +36,11 @@ The run queue's wait in `/proc/thread-self/schedstat` would tell a thread that g
 is not read: two reads for each chunk cost 15 us, and one that is taken for waiting is only held
 to the cores no longer, until it gets more again."""
 
+_TELLING_S = 0.02
+"""A shorter step says nothing of that: it may have waited for the interpreter's lock, a few times
+5 ms, or for a processor. Whose short steps are taken for waiting is not held to the cores, and as
+many threads as there are callers then wait for the lock."""
+
 _MOST_STEP_S = 30.0
 """What the first step counts for at most, where nothing is known."""
 
@@ -148,7 +153,7 @@ class SpeechCost:
         self._paced.add(float(step.paced))
         if not step.first and not step.last and step.audio_s > 0.0:
             self._learn_shortest(step)
-        if step.seconds > 0.001:  # of a shorter one the clocks say too little
+        if step.seconds > _TELLING_S:
             self._computes.add(min(1.0, step.processor_s / step.seconds))
         kept = math.exp(-step.audio_s / _MEMORY_S)
         self._core_s = self._core_s * kept + min(step.seconds + step.helped_s, most)
