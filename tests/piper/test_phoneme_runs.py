@@ -42,9 +42,9 @@ def runs_of(adapter: PiperTTSAdapter, monkeypatch: pytest.MonkeyPatch) -> list[A
     assert engine is not None
     speak = engine.speak
 
-    def noted(feeds: Any) -> Any:
+    def noted(feeds: Any, *more: Any) -> Any:
         runs.append(feeds)
-        return speak(feeds)
+        return speak(feeds, *more)
 
     monkeypatch.setattr(engine, "speak", noted)
     return runs
