@@ -230,24 +230,34 @@ async def test_health_knows_what_came_and_forgets_what_is_gone(file: Path, worke
     await until(lambda: "calm" in servicer.names and "slow" not in servicer.names)
 
 
+@pytest.fixture
+def hangups_noticed() -> Iterator[None]:
+    """Have SIGHUP noticed also where these tests are run under `nohup`, which ignores it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 async def test_a_hangup_has_a_served_worker_read_its_file_again(
-    file: Path, caplog: pytest.LogCaptureFixture
+    file: Path, caplog: pytest.LogCaptureFixture, hangups_noticed: None
 ) -> None:
     config = await asyncio.to_thread(load_config, file)
     workers: list[Worker] = []
     serving = asyncio.create_task(
         serve(config, ready=workers.append, reread=lambda: load_config(file))
     )
-    await until(lambda: workers or serving.done())
-    file.write_text(START.replace("slow", "calm"))
-    os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: ids(workers[0]) == ["calm"])
-    file.write_text("models: 7")
-    os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: "nothing has changed" in caplog.text)
-    assert not serving.done()
-    os.kill(os.getpid(), signal.SIGTERM)
-    await serving
+    try:
+        await until(lambda: workers or serving.done())
+        file.write_text(START.replace("slow", "calm"))
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: ids(workers[0]) == ["calm"])
+        file.write_text("models: 7")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: "nothing has changed" in caplog.text)
+        assert not serving.done()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
 
 
 async def test_a_worker_with_a_catalog_of_its_own_follows_no_configuration(file: Path) -> None:
