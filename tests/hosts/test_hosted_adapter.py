@@ -211,7 +211,7 @@ def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: st
     assert len(said(model, deed)) == 10 * RATE // 10
     pid = process_of(model).pid
     model.unload()
-    assert not is_there(pid)
+    eventually(lambda: not is_there(pid))
     eventually(lambda: not group_of(pid))
 
 
