@@ -12,7 +12,7 @@ import httpx
 import ollama
 import pytest
 
-from greenroom.config.schema import load_config
+from greenroom.config.schema import VoiceSettings, load_config
 from greenroom.errors import WorkerBusyError
 from greenroom.worker.app import Worker
 from greenroom.worker.pulls import Pulls
@@ -171,3 +171,14 @@ async def test_the_document_of_the_routes_tells_of_them(client: httpx.AsyncClien
     )
     body = document["paths"]["/api/pull"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["$ref"].rpartition("/")[2] in document["components"]["schemas"]
+
+
+async def test_a_pull_without_a_directory_for_it_is_refused_before_anything_is_done(
+    worker: Worker, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = VoiceSettings(directories=(), packages=())
+    monkeypatch.setattr(pulls_of(worker), "_settings", lambda: nowhere)
+    answer = await client.post("/api/pull", json={"model": AMY})
+    assert answer.status_code == 400
+    assert "voices.directories is empty" in answer.json()["error"]["message"]
+    assert pulls_of(worker).all() == ()

@@ -16,7 +16,7 @@ from typing import Literal
 from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import DaemonExecutor, NoThreadError, OverdueError
 from greenroom.config.schema import VoiceSettings, pull_directory
-from greenroom.errors import ModelManagerError, PullError, WorkerBusyError
+from greenroom.errors import InvalidInputError, ModelManagerError, PullError, WorkerBusyError
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voices.chosen_source import source_of
 from greenroom.voices.installation import Installed, install
@@ -58,6 +58,9 @@ class Pull:
         self.come, self.size = come, size
 
 
+_NOWHERE = "voices.directories is empty; configure where voices go."
+
+
 class Pulls:
     """The pulls of one worker; all methods on its event loop."""
 
@@ -69,7 +72,13 @@ class Pulls:
         self._pulls: dict[str, Pull] = {}
 
     def begin(self, name: str) -> Pull:
-        """Have a voice pulled, or join who has; raises `WorkerBusyError` when too many wait."""
+        """Have a voice pulled, or join who has.
+
+        Raises `InvalidInputError` where no directory is configured for it, and `WorkerBusyError`
+        when too many wait.
+        """
+        if pull_directory(self._settings()) is None:
+            raise InvalidInputError(_NOWHERE)
         running = [pull for pull in self._pulls.values() if not pull.over.is_set()]
         for pull in running:
             if pull.voice == name:
@@ -131,7 +140,7 @@ def _pulled(pull: Pull, settings: VoiceSettings) -> Installed:
     pull.state = "pulling"
     directory = pull_directory(settings)
     if directory is None:
-        raise PullError(pull.voice, "voices.directories is empty; configure where voices go")
+        raise PullError(pull.voice, _NOWHERE.removesuffix("."))
     with source_of(settings.index) as source:
         voice = index_of(source).get(pull.voice)
         pull.size = voice.size

@@ -24,6 +24,16 @@ from greenroom.worker.reload import Reload
 _STEP_S = 0.5
 """Between two lines about how much has come."""
 
+_PULL_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "How the pull ended, or lines that tell how much has come.",
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "application/x-ndjson": {"schema": {"type": "object"}},
+        },
+    }
+}
+
 
 class PullBody(BaseModel):
     """A voice to bring here, as Ollama's clients ask for a model; unknown fields are ignored."""
@@ -62,7 +72,9 @@ def _add_reload(routes: APIRouter, reload: Reload) -> None:
 
 
 def _add_pulls(routes: APIRouter, pulls: Pulls, patience: float) -> None:
-    @routes.post("/pull", openapi_extra=reads(PullBody), response_model=None)
+    @routes.post(
+        "/pull", openapi_extra=reads(PullBody), response_model=None, responses=_PULL_ANSWER
+    )
     async def pull(request: Request) -> StreamingResponse | dict[str, Any]:
         """Bring a voice here from the configured index; it can be loaded when this says success.
 
