@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -258,6 +259,31 @@ async def test_a_hangup_has_a_served_worker_read_its_file_again(
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
         await serving
+
+
+async def test_a_worker_that_has_stopped_leaves_none_of_its_threads(file: Path) -> None:
+    here = file.parent
+    voices = f"directories: ['{here}/voices'], index: '{here}/nowhere'"
+    file.write_text(START.replace("directories: []", voices))
+    before = set(threading.enumerate())
+    made = await Worker.create(
+        await asyncio.to_thread(load_config, file), reread=lambda: load_config(file)
+    )
+    assert made.reload is not None
+    assert made.pulls is not None
+    await made.listen()
+    await made.initialize()
+    await made.reload.run()
+    await until(made.pulls.begin("no-such-voice").over.is_set)
+    used = {each.name for each in set(threading.enumerate()) - before}
+    await made.stop()
+    kinds = ("greenroom-voices", "greenroom-configuration", "greenroom-pull")
+    assert all(any(name.startswith(kind) for name in used) for kind in kinds), used
+    await until(lambda: not _of(kinds, set(threading.enumerate()) - before))
+
+
+def _of(kinds: tuple[str, ...], threads: set[threading.Thread]) -> list[str]:
+    return [each.name for each in threads if each.name.startswith(kinds)]
 
 
 async def test_a_worker_with_a_catalog_of_its_own_follows_no_configuration(file: Path) -> None:

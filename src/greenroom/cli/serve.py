@@ -95,7 +95,6 @@ def _listening(worker: Worker) -> str:
 def _ready(worker: Worker) -> str:
     residents = worker.manager.list_resident()
     ready = first_few([f"{r.model_id} ({r.load_s + r.warmup_s:.2f} s)" for r in residents])
-    return (
-        f"ready: {ready}; room for {worker.manager.settings.resident_cap} of "
-        f"{len(worker.manager.catalog)} models; Ctrl-C ends it"
-    )
+    models = len(worker.manager.catalog)
+    room = min(worker.manager.settings.resident_cap, models)
+    return f"ready: {ready}; room for {room} of {models} models; Ctrl-C ends it"

@@ -16,6 +16,7 @@ from typing import Self, cast
 from greenroom.audio.frames import AudioFrame
 from greenroom.cluster.rank import rank
 from greenroom.cluster.reports import Reports
+from greenroom.concurrency.tasks import Tasks
 from greenroom.errors import InvalidInputError, WorkerError
 from greenroom.speech.text import TextForm
 from greenroom.untrusted.logs import safe_logger
@@ -64,14 +65,13 @@ class Picker:
         self._names: OrderedDict[str, str] = OrderedDict()
         """Models by the names that were asked for."""
         self._stack = contextlib.AsyncExitStack()
-        self._followers: list[asyncio.Task[None]] = []
+        self._followers = Tasks()
 
     async def __aenter__(self) -> Self:
         for server, client in self._clients.items():
             await self._stack.enter_async_context(client)
             self._heard[server] = asyncio.Event()
-            follower = asyncio.create_task(self._follow(server, client), name="greenroom picker")
-            self._followers.append(follower)
+            self._followers.begin(self._follow(server, client), f"reports of {server}")
         await self._first_reports()
         return self
 
@@ -81,9 +81,7 @@ class Picker:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        for follower in self._followers:
-            follower.cancel()
-        await asyncio.gather(*self._followers, return_exceptions=True)
+        await self._followers.end(_ANSWER_S)
         await self._stack.aclose()
 
     async def _first_reports(self) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
-from typing import Any, Self
+from collections.abc import Awaitable, Callable
+from typing import Self
 
 import grpc
 from grpc_health.v1 import health
@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.default_voice import with_default
-from greenroom.concurrency.tasks import race
+from greenroom.concurrency.tasks import Tasks, race
 from greenroom.config.address import Address
 from greenroom.config.messages import summary
 from greenroom.config.schema import Config
@@ -65,6 +65,9 @@ gRPC counts without regard to keys."""
 _GRACE_S = 1.0
 """How long calls may take to write their last words."""
 
+_FOLLOWERS_S = 2.0
+"""How long what follows events and directories may take to end, beside the rest."""
+
 _HURRY_S = 2.0
 """How long stopping takes at most after a second signal."""
 
@@ -102,7 +105,7 @@ class Worker:
             public_discovery=config.worker.public_discovery,
         )
         self._server: grpc.aio.Server | None = None
-        self._followers: set[asyncio.Task[None]] = set()
+        self._followers = Tasks()
         self.catalog_refresh = CatalogRefresh(manager, config)
         self.reload: Reload | None = None
         self.pulls: Pulls | None = None
@@ -161,8 +164,8 @@ class Worker:
         reflection.enable_server_reflection(names, server)
         self.address = await bind_grpc(server, self.address)
         self._health.begin()
-        self._follow(self.synthesis.metrics.manager.follow())
-        self._follow(self.synthesis.reporter.follow())
+        self._followers.begin(self.synthesis.metrics.manager.follow(), "follower")
+        self._followers.begin(self.synthesis.reporter.follow(), "follower")
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)
@@ -181,34 +184,30 @@ class Worker:
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""
         await self.manager.initialize()
-        self._follow(self.synthesis.default_model.follow())
+        self._followers.begin(self.synthesis.default_model.follow(), "follower")
         if self.reload is not None and self.config.voices.watch:
-            self._follow(self.catalog_refresh.follow())
+            self._followers.begin(self.catalog_refresh.follow(), "follower")
         self._health.ready()
         logger.info("ready: %r", self.manager)
 
     def read_again(self) -> None:
         """Begin to read the configuration again, as at SIGHUP; what comes of it is logged."""
         if self.reload is not None:
-            self._follow(self.reload.run_unasked())
-
-    def _follow(self, following: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(following, name="greenroom worker")
-        self._followers.add(task)
-        task.add_done_callback(self._followers.discard)
+            self._followers.begin(self.reload.run_unasked(), "reload")
 
     async def stop(self) -> None:
         """Refuse new calls, let running speech end up to the drain time-out, unload, leave."""
         logger.info("stopping: %r", self.synthesis)
         await self._health.drain()
-        for task in tuple(self._followers):
-            task.cancel()
+        following = asyncio.ensure_future(self._followers.end(_FOLLOWERS_S))
         if self.pulls is not None:
             await self.pulls.end()
+        if self.reload is not None:
+            self.reload.end()
         await self.catalog_refresh.end()
         await self.synthesis.drain(self.config.worker.drain_timeout_ms / 1000)
         await self.manager.shutdown(drain_timeout_ms=0)
-        endings: list[Coroutine[Any, Any, None]] = []
+        endings: list[Awaitable[None]] = [following]
         if self._server is not None:
             endings.append(self._server.stop(_GRACE_S))
         if self._http is not None:

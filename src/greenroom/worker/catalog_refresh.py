@@ -12,10 +12,9 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from greenroom.adapter import ModelSpec
 from greenroom.catalog import registry
@@ -112,15 +111,13 @@ class CatalogRefresh:
             self._config = wanted
             return self._adopt(scan)
 
-    def follow(self) -> Coroutine[Any, Any, None]:
-        """Return what watches the directories from here on, to be run as a task."""
-        return self._follow()
-
     async def end(self) -> None:
-        """Wait for no voice that was taken away any more."""
+        """Wait for no voice that was taken away any more, and let the threads end."""
         await self._leaving.end(_END_S)
+        self._threads.close()
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Watch the directories, and let the catalog follow; to be run as a task."""
         stop = threading.Event()
         settings = self._config.voices
         watch = DirectoryWatch(_watched(settings), stop)

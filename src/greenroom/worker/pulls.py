@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from greenroom.concurrency.tasks import Tasks
@@ -58,9 +59,6 @@ class Pull:
         self.come, self.size = come, size
 
 
-_NOWHERE = "voices.directories is empty; configure where voices go."
-
-
 class Pulls:
     """The pulls of one worker; all methods on its event loop."""
 
@@ -77,8 +75,10 @@ class Pulls:
         Raises `InvalidInputError` where no directory is configured for it, and `WorkerBusyError`
         when too many wait.
         """
-        if pull_directory(self._settings()) is None:
-            raise InvalidInputError(_NOWHERE)
+        settings = self._settings()
+        directory = pull_directory(settings)
+        if directory is None:
+            raise InvalidInputError("voices.directories is empty; configure where voices go.")
         running = [pull for pull in self._pulls.values() if not pull.over.is_set()]
         for pull in running:
             if pull.voice == name:
@@ -90,7 +90,7 @@ class Pulls:
             del self._pulls[key]
         self._pulls.pop(name, None)
         begun = self._pulls[name] = Pull(name)
-        self._tasks.begin(self._run(begun), f"pull {name[:80]}")
+        self._tasks.begin(self._run(begun, settings.index, directory), f"pull {name[:80]}")
         return begun
 
     def stop(self, name: str) -> None:
@@ -103,14 +103,15 @@ class Pulls:
         return tuple(self._pulls.values())
 
     async def end(self) -> None:
-        """Stop all."""
+        """Stop all, and let the thread end."""
         for pull in self._pulls.values():
             pull.stop.set()
         await self._tasks.end(_END_S)
+        self._thread.close()
 
-    async def _run(self, pull: Pull) -> None:
+    async def _run(self, pull: Pull, index: str | None, directory: Path) -> None:
         try:
-            work = partial(_pulled, pull, self._settings())
+            work = partial(_pulled, pull, index, directory)
             done = await self._thread.run(work, limit=_LIMIT_S)
             pull.licence = done.card.licence
             await self._refresh.refresh()
@@ -133,15 +134,12 @@ class Pulls:
         logger.warning("%s", error)
 
 
-def _pulled(pull: Pull, settings: VoiceSettings) -> Installed:
+def _pulled(pull: Pull, index: str | None, directory: Path) -> Installed:
     """Pull in a thread of its own, from the configured source into the configured directory."""
     if pull.stop.is_set():
         raise PullStoppedError
     pull.state = "pulling"
-    directory = pull_directory(settings)
-    if directory is None:
-        raise PullError(pull.voice, _NOWHERE.removesuffix("."))
-    with source_of(settings.index) as source:
+    with source_of(index) as source:
         voice = index_of(source).get(pull.voice)
         pull.size = voice.size
         return install(source, voice, directory, progress=pull.progress, stop=pull.stop)

@@ -96,6 +96,10 @@ class Reload:
             logger.info("the configuration was read again: %s", reloaded)
             return reloaded
 
+    def end(self) -> None:
+        """Let the thread end that reads."""
+        self._thread.close()
+
     async def run_unasked(self) -> None:
         """Do the same for a signal: what is wrong is logged."""
         try:

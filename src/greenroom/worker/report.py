@@ -163,7 +163,7 @@ class Reporter:
         self._manager = manager
         self._boot_id = uuid.uuid4().hex
         self._sequence = 0
-        self._catalog = catalog_digest(manager.catalog)
+        self._catalog = (manager.catalog.version, catalog_digest(manager.catalog))
         self._default = manager.catalog.get(manager.settings.default_model_id).model_id
         self._loads = LoadTimes()
 
@@ -183,7 +183,7 @@ class Reporter:
         return WorkerReport(
             boot_id=self._boot_id,
             sequence=self._sequence,
-            catalog=self._catalog,
+            catalog=self._catalog_digest(),
             default_model_id=self._default,
             places=found.resident_cap,
             free_places=free_places,
@@ -201,6 +201,13 @@ class Reporter:
             residents=residents,
             load_s=self._loads.medians(each.model_id for each in residents),
         )
+
+    def _catalog_digest(self) -> str:
+        """Return the digest of what can be loaded now: voices come and go while a worker runs."""
+        catalog = self._manager.catalog
+        if self._catalog[0] != catalog.version:
+            self._catalog = (catalog.version, catalog_digest(catalog))
+        return self._catalog[1]
 
     def _resident(self, found: ResidentStatistics, least: float) -> ReportedModel:
         loading = found.state in (State.LOADING, State.WARMING)
