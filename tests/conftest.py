@@ -14,6 +14,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from greenroom.catalog.discovery import discover_models
+from greenroom.concurrency.cores import quota_of_process
 from greenroom.memory.usage import limit_bytes
 from greenroom.testing import Stage, VirtualTimeLoop
 
@@ -40,6 +41,12 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("virtual_time") is not None:
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quota() -> None:
+    """Read it, as a manager does at its start: once in the life of a process, off the loop."""
+    quota_of_process()
 
 
 @pytest.fixture(autouse=True)

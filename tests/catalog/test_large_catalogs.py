@@ -11,7 +11,6 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
-from greenroom.concurrency.cores import quota_of_process
 from greenroom.config.schema import Config, WorkerSettings, load_config
 from greenroom.worker.app import Worker
 from greenroom.worker.grpc.conversions import models_message
@@ -20,12 +19,6 @@ from greenroom.worker.model_repository import STEP, Repository
 from greenroom.worker.synthesis import Synthesis
 
 COUNT = 4 * STEP
-
-
-@pytest.fixture(autouse=True)
-def _quota() -> None:
-    """Read it, as a manager does at its start: once in the life of a process, off the loop."""
-    quota_of_process()
 
 
 @pytest.fixture
