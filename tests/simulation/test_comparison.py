@@ -9,6 +9,7 @@ from greenroom.config.schema import ManagerSettings
 from greenroom.errors import ConfigError
 from greenroom.memory.budget import policy_for
 from greenroom.simulation.comparison import compare, policy_of, variations
+from greenroom.simulation.comparison_plot import draw
 from tests.simulation.traces import MIB, trace
 
 
@@ -48,6 +49,17 @@ def test_a_column_has_the_optimum_for_its_own_places() -> None:
     assert columns[1].name == "resident_cap=2"
     assert columns[1].settings["cap_policy"] == "hard"
     assert columns[1].as_dict()["outcome"]["refusals"] == 0
+
+
+def test_where_callers_were_refused_there_is_no_optimum_to_compare_with() -> None:
+    asked = trace(*((0.1 * number, number % 3, 30.0) for number in range(9)))
+    hard = ManagerSettings(
+        resident_cap=1, cap_policy="hard", min_residency_ms=0, acquire_timeout_ms=1
+    )
+    (column,) = compare(asked, [({}, hard)])
+    assert column.outcome.refusals > 0
+    assert column.fewest_loads is None
+    assert 'class="best"' not in draw([column], "refused")
 
 
 def test_the_policy_is_the_one_that_a_worker_would_have() -> None:

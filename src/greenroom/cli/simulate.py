@@ -74,7 +74,8 @@ def simulate(
 
     What decides is the ledger that serves, under a virtual clock. For each of the settings: COLD
     are the requests that waited for their model, LOADS how often one was loaded, OPTIMUM how often
-    at least, for who knows the future and has as many places; P50, P95 and P99 say how long
+    at least, for who knows the future and has as many places (`-` where callers were refused, as
+    that serves all); P50, P95 and P99 say how long
     requests waited for their model, those that found it ready included; JAIN is 1 where all models
     are served alike; MODELS and MEMORY are means over time. Loads and speeches take as long as the
     trace says; callers that were refused do not ask again.
@@ -130,7 +131,7 @@ def _row(column: Column) -> tuple[str, ...]:
         column.name,
         f"{found.cold_share:.2%}",
         f"{found.loads:,}",
-        f"{column.fewest_loads:,}",
+        "-" if column.fewest_loads is None else f"{column.fewest_loads:,}",
         f"{found.refusals:,}",
         f"{found.turns:,}",
         *(f"{wait:.3f} s" for wait in (found.wait_p50, found.wait_p95, found.wait_p99)),

@@ -44,8 +44,8 @@ class Column:
     outcome: Outcome
     places: int
     """How many models were in memory at most, or may be where that is more."""
-    fewest_loads: int
-    """Belady's optimum for as many places."""
+    fewest_loads: int | None
+    """Belady's optimum for as many places; `None` where callers were refused, as it serves all."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
@@ -80,14 +80,14 @@ def compare(
         outcome = simulate(trace, policy_of(settings, trace))
         # With the soft cap there may have been more, and of that the optimum must be told.
         places = max(outcome.most_residents, _most_places(settings))
-        if places not in optimum:
+        if places not in optimum and not outcome.refusals:
             optimum[places] = fewest_loads(trace.model, places)
         yield Column(
             name=" ".join(f"{key}={value}" for key, value in varied.items()) or "as configured",
             settings={key: getattr(settings, key) for key in VARIABLE},
             outcome=outcome,
             places=places,
-            fewest_loads=optimum[places],
+            fewest_loads=None if outcome.refusals else optimum[places],
         )
 
 

@@ -61,24 +61,26 @@ def draw(columns: Sequence[Column], title: str) -> str:
         *(_text(20, _TOP + _ROW * row + 14, each.name) for row, each in enumerate(columns)),
     ]
     for number, panel in enumerate(_PANELS):
-        best = [each.fewest_loads for each in columns] if number == _LOADS else []
+        best = [each.fewest_loads if number == _LOADS else None for each in columns]
         parts += _bars(panel, columns, label + _PANEL * number, best)
     return "\n".join((*parts, "</svg>", ""))
 
 
-def _bars(panel: _Panel, columns: Sequence[Column], left: float, best: list[int]) -> list[str]:
+def _bars(
+    panel: _Panel, columns: Sequence[Column], left: float, best: Sequence[int | None]
+) -> list[str]:
     values = [panel.value(column) for column in columns]
-    scale = _BAR / (max([*values, *best]) or 1.0)
+    scale = _BAR / (max([*values, *(each or 0 for each in best)]) or 1.0)
     parts = [_text(left, _TOP - 10, panel.title, "title")]
-    for row, value in enumerate(values):
+    for row, (value, mark) in enumerate(zip(values, best, strict=True)):
         y, length = _TOP + _ROW * row, value * scale
         parts.append(
             f'<rect class="bar" x="{left:.1f}" y="{y + 2}" width="{length:.1f}" height="16"/>'
         )
-        end = max(length, best[row] * scale if best else 0.0)
+        end = max(length, (mark or 0) * scale)
         parts.append(_text(left + end + 6, y + 14, panel.shown(value)))
-        if best:
-            x = left + best[row] * scale
+        if mark is not None:
+            x = left + mark * scale
             parts.append(f'<path class="best" d="M{x:.1f},{y}v20"/>')
     return parts
 
