@@ -85,6 +85,7 @@ def test_memory_is_a_mean_over_time() -> None:
 
 def test_what_was_in_memory_at_the_beginning_is_found_ready_and_counts_as_no_load() -> None:
     found = simulate(trace((1, 0, 1), (2, 1, 1), resident=(0, 1)), Policy(resident_cap=2))
+    assert (found.mean_residents, found.mean_bytes) == (2, 200 * MIB)
     assert (found.cold, found.loads) == (0, 0)
 
 

@@ -81,7 +81,7 @@ def compare(
         # With the soft cap there may have been more, and of that the optimum must be told.
         places = max(outcome.most_residents, _most_places(settings))
         if places not in optimum and not outcome.refusals:
-            optimum[places] = fewest_loads(trace.model, places)
+            optimum[places] = fewest_loads(trace.model, places, trace.resident[:places])
         yield Column(
             name=" ".join(f"{key}={value}" for key, value in varied.items()) or "as configured",
             settings={key: getattr(settings, key) for key in VARIABLE},

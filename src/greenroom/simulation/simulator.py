@@ -99,6 +99,7 @@ class Simulator:
             assert isinstance(ready[0], Granted)
             self._carry_out(ready[1:], 0.0)
             self._carry_out(self.ledger.release(request.model_id, None, 0.0) or (), 0.0)
+        self._level(0.0)
 
     def _arrive(self) -> None:
         """Have every request come at its time, and those end that began at once.
