@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -49,10 +50,15 @@ def _quota() -> None:
     quota_of_process()
 
 
+_cache_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what tests measure out of the user's cache, and prepare no voice unasked."""
-    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    # Numbered here: pytest would look through the folders of all earlier tests.
+    cache = tmp_path_factory.mktemp(f"cache-{next(_cache_numbers)}", numbered=False)
+    monkeypatch.setenv("GREENROOM_CACHE_DIR", str(cache))
     monkeypatch.setenv("GREENROOM_PREPARE", "off")
 
 

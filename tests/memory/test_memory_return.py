@@ -18,7 +18,7 @@ async def live() -> None:
     found = Catalog.discover()
     async with ModelManager(catalog=found, default_model_id=JOE, pin_default=False) as manager:
         seen = []
-        for _ in range(12):
+        for _ in range(8):
             async with manager.lease(JOE) as lease:
                 async for _ in lease.synthesize_stream("Hello there."):
                     pass
@@ -31,7 +31,7 @@ asyncio.run(live())
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about glibc")
-def test_twelve_lives_of_a_voice_leave_no_memory_and_no_process_behind() -> None:
+def test_eight_lives_of_a_voice_leave_no_memory_and_no_process_behind() -> None:
     done = subprocess.run([sys.executable, "-c", LIVES], capture_output=True, check=True)
     told = json.loads(done.stdout)
     one_voice_mb = 60

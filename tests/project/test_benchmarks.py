@@ -20,8 +20,11 @@ from greenroom import ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
 from tests.piper.real_voice import PATIENT
 
-SLOW = ("arrival", "capacity", "cluster", "http", "ready", "servers", "simulation")
-"""They start servers, or load the real voice many times."""
+SLOW = (
+    *("arrival", "callers", "capacity", "cluster", "http"),
+    *("isolation", "ready", "servers", "simulation"),
+)
+"""They start servers, load the real voice many times, or have many callers."""
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from benchmarks.soak_processes import Score, Soak, growth, report
 
 
 @pytest.mark.bench
+@pytest.mark.slow  # .ci/run has a minute of it
 def test_a_short_soak_loses_nothing(tmp_path: Path) -> None:
     page = tmp_path / "report.md"
     status = soak_processes.main(["--minutes", "0.1", "--callers", "7", "--report", str(page)])
