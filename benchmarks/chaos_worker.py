@@ -10,11 +10,14 @@ import asyncio
 import faulthandler
 import json
 import logging
+import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from benchmarks.chaos_engines import BreakingTone, BreakingVoice
+from benchmarks.soak_rest import threads_here
 from benchmarks.voices import piper_voices
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
@@ -100,7 +103,23 @@ async def obey(worker: Worker, executor: DaemonExecutor) -> None:
             for model_id in _resident_ids(worker):
                 worker.manager.unpin(model_id)
                 await worker.manager.unload(model_id)
-        print(json.dumps(snapshot(worker)), flush=True)
+        if command.startswith("leak a "):
+            _leak(command.removeprefix("leak a "))
+        found = snapshot(worker)
+        if command == "rest":
+            found |= threads_here()
+        print(json.dumps(found), flush=True)
+
+
+_leaked: list[int] = []
+
+
+def _leak(what: str) -> None:
+    """Keep a thread or a descriptor for ever, so that a soak can be seen to find it."""
+    if what == "thread":
+        threading.Thread(target=threading.Event().wait, name="leaked", daemon=True).start()
+    else:
+        _leaked.append(os.open(os.devnull, os.O_RDONLY))
 
 
 def _resident_ids(worker: Worker) -> list[str]:
@@ -111,7 +130,7 @@ def snapshot(worker: Worker) -> dict[str, Any]:
     """Return what is asserted on, and the processes."""
     found = worker.manager.statistics()
     processes = worker.manager._effects.processes
-    launcher = processes._launcher
+    launcher, running = processes._launcher, processes.all
     return {
         "held": sum(r.refcount + r.streams for r in found.residents),
         "moving": [r.model_id for r in found.residents if str(r.state) not in ("ready",)],
@@ -124,7 +143,8 @@ def snapshot(worker: Worker) -> dict[str, Any]:
         "booked_mb": found.footprint_mb,
         "sum_mb": sum(r.footprint_mb for r in found.residents),
         "gaps": {r.model_id: r.gaps for r in found.residents},
-        "processes": {each.name: each.pid for each in processes.all},
+        "processes": {each.name: each.pid for each in running},
+        "connections": {each.name: len(each._open) for each in running},
         "fork_server": None if launcher is None else launcher.pid,
     }
 

@@ -2,9 +2,10 @@
 
 64 callers over every protocol that speaks share 12 models under a hard cap of 3, some of them
 vanish, and engines' processes are broken at random. It holds when every speech was whole or failed
-with a type, nothing is held, waits or is booked once all have left, and neither memory nor
-descriptors, threads or processes grew from the second quarter to the last. Prints a report, and
-ends with 1 when that was broken.
+with a type, nothing is held, waits or is booked once all have left, and no thread, descriptor or
+memory is left behind then (`soak_rest`). From ten minutes on, neither memory nor descriptors,
+threads or processes may have grown from the second quarter to the last while it worked: before,
+pools and caches still fill. Prints a report, and ends with 1 when that was broken.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks.chaos_callers import TEXTS, Crowd, Standstills, Stream
 from benchmarks.chaos_engines import INSIDE, tell, told
@@ -30,6 +32,7 @@ from benchmarks.chaos_worker import TWELVE
 from benchmarks.listener import Listener
 from benchmarks.processes import descendants, free_port, memory_mb
 from benchmarks.soak import Process, started
+from benchmarks.soak_rest import Rest, astray, left_behind, rest_of
 from greenroom.v1 import tts_pb2
 
 CALLERS = 64
@@ -41,7 +44,16 @@ _VANISH = 0.1
 """The share of speeches whose caller is gone before their end."""
 
 _QUIET_S = 60.0
+_RETURN_S = 20.0
+"""How long threads, descriptors and memory may take to come back once nothing is left to do."""
+
+_ALIKE = 5
+"""So many looks in a row must find the same before the run, so that nothing is on its way out."""
+
 _SAMPLES = 80
+SETTLED_MINUTES = 10.0
+"""In less, pools and caches fill while it works, which is no growth."""
+
 GROWTH = 0.05
 """More than this share, and `_SPARE` more, is growth."""
 
@@ -63,6 +75,8 @@ class Score:
     faults: Counter[str] = field(default_factory=Counter)
     breaches: Counter[str] = field(default_factory=Counter)
     samples: list[dict[str, float]] = field(default_factory=list)
+    rests: list[Rest] = field(default_factory=list)
+    """What was held without a model, before the run and after it."""
 
 
 class Callers(Crowd):
@@ -108,8 +122,10 @@ class Callers(Crowd):
 class Soak:
     """One run."""
 
-    def __init__(self, seconds: float, seed: int, callers: int) -> None:
+    def __init__(self, seconds: float, seed: int, callers: int, *, leak: str = "") -> None:
+        """Have a thread or a descriptor leak at each fault, if that is said, to see it found."""
         self.score = Score()
+        self._leak = leak
         self._seconds = seconds
         self._seed = seed
         self._callers = callers
@@ -125,6 +141,7 @@ class Soak:
         async with started(module, address, f"127.0.0.1:{port}", "twelve") as self._process:
             self._crowd = Callers(port, address, self._seed)
             await self._crowd.render_all(TWELVE, PROTOCOLS)
+            await self._quiet()
             self._until = asyncio.get_running_loop().time() + self._seconds
             breaking = asyncio.create_task(self._break())
             watching = asyncio.create_task(self._standstills.watch())
@@ -189,6 +206,8 @@ class Soak:
             if pid is None:
                 continue
             self.score.faults[fault] += 1
+            if self._leak:
+                await self._process.ask(f"leak a {self._leak}")
             if fault in INSIDE:
                 tell("breaking-tone", fault)
             else:
@@ -204,6 +223,20 @@ class Soak:
             self.score.samples.append(sizes(self._process.running.pid))
 
     async def _quiet(self) -> None:
+        """Wait until nothing is left to do, let all models go, and look at what is held then."""
+        look = await self._come_to_rest()
+        if look is None:
+            return
+        if abs(look["booked_mb"] - look["sum_mb"]) > 0.01:
+            self.score.breaches["what is booked is not what residents have"] += 1
+        await self._process.ask("unload all")
+        left, rest = await self._let_go()
+        for what in left:
+            self.score.breaches[f"all was unloaded, and there is: {what}"] += 1
+        self.score.rests.append(rest)
+
+    async def _come_to_rest(self) -> dict[str, Any] | None:
+        """Return what there is once no call is under way; `None` if that does not come about."""
         loop = asyncio.get_running_loop()
         until = loop.time() + _QUIET_S
         while True:
@@ -211,16 +244,35 @@ class Soak:
             names = ("held", "moving", "waiting", "hanging")
             left = {name: look[name] for name in names if look[name]}
             if not left:
-                break
+                left = dict(astray(look["processes"], look["connections"]))
+            if not left:
+                return look
             if loop.time() > until:
                 self.score.breaches[f"left behind: {left}, {look['streams']}"] += 1
-                return
+                return None
             await asyncio.sleep(0.2)
-        if abs(look["booked_mb"] - look["sum_mb"]) > 0.01:
-            self.score.breaches["what is booked is not what residents have"] += 1
-        look = await self._process.ask("unload all")
-        if look["residents"] or look["booked_mb"] or look["processes"]:
-            self.score.breaches[f"all was unloaded, and there are: {look}"] += 1
+
+    async def _let_go(self) -> tuple[list[str], Rest]:
+        """Wait until all has come back; return what has not in time, and what is held.
+
+        Before the run, until it does not change any more.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _RETURN_S
+        seen: list[Rest] = []
+        while True:
+            look = await self._process.ask("rest")
+            names = ("residents", "booked_mb", "processes")
+            left = [f"{name} {look[name]}" for name in names if look[name]]
+            rest = rest_of(self._process.running.pid, look)
+            if self.score.rests:
+                before = self.score.rests[0]
+                left += [f"{what}: {how}" for what, how in left_behind(before, rest).items()]
+            seen = [*seen[-_ALIKE:], rest]
+            is_steady = len(seen) > _ALIKE and all(each.is_like(rest) for each in seen)
+            if loop.time() > until or not (left or (not self.score.rests and not is_steady)):
+                return left, rest
+            await asyncio.sleep(0.2)
 
 
 def sizes(pid: int) -> dict[str, float]:
@@ -261,11 +313,28 @@ def report(minutes: float, seed: int, callers: int, score: Score) -> str:
         (f"{name}, second quarter and last", f"{before:.0f}, {after:.0f}")
         for name, (before, after, _) in growth(score.samples).items()
     ]
+    if len(score.rests) > 1:
+        rows += _rest_rows(*score.rests)
     rows += [(f"**broken**: {what}", f"{count:,}") for what, count in score.breaches.items()]
     if not score.breaches:
         rows.append(("broken", "nothing"))
     lines = ["# Soak with engines in processes", "", "| what | how many |", "| --- | --- |"]
     return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows), ""])
+
+
+def _rest_rows(before: Rest, after: Rest) -> list[tuple[str, str]]:
+    pools = f"; pools may have {after.pools.total()}"
+    return [
+        (
+            "threads at rest, before and after",
+            f"{before.threads.total()}, {after.threads.total()}{pools}",
+        ),
+        (
+            "descriptors at rest, before and after",
+            f"{before.descriptors.total()}, {after.descriptors.total()}",
+        ),
+        ("memory at rest, before and after", f"{before.memory_mb:.0f}, {after.memory_mb:.0f} MB"),
+    ]
 
 
 def _listed(counts: Counter[str]) -> str:
@@ -280,14 +349,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--callers", type=int, default=CALLERS)
+    parser.add_argument(
+        "--leak", choices=("thread", "descriptor"), help="leak one at each fault, to see it found"
+    )
     parser.add_argument("--report", type=Path, help="also write the report, as Markdown")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="greenroom-soak-") as cache:
         os.environ["GREENROOM_CACHE_DIR"] = cache
-        soak = Soak(chosen.minutes * 60.0, chosen.seed, chosen.callers)
+        soak = Soak(chosen.minutes * 60.0, chosen.seed, chosen.callers, leak=chosen.leak or "")
         asyncio.run(soak.run())
     score = soak.score
-    if chosen.minutes >= 1.0:  # in less nothing has settled
+    if chosen.minutes >= SETTLED_MINUTES:
         for name, (before, after, holds) in growth(score.samples).items():
             if not holds:
                 score.breaches[f"{name} grew from {before:.0f} to {after:.0f}"] += 1
