@@ -24,6 +24,7 @@ from greenroom.cli.rm import rm
 from greenroom.cli.say import say
 from greenroom.cli.search import search, show
 from greenroom.cli.serve import serve
+from greenroom.cli.service import install
 from greenroom.cli.simulate import simulate
 from greenroom.cli.terminal.console import configure_logging, print_text
 from greenroom.cli.top import top
@@ -35,6 +36,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 config = typer.Typer(rich_markup_mode="markdown")
+service = typer.Typer(rich_markup_mode="markdown")
 
 
 def command() -> Any:
@@ -79,6 +81,13 @@ def configuration(context: typer.Context) -> None:
         _help(context)
 
 
+@service.callback(invoke_without_command=True)
+def of_the_system(context: typer.Context) -> None:
+    """Run a worker as a service of the system."""
+    if context.invoked_subcommand is None:
+        _help(context)
+
+
 def _help(context: typer.Context) -> None:
     print_text(context.get_help())
     raise typer.Exit
@@ -109,3 +118,5 @@ for each in _COMMANDS:
     app.command()(each)
 app.add_typer(config, name="config")
 config.command()(check)
+app.add_typer(service, name="service")
+service.command()(install)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -42,6 +43,7 @@ from greenroom.worker.reload import Reload
 from greenroom.worker.settings_check import worker_problems
 from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
+from greenroom.worker.systemd import Systemd
 
 logger = safe_logger(__name__)
 
@@ -250,6 +252,8 @@ async def serve(
     """Serve until SIGTERM or SIGINT, then drain; a second one hurries, a third ends at once.
 
     SIGHUP has the configuration read again, by `reread`; that of a terminal which closes drains.
+    Where systemd started the process, it is told when the worker is ready and when it ends, and
+    that its event loop turns.
 
     `listening` is called when the address is bound, `ready` when the start is over; `catalog` is
     the configuration's, where it is known already. Raises `ConfigError`, or what
@@ -258,16 +262,27 @@ async def serve(
     raise_limit()
     worker = await Worker.create(config, catalog, reread=reread)
     stop, hurry = asyncio.Event(), asyncio.Event()
-    with ended_by_signals(stop, hurry, worker.read_again):
-        try:
-            await worker.listen()
-            if listening is not None:
-                listening(worker)
-            if await race(_initialized(worker), _stopped(stop), name="start") and ready is not None:
-                ready(worker)
-            await stop.wait()
-        finally:
-            await _stop(worker, hurry)
+    systemd = Systemd.from_environment(os.environ, os.getpid())
+    async with systemd.watched():
+        with ended_by_signals(stop, hurry, worker.read_again):
+            try:
+                await worker.listen()
+                systemd.starting("loading the first models")
+                if listening is not None:
+                    listening(worker)
+                if await race(_initialized(worker), _stopped(stop), name="start"):
+                    systemd.ready(f"listening on {_places(worker)}")
+                    if ready is not None:
+                        ready(worker)
+                await stop.wait()
+            finally:
+                systemd.stopping()
+                await _stop(worker, hurry)
+
+
+def _places(worker: Worker) -> str:
+    http = worker.http_address
+    return str(worker.address) if http is None else f"{worker.address} and {http.url}"
 
 
 async def _stop(worker: Worker, hurry: asyncio.Event) -> None:
