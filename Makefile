@@ -72,12 +72,18 @@ soak: install ## 64 callers, 12 models and broken processes for MINUTES=60; writ
 	$(BIN)/python -m benchmarks.soak_processes --minutes $(or $(MINUTES),60) --seed $(SEED) \
 	  --report benchmarks/SOAK.md
 
-protos: ## regenerate src/greenroom/v1 (with a compiler of protobuf 6, in an environment of its own)
+# Riva's messages get a descriptor pool of their own: see src/greenroom/worker/grpc/riva_protos/own_pool.py.
+RIVA := greenroom/worker/grpc/riva_protos
+protos: ## regenerate the gRPC stubs (with a compiler of protobuf 6, in an environment of its own)
 	$(PYTHON) -m venv .venv-protos
 	.venv-protos/bin/python -m pip install --quiet --upgrade "pip>=25.1"
 	.venv-protos/bin/python -m pip install --quiet --group protos
 	.venv-protos/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=src \
 	  --pyi_out=src --grpc_python_out=src proto/greenroom/v1/tts.proto
+	.venv-protos/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=src \
+	  --pyi_out=src proto/$(RIVA)/riva_common.proto proto/$(RIVA)/riva_tts.proto
+	sed -i 's/^from google.protobuf import descriptor_pool /from greenroom.worker.grpc.riva_protos import own_pool /' \
+	  src/$(RIVA)/*_pb2.py
 
 docs: install ## regenerate docs/cli.md from the command line's own help
 	$(BIN)/python -m greenroom.cli.reference > docs/cli.md

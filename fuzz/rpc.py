@@ -19,16 +19,21 @@ from fuzz.documents import spoiled
 from fuzz.served import ANSWER_S, LONGEST_TEXT, MODELS, ServedDoor, silence_or_end
 from fuzz.shorter import one_left_out, parts_left_out
 from greenroom.v1 import tts_pb2
-from greenroom.worker.grpc.triton_messages import SERVICE, message
-from greenroom.worker.grpc.triton_service import CALLS
+from greenroom.worker.grpc.riva_protos import riva_tts_pb2
+from greenroom.worker.grpc.triton_messages import CALLS, SERVICE, message
 
 _TTS = "greenroom.v1.TTSService"
+_RIVA = riva_tts_pb2.DESCRIPTOR.services_by_name["RivaSpeechSynthesis"]
 METHODS: dict[str, type[Message]] = {
     **{
         f"/{_TTS}/{method.name}": getattr(tts_pb2, method.input_type.name)
         for method in tts_pb2.DESCRIPTOR.services_by_name["TTSService"].methods
     },
     **{f"/{SERVICE}/{name}": message(f"{name}Request") for name in CALLS},
+    **{
+        f"/{_RIVA.full_name}/{method.name}": getattr(riva_tts_pb2, method.input_type.name)
+        for method in _RIVA.methods
+    },
     "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest,
     "/grpc.health.v1.Health/List": health_pb2.HealthListRequest,
     "/grpc.health.v1.Health/Watch": health_pb2.HealthCheckRequest,
@@ -38,7 +43,11 @@ METHODS: dict[str, type[Message]] = {
 }
 _SYNTHESIZE = f"/{_TTS}/Synthesize"
 _ENDLESS = "/grpc.health.v1.Health/Watch"
-_STREAMING = (_SYNTHESIZE, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+_STREAMING = (
+    _SYNTHESIZE,
+    f"/{_RIVA.full_name}/SynthesizeOnline",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+)
 
 _OURS = ("INTERNAL", "UNKNOWN", "DATA_LOSS", "ABORTED", "OUT_OF_RANGE")
 """Codes that no client may be answered for what it has sent."""

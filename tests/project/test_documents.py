@@ -66,6 +66,7 @@ def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> No
         "docs/prepared.md",
         "docs/http.md",
         "docs/text.md",
+        "docs/riva.md",
         "docs/simulation.md",
         "docs/scale.md",
     ],

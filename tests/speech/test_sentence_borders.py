@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.speech.sentence_borders import LONGEST_SENTENCE, SentenceBorders
+from greenroom.speech.sentence_borders import LONGEST_SENTENCE, SentenceBorders, ends_with_mark
 
 WORDS = [
     *("Dr", "Mr", "e.g", "i.e", "Fig", "No", "z", "B", "p.m", "am", "1", "2", "12", "2020"),
@@ -137,3 +137,15 @@ def test_what_is_held_is_bounded_though_no_border_is_decided() -> None:
     borders = SentenceBorders()
     found = [s for _ in range(3_000) for s in borders.add("?\u200b(")]
     assert sum(map(len, found)) > 3 * 3_000 - 2 * LONGEST_SENTENCE
+
+
+@pytest.mark.parametrize(
+    "text", ["Yes.", "Yes!? ", 'He said "yes."', "Yes…)\n", "好。", "नमस्ते।", "**Yes!**"]
+)
+def test_a_text_that_ends_with_a_mark_is_known(text: str) -> None:
+    assert ends_with_mark(text)
+
+
+@pytest.mark.parametrize("text", ["", " ", "yes", "No. 5", "a,", "3.14", "(yes)", '"yes"'])
+def test_a_text_that_ends_without_one_is_known_too(text: str) -> None:
+    assert not ends_with_mark(text)

@@ -76,8 +76,8 @@ class Pronunciation:
         return both
 
     def _add(self, word: str, said: str) -> None:
-        tokens = _TOKEN.findall(word.strip())
-        if not tokens or len(word) > _LONGEST_WORD or not _is_plain(word):
+        tokens = _TOKEN.findall(word.strip()) if len(word) <= _LONGEST_WORD else []
+        if not tokens or not _is_plain(word):
             raise InvalidInputError(
                 f"pronunciations: {word[:40]!r} is no word of 1 to {_LONGEST_WORD} characters."
             )

@@ -31,6 +31,7 @@ _OPENERS = frozenset("'\"‘“„‚«‹([{¿¡*_`~#>-–—「『《【〔〈
 _CANDIDATE = re.compile(
     rf"[{_WIDE}][{_WIDE}{_STRONG}.…]*[{_CLOSERS}]*|[.…{_STRONG}]+[{_CLOSERS}]*|\n"
 )
+_ENDING = re.compile(rf"[{_WIDE}{_STRONG}.…][{_CLOSERS}]*\Z")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 _ITEM = re.compile(r"(?:[-*•‣–]|\d{1,3}[.)])(?=\s)")
 _PERHAPS_ITEM = re.compile(r"(?:[-*•‣–]|\d{1,3}[.)]?)?")
@@ -75,6 +76,11 @@ _NONE: Final = -2
 def is_blank(text: str) -> bool:
     """Return whether there is nothing but spaces and invisible marks, such as U+200B."""
     return all(char.isspace() or unicodedata.category(char) == "Cf" for char in text)
+
+
+def ends_with_mark(text: str) -> bool:
+    """Return whether `text` ends as sentences do: with a mark, and quotes or brackets after it."""
+    return _ENDING.search(text.rstrip()[-20:]) is not None
 
 
 class SentenceBorders:

@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from greenroom.catalog.catalog import Catalog
@@ -32,6 +31,8 @@ from greenroom.worker.catalog_refresh import CatalogRefresh
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.auth import AuthInterceptor
 from greenroom.worker.grpc.health import Health
+from greenroom.worker.grpc.reflection_pool import SERVICE_NAMES, reflection_pool
+from greenroom.worker.grpc.riva_service import RivaServicer
 from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
 from greenroom.worker.http.app import create_app
@@ -161,9 +162,9 @@ class Worker:
         )
         tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)
         InferenceServicer(self.synthesis).add_to(server)
+        RivaServicer(self.synthesis).add_to(server)
         self._health.add_to(server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection(SERVICE_NAMES, server, reflection_pool())
         self.address = await bind_grpc(server, self.address)
         self._health.begin()
         self._followers.begin(self.synthesis.metrics.manager.follow(), "follower")

@@ -17,6 +17,7 @@ from greenroom.worker.admission import Admission
 from greenroom.worker.auth import CALLER, Keys, Role
 from greenroom.worker.grpc.calls import AdmittedCalls
 from greenroom.worker.grpc.errors import status_of
+from greenroom.worker.grpc.riva_service import SERVICE as RIVA
 from greenroom.worker.grpc.triton_messages import SERVICE
 from greenroom.worker.grpc.tts_service import SERVICE_NAME
 
@@ -28,6 +29,7 @@ _SPEAKING = {
         *("ListModels", "Prefetch", "GetReport"),
     ),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
+    RIVA: ("Synthesize", "SynthesizeOnline"),
 }
 _WATCHING: dict[str, tuple[str, ...]] = {  # they have no end, so a key is needed
     health.SERVICE_NAME: ("Watch",),
@@ -59,6 +61,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             **_roles(_PROBES, Role.NOBODY),
             f"/{SERVICE_NAME}/GetCapabilities": looking,
             f"/{SERVICE}/ServerMetadata": looking,
+            f"/{RIVA}/GetRivaSynthesisConfig": looking,
         }
 
     async def intercept_service(

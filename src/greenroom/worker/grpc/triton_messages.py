@@ -13,7 +13,21 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 PACKAGE = "inference"
-SERVICE = f"{PACKAGE}.GRPCInferenceService"
+_SERVICE_NAME = "GRPCInferenceService"
+SERVICE = f"{PACKAGE}.{_SERVICE_NAME}"
+CALLS = (
+    "ServerLive",
+    "ServerReady",
+    "ModelReady",
+    "ServerMetadata",
+    "ModelMetadata",
+    "RepositoryIndex",
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
+)
+"""Each takes the message of its name with `Request` behind it, and returns the `Response`."""
+
+_FILE_NAME = "greenroom/inference.proto"
 
 _FIELDS: dict[str, dict[str, str]] = {
     "ServerLiveRequest": {},
@@ -54,9 +68,7 @@ _KINDS = {"bool": _Kind.TYPE_BOOL, "string": _Kind.TYPE_STRING, "bytes": _Kind.T
 
 
 def _pool() -> descriptor_pool.DescriptorPool:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="greenroom/inference.proto", package=PACKAGE, syntax="proto3"
-    )
+    file = descriptor_pb2.FileDescriptorProto(name=_FILE_NAME, package=PACKAGE, syntax="proto3")
     for name, fields in _FIELDS.items():
         message = file.message_type.add(name=name)
         for number, (field, written) in enumerate(fields.items(), 1):
@@ -66,12 +78,21 @@ def _pool() -> descriptor_pool.DescriptorPool:
             made.type = _KINDS.get(kind, _Kind.TYPE_MESSAGE)
             if kind not in _KINDS:
                 made.type_name = f".{PACKAGE}.{kind}"
+    service = file.service.add(name=_SERVICE_NAME)
+    for call in CALLS:
+        service.method.add(
+            name=call,
+            input_type=f".{PACKAGE}.{call}Request",
+            output_type=f".{PACKAGE}.{call}Response",
+        )
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 
 _POOL = _pool()
+DESCRIPTOR: Any = _POOL.FindFileByName(_FILE_NAME)
+"""The file that the messages and the service would be in."""
 
 
 def message(name: str) -> type[Message]:

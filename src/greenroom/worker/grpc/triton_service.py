@@ -8,20 +8,9 @@ import grpc
 
 from greenroom.worker.auth import CALLER, owner_of
 from greenroom.worker.grpc.errors import answered
-from greenroom.worker.grpc.triton_messages import SERVICE, message
+from greenroom.worker.grpc.triton_messages import CALLS, SERVICE, message
 from greenroom.worker.model_repository import READY, Repository
 from greenroom.worker.synthesis import Synthesis
-
-CALLS = (
-    "ServerLive",
-    "ServerReady",
-    "ModelReady",
-    "ServerMetadata",
-    "ModelMetadata",
-    "RepositoryIndex",
-    "RepositoryModelLoad",
-    "RepositoryModelUnload",
-)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 

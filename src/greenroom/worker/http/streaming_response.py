@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
@@ -18,16 +17,16 @@ from typing import Literal
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from greenroom.audio.encoding import Format, encoder_for
+from greenroom.audio.encoding import Format
 from greenroom.audio.frames import AudioFrame
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.concurrency.tasks import race
-from greenroom.concurrency.threads import run_to_end
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
 from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
+from greenroom.worker.encoded_speech import encoded
 from greenroom.worker.http.captioned_packets import JsonLines, JsonObject
 from greenroom.worker.http.disconnect import disconnected
 from greenroom.worker.http.server import CONNECTION, PATIENCE, WRITE, PieceWriter
@@ -126,8 +125,13 @@ class SpeechResponse(Response):
         return self._packets.end(speech.timing.audio_s)
 
     async def _send_audio(self, speech: Speech, writer: _BodyWriter) -> None:
-        async with contextlib.aclosing(_encoded(speech, self._plan)) as pieces:
-            async for audio, words in pieces:
+        words: Words = None
+        async with contextlib.aclosing(encoded(speech, self._plan.format)) as pieces:
+            async for audio, frames in pieces:
+                if frames:
+                    words = _words(frames) if self._plan.voice.word_times else None
+                elif words is not None:
+                    words = []
                 if not writer.started:
                     await writer.start(self._plan.headers)
                 if part := self._packets.of(audio, words):
@@ -187,31 +191,6 @@ class _BodyWriter:
 
     async def _send(self, message: Message) -> None:
         await self._stall.wait(self._send_message(message))
-
-
-async def _encoded(speech: Speech, plan: SpeechPlan) -> AsyncGenerator[tuple[bytes, Words], None]:
-    """Yield what can be sent, for as many frames at a time as are there; maybe nothing yet.
-
-    With it come the words that begin in those frames.
-    """
-    # In a thread, a step runs to its end even when cancelled: `close` may not meet it there.
-    raw = plan.format.is_raw
-    made = functools.partial(encoder_for, plan.format, plan.voice.sample_rate)
-    encoder = made() if raw else await run_to_end(made)
-    words: Words = None
-    try:
-        async for frame in speech:
-            frames = (frame, *speech.take_ready())
-            pcm = b"".join([each.pcm for each in frames])
-            words = _words(frames) if plan.voice.word_times else None
-            if raw:
-                yield encoder.feed(pcm), words
-            else:
-                yield await run_to_end(functools.partial(encoder.feed, pcm)), words
-        last = encoder.finish() if raw else await run_to_end(encoder.finish)
-        yield last, None if words is None else []
-    finally:
-        encoder.close()
 
 
 def _words(frames: Iterable[AudioFrame]) -> Words:

@@ -1,0 +1,1 @@
+"""The messages of `nvidia.riva.tts`, generated from `proto/` by `make protos`."""

@@ -1,0 +1,195 @@
+"""`nvidia.riva.tts.RivaSpeechSynthesis`: what clients of NVIDIA Riva speak with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from greenroom.concurrency.stall_timeout import StallTimeout
+from greenroom.errors import InputTooLargeError, InvalidInputError, StalledError
+from greenroom.speech.sentence_borders import ends_with_mark, is_blank
+from greenroom.speech.text import CheckedText
+from greenroom.worker.auth import CALLER, owner_of
+from greenroom.worker.encoded_speech import encoded
+from greenroom.worker.grpc import MAX_MESSAGE_BYTES
+from greenroom.worker.grpc.errors import answered
+from greenroom.worker.grpc.riva_protos import riva_common_pb2, riva_tts_pb2
+from greenroom.worker.grpc.riva_request import (
+    RivaPlan,
+    RivaPlanner,
+    check_is_alike,
+    check_is_plain,
+)
+from greenroom.worker.model_repository import in_steps
+from greenroom.worker.speech import Speech
+from greenroom.worker.synthesis import Synthesis
+
+_NAME = "RivaSpeechSynthesis"
+SERVICE: str = riva_tts_pb2.DESCRIPTOR.services_by_name[_NAME].full_name
+
+_MOST_AUDIO = MAX_MESSAGE_BYTES - 2_048
+"""Bytes of audio in one answer: its id and lengths fit in beside it."""
+
+_SENTENCE_END = "\n\n"
+"""After a request whose text ends a sentence: it is spoken without waiting for the next."""
+
+_SPACE = " "
+"""After any other: clients cut long texts anywhere between two words, and leave out the space."""
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Request = riva_tts_pb2.SynthesizeSpeechRequest
+_Requests = AsyncIterator[_Request]
+
+
+class RivaServicer:
+    """Translates, and nothing else; the calls are named by the protocol."""
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
+        self._planner = RivaPlanner(synthesis)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the calls."""
+        audio = riva_tts_pb2.SynthesizeSpeechResponse.SerializeToString
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "Synthesize": grpc.unary_unary_rpc_method_handler(
+                self.Synthesize, _Request.FromString, audio
+            ),
+            "SynthesizeOnline": grpc.stream_stream_rpc_method_handler(
+                self.SynthesizeOnline, _Request.FromString, audio
+            ),
+            "GetRivaSynthesisConfig": grpc.unary_unary_rpc_method_handler(
+                self.GetRivaSynthesisConfig,
+                riva_tts_pb2.RivaSynthesisConfigRequest.FromString,
+                riva_tts_pb2.RivaSynthesisConfigResponse.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    @answered
+    async def Synthesize(  # noqa: N802
+        self, request: _Request, context: _Context
+    ) -> riva_tts_pb2.SynthesizeSpeechResponse:
+        """Speak a text; answer when all of it is spoken."""
+        plan = self._planner.plan(request)
+        check_is_plain(request.text)
+        text = self._synthesis.text(request.text, limit=self._text_limit())
+        with CALLER.get().quota.stream():
+            async with self._speech(plan, text, context) as speech:
+                audio = await _whole(speech, plan)
+        return _answer(audio, plan)
+
+    @answered
+    async def SynthesizeOnline(  # noqa: N802
+        self, request_iterator: _Requests, context: _Context
+    ) -> None:
+        """Speak texts as they come; audio leaves as it is made."""
+        with CALLER.get().quota.stream():
+            first = await self._first(request_iterator)
+            plan = self._planner.plan(first)
+            limit = self._text_limit()
+            text = self._synthesis.text(
+                _texts(first, request_iterator, limit), limit=limit, first=first.text
+            )
+            async with self._speech(plan, text, context) as speech:
+                await self._send(speech, plan, context)
+
+    async def _first(self, requests: _Requests) -> _Request:
+        """Return the first request that has a text; those before it are as good as none."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._synthesis.patience):
+                async for request in requests:
+                    if not is_blank(request.text):
+                        check_is_plain(request.text)
+                        return request
+                raise InvalidInputError("text is empty; send at least one word.")
+        raise StalledError("no text came in time; send the first request at once.")
+
+    async def _send(self, speech: Speech, plan: RivaPlan, context: _Context) -> None:
+        """Send audio as it is made; raises `StalledError` when it is not taken in time."""
+        with contextlib.suppress(TimeoutError):
+            async with (
+                StallTimeout(self._synthesis.patience) as stall,
+                _pieces_of(speech, plan) as pieces,
+            ):
+                async for audio, _ in pieces:
+                    if audio:
+                        await stall.wait(context.write(_answer(audio, plan)))
+                return
+        raise StalledError(
+            f"no audio was taken for {self._synthesis.patience:g} s; read faster, or cancel the "
+            "call."
+        )
+
+    def _speech(
+        self, plan: RivaPlan, text: CheckedText, context: _Context
+    ) -> contextlib.AbstractAsyncContextManager[Speech]:
+        owner = owner_of("Riva call", CALLER.get(), context.peer())
+        return self._synthesis.once(plan.voice, text, owner=owner)
+
+    def _text_limit(self) -> int:
+        return CALLER.get().quota.text_limit(self._synthesis.settings.max_text_chars)
+
+    @answered
+    async def GetRivaSynthesisConfig(  # noqa: N802
+        self, request: riva_tts_pb2.RivaSynthesisConfigRequest, context: _Context
+    ) -> riva_tts_pb2.RivaSynthesisConfigResponse:
+        """Return the voices, an entry for each language of each."""
+        catalog = self._synthesis.manager.catalog
+        specs = self._synthesis.manager.list_catalog()
+        if request.model_name:
+            specs = (catalog.get(self._synthesis.names.find(request.model_name)),)
+        answer = riva_tts_pb2.RivaSynthesisConfigResponse()
+        async for spec in in_steps(specs):
+            for language in spec.languages or ("",):
+                entry = answer.model_config.add(model_name=spec.model_id)
+                entry.parameters["voice_name"] = spec.model_id
+                if language:
+                    entry.parameters["language_code"] = language
+        return answer
+
+
+async def _whole(speech: Speech, plan: RivaPlan) -> bytes:
+    """Return all of the audio; raises `InputTooLargeError` where one answer cannot have it."""
+    audio = bytearray()
+    async with _pieces_of(speech, plan) as pieces:
+        async for piece, _ in pieces:
+            audio += piece
+            if len(audio) > _MOST_AUDIO:
+                raise InputTooLargeError(
+                    f"the text is more than {_MOST_AUDIO} bytes of audio, too many for one "
+                    "answer; ask SynthesizeOnline, or send it in parts."
+                )
+    return bytes(audio)
+
+
+def _pieces_of(speech: Speech, plan: RivaPlan) -> contextlib.aclosing[Any]:
+    return contextlib.aclosing(encoded(speech, plan.format))
+
+
+def _answer(audio: bytes, plan: RivaPlan) -> riva_tts_pb2.SynthesizeSpeechResponse:
+    named = riva_common_pb2.RequestId(value=plan.request_id) if plan.request_id else None
+    return riva_tts_pb2.SynthesizeSpeechResponse(audio=audio, id=named)
+
+
+async def _texts(first: _Request, rest: _Requests, limit: int) -> AsyncIterator[str]:
+    """Yield what follows the text of the first request, what stands between two included."""
+    left = limit - len(first.text)
+    text = first.text
+    while True:
+        between = _SENTENCE_END if ends_with_mark(text) else _SPACE
+        if text and left >= len(between):  # else any text that follows is too long
+            left -= len(between)
+            yield between
+        request = await anext(rest, None)
+        if request is None:
+            return
+        check_is_alike(request, first)
+        check_is_plain(request.text)
+        text = request.text
+        left -= len(text)
+        yield text
