@@ -26,6 +26,7 @@ class Started:
 
     grpc: str
     http: str
+    wyoming: str
 
     def get(self, path: str, key: str = "") -> Any:
         """Return the JSON of a page."""
@@ -66,8 +67,9 @@ def started(cache: Path, **settings: str) -> Iterator[Started]:
         assert process.stdout is not None
         listening = process.stdout.readline()
         assert process.stdout.readline().startswith("ready"), (cache / "worker.log").read_text()
-        grpc, _, http = listening.removeprefix("listening on ").partition(";")[0].partition(" and ")
-        yield Started(grpc, http)
+        places = listening.removeprefix("listening on ").partition(";")[0].split(" and ")
+        grpc, http, wyoming = places
+        yield Started(grpc, http, wyoming)
         assert process.poll() is None, "the worker died"
     finally:
         process.terminate()

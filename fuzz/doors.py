@@ -10,7 +10,12 @@ from fuzz.door import Door
 from fuzz.http import HttpDoor
 from fuzz.packs import PacksDoor
 from fuzz.rpc import RpcDoor
+from fuzz.wyoming import WyomingDoor
 
 DOORS: Mapping[str, type[Door]] = {
-    door.name: door for door in (AdapterDoor, PacksDoor, ConfigurationDoor, HttpDoor, RpcDoor)
+    door.name: door
+    for door in (
+        *(AdapterDoor, PacksDoor, ConfigurationDoor),
+        *(HttpDoor, RpcDoor, WyomingDoor),
+    )
 }

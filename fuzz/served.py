@@ -28,7 +28,7 @@ _LOGGERS = ("greenroom", "uvicorn", "asyncio", "grpc")
 
 
 class ServedDoor:
-    """A worker with tones over HTTP and gRPC, on an event loop that turns only in `attempt`.
+    """A worker with tones over every protocol, on an event loop that turns only in `attempt`.
 
     An input is a tuple of requests; a kind of door says how to draw and how to send one.
     """
@@ -53,6 +53,7 @@ class ServedDoor:
         settings = {
             "listen": "127.0.0.1:0",
             "http_listen": "127.0.0.1:0",
+            "wyoming_listen": "127.0.0.1:0",
             "session_idle_ms": PATIENCE_MS,
             "max_text_chars": LONGEST_TEXT,
             "drain_timeout_ms": 0,

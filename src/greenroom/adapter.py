@@ -210,6 +210,14 @@ class TTSAdapter(ABC):
     def check_spec(cls, spec: ModelSpec) -> None:
         """Raise `ConfigError` for a model that `load` would refuse, without loading it."""
 
+    @classmethod
+    def speakers(cls, spec: ModelSpec) -> Sequence[str]:
+        """Return who speaks in a model of several, as its option `speaker` has them, in order.
+
+        Empty for a model of one. Looks at files at most: called for models that are not in memory.
+        """
+        return ()
+
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it.
 

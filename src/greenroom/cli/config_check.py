@@ -159,3 +159,4 @@ def _found(config: Config, catalog: Catalog) -> Iterator[tuple[str, str]]:
     yield "voices from", "\n".join(f"{p}{'' if p.is_dir() else ' (not there)'}" for p in places)
     yield "listens at", str(config.worker.listen)
     yield "HTTP at", str(config.worker.http_listen or "-")
+    yield "Wyoming at", str(config.worker.wyoming_listen or "-")

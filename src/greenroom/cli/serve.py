@@ -33,6 +33,14 @@ def serve(
             "--http-listen", metavar="HOST:PORT", help="Where to serve HTTP; port 0 is any."
         ),
     ] = None,
+    wyoming_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--wyoming-listen",
+            metavar="HOST:PORT",
+            help="Where to serve Wyoming, for Home Assistant, whose usual port is 10200; else not.",
+        ),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Start a worker.
@@ -46,6 +54,8 @@ def serve(
         flags.append(f"worker.listen={listen}")
     if http_listen is not None:
         flags.append(f"worker.http_listen={http_listen}")
+    if wyoming_listen is not None:
+        flags.append(f"worker.wyoming_listen={wyoming_listen}")
     with end_at_once():  # there is nothing to clean up until the worker takes the signals itself
         _serve(config, flags)
 
@@ -89,6 +99,8 @@ def _listening(worker: Worker) -> str:
     places = str(worker.address)
     if worker.http_address is not None:
         places += f" and {worker.http_address.url}"
+    if worker.wyoming_server is not None:
+        places += f" and {worker.wyoming_server.url}"
     return f"listening on {places}; loading {first_few(wanted)}"
 
 

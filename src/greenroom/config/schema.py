@@ -271,6 +271,8 @@ class WorkerSettings(_Section):
 
     listen: ListenAddress = Field(DEFAULT_LISTEN, validate_default=True)
     http_listen: MaybeAddress = Field(DEFAULT_HTTP_LISTEN, validate_default=True)
+    wyoming_listen: MaybeAddress = None
+    wyoming_zeroconf: bool = False
     api_keys: tuple[ApiKey, ...] = ()
     allow_unauthenticated: bool = False
     public_discovery: bool = True

@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 from collections.abc import Awaitable, Callable
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -46,6 +46,9 @@ from greenroom.worker.signals import ended_by_signals
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.systemd import Systemd
 
+if TYPE_CHECKING:
+    from greenroom.worker.wyoming.wyoming_server import WyomingServer
+
 logger = safe_logger(__name__)
 
 _OPTIONS = (
@@ -68,6 +71,8 @@ gRPC counts without regard to keys."""
 _GRACE_S = 1.0
 """How long calls may take to write their last words."""
 
+_OPEN = "listening on %s without authentication: whoever reaches it may use it"
+
 _FOLLOWERS_S = 2.0
 """How long what follows events and directories may take to end, beside the rest."""
 
@@ -76,7 +81,7 @@ _HURRY_S = 2.0
 
 
 class Worker:
-    """A manager behind gRPC and HTTP. `listen`, `initialize`, and in the end `stop`."""
+    """A manager behind gRPC, HTTP and Wyoming. `listen`, `initialize`, and in the end `stop`."""
 
     def __init__(
         self,
@@ -119,6 +124,8 @@ class Worker:
             None if self.reload is None or self.pulls is None else Upkeep(self.reload, self.pulls)
         )
         self._http = _http_server(config, self.synthesis, self._keys, self.admission, upkeep)
+        self.wyoming_server = _wyoming_server(config, self.synthesis, self.admission)
+        """What serves Wyoming; `None` when it is not served."""
 
     @classmethod
     async def create(
@@ -174,15 +181,23 @@ class Worker:
         logger.info("listening on %s", self.address)
         if self._http is not None:
             await self._http.listen()
+        if self.wyoming_server is not None:
+            await self.wyoming_server.listen()
         self._warn()
 
     def _warn(self) -> None:
         for address in (self.address, self.http_address):
             if address is not None and not (address.is_loopback or self._keys):
-                logger.warning(
-                    "listening on %s without authentication: whoever reaches it may use it",
-                    address,
-                )
+                logger.warning(_OPEN, address)
+        wyoming = None if self.wyoming_server is None else self.wyoming_server.address
+        if wyoming is not None and not wyoming.is_loopback:
+            logger.warning(_OPEN, wyoming)
+        elif wyoming is not None and self._keys:
+            logger.warning(
+                "listening on %s for Wyoming, which has no keys: every program of this machine may "
+                "speak there",
+                wyoming,
+            )
 
     async def initialize(self) -> None:
         """Load what is loaded at the start, then say that the worker is ready."""
@@ -215,6 +230,8 @@ class Worker:
             endings.append(self._server.stop(_GRACE_S))
         if self._http is not None:
             endings.append(self._http.stop())
+        if self.wyoming_server is not None:
+            endings.append(self.wyoming_server.stop(_GRACE_S))
         await asyncio.gather(*endings)
         logger.info("stopped")
 
@@ -240,6 +257,16 @@ def _http_server(
         settings.http_listen,
         grace_s=math.ceil(_GRACE_S),
     )
+
+
+def _wyoming_server(
+    config: Config, synthesis: Synthesis, admission: Admission
+) -> WyomingServer | None:
+    if config.worker.wyoming_listen is None:
+        return None
+    from greenroom.worker.wyoming.wyoming_server import WyomingServer  # it needs an extra
+
+    return WyomingServer(synthesis, admission, config.worker)
 
 
 async def serve(

@@ -1,7 +1,7 @@
 """The sockets of all servers: bound before anything is served, with the reason when they cannot be.
 
-gRPC binds for itself, and does not say why it cannot; so the address is tried first. HTTP is given
-sockets that are bound.
+gRPC binds for itself, and does not say why it cannot; so the address is tried first. The other
+servers are given sockets that are bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import grpc
 from greenroom.config.address import Address
 from greenroom.errors import ConfigError
 
-_GRPC_FLAG, _HTTP_FLAG = "--listen", "--http-listen"
+_GRPC_FLAG = "--listen"
 
 _MOST = 4_096
 """Connections of one server, however many files may be open."""
@@ -38,16 +38,16 @@ async def bind_grpc(server: grpc.aio.Server, address: Address) -> Address:
     return address if address.path else dataclasses.replace(address, port=port)
 
 
-async def bind_http(address: Address) -> tuple[list[socket.socket], Address]:
+async def bind_sockets(address: Address, flag: str) -> tuple[list[socket.socket], Address]:
     """Bind and return the sockets, and the address with its real port.
 
-    Raises `ConfigError` in one sentence.
+    Raises `ConfigError` in one sentence, with the flag that chooses another address.
     """
-    await _refuse_taken(address, _HTTP_FLAG)
+    await _refuse_taken(address, flag)
     try:
         sockets = await asyncio.to_thread(_bound, address)
     except OSError as error:
-        raise _cannot(address, _reason(error), _HTTP_FLAG) from None
+        raise _cannot(address, _reason(error), flag) from None
     if address.path:
         return sockets, address
     return sockets, dataclasses.replace(address, port=sockets[0].getsockname()[1])
@@ -141,7 +141,7 @@ def raise_limit() -> None:
 
 
 def connection_limit() -> int:
-    """Return how many connections one of the worker's two servers may have.
+    """Return how many connections gRPC's server, or that of HTTP, may have.
 
     Half of the files are left for models and whatever else there is.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 from greenroom.catalog.catalog import Catalog
 from greenroom.config.address import Address
@@ -19,6 +20,7 @@ def worker_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]
                 f"worker.{key}: {address} can be reached by others and there are no keys; add "
                 "worker.api_keys, listen on 127.0.0.1, or set worker.allow_unauthenticated."
             )
+    yield from _wyoming_problems(settings)
     names = Counter(key.name for key in settings.api_keys if key.name)
     for name, count in names.items():
         if count > 1:
@@ -32,6 +34,31 @@ def worker_problems(settings: WorkerSettings, catalog: Catalog) -> Iterator[str]
                 catalog.get(target)
             except ModelNotFoundError as error:
                 yield f"worker.aliases.{alias}: {error}"
+
+
+def _wyoming_problems(settings: WorkerSettings) -> Iterator[str]:
+    address = settings.wyoming_listen
+    if address is None:
+        if settings.wyoming_zeroconf:
+            yield "worker.wyoming_zeroconf: nothing to announce; set worker.wyoming_listen."
+        return
+    # Keys do not help: the protocol has none.
+    if not address.is_loopback and not settings.allow_unauthenticated:
+        yield (
+            f"worker.wyoming_listen: {address} can be reached by others, and Wyoming has no keys; "
+            "listen on 127.0.0.1, or set worker.allow_unauthenticated."
+        )
+    if settings.wyoming_zeroconf and address.is_loopback:
+        yield (
+            f"worker.wyoming_zeroconf: others cannot reach {address}; set worker.wyoming_listen to "
+            "an address of the network, such as 0.0.0.0:10200."
+        )
+    for key, library in (("listen", "wyoming"), ("zeroconf", "zeroconf")):
+        if getattr(settings, f"wyoming_{key}") and not find_spec(library):
+            yield (
+                f"worker.wyoming_{key}: {library} is not installed; "
+                f"run `pip install 'greenroom[{library}]'`."
+            )
 
 
 def _is_safe(address: Address, settings: WorkerSettings) -> bool:

@@ -15,9 +15,8 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.v1 import tts_pb2
-from greenroom.worker import app, listen
-from greenroom.worker.http import connections
-from greenroom.worker.http.connections import Acceptor, Connections
+from greenroom.worker import app, connections, listen
+from greenroom.worker.connections import Acceptor, Connections
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.worker_client import LIMIT_S, WorkerClient, connected, running_worker

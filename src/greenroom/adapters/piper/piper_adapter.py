@@ -27,7 +27,7 @@ from greenroom.adapters.piper.session import (
     open_session,
 )
 from greenroom.adapters.piper.session_swap import SwappableSession
-from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings
+from greenroom.adapters.piper.voice_json import feeds, length_of, read_settings, speakers_of
 from greenroom.adapters.piper.word_clock import WordClock
 from greenroom.adapters.voice_files import find_voices
 from greenroom.audio.frames import AudioChunk
@@ -109,6 +109,14 @@ class PiperTTSAdapter(TTSAdapter):
             read_settings(Path(spec.path))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{error}.") from None
+
+    @classmethod
+    def speakers(cls, spec: ModelSpec) -> Sequence[str]:
+        """Return the names in the voice's JSON by their numbers, or numbers where it has no names.
+
+        Raises `OSError` and `ValueError` for files that are not a voice.
+        """
+        return speakers_of(read_settings(Path(spec.path or "")))
 
     def load(self) -> None:
         """Take the prepared voice, or read its own file while there is none."""

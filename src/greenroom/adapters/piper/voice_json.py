@@ -17,6 +17,9 @@ from greenroom.untrusted.printable import printable, printable_repr
 _MOST_BYTES = 4 * 1024**2
 """Of the JSON; one with 904 speakers has 30 KB."""
 
+_MOST_SPEAKERS = 10_000
+"""Told of one voice; the largest has 904."""
+
 _SCALES = {"noise_scale", "length_scale", "noise_w"}
 
 
@@ -88,6 +91,15 @@ def _is_id(value: object) -> bool:
 
 def _is_ids(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_id, value))
+
+
+def speakers_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who speaks, by number; those without a name by it. Empty for a voice of one."""
+    count = min(settings["num_speakers"], _MOST_SPEAKERS)
+    if count < 2:
+        return ()
+    names = {number: name for name, number in settings.get("speaker_id_map", {}).items()}
+    return tuple(names.get(number, f"{number}") for number in range(count))
 
 
 def feeds(config: Any, ids: list[int], options: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -18,9 +18,9 @@ from greenroom.concurrency.tasks import race
 from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.admission import peer_of
-from greenroom.worker.http.connections import Acceptor, Connections
+from greenroom.worker.connections import Acceptor, Connections
 from greenroom.worker.http.gathered_writes import GatheredWrites
-from greenroom.worker.listen import bind_http, connection_limit
+from greenroom.worker.listen import bind_sockets, connection_limit
 
 logger = safe_logger(__name__)
 
@@ -37,6 +37,8 @@ the layers around `send`, which have nothing to do with it."""
 
 PieceWriter = Callable[[bytes], Awaitable[None]]
 """Writes a piece of a body without a length, once its head was sent; waits while it must."""
+
+_FLAG = "--http-listen"
 
 _STALLED_S = 30.0
 """A client that takes nothing for so long is cut off."""
@@ -76,7 +78,7 @@ class HttpServer:
 
     async def listen(self) -> None:
         """Begin to answer; raises `ConfigError` when the address cannot be had."""
-        sockets, self.address = await bind_http(self.address)
+        sockets, self.address = await bind_sockets(self.address, _FLAG)
         self._serving = asyncio.create_task(
             self._server.serve(sockets=sockets), name="greenroom-http"
         )

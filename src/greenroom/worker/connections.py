@@ -1,4 +1,4 @@
-"""HTTP connections on their way in: accepted, bounded in number, and the idle ones make room.
+"""Connections on their way in: accepted, bounded in number, and the idle ones make room.
 
 asyncio's own server logs a line for every connection that it cannot accept, thousands a second
 when the process is out of file descriptors.
@@ -78,7 +78,7 @@ class Connections:
 
 
 class Acceptor:
-    """Accepts the connections of one listening socket, as `asyncio.Server` does for uvicorn."""
+    """Accepts the connections of one listening socket, as `asyncio.Server` does."""
 
     def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -112,7 +112,7 @@ class Acceptor:
                 self._pause(error)
                 return
             accepted.setblocking(False)
-            task = self._loop.create_task(self._begin(accepted), name="greenroom-http-begin")
+            task = self._loop.create_task(self._begin(accepted), name="greenroom-connection")
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
 
