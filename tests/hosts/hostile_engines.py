@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -37,9 +38,30 @@ def hold_the_lock() -> None:
     ctypes.PyDLL(None).sleep(60)
 
 
+_AF_SMC = 43
+
+
 def connect() -> None:
     """Ask for a socket to other machines."""
     socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def connect_somehow() -> None:
+    """Ask for one in each way; raises `ValueError` unless each is refused."""
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_PACKET, socket.AF_VSOCK, _AF_SMC)
+    for family in families:
+        with contextlib.suppress(PermissionError):
+            socket.socket(family, socket.SOCK_STREAM).close()
+            raise ValueError(f"family {family} is allowed")
+    libc = ctypes.CDLL(None, use_errno=True)
+    for number in (425, 0x40000000 + 41):  # io_uring_setup, and x32's `socket`
+        if libc.syscall(number, socket.AF_INET, socket.SOCK_STREAM, 0) != -1:
+            raise ValueError(f"system call {number} is allowed")
+        if ctypes.get_errno() != errno.EACCES:
+            raise ValueError(f"system call {number} is not refused but fails")
+    for end in socket.socketpair():
+        end.close()
+    socket.socket(socket.AF_UNIX).close()
 
 
 def flood() -> None:
@@ -60,6 +82,7 @@ def use_threads_and_handlers() -> None:
     """Do what belongs to a program and not to an engine."""
     os.chdir("/")
     atexit.register(time.sleep, 60)
+    atexit.register(os._exit, 5)
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("said on standard output")
 
@@ -157,8 +180,10 @@ DEEDS: dict[str, Callable[[], object]] = {
     "hang": lambda: time.sleep(60),
     "close descriptors": lambda: os.closerange(3, 256),
     "connect": connect,
+    "connect somehow": connect_somehow,
     "flood": flood,
     "fork": fork_and_stay,
+    "fork and go on": os.fork,
     "fork and hide": fork_and_hide,
     "scribble": scribble,
     "answer wrongly": answer_wrongly,
@@ -167,6 +192,7 @@ DEEDS: dict[str, Callable[[], object]] = {
     "send signals": send_signals,
     "program": use_threads_and_handlers,
     "leak": leak,
+    "leak a little": lambda: KEPT.append(np.ones(2_500_000)),
     "not picklable": raise_not_picklable,
 }
 

@@ -179,6 +179,15 @@ def test_a_crash_while_unloading_gives_the_memory_back_all_the_same(place: Place
     assert not is_there(pid)
 
 
+@pytest.mark.parametrize("deed", ["hang", "hold the lock", "stop"])
+def test_an_unload_that_takes_too_long_ends_with_the_process(place: Place, deed: str) -> None:
+    model = place.loaded(at="unload", deed=deed)
+    model._unload_limit = 0.3
+    pid = process_of(model).pid
+    model.unload()
+    assert not is_there(pid)
+
+
 @pytest.mark.parametrize("deed", ["hang", "hold the lock", "stop", "half a reply"])
 def test_what_takes_too_long_is_killed(place: Place, deed: str) -> None:
     model = place.loaded()
@@ -205,7 +214,7 @@ def test_a_chunk_of_100_mb_comes_whole(place: Place) -> None:
     assert (len(chunk.samples), chunk.samples[-1]) == (25_000_000, np.float32(0.1))
 
 
-@pytest.mark.parametrize("deed", ["flood", "fork", "program", "send signals"])
+@pytest.mark.parametrize("deed", ["flood", "fork", "fork and go on", "program", "send signals"])
 def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: str) -> None:
     model = place.loaded()
     assert len(said(model, deed)) == 10 * RATE // 10
@@ -301,6 +310,7 @@ def test_an_engine_has_neither_keys_nor_descriptors_nor_the_network(
     assert {end.split(":")[0] for end in ends} <= {"/dev/null", "socket", "pipe"}
     with pytest.raises(EngineRaisedError, match="PermissionError"):
         said(model, "connect")
+    assert len(said(model, "connect somehow"))
 
 
 def test_a_sentence_that_is_given_up_ends_in_the_engine_too(place: Place) -> None:

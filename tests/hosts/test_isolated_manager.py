@@ -9,6 +9,7 @@ import pytest
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapter import Isolation, TTSAdapter
 from greenroom.errors import ConfigError, EngineCrashedError
+from greenroom.hosts import processes
 from greenroom.journal import Kind
 from tests.hosts.hostile_engines import HostileAdapter
 from tests.waiting import until
@@ -96,6 +97,21 @@ async def test_a_shutdown_leaves_no_process_behind() -> None:
     await asyncio.wait_for(manager.shutdown(drain_timeout_ms=0), 20)
     assert all(not process.is_running for process in processes)
     assert manager._effects.processes.all == ()
+
+
+async def test_where_no_process_can_be_had_engines_stay_here_and_the_log_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Local(HostileAdapter):
+        pass
+
+    monkeypatch.setattr(processes, "is_supported", lambda: False)
+    processes._say_unsupported.cache_clear()
+    async with manager_of(ModelSpec("one", Local), ModelSpec("two", Local)) as manager:
+        async with manager.lease("two") as lease:
+            assert [frame async for frame in lease.synthesize_stream("Hello.")]
+        assert manager.statistics().processes == ()
+    assert caplog.text.count("this system cannot isolate them") == 1
 
 
 def test_the_contract_has_engines_say_little() -> None:

@@ -21,6 +21,7 @@ from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.launcher import Launcher, LaunchError
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import HostileAdapter
+from tests.hosts.test_hosted_adapter import group_of
 from tests.waiting import eventually
 
 SOON_S = 30.0
@@ -30,6 +31,7 @@ BAD = {
     "crashes": "import ctypes\nctypes.string_at(0)",
     "leaves": "import os\nos._exit(3)",
     "exits": "raise SystemExit(4)",
+    "closes": "import os\nos.closerange(3, 256)",
     "starts_threads": "import threading, time\n"
     "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
 }
@@ -40,6 +42,9 @@ HARMLESS = {
     "for each in (signal.SIGCHLD, signal.SIGTERM): signal.signal(each, signal.SIG_IGN)",
     "stays": "import atexit, time\natexit.register(time.sleep, 60)",
     "moves": "import os\nos.chdir('/')",
+    "forks": "import os, time\nif not os.fork():\n    time.sleep(60)\n    os._exit(0)",
+    "forks_and_goes_on": "import os\nos.fork()",
+    "leaves_at_exit": "import atexit, os\natexit.register(os._exit, 5)",
 }
 
 
@@ -108,7 +113,21 @@ def test_what_a_module_does_at_its_import_harms_nobody(
     model.unload()
     place.close()
     assert not server.is_running()
+    eventually(lambda: not group_of(server.pid))
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("modules")
+def test_what_a_module_has_started_ends_with_a_fork_server_that_is_killed(
+    places: list[EngineProcesses],
+) -> None:
+    place = place_with(places, "forks")
+    model = load(place)
+    killed = pid_of(place)
+    assert len(group_of(killed)) == 2
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: not group_of(killed))
+    assert len(list(model.synthesize("Hello.", {}))) == 10
 
 
 @pytest.mark.usefixtures("modules")

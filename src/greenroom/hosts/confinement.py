@@ -38,7 +38,10 @@ _PR_SET_NAME, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 15, 22, 38
 _PR_SET_CHILD_SUBREAPER = 36
 _SECCOMP_MODE_FILTER = 2
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 13  # EACCES
-_AF_INET, _AF_INET6 = 2, 10
+_AF_UNIX, _AF_NETLINK = 1, 16
+_IO_URING_SETUP = 425
+_X32 = 0x40000000
+"""From here on, numbers are of calls with other arguments, which could ask for the same."""
 _MACHINES = {"x86_64": (0xC000003E, 41), "aarch64": (0xC00000B7, 198)}
 """Of a machine: its number in audit.h, and that of its system call `socket`."""
 
@@ -144,12 +147,6 @@ def take_second_place() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def limit_memory(size: int) -> None:
-    """Have allocations fail that would take the process's anonymous memory beyond `size` bytes."""
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
-
-
 def set_name(name: str) -> None:
     """Show this name in lists of processes."""
     with contextlib.suppress(OSError, AttributeError):
@@ -159,7 +156,9 @@ def set_name(name: str) -> None:
 def refuse_network() -> bool:
     """Refuse new sockets to other machines from now on; return whether the system does.
 
-    A filter of system calls (seccomp(2)): `socket` of the internet's families fails with `EACCES`.
+    A filter of system calls (seccomp(2)): `socket` fails with `EACCES` but for the families of this
+    machine itself, and so do the other ways to ask for one, io_uring(7) and the calls of another
+    architecture.
     """
     known = _MACHINES.get(platform.machine())
     if known is None:
@@ -181,7 +180,7 @@ def refuse_network() -> bool:
 
 def _filter(machine: int, socket_call: int) -> bytes:
     """Return the filter as instructions of the kernel's packet filter (seccomp(2), bpf(4))."""
-    load, equal, end = 0x20, 0x15, 0x06
+    load, equal, at_least, end = 0x20, 0x15, 0x35, 0x06
     number, architecture, first_argument = 0, 4, 16  # offsets in struct seccomp_data
 
     def instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
@@ -190,12 +189,14 @@ def _filter(machine: int, socket_call: int) -> bytes:
     return b"".join(
         [
             instruction(load, architecture),
-            instruction(equal, machine, 0, 5),
+            instruction(equal, machine, 0, 8),
             instruction(load, number),
+            instruction(at_least, _X32, 6, 0),
+            instruction(equal, _IO_URING_SETUP, 5, 0),
             instruction(equal, socket_call, 0, 3),
             instruction(load, first_argument),
-            instruction(equal, _AF_INET, 2, 0),
-            instruction(equal, _AF_INET6, 1, 0),
+            instruction(equal, _AF_UNIX, 1, 0),
+            instruction(equal, _AF_NETLINK, 0, 1),
             instruction(end, _ALLOW),
             instruction(end, _REFUSE),
         ]

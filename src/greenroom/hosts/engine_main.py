@@ -191,6 +191,10 @@ class Models:
     def __init__(self) -> None:
         self._models: dict[int, TTSAdapter] = {}
 
+    def greet(self) -> dict[str, Any]:
+        """Say that calls are answered."""
+        return {}
+
     def load(self, number: int, pickled: bytes) -> dict[str, Any]:
         """Construct an adapter and load it; return how it speaks."""
         spec: ModelSpec = pickle.loads(pickled)
@@ -283,6 +287,7 @@ class Conversation:
         self._speech: Speech | None = None
         self._helped: deque[float] = deque()
         """Seconds that other threads computed for the sentence, and that are not told yet."""
+        self._pid = os.getpid()
 
     def hold(self) -> None:
         """Answer calls until the connection is closed."""
@@ -303,6 +308,8 @@ class Conversation:
         except BaseException as error:  # noqa: BLE001 - an engine may raise anything; the caller gets it
             self._speech = None
             fields = {"error": _told(error)}
+        if os.getpid() != self._pid:  # a copy of the process that the engine has forked
+            os._exit(0)
         fields["given_back"] = self._lent.end_call()
         self._connection.reply(fields, body)
 

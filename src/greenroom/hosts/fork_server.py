@@ -198,9 +198,12 @@ def main(descriptor: int, lifeline: int, modules: Sequence[str]) -> None:
 
 def _import(module: str, requests: socket.socket) -> None:
     requests.sendall(json.dumps({"importing": module}).encode())
+    own = os.getpid()
     # One that cannot be imported fails the load that needs it, in the process forked for it.
     with contextlib.suppress(Exception):
         importlib.import_module(module)
+    if os.getpid() != own:  # a copy that the module has forked: there is one fork server
+        os._exit(0)
     if confinement.thread_count() > 1:
         # A fork has only the thread that forks: locks that others held are never let go in it.
         requests.sendall(json.dumps({"threads": module}).encode())

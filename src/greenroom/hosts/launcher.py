@@ -7,6 +7,7 @@ import fcntl
 import functools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -229,10 +230,16 @@ class Launcher:
             lifeline.close()
         if process is None:
             return
+        # Before it is reaped, as its number is nobody else's until then: where it was killed,
+        # what modules have started at their import is there still.
+        with contextlib.suppress(OSError):
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.0)
             return
-        process.kill()
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
