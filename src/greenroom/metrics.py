@@ -211,6 +211,11 @@ def _processes(statistics: ManagerStatistics) -> Iterator[Metric]:
         "Processes that engines have of their own",
         value=len(statistics.processes),
     )
+    yield GaugeMetricFamily(
+        "greenroom_engine_processes_idle",
+        "Those of them without a model, which wait a while for the next one",
+        value=sum(process.idle for process in statistics.processes),
+    )
     memory = GaugeMetricFamily(
         "greenroom_engine_process_memory_bytes",
         "Physical memory, pages that several processes have divided among them",

@@ -32,12 +32,15 @@ class ProcessStatistics:
     second before the manager's models last did anything, and `None` in its first second."""
     restarts: int
     """How many processes of this name have crashed, or were killed, before it."""
+    idle: bool = False
+    """Whether it has no model, and waits for the next one."""
 
     def __str__(self) -> str:
         memory = "" if self.memory_mb is None else f", {self.memory_mb:,.0f} MB"
         times = "1 crash" if self.restarts == 1 else f"{self.restarts} crashes"
         after = f", after {times}" if self.restarts else ""
-        return f"process {self.name} (pid {self.pid}){memory}, for {self.age_s:.1f} s{after}"
+        idle = "idle " if self.idle else ""
+        return f"{idle}process {self.name} (pid {self.pid}){memory}, for {self.age_s:.1f} s{after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,7 @@ class ManagerStatistics:
     hanging: tuple[str, ...] = ()
     """Models with a thread of an abandoned call inside: loading, speaking or unloading."""
     processes: tuple[ProcessStatistics, ...] = ()
-    """Those of engines that run now."""
+    """Those of engines that run now, idle ones among them."""
     crashes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Engines' processes that ended with models in them: by adapter, and by how that came about,
     one of `hosts.engine_process.ENDINGS`."""
@@ -203,6 +206,7 @@ def process_statistics(process: EngineProcess) -> ProcessStatistics:
         age_s=time.monotonic() - process.since,
         memory_mb=None if size is None else size / MIB,
         restarts=process.restarts,
+        idle=not process.models,
     )
 
 

@@ -144,6 +144,17 @@ def test_the_summary_says_how_much_of_the_cores_is_in_use_and_who_waits(
     assert str(screen(answer, "here:1", 80)).splitlines()[0].startswith(f"here:1: 0 of{line[4:]}")
 
 
+def test_the_summary_names_processes_that_wait_for_a_model() -> None:
+    processes = [
+        ProcessStatistics("piper", 4711, age_s=75.0, memory_mb=12.3, restarts=0, idle=True),
+        ProcessStatistics("tone", 4712, age_s=75.0, memory_mb=None, restarts=0, idle=True),
+    ]
+    answer = tts_pb2.ListModelsResponse(
+        resident_cap=3, idle_processes=map(conversions._process, processes)
+    )
+    assert summary(answer, 0).endswith("; idle: piper (pid 4711, 12 MB), tone (pid 4712, 0 MB)")
+
+
 def test_a_worker_s_answer_becomes_the_same_picture() -> None:
     said = tts_pb2.Model(
         model_id="amy",

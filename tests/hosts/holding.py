@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 from greenroom.adapter import ModelSpec
 from greenroom.hosts.hosted_adapter import HostedAdapter
@@ -20,14 +22,17 @@ from tests.hosts.hostile_engines import HostileAdapter
 
 def main(state: str) -> None:
     """Come to the state and stay there."""
-    processes = EngineProcesses("model")
+    processes = EngineProcesses("model", linger=60.0)
     place, _, deed = state.partition(": ")
     if place == "importing":
         processes._launcher = launcher = Launcher(["tests.hosts.hanging_import"])
         begin(launcher.start)
         time.sleep(0.5)
     else:
+        told = Path(tempfile.gettempdir()) / f"hang-{os.getpid()}"
         options = {"at": place, "deed": deed} if place in ("load", "unload") else {}
+        if place == "recycling":
+            options = {"at": "load", "deed": "hang", "once": str(told)}
         model: HostedAdapter = processes.adapter_for(
             ModelSpec("one", HostileAdapter, options=options), HostileAdapter
         )
@@ -44,8 +49,12 @@ def main(state: str) -> None:
         else:
             model.start()
             model.load()
-            if place == "unload":
+            if place in ("unload", "lingering"):
                 begin(model.unload)
+            elif place == "recycling":
+                told.touch()  # the copy hangs, and removes it
+                processes.retire(processes.all[0])
+                begin(model.move)
             elif place == "forked by the program":
                 list(model.synthesize("Hello.", {}))
                 if not os.fork():

@@ -28,6 +28,8 @@ STATES = [
     "speak: close descriptors",
     "unload: hang",
     "unload: stop",
+    "lingering",
+    "recycling",
     "without a fork server: hold the lock",
     "without a fork server: fork",
 ]

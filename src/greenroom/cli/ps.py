@@ -54,7 +54,8 @@ def ps(
     listener who plays at real time heard nothing for more than 20 ms, and SILENT is for how long
     in all. Where engines have processes of their own, PROCESS is the model's, TAKES what that
     takes of physical memory, with its share of what others have too, AGE for how long it runs,
-    and RESTARTS how many before it have crashed.
+    and RESTARTS how many before it have crashed. The last line names processes that are idle:
+    their last model has left, and they wait a while for the next.
     """
     if servers is not None:
         print_workers(servers.split(","), key, as_json=as_json)
@@ -70,9 +71,16 @@ def ps(
 
 
 def summary(answer: Any, count: int) -> str:
-    """Return in a line what a worker has of what it may have: models, memory, and its cores."""
+    """Return in a line what a worker has of what it may have: models, memory, and its cores.
+
+    And which processes wait for a model, where any does.
+    """
     waiting = answer.streams_waiting
     line = f"; {waiting} {'stream waits' if waiting == 1 else 'streams wait'}" if waiting else ""
+    idle = ", ".join(
+        f"{each.name} (pid {each.pid}, {each.memory_mb:,.0f} MB)" for each in answer.idle_processes
+    )
+    line += f"; idle: {idle}" if idle else ""
     return (
         f"{count} of {answer.resident_cap} models, "
         f"{answer.footprint_mb:,.0f} of {answer.budget_mb:,.0f} MB, "

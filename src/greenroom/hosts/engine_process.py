@@ -33,6 +33,9 @@ _KEPT_CONNECTIONS = 32
 _END_LIMIT_S = 2.0
 """How long a process that is asked to end, or was killed, may take; the kernel ends it in 10 ms."""
 
+_ANSWER_LIMIT_S = 1.0
+"""How long one that has no model may take to say that it is there."""
+
 _LOAN_S = 1.0
 """How long it may keep a core that others want: as long as a step that takes long keeps its own."""
 
@@ -75,7 +78,7 @@ class EngineProcess:
         self.models: set[int] = set()
         """Numbers of the models in it; who changes it sees to it that no two threads do."""
         self.is_shared = False
-        """Whether a second model has ever joined it."""
+        """Whether it has ever had a second model, beside the first or after it."""
         self._when_ended = when_ended
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
@@ -161,10 +164,12 @@ class EngineProcess:
     def usage(self, device: str = CPU) -> Usage | None:
         """Return what it takes of a device's memory; `None` where that is not reported.
 
-        Once it has ended that is what it took before its first model: of that nothing stays.
+        Once it has ended, or lingers, that is what it took before its first model: of that nothing
+        stays, and what lingers is no model's.
         """
         if gpu_of(device) is None:
-            return (usage_of(self.pid) if self.is_running else None) or self.baseline
+            is_in_use = self.is_running and self.models
+            return (usage_of(self.pid) if is_in_use else None) or self.baseline
         return usage_on(device, self.pid)
 
     def growth_bytes(self) -> int:
@@ -179,7 +184,21 @@ class EngineProcess:
         self.growth = max(0, usage.anonymous - self.baseline.anonymous)
         return self.growth
 
+    def join(self, number: int) -> EngineProcess:
+        """Count one more model in it; return it."""
+        self.models.add(number)
+        self.is_shared = True
+        return self
+
     # Calls
+
+    def answers(self) -> bool:
+        """Whether it is there and answers at once; one that does not is killed."""
+        try:
+            self.call("greet", limit=_ANSWER_LIMIT_S)
+        except ProcessEndedError:
+            return False
+        return True
 
     def call(self, *what: Any, limit: float) -> Reply:
         """Call over a connection that is used for nothing else meanwhile; see `ask`."""

@@ -9,11 +9,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from greenroom import errors
 from greenroom.adapter import ModelSpec, Preparation, TTSAdapter
 from greenroom.audio.frames import AudioChunk
+from greenroom.catalog.devices import gpu_of
 from greenroom.concurrency.cores import CORES
 from greenroom.errors import (
     ConfigError,
@@ -46,6 +47,13 @@ _OF_LOADS: dict[str, type[ModelLoadError]] = {
 }
 
 
+class ReleaseProcess(Protocol):
+    """Gives back a model's place in a process, which ends with its last model, or lingers."""
+
+    def __call__(self, process: EngineProcess, number: int, /, *, may_linger: bool = False) -> None:
+        """Give it back."""
+
+
 class EngineRaisedError(Exception):
     """What an engine raised in its process, by its kind and text there."""
 
@@ -63,7 +71,7 @@ class HostedAdapter(TTSAdapter):
         adapter_class: type[TTSAdapter],
         number: int,
         take_process: Callable[[ModelSpec, int], EngineProcess],
-        release_process: Callable[[EngineProcess, int], None],
+        release_process: ReleaseProcess,
         *,
         load_limit: float,
         speech_limit: float,
@@ -85,6 +93,7 @@ class HostedAdapter(TTSAdapter):
         self._speech_limit = speech_limit
         self._unload_limit = unload_limit
         self._had_it_to_itself = False
+        self._is_loaded = False
         self._form = ""
         self._looks_ahead = False
         self._has_word_times = False
@@ -104,6 +113,7 @@ class HostedAdapter(TTSAdapter):
         Again after `was_taken_along`: then it is another process.
         """
         lost, self.process = self.process, None
+        self._is_loaded = False
         if lost is not None:
             self._release_process(lost, self._number)
         process = self._take_process(self.spec, self._number)
@@ -135,11 +145,16 @@ class HostedAdapter(TTSAdapter):
     def usage(self) -> Usage | None:
         """Return what the process takes of the device's memory; `None` where that is unknown.
 
-        Once it has ended that is what it took before its first model.
+        Once it has ended, or the model has left it to linger, that is what it took before its first
+        model. Likewise before the load in a process that has lingered: what earlier models have
+        left there is this one's from now on.
         """
-        if self._last_process is None:
+        process = self._last_process
+        if process is None:
             return None
-        return self._last_process.usage(self.spec.device)
+        if process.is_shared and self.has_it_to_itself and not self._is_loaded:
+            return process.baseline
+        return process.usage(self.spec.device)
 
     def load(self) -> None:
         """Load the model there. Raises what the adapter raises, as far as it is ours."""
@@ -153,6 +168,7 @@ class HostedAdapter(TTSAdapter):
             self.concurrency = None if stated is None else int(reply.number("concurrency"))  # type: ignore[misc]
             self._looks_ahead = reply.flag("looks_ahead")
             self._has_word_times = reply.flag("has_word_times")
+        self._is_loaded = True
 
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         """Yield the audio of the first words."""
@@ -278,14 +294,20 @@ class HostedAdapter(TTSAdapter):
             self._leave(process)
 
     def _leave(self, process: EngineProcess) -> None:
-        """Give back what the model has in a process."""
+        """Give back what the model has in a process.
+
+        That may linger if all went well there, and it has nothing on a GPU, which its end alone
+        gives back.
+        """
+        may_linger = False
         try:
             # Its memory is given back all the same when it crashes now.
             with contextlib.suppress(ProcessEndedError):
                 if process.is_running:
                     self._checked(process.call("unload", self._number, limit=self._unload_limit))
+                    may_linger = self._is_loaded and gpu_of(self.spec.device) is None
         finally:
-            self._release_process(process, self._number)
+            self._release_process(process, self._number, may_linger=may_linger)
 
     @property
     def form(self) -> str:

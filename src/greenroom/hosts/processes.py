@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -16,7 +17,9 @@ from greenroom.catalog import registry
 from greenroom.errors import ModelLoadError
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter, check_importable
+from greenroom.hosts.idle_processes import IdleProcesses
 from greenroom.hosts.launcher import BrokenOffError, Launcher, LaunchError, is_supported
+from greenroom.memory.usage import MIB
 from greenroom.untrusted.logs import safe_logger
 
 logger = safe_logger(__name__)
@@ -24,6 +27,10 @@ logger = safe_logger(__name__)
 
 _GRACE_S = 0.5
 """The manager's own limits come first: its error says which setting to raise."""
+
+_MOST_KEPT = 64 * MIB
+"""A process that keeps more than this of models that have left does not linger: only its end gives
+that back."""
 
 
 class EngineProcesses:
@@ -37,13 +44,17 @@ class EngineProcesses:
         load_limit: float = 60.0,
         speech_limit: float = 60.0,
         unload_limit: float = 10.0,
+        linger: float = 0.0,
     ) -> None:
         """A model's own `isolation` comes first, then its adapter's in `of_adapters`.
 
-        Limits are in seconds.
+        Limits are in seconds. `linger` is for how many of them a process waits for its next model
+        when the last has left.
         """
         self.crashed: Callable[[EngineProcess], None] = _nothing
         """Called in a thread when a process with models has ended."""
+        self.spare_bytes: Callable[[], int] = _boundless
+        """How much of the machine's memory nobody needs; may be called from any thread."""
         self._isolation = isolation
         self._of_adapters = dict(of_adapters or {})
         self._adapters: set[type[TTSAdapter] | str] = set()
@@ -55,6 +66,7 @@ class EngineProcesses:
         self._lock = threading.Lock()
         self._by_key: dict[Hashable, EngineProcess] = {}
         self._running: set[EngineProcess] = set()
+        self._idle = IdleProcesses(linger)
         self.crashes: Counter[tuple[str, str]] = Counter()
         """Processes that ended with models in them, by adapter and by one of `ENDINGS`."""
         self._restarts: Counter[str] = Counter()
@@ -62,7 +74,8 @@ class EngineProcesses:
         self._closed = False
         # For a manager that is dropped without a shutdown, as at the end of `asyncio.run`.
         self._launchers: list[Launcher] = []
-        self._dropped = weakref.finalize(self, _end_left, self._running, self._launchers)
+        left = (self._running, self._launchers, self._idle)
+        self._dropped = weakref.finalize(self, _end_left, *left)
         self._dropped.atexit = False  # then they end with this process
 
     def isolation_of(self, spec: ModelSpec) -> Isolation:
@@ -108,8 +121,11 @@ class EngineProcesses:
     def adapter_for(self, spec: ModelSpec, adapter_class: type[TTSAdapter]) -> Any:
         """Construct the adapter of a model, or one that finds it in a process.
 
-        Raises what the adapter raises, which may also return anything at all.
+        Processes that linger make room first, where there is none to spare. Raises what the adapter
+        raises, which may also return anything at all.
         """
+        if self._is_short():  # the model's own room is booked by now
+            self._idle.end_all()
         isolation = self.isolation_of(spec)
         if isolation == "none":
             return adapter_class(spec)
@@ -134,8 +150,17 @@ class EngineProcesses:
         """Return the anonymous memory that they take beyond what each began with."""
         return sum(process.growth_bytes() for process in self.all)
 
+    def give_way(self) -> None:
+        """Have processes that linger end, where their memory is needed; does not wait for that."""
+        if self._is_short():
+            self._idle.hurry()
+
+    def _is_short(self) -> bool:
+        idle = self._idle.all
+        return bool(idle) and sum(process.growth for process in idle) > self.spare_bytes()
+
     def _take(self, isolation: Isolation, spec: ModelSpec, number: int) -> EngineProcess:
-        name, key = _place_of(spec, number, isolation)
+        name, key = _place_of(spec, isolation)
         with self._starting:
             process = self._joined(key, number)
             if process is None:
@@ -151,9 +176,17 @@ class EngineProcesses:
             process = self._by_key.get(key)
             if process is None or not process.is_running:
                 return None
-            process.models.add(number)
-            process.is_shared = True
-            return process
+            if process.models:
+                return process.join(number)
+            if not self._idle.take(process):  # it is being ended
+                return None
+        # Before it has a model, so that nothing is lost with it. Nobody else takes it meanwhile:
+        # whoever wants one waits for `_starting`.
+        if not process.answers():
+            process.end()
+            return None
+        with self._lock:
+            return process.join(number)
 
     def _start(self, spec: ModelSpec, name: str) -> EngineProcess:
         try:
@@ -184,16 +217,23 @@ class EngineProcesses:
             when_ended=_weakly(self._has_ended),
         )
 
-    def _release(self, process: EngineProcess, number: int) -> None:
+    def _release(self, process: EngineProcess, number: int, *, may_linger: bool = False) -> None:
+        kept = process.growth_bytes() if may_linger else 0
+        may_linger = may_linger and kept <= min(_MOST_KEPT, self.spare_bytes())
         with self._lock:
             process.models.discard(number)
-            is_last = not process.models
-            if is_last:
+            ends = not (process.models or (may_linger and self._begins_to_linger(process)))
+            if ends:
                 self._forget(process)
-        if is_last:
+        if ends:
             process.end()
 
+    def _begins_to_linger(self, process: EngineProcess) -> bool:
+        is_wanted = process.is_running and process in self._by_key.values()
+        return is_wanted and self._idle.begin(process)
+
     def _has_ended(self, process: EngineProcess) -> None:
+        self._idle.take(process)
         with self._lock:
             self._running.discard(process)
             self._forget(process)
@@ -220,6 +260,7 @@ class EngineProcesses:
             self._dropped.detach()
             left = list(self._running)
             launcher = self._launcher
+        self._idle.close()
         for process in left:
             process.end()
         if launcher is not None:
@@ -238,10 +279,11 @@ def _weakly(method: Callable[[EngineProcess], None]) -> Callable[[EngineProcess]
     return call
 
 
-def _end_left(running: set[EngineProcess], launchers: list[Launcher]) -> None:
+def _end_left(running: set[EngineProcess], launchers: list[Launcher], idle: IdleProcesses) -> None:
     """End what nobody ends any more, in a thread: this is called amid anything."""
 
     def end() -> None:
+        idle.close()
         for process in tuple(running):
             process.end()
         for launcher in launchers:
@@ -263,15 +305,19 @@ def _nothing(_: EngineProcess) -> None:
     pass
 
 
+def _boundless() -> int:
+    return sys.maxsize
+
+
 @functools.cache
 def _say_unsupported() -> None:
     logger.warning("engines run in the manager's own process: this system cannot isolate them")
 
 
-def _place_of(spec: ModelSpec, number: int, isolation: Isolation) -> tuple[str, Hashable]:
+def _place_of(spec: ModelSpec, isolation: Isolation) -> tuple[str, Hashable]:
     """Return the name of the process that a model goes to, and what is equal for all in it."""
     if isolation == "model":
-        return spec.model_id, number
+        return spec.model_id, (spec.adapter, spec.device, spec.model_id)
     return _adapter_name(spec), (spec.adapter, spec.device)
 
 

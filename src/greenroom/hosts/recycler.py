@@ -69,9 +69,21 @@ class Recycler:
         self._tasks = Tasks()
         self._not_before = 0.0
         self._closed = False
+        processes.spare_bytes = self._spare_bytes
+
+    def _spare_bytes(self) -> int:
+        """Return what of the budget is neither booked nor taken; counts alone, from any thread."""
+        ledger, device = self._manager.ledger, RESERVED_ON
+        capacity = ledger.capacity
+        booked = capacity.booked[device] + capacity.reserved
+        return ledger.policy.budgets[device] - max(booked, capacity.taken[device])
 
     def consider(self) -> None:
-        """Recycle a process that keeps too much; `EngineProcess.growth_bytes` was just asked."""
+        """Recycle a process that keeps too much; `EngineProcess.growth_bytes` was just asked.
+
+        And have those that linger end, where their memory is needed.
+        """
+        self._processes.give_way()
         now = self._manager.time()
         if self._closed or now < self._not_before:
             return

@@ -170,20 +170,22 @@ class ListModelsRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb", "capacity_used", "streams_waiting")
+    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb", "capacity_used", "streams_waiting", "idle_processes")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_CAP_FIELD_NUMBER: _ClassVar[int]
     FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
     BUDGET_MB_FIELD_NUMBER: _ClassVar[int]
     CAPACITY_USED_FIELD_NUMBER: _ClassVar[int]
     STREAMS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    IDLE_PROCESSES_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
     resident_cap: int
     footprint_mb: float
     budget_mb: float
     capacity_used: float
     streams_waiting: int
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ..., capacity_used: _Optional[float] = ..., streams_waiting: _Optional[int] = ...) -> None: ...
+    idle_processes: _containers.RepeatedCompositeFieldContainer[Process]
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ..., capacity_used: _Optional[float] = ..., streams_waiting: _Optional[int] = ..., idle_processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("model_id", "adapter", "languages", "tags", "aliases", "resident", "explanation", "is_default")

@@ -74,6 +74,7 @@ async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.L
         budget_mb=sum(totals.budget_mb.values()),
         capacity_used=totals.capacity_used,
         streams_waiting=totals.streams_waiting,
+        idle_processes=[_process(each) for each in totals.processes if each.idle],
     )
     default = manager.catalog.get(manager.settings.default_model_id).model_id
     specs = [manager.catalog.get(model_id)] if model_id else manager.list_catalog()

@@ -86,6 +86,7 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
             {"adapter": adapter, "how": how, "count": count}
             for (adapter, how), count in sorted(found.crashes.items())
         ],
+        "idle_processes": [process(each) for each in found.processes if each.idle],
         "waiting": found.waiting,
         "capacity_used": round(found.capacity_used, 2),
         "streams_waiting": found.streams_waiting,
@@ -100,17 +101,19 @@ def unchanging(snapshot: dict[str, Any]) -> Any:
     """Return of a `state` what does not change by the mere passing of time, for comparing."""
     passing = ("age_s", "idle_s", "expires_in_s", "expires_at")
     models = []
+
+    def still_of(process: dict[str, Any]) -> tuple[int, int]:
+        return process["pid"], (process["memory"] or 0) // (16 * MIB)
+
     for each in snapshot["models"]:
         still = {key: value for key, value in each.items() if key not in passing}
-        left, process = each["expires_in_s"], each["process"]
-        if process is not None:
-            memory = process["memory"] or 0
-            still["process"] = process["pid"], memory // (16 * MIB)
+        left = each["expires_in_s"]
+        if each["process"] is not None:
+            still["process"] = still_of(each["process"])
         models.append((still, left is None, each["idle_s"] == 0))
-    rest = {
-        k: v for k, v in snapshot.items() if k not in ("models", "oldest_wait_s", "oldest_load_s")
-    }
-    return models, rest
+    apart = ("models", "idle_processes", "oldest_wait_s", "oldest_load_s")
+    rest = {key: value for key, value in snapshot.items() if key not in apart}
+    return models, list(map(still_of, snapshot["idle_processes"])), rest
 
 
 def catalog_entry(spec: ModelSpec, *, default: bool) -> dict[str, Any]:
