@@ -65,6 +65,7 @@ class ModelManager:
         synthesis_timeout_ms: int = 60_000,
         isolation: Isolation = "none",
         adapter_isolation: Mapping[str, Isolation] | None = None,
+        process_linger_ms: int = 0,
     ) -> None:
         if catalog is None:
             if adapter_class is None:
@@ -91,6 +92,7 @@ class ModelManager:
             synthesis_timeout_ms=synthesis_timeout_ms,
             isolation=isolation,
             adapter_isolation=dict(adapter_isolation or {}),
+            process_linger_ms=process_linger_ms,
         )
         self.settings = settings
         self.catalog = catalog

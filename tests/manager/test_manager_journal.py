@@ -302,6 +302,7 @@ async def test_every_setting_of_a_configuration_reaches_the_manager(stage: Stage
         "synthesis_timeout_ms": 6_500,
         "isolation": "model",
         "adapter_isolation": {"StagedAdapter": "none"},
+        "process_linger_ms": 8_500,
     }
     assert set(settings) == set(ManagerSettings.model_fields)
     manager = ModelManager.from_settings(ManagerSettings(**settings), stage.catalog)

@@ -157,6 +157,7 @@ class ManagerSettings(_Section):
     synthesis_timeout_ms: Milliseconds = Field(60_000, ge=1)
     isolation: Isolation = "none"
     adapter_isolation: dict[ModelName, Isolation] = Field(default_factory=dict)
+    process_linger_ms: Milliseconds = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> ManagerSettings:

@@ -136,6 +136,7 @@ class Effects:
             load_limit=settings.load_timeout_ms / 1000,
             speech_limit=settings.synthesis_timeout_ms / 1000,
             unload_limit=UNLOAD_LIMIT_S,
+            linger=settings.process_linger_ms / 1000,
         )
         self.processes.expect(catalog)
         self.loader = Loader(
