@@ -10,6 +10,7 @@ import pytest
 
 from conformance.started import Started, started
 from conformance.table import Table
+from conformance.tls_front import front_of, trust
 
 os.environ["no_proxy"] = "127.0.0.1"  # clients of these tests talk to this machine only
 
@@ -25,6 +26,19 @@ def worker(cache: Path) -> Iterator[Started]:
     """A worker with a real voice for its default, and tones; without keys."""
     with started(cache) as made:
         yield made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _trusted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Before any client: what gRPC trusts it reads once."""
+    trust(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def tls_address(worker: Started) -> Iterator[str]:
+    """Where TLS is ended before the worker."""
+    with front_of(worker.grpc) as address:
+        yield address
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

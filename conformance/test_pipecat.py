@@ -1,4 +1,4 @@
-"""Pipecat's `OpenAITTSService` and `PiperHttpTTSService`, in pipelines of its own."""
+"""Pipecat's OpenAI, Piper and NVIDIA services for speech, in pipelines of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pipecat.frames.frames import ErrorFrame, InterruptionFrame, TTSAudioRawFrame, TTSSpeakFrame
 from pipecat.pipeline.worker import PipelineParams
+from pipecat.services.nvidia.tts import NvidiaTTSService
 from pipecat.services.openai.tts import OpenAITTSService
 from pipecat.services.piper.tts import PiperHttpTTSService
 from pipecat.tests.utils import SleepFrame, run_test
@@ -91,5 +92,57 @@ async def test_PiperHttpTTSService_is_told_of_an_unknown_voice(worker: Started) 
             settings=PiperHttpTTSService.Settings(voice="tone-22"),
         )
         audio, errors = await through(service, TTSSpeakFrame(TEXT))
+    assert not audio
+    assert "tone-220" in errors[0].error
+
+
+@pytest.mark.client("pipecat-ai", "nvidia-riva-client")
+@pytest.mark.parametrize("rate", [16_000, 24_000])
+async def test_NvidiaTTSService_speaks_with_default_arguments_without_TLS(
+    worker: Started, rate: int
+) -> None:
+    service = NvidiaTTSService(server=worker.grpc, use_ssl=False)
+    audio, errors = await through(service, TTSSpeakFrame(TEXT), rate=rate)
+    assert not errors
+    assert 1.5 < seconds_of(audio, rate) < 4
+
+
+@pytest.mark.client("pipecat-ai", "nvidia-riva-client")
+async def test_NvidiaTTSService_speaks_with_default_arguments_through_what_ends_TLS(
+    worker: Started, tls_address: str
+) -> None:
+    service = NvidiaTTSService(server=tls_address)
+    audio, errors = await through(service, TTSSpeakFrame(TEXT))
+    assert not errors
+    assert 1.5 < seconds_of(audio, 24_000) < 4
+
+
+@pytest.mark.client("pipecat-ai", "nvidia-riva-client")
+async def test_NvidiaTTSService_speaks_a_long_text_whole(worker: Started) -> None:
+    service = NvidiaTTSService(server=worker.grpc, use_ssl=False)
+    audio, errors = await through(service, TTSSpeakFrame(" ".join([TEXT] * 8)))
+    assert not errors
+    assert 12 < seconds_of(audio, 24_000) < 32
+
+
+@pytest.mark.client("pipecat-ai", "nvidia-riva-client")
+async def test_an_interruption_of_NvidiaTTSService_ends_the_synthesis(worker: Started) -> None:
+    audio, errors = await through(
+        NvidiaTTSService(server=worker.grpc, use_ssl=False),
+        TTSSpeakFrame(PARAGRAPH),
+        SleepFrame(sleep=1.0),
+        InterruptionFrame(),
+        SleepFrame(sleep=0.2),
+    )
+    assert not errors
+    assert sum(len(frame.audio) for frame in audio) / 2 / 24_000 < 40  # maybe none came yet
+    await asyncio.to_thread(worker.until_quiet)
+
+
+@pytest.mark.client("pipecat-ai", "nvidia-riva-client")
+async def test_NvidiaTTSService_is_told_of_an_unknown_voice(worker: Started) -> None:
+    settings = NvidiaTTSService.Settings(voice="tone-22")
+    service = NvidiaTTSService(server=worker.grpc, use_ssl=False, settings=settings)
+    audio, errors = await through(service, TTSSpeakFrame(TEXT))
     assert not audio
     assert "tone-220" in errors[0].error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from itertools import chain
 
 from greenroom.audio.encoding import Format, encoder_for
-from greenroom.audio.frames import AudioFrame
+from greenroom.audio.frames import AudioFrame, WordTime
 from greenroom.concurrency.threads import run_to_end
 from greenroom.worker.speech import Speech
 
@@ -32,3 +33,9 @@ async def encoded(
         yield encoder.finish() if made.is_raw else await run_to_end(encoder.finish), ()
     finally:
         encoder.close()
+
+
+def words_in(frames: Iterable[AudioFrame]) -> list[WordTime] | None:
+    """Return the words that begin in `frames`; `None` where they are known of none."""
+    known = [frame.words for frame in frames if frame.words is not None]
+    return list(chain.from_iterable(known)) if known else None

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from greenroom import AudioChunk, Catalog, ModelManager, ModelSpec, TTSAdapter
+from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.testing import Stage
 from greenroom.worker.grpc.riva_protos import riva_common_pb2, riva_tts_pb2
 from greenroom.worker.grpc.riva_service import SERVICE
 from tests.audio_files import heard
+from tests.speech.telling_engine import TellingAdapter
 from tests.waiting import until
 from tests.worker.worker_client import (
     LIMIT_S,
@@ -112,6 +114,33 @@ async def test_every_answer_has_the_requests_id(tones: WorkerClient) -> None:
     answers = [each async for each in online(tones, Request(text=TEXT, id=named))]
     assert answers
     assert {answer.id.value for answer in answers} == {"turn 7"}
+
+
+@pytest.mark.parametrize("encoding", [PCM, riva_common_pb2.OGGOPUS])
+async def test_words_are_told_in_milliseconds_of_the_calls_audio_where_asked_and_known(
+    encoding: int,
+) -> None:
+    specs = [ModelSpec("telling", TellingAdapter), ModelSpec("tone-440", ToneTTSAdapter)]
+    manager = ModelManager(catalog=Catalog(specs), default_model_id="telling")
+    async with running_worker(manager) as served:
+        asked: dict[str, Any] = {"enable_word_time_offsets": True, "encoding": encoding}
+        whole = await synthesize(served, "One two. Three.", **asked)
+        streams = [
+            each
+            async for each in online(
+                served, Request(text="One two.", **asked), Request(text="Three.", **asked)
+            )
+        ]
+        for answers in ([whole], streams):
+            words = [word for answer in answers for word in answer.meta.words]
+            assert [(word.word, word.start_time, word.end_time) for word in words] == [
+                ("One", 0, 80),
+                ("two.", 100, 180),
+                ("Three.", 450, 530),
+            ]
+        assert not (await synthesize(served, "One two.")).HasField("meta")
+        asked["voice_name"] = "tone-440"
+        assert not (await synthesize(served, "One two.", **asked)).HasField("meta")
 
 
 async def test_audio_leaves_as_it_is_made_and_a_cancelled_call_gives_its_lease_back(

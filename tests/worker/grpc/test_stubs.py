@@ -75,5 +75,6 @@ def test_rivas_messages_have_its_numbers_and_a_pool_of_their_own() -> None:
         "zero_shot_data": 6,
         "custom_dictionary": 7,
         "custom_configuration": 8,
+        "enable_word_time_offsets": 9,
         "id": 100,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from greenroom.audio.encoding import FORMATS, Format
 from greenroom.config.schema import MAX_NAME_CHARS
@@ -71,7 +71,9 @@ class RivaPlanner:
             options["speaker"] = named.speaker
         words = pronunciations_in(asked.custom_dictionary)
         voice = self._voices.choose(named.model_id, options, rate, pronunciations=words)
-        return RivaPlan(voice, made, asked.id.value)
+        return RivaPlan(
+            replace(voice, word_times=asked.enable_word_time_offsets), made, asked.id.value
+        )
 
 
 def check_is_plain(text: str) -> None:

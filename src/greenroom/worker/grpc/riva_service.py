@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
 
+from greenroom.audio.frames import AudioFrame
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.errors import InputTooLargeError, InvalidInputError, StalledError
 from greenroom.speech.sentence_borders import ends_with_mark, is_blank
 from greenroom.speech.text import CheckedText
 from greenroom.worker.auth import CALLER, owner_of
-from greenroom.worker.encoded_speech import encoded
+from greenroom.worker.encoded_speech import encoded, words_in
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.errors import answered
-from greenroom.worker.grpc.riva_protos import riva_common_pb2, riva_tts_pb2
+from greenroom.worker.grpc.riva_protos import riva_tts_pb2
 from greenroom.worker.grpc.riva_request import (
     RivaPlan,
     RivaPlanner,
@@ -31,8 +32,8 @@ from greenroom.worker.synthesis import Synthesis
 _NAME = "RivaSpeechSynthesis"
 SERVICE: str = riva_tts_pb2.DESCRIPTOR.services_by_name[_NAME].full_name
 
-_MOST_AUDIO = MAX_MESSAGE_BYTES - 2_048
-"""Bytes of audio in one answer: its id and lengths fit in beside it."""
+_MOST_AUDIO = MAX_MESSAGE_BYTES - 256 * 1024
+"""Bytes of audio in one answer: what else it has fits in beside it."""
 
 _SENTENCE_END = "\n\n"
 """After a request whose text ends a sentence: it is spoken without waiting for the next."""
@@ -80,8 +81,8 @@ class RivaServicer:
         text = self._synthesis.text(request.text, limit=self._text_limit())
         with CALLER.get().quota.stream():
             async with self._speech(plan, text, context) as speech:
-                audio = await _whole(speech, plan)
-        return _answer(audio, plan)
+                audio, frames = await _whole(speech, plan)
+        return _answer(plan, audio, frames)
 
     @answered
     async def SynthesizeOnline(  # noqa: N802
@@ -116,9 +117,9 @@ class RivaServicer:
                 StallTimeout(self._synthesis.patience) as stall,
                 _pieces_of(speech, plan) as pieces,
             ):
-                async for audio, _ in pieces:
-                    if audio:
-                        await stall.wait(context.write(_answer(audio, plan)))
+                async for audio, frames in pieces:
+                    if audio or words_in(frames):
+                        await stall.wait(context.write(_answer(plan, audio, frames)))
                 return
         raise StalledError(
             f"no audio was taken for {self._synthesis.patience:g} s; read faster, or cancel the "
@@ -153,27 +154,35 @@ class RivaServicer:
         return answer
 
 
-async def _whole(speech: Speech, plan: RivaPlan) -> bytes:
+async def _whole(speech: Speech, plan: RivaPlan) -> tuple[bytes, list[AudioFrame]]:
     """Return all of the audio; raises `InputTooLargeError` where one answer cannot have it."""
-    audio = bytearray()
+    audio, all_frames = bytearray(), []
     async with _pieces_of(speech, plan) as pieces:
-        async for piece, _ in pieces:
+        async for piece, frames in pieces:
             audio += piece
+            all_frames += [frame for frame in frames if frame.words]
             if len(audio) > _MOST_AUDIO:
                 raise InputTooLargeError(
                     f"the text is more than {_MOST_AUDIO} bytes of audio, too many for one "
                     "answer; ask SynthesizeOnline, or send it in parts."
                 )
-    return bytes(audio)
+    return bytes(audio), all_frames
 
 
 def _pieces_of(speech: Speech, plan: RivaPlan) -> contextlib.aclosing[Any]:
     return contextlib.aclosing(encoded(speech, plan.format))
 
 
-def _answer(audio: bytes, plan: RivaPlan) -> riva_tts_pb2.SynthesizeSpeechResponse:
-    named = riva_common_pb2.RequestId(value=plan.request_id) if plan.request_id else None
-    return riva_tts_pb2.SynthesizeSpeechResponse(audio=audio, id=named)
+def _answer(
+    plan: RivaPlan, audio: bytes, frames: Iterable[AudioFrame]
+) -> riva_tts_pb2.SynthesizeSpeechResponse:
+    answer = riva_tts_pb2.SynthesizeSpeechResponse(audio=audio)
+    if plan.request_id:
+        answer.id.value = plan.request_id
+    for word in words_in(frames) or ():
+        start, end = (round(seconds * 1000) for seconds in (word.start_s, word.end_s))
+        answer.meta.words.add(word=word.text, start_time=start, end_time=end)
+    return answer
 
 
 async def _texts(first: _Request, rest: _Requests, limit: int) -> AsyncIterator[str]:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Literal
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from greenroom.audio.encoding import Format
-from greenroom.audio.frames import AudioFrame
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.concurrency.tasks import race
 from greenroom.errors import ModelManagerError, ModelNotResidentError, StalledError
@@ -26,7 +24,7 @@ from greenroom.speech.text import CheckedText
 from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import Voice
 from greenroom.worker.auth import Caller, owner_of
-from greenroom.worker.encoded_speech import encoded
+from greenroom.worker.encoded_speech import encoded, words_in
 from greenroom.worker.http.captioned_packets import JsonLines, JsonObject
 from greenroom.worker.http.disconnect import disconnected
 from greenroom.worker.http.server import CONNECTION, PATIENCE, WRITE, PieceWriter
@@ -129,7 +127,7 @@ class SpeechResponse(Response):
         async with contextlib.aclosing(encoded(speech, self._plan.format)) as pieces:
             async for audio, frames in pieces:
                 if frames:
-                    words = _words(frames) if self._plan.voice.word_times else None
+                    words = words_in(frames) if self._plan.voice.word_times else None
                 elif words is not None:
                     words = []
                 if not writer.started:
@@ -191,12 +189,6 @@ class _BodyWriter:
 
     async def _send(self, message: Message) -> None:
         await self._stall.wait(self._send_message(message))
-
-
-def _words(frames: Iterable[AudioFrame]) -> Words:
-    """Return the words that begin in `frames`; `None` where they are known of none."""
-    known = [frame.words for frame in frames if frame.words is not None]
-    return list(chain.from_iterable(known)) if known else None
 
 
 async def _end_connection(scope: Scope, receive: Receive, *, at_once: bool) -> None:
