@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wyoming.audio import AudioStop
+from wyoming.client import AsyncTcpClient
 from wyoming.event import Event, read_event
+from wyoming.tts import Synthesize
 
 from fuzz.documents import spoiled
 from fuzz.served import LONGEST_TEXT, MODELS, ServedDoor, silence_or_end
@@ -62,8 +65,13 @@ class WyomingDoor(ServedDoor):
 
     async def speak(self, text: str) -> int:
         """Return the bytes of all audio."""
-        said = _frame("synthesize", {"text": text})
-        return sum(len(each.payload or b"") for each in await self._answers(Sent((said,))))
+        server, total = self.worker.wyoming_server, 0
+        assert server is not None
+        async with AsyncTcpClient(server.address.host, server.address.port) as client:
+            await client.write_event(Synthesize(text).event())
+            while (event := await client.read_event()) and not AudioStop.is_type(event.type):
+                total += len(event.payload or b"")
+        return total
 
     def one(self, dice: random.Random) -> Sent:
         """Return a few events; most are as a client sends them."""

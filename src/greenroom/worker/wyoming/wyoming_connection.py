@@ -109,19 +109,24 @@ class WyomingConnection:
 
         Whatever was taken for it has gone back when this returns.
         """
-        refusal = b""
+        try:
+            refusal = await self._talk()
+            # Without the error in hand, which would keep the model that it came from in memory.
+            if refusal is not None:
+                await self._refuse(refusal)
+        finally:
+            await self._close()
+
+    async def _talk(self) -> bytes | None:
+        """Read and answer, and return the event that says what was wrong, if anything was."""
         try:
             await race(self._answer(), self._read(), name="wyoming")
         except ModelManagerError as error:
             logger.info("a Wyoming client at %s is refused: %s", self._name, str(error))
-            refusal = _refusal(error)
+            return _refusal(error)
         except OSError:  # the connection is down
             pass
-        finally:
-            # Without the error in hand, which would keep the model that it came from in memory.
-            if refusal:
-                await self._refuse(refusal)
-            await self._close()
+        return None
 
     # Reading
 
@@ -150,6 +155,7 @@ class WyomingConnection:
                     await self._answer_one(request)
                     self._busy = False
                 return
+        self.cut()  # who takes no audio takes no error either
         raise StalledError(
             f"no audio was taken for {self._patience:g} s; read faster, or end the connection."
         )
@@ -243,11 +249,12 @@ class WyomingConnection:
 
     async def _close(self) -> None:
         self._writer.close()
-        with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(_CLOSE_S):
-                await self._writer.wait_closed()
-                return
-        self.cut()
+        try:
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await self._writer.wait_closed()
+        finally:
+            self.cut()  # whatever is not sent by now; of one that is closed, nothing
 
 
 def _start(voice: Voice) -> bytes:
