@@ -39,6 +39,8 @@ conformance: install ## run clients that others wrote against a started worker; 
 	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint conformance/constraints.txt --group conformance
+	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-compile --ignore-requires-python --constraint conformance/constraints.txt homeassistant
 	.venv-conformance/bin/python -m pytest -c conformance/pytest.ini conformance --table docs/conformance.md
 
 check: install ## format, lint, types, layering
