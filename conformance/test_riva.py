@@ -109,4 +109,4 @@ def test_the_example_of_the_documents_speaks(
     example = re.findall(r"```python\n(import riva.*?)```", page, re.DOTALL)[0]
     monkeypatch.chdir(tmp_path)
     exec(example.replace("127.0.0.1:50051", worker.grpc), {})
-    assert 1.5 < heard((tmp_path / "speech.wav").read_bytes(), "wav").seconds < 4
+    assert 0.4 < heard((tmp_path / "speech.wav").read_bytes(), "wav").seconds < 2

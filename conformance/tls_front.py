@@ -44,10 +44,15 @@ def front_of(target: str) -> Iterator[str]:
 def _run(loop: asyncio.AbstractEventLoop, serving: asyncio.Task[None]) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         loop.run_until_complete(serving)
-    for connection in (left := asyncio.all_tasks(loop)):
-        connection.cancel()
-    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(_end_connections())
     loop.close()
+
+
+async def _end_connections() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for connection in left:
+        connection.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _serve(target: str, address: Future[str]) -> None:
