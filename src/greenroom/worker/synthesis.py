@@ -38,6 +38,7 @@ from greenroom.worker.readiness import Readiness
 from greenroom.worker.report import Reporter, WorkerReport
 from greenroom.worker.sessions import Session, Sessions
 from greenroom.worker.speech import Speech
+from greenroom.worker.voices_by_language import VoicesByLanguage
 
 logger = safe_logger(__name__)
 
@@ -68,6 +69,7 @@ class Synthesis:
             manager.catalog, manager.settings.default_model_id, settings.pronunciations
         )
         self.names = ModelNames(manager.catalog, settings.aliases, self.voices.default_model_id)
+        self.by_language = VoicesByLanguage(manager.catalog, self.voices.default_model_id)
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
         self.reporter = Reporter(manager)

@@ -11,6 +11,7 @@ from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.config.schema import OPENAI_NAMES
 from greenroom.voice import ModelNames
 from greenroom.worker.grpc.riva_voices import NamedVoice, RivaVoices
+from greenroom.worker.voices_by_language import VoicesByLanguage
 
 LANGUAGES = {
     "joe": ("en-US",),
@@ -33,7 +34,8 @@ def specs(*left_out: str) -> list[ModelSpec]:
 def voices(catalog: Catalog | None = None, *, default: str = "joe") -> RivaVoices:
     catalog = catalog or Catalog(specs())
     aliases = {**dict.fromkeys(OPENAI_NAMES), "Magpie-Multilingual.EN-US.Leo": "alan"}
-    return RivaVoices(catalog, ModelNames(catalog, aliases, default), default)
+    names = ModelNames(catalog, aliases, default)
+    return RivaVoices(catalog, names, VoicesByLanguage(catalog, default), default)
 
 
 @pytest.mark.parametrize(

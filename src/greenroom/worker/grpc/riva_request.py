@@ -49,7 +49,10 @@ class RivaPlanner:
     def __init__(self, synthesis: Synthesis) -> None:
         self._voices = synthesis.voices
         self._named = RivaVoices(
-            synthesis.manager.catalog, synthesis.names, synthesis.voices.default_model_id
+            synthesis.manager.catalog,
+            synthesis.names,
+            synthesis.by_language,
+            synthesis.voices.default_model_id,
         )
 
     def plan(self, asked: riva_tts_pb2.SynthesizeSpeechRequest) -> RivaPlan:

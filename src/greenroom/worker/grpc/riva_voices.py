@@ -11,6 +11,7 @@ from greenroom.catalog.catalog import Catalog
 from greenroom.errors import InvalidInputError, ModelNotFoundError, first_few
 from greenroom.untrusted.printable import printable_repr
 from greenroom.voice import ModelNames
+from greenroom.worker.voices_by_language import VoicesByLanguage, speaks
 
 _NVIDIAS_OWN = "magpie-"
 """What the names of NVIDIA's hosted voices begin with, which its clients have as defaults. Like
@@ -29,12 +30,17 @@ class NamedVoice:
 class RivaVoices:
     """Finds voices by name and language, in a catalog that may change."""
 
-    def __init__(self, catalog: Catalog, names: ModelNames, default_model_id: str) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        names: ModelNames,
+        by_language: VoicesByLanguage,
+        default_model_id: str,
+    ) -> None:
         self._catalog = catalog
         self._names = names
         self._default_model_id = default_model_id
-        self._speakers_of: tuple[int, dict[str, str]] = (-1, {})
-        """By language, the model that is first in the catalog; of which version of it."""
+        self._by_language = by_language
 
     def find(self, voice_name: str, language_code: str) -> NamedVoice:
         """Return the voice of that name, or without one the best for the language.
@@ -80,56 +86,21 @@ class RivaVoices:
     def _check_language(self, model_id: str, language_code: str) -> None:
         """Refuse another language; another region is told apart by the voice alone."""
         languages = self._catalog.get(model_id).languages
-        if language_code and languages and not _speaks(languages, language_code):
+        if language_code and languages and not speaks(languages, language_code):
             raise InvalidInputError(
                 f"voice {model_id} speaks {first_few(languages)}, not "
                 f"{printable_repr(language_code, 20)}; send that as the language_code, or none."
             )
 
     def _speaking(self, language_code: str) -> str:
-        """Return the default model if it speaks the language, else the first that does.
-
-        One with the same region goes before one with another, and the default one counts for any
-        language where it does not say its own and no other speaks the one that is asked for.
-        """
-        default, tag = self._default_model_id, _tag(language_code)
-        languages = self._catalog.get(default).languages
-        if not tag or tag in map(_tag, languages):
+        """Return the best voice for a language; the default one for none, or if it tells none."""
+        default = self._default_model_id
+        if not language_code:
             return default
-        speakers = self._speakers()
-        if tag in speakers and "-" in tag:
-            return speakers[tag]
-        if _speaks(languages, tag):
-            return default
-        found = speakers.get(_without_region(tag))
-        if found is None and languages:
+        found = self._by_language.find(language_code)
+        if found is None and self._catalog.get(default).languages:
             raise InvalidInputError(
                 f"no voice speaks {printable_repr(language_code, 20)}; "
                 f"they speak {first_few(self._catalog.languages)}."
             )
         return found or default
-
-    def _speakers(self) -> dict[str, str]:
-        """Return a model for each language, with and without its region."""
-        version, found = self._speakers_of
-        if version != self._catalog.version:
-            version, found = self._catalog.version, {}
-            for spec in self._catalog:
-                for tag in map(_tag, spec.languages):
-                    found.setdefault(tag, spec.model_id)
-                    found.setdefault(_without_region(tag), spec.model_id)
-            self._speakers_of = version, found
-        return found
-
-
-def _speaks(languages: tuple[str, ...], language_code: str) -> bool:
-    asked = _without_region(_tag(language_code))
-    return any(_without_region(_tag(language)) == asked for language in languages)
-
-
-def _tag(language: str) -> str:
-    return language.lower().replace("_", "-")
-
-
-def _without_region(tag: str) -> str:
-    return tag.partition("-")[0]

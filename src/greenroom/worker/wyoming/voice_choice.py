@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.errors import ModelNotFoundError, first_few
 from greenroom.voice import Voice
@@ -25,7 +23,10 @@ def choose(asked: VoiceRequest, synthesis: Synthesis, listed: ListedVoices) -> V
     if asked.name:
         model_id = _by_name(asked.name, synthesis)
     elif asked.language:
-        model_id = _by_language(asked.language, synthesis)
+        found = synthesis.by_language.find(asked.language)
+        if found is None:
+            raise _unspoken(asked.language, synthesis)
+        model_id = found
     else:
         model_id = synthesis.voices.default_model_id
     _check_speaker(asked.speaker, listed.speakers.get(model_id, ()))
@@ -43,32 +44,11 @@ def _by_name(name: str, synthesis: Synthesis) -> str:
     raise FieldError("voice", f"voice {name[:80]!r} is not known; {fix}", code="voice_not_found")
 
 
-def _by_language(language: str, synthesis: Synthesis) -> str:
-    catalog = synthesis.manager.catalog
-    asked = _normal(language)
-    default = catalog.get(synthesis.voices.default_model_id)
-    for same in (_is_same, _is_of_one_kind):
-        for spec in itertools.chain([default], catalog):
-            if any(same(asked, _normal(each)) for each in spec.languages):
-                return spec.model_id
-    there = first_few(catalog.languages)
+def _unspoken(language: str, synthesis: Synthesis) -> FieldError:
+    there = first_few(synthesis.manager.catalog.languages)
     fix = f"there are: {there}." if there else "no voice says which it speaks."
     problem = f"no voice speaks the language {language[:80]!r}; {fix}"
-    raise FieldError("language", problem, code="voice_not_found")
-
-
-def _normal(language: str) -> str:
-    """Return a language as it is compared: `en-us` for `en_US`, as Piper writes it."""
-    return language.replace("_", "-").lower()
-
-
-def _is_same(one: str, other: str) -> bool:
-    return one == other
-
-
-def _is_of_one_kind(asked: str, spoken: str) -> bool:
-    """Whether one of them leaves open where it is spoken, as `en` does of `en-us`."""
-    return asked.startswith(f"{spoken}-") or spoken.startswith(f"{asked}-")
+    return FieldError("language", problem, code="voice_not_found")
 
 
 def _check_speaker(name: str, speakers: tuple[str, ...]) -> None:

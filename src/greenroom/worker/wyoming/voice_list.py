@@ -7,11 +7,9 @@ the catalog has changed.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from wyoming.event import Event, write_event
 from wyoming.info import Attribution, Info, TtsProgram, TtsVoice, TtsVoiceSpeaker
 
 from greenroom.adapter import ModelSpec, TTSAdapter
@@ -23,6 +21,7 @@ from greenroom.errors import ConfigError
 from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
 from greenroom.worker.synthesis import Synthesis
+from greenroom.worker.wyoming.event_frames import frame_of
 
 logger = safe_logger(__name__)
 
@@ -104,7 +103,7 @@ class VoiceList:
             voices=voices,
             supports_synthesize_streaming=True,
         )
-        return ListedVoices(version, encoded(Info(tts=[program]).event()), speakers)
+        return ListedVoices(version, frame_of(Info(tts=[program]).event()), speakers)
 
     def _with_default_first(self) -> Iterator[ModelSpec]:
         """Yield the default model, which many clients take, then the others in their order."""
@@ -117,13 +116,6 @@ class VoiceList:
         """Leave a list that is being made; its thread ends by itself."""
         await self._tasks.end(limit)
         self._thread.close()
-
-
-def encoded(event: Event) -> bytes:
-    """Return an event as it is sent."""
-    frame = io.BytesIO()
-    write_event(event, frame)
-    return frame.getvalue()
 
 
 def _voice(spec: ModelSpec, speakers: Iterable[str]) -> TtsVoice:

@@ -34,9 +34,9 @@ from greenroom.worker.auth import Caller, owner_of
 from greenroom.worker.errors import code_of
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.wyoming.dialogue import Describe, Dialogue, Echo, Request, Say, SayPieces
-from greenroom.worker.wyoming.frame_reader import read_frame
+from greenroom.worker.wyoming.event_frames import frame_of, read_frame
 from greenroom.worker.wyoming.voice_choice import choose
-from greenroom.worker.wyoming.voice_list import VoiceList, encoded
+from greenroom.worker.wyoming.voice_list import VoiceList
 
 logger = safe_logger(__name__)
 
@@ -224,7 +224,7 @@ class WyomingConnection:
         await self._send_event(chunk.event())
 
     async def _send_event(self, event: Event) -> None:
-        await self._send(encoded(event))
+        await self._send(frame_of(event))
 
     async def _send(self, frame: bytes) -> None:
         """Send a frame, within `_answer`; raises `TimeoutError` when it is not taken in time."""
@@ -258,9 +258,9 @@ class WyomingConnection:
 
 
 def _start(voice: Voice) -> bytes:
-    return encoded(AudioStart(voice.sample_rate, _WIDTH, _CHANNELS).event())
+    return frame_of(AudioStart(voice.sample_rate, _WIDTH, _CHANNELS).event())
 
 
 def _refusal(error: ModelManagerError) -> bytes:
     """Return the `error` event, in the words and with the code of every other protocol."""
-    return encoded(Error(one_line(str(error), _LONGEST_MESSAGE), code_of(error)).event())
+    return frame_of(Error(one_line(str(error), _LONGEST_MESSAGE), code_of(error)).event())

@@ -16,7 +16,7 @@ from greenroom.worker.connections import Acceptor, Connections
 from greenroom.worker.listen import bind_sockets
 from greenroom.worker.synthesis import Synthesis
 from greenroom.worker.wyoming.announcement import Announcement
-from greenroom.worker.wyoming.frame_reader import MAX_HEADER_BYTES
+from greenroom.worker.wyoming.event_frames import MAX_HEADER_BYTES
 from greenroom.worker.wyoming.voice_list import VoiceList
 from greenroom.worker.wyoming.wyoming_connection import Services, WyomingConnection
 
@@ -25,7 +25,7 @@ logger = safe_logger(__name__)
 _FLAG = "--wyoming-listen"
 
 MAX_CONNECTIONS = 256
-"""At once; an idle one makes room for one more. What each may keep is `frame_reader`'s limits."""
+"""At once; an idle one makes room for one more. What each may keep is `event_frames`' limits."""
 
 _END_S = 1.0
 """How long connections that are cut off may take to be gone."""

@@ -1,4 +1,4 @@
-"""Read the frames of a client, within limits: a header line, more data if it says so, a payload.
+"""The frames that events travel in: written, and read within limits.
 
 The library's own reader takes what a header promises, however much that is, so this one is in its
 place. A frame is a line with a JSON object in it (`type`, `data`, `data_length`, `payload_length`),
@@ -8,11 +8,12 @@ Source: https://github.com/OHF-Voice/wyoming#format
 
 from __future__ import annotations
 
+import io
 import json
 from asyncio import IncompleteReadError, LimitOverrunError, StreamReader
 from typing import Any
 
-from wyoming.event import Event
+from wyoming.event import Event, write_event
 
 from greenroom.errors import InputTooLargeError, InvalidInputError
 from greenroom.untrusted.printable import printable_repr
@@ -28,6 +29,13 @@ MAX_PAYLOAD_BYTES = 1024 * 1024
 """Of what follows; no request has any, and what comes is dropped as it is read."""
 
 _PIECE = 64 * 1024
+
+
+def frame_of(event: Event) -> bytes:
+    """Return an event as it is sent."""
+    frame = io.BytesIO()
+    write_event(event, frame)
+    return frame.getvalue()
 
 
 async def read_frame(reader: StreamReader) -> Event | None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from wyoming.event import Event, write_event
 
 from greenroom.errors import InputTooLargeError, InvalidInputError
-from greenroom.worker.wyoming.frame_reader import (
+from greenroom.worker.wyoming.event_frames import (
     MAX_DATA_BYTES,
     MAX_HEADER_BYTES,
     MAX_PAYLOAD_BYTES,
