@@ -168,7 +168,7 @@ async def test_silences_in_speech_and_the_use_of_the_cores_are_shown(
     cost_as_much_as_there_is(adapter)
     second = adapter.synthesize_stream("Me too.")
     waiting = asyncio.ensure_future(anext(second))
-    await page.shows("#limits", re.compile(r"; [89]\d % of the cores in use, 1 stream waiting$"))
+    await page.shows("#limits", re.compile(r"; [89]\d\s% of the cores in use, 1 stream waiting$"))
     await first.aclose()
     await waiting
     await second.aclose()
