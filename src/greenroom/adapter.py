@@ -221,12 +221,20 @@ class TTSAdapter(ABC):
     def footprint_bytes(self) -> int | None:
         """Return the memory this loaded model takes, or `None` to have the manager measure it.
 
-        Without mapped files: what only unloading gives back.
+        Without mapped files and `shared_memory`: what only unloading it gives back.
         """
         return None
 
     def mapped_bytes(self) -> int | None:
         """Return the bytes of mapped files it takes, or `None` to have the manager measure it."""
+        return None
+
+    def shared_memory(self) -> tuple[str, int] | None:
+        """Return the name and the bytes of what it has in common with other models of its engine.
+
+        Such as a graph that several voices run through: it is there once, from the first of them
+        to the last, and is booked once. `footprint_bytes` does not count it. `None` is nothing.
+        """
         return None
 
     def synthesize_stream(

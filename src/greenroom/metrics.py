@@ -186,6 +186,25 @@ def _memory(statistics: ManagerStatistics) -> Iterator[Metric]:
         taken.add_metric([device], megabytes * MIB)
         overdrawn.add_metric([device], float(device in statistics.overdrawn))
     yield from (booked, budget, taken, overdrawn)
+    shared = GaugeMetricFamily(
+        "greenroom_shared_memory_bytes",
+        "Booked once for several models, in the footprint of one of them",
+        labels=["name", "device"],
+    )
+    for part in statistics.shared:
+        shared.add_metric([part.name, part.device], part.size_mb * MIB)
+    process = GaugeMetricFamily(
+        "greenroom_process_memory_bytes",
+        "Physical memory of the worker's own process: anonymous, of mapped files, and all of it "
+        "in proportion to the processes that have it",
+        labels=["kind"],
+    )
+    if (own := statistics.process_memory) is not None:
+        process.add_metric(["anonymous"], own.anonymous_mb * MIB)
+        process.add_metric(["mapped"], own.mapped_mb * MIB)
+        if own.proportional_mb is not None:
+            process.add_metric(["proportional"], own.proportional_mb * MIB)
+    yield from (shared, process)
     not_returned = GaugeMetricFamily(
         "greenroom_memory_not_returned_bytes",
         "What the model's last life left behind in the process",

@@ -265,6 +265,7 @@ class ModelManager:
             hanging=effects.hanging(),
             capacity_used=effects.dispatcher.used,
             streams_waiting=effects.dispatcher.waiting,
+            process_usage=effects.process_usage,
         )
 
     def explain(self, model_id: str) -> Explanation:

@@ -12,11 +12,15 @@ from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from greenroom.journal import Event, Kind
 from greenroom.ledger.residency import Residency
+from greenroom.ledger.shared_memory import Sharers
 from greenroom.ledger.state import Reason, Resident, State, owners_of
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import Account, MemoryAccounts
-from greenroom.memory.usage import MIB
+from greenroom.memory.usage import MIB, ProcessUsage
 from greenroom.untrusted.owners import owner_name
+
+_MOST_NAMED = 5
+"""Models that a line for people names; of more it says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class ResidentStatistics:
     expires_in_s: float | None
     """Until it expires if it is not used; `None` while it cannot expire."""
     footprint_mb: float
-    """Anonymous memory, as booked: measured, stated, or expected while it is not measured yet."""
+    """Anonymous memory, as booked: measured, stated, or expected while it is not measured yet;
+    `shared_mb` among it."""
     load_s: float
     warmup_s: float
     streams: int = 0
@@ -77,6 +82,28 @@ class ResidentStatistics:
     """Where it lives; `None` in the manager's own process, and before it is loaded."""
     yields_to: str = ""
     """The model that it drains for, in its turn."""
+    shared_mb: float = 0.0
+    """What of `footprint_mb` it carries for all models that have it in common: see
+    `ManagerStatistics.shared`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedMemoryStatistics:
+    """Memory that several models have in common, such as the graph of several voices."""
+
+    name: str
+    size_mb: float
+    """As booked, once for all of them."""
+    device: str
+    model_ids: tuple[str, ...]
+    """The models that have it, in memory or on their way in or out; the first carries it: it is
+    part of that one's `footprint_mb`."""
+
+    def __str__(self) -> str:
+        carrier, *others = self.model_ids
+        also = ", ".join(others[:_MOST_NAMED]) or "no other model"
+        more = f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
+        return f"{self.name}: {self.size_mb:,.0f} MB, booked with {carrier}, shared by {also}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +137,20 @@ class MemoryAccount:
 
 def _amount(megabytes: float | None) -> str:
     return " what could not be measured" if megabytes is None else f" {megabytes:.1f} MB"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMemoryStatistics:
+    """Physical memory of the manager's own process: models, engines' code and all else."""
+
+    anonymous_mb: float
+    """What only freeing gives back; it is this that the budget counts."""
+    mapped_mb: float
+    """Pages of mapped files, which the system can take back: each file counts once, however many
+    models map it."""
+    proportional_mb: float | None
+    """All of it, pages that several processes have divided among them; `None` where the system
+    does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +201,11 @@ class ManagerStatistics:
     crashes: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Engines' processes that ended with models in them: by adapter, and by how that came about,
     one of `hosts.engine_process.ENDINGS`."""
+    shared: tuple[SharedMemoryStatistics, ...] = ()
+    """What models have in common; counted in `footprint_mb`, once each."""
+    process_memory: ProcessMemoryStatistics | None = None
+    """Of the manager's own process, as of at most a second before its models last did anything;
+    `None` before it is initialised. Those of engines have theirs in `processes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +226,16 @@ class Explanation:
     """What it took and gave back; `None` if it was never loaded."""
     footprints: tuple[str, ...] = ()
     """What earlier loads were measured to take, a phrase for each form of the model."""
+    shared: SharedMemoryStatistics | None = None
+    """What it has in common with other models, while it is in memory."""
 
     def __str__(self) -> str:
         lines = [f"{self.model_id}: {self.summary}"]
         if self.memory is not None and str(self.memory):
             lines.append(f"  {self.memory}")
         lines += [f"  remembered: {each}" for each in self.footprints]
+        if self.shared is not None:
+            lines.append(f"  {self.shared}")
         if self.resident is not None and self.resident.process is not None:
             lines.append(f"  lives in {self.resident.process}")
         lines += [f"  held by {owner} for {held:.1f} s" for owner, held in self.holders]
@@ -245,6 +295,18 @@ def snapshot(
         late_s=late_s,
         process=_process_of(resident.instance),
         yields_to=yields_to,
+        shared_mb=resident.carried / MIB,
+    )
+
+
+def _shared_memory(sharers: Sharers) -> SharedMemoryStatistics:
+    carrier = sharers.carrier
+    others = (each.model_id for each in sharers.members if each is not carrier)
+    return SharedMemoryStatistics(
+        name=sharers.part.name,
+        size_mb=carrier.carried / MIB,
+        device=sharers.device,
+        model_ids=(carrier.model_id, *others),
     )
 
 
@@ -267,6 +329,7 @@ def totals(
     hanging: tuple[str, ...] = (),
     capacity_used: float = 0.0,
     streams_waiting: int = 0,
+    process_usage: ProcessUsage | None = None,
 ) -> ManagerStatistics:
     """Return the totals of `ledger` and `accounts` at `now`, and what others know."""
     gone = ledger.departures
@@ -299,6 +362,15 @@ def totals(
         crashes=dict(processes.crashes),
         capacity_used=capacity_used,
         streams_waiting=streams_waiting,
+        shared=tuple(map(_shared_memory, ledger.capacity.shared)),
+        process_memory=None if process_usage is None else _process_memory(process_usage),
+    )
+
+
+def _process_memory(usage: ProcessUsage) -> ProcessMemoryStatistics:
+    whole = usage.proportional
+    return ProcessMemoryStatistics(
+        usage.anonymous / MIB, usage.mapped / MIB, None if whole is None else whole / MIB
     )
 
 
@@ -330,7 +402,13 @@ def explain(
         now=now,
         memory=None if account is None else memory_account(account),
         footprints=tuple(map(str, footprints.records(model_id))),
+        shared=_shared_with(ledger, resident),
     )
+
+
+def _shared_with(ledger: Residency, resident: Resident | None) -> SharedMemoryStatistics | None:
+    sharers = None if resident is None else ledger.capacity.shared.of(resident)
+    return None if sharers is None else _shared_memory(sharers)
 
 
 def _present(resident: Resident, ledger: Residency, now: float) -> str:

@@ -115,6 +115,8 @@ class Script:
     """Bytes that the adapter states; `None` states what the catalog does, or none."""
     mapped: int = 0
     """Bytes of mapped files that the adapter states."""
+    shared: tuple[str, int] | None = None
+    """Name and bytes of what the adapter states to have in common with others."""
     measured: bool = False
     """Whether the adapter states nothing, so that the manager measures the process."""
     calls: Counter[str] = field(default_factory=Counter)
@@ -202,6 +204,9 @@ class _StagedAdapter(TTSAdapter):
 
     def mapped_bytes(self) -> int | None:
         return None if self.script.measured else self.script.mapped
+
+    def shared_memory(self) -> tuple[str, int] | None:
+        return self.script.shared
 
     def unload(self) -> None:
         try:

@@ -240,6 +240,9 @@ class HostileAdapter(TTSAdapter):
         self._do("load")
         self.weights = np.ones(int(self.spec.options.get("megabytes", 0)) * 131_072)
 
+    def shared_memory(self) -> tuple[str, int] | None:
+        return self.spec.options.get("shared")
+
     def warm_up(self, text: str) -> Iterator[AudioChunk]:
         self._do("warm_up")
         yield _tone()

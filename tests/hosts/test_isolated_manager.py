@@ -55,6 +55,23 @@ async def test_what_a_model_takes_is_measured_in_its_own_process_whatever_speaks
         assert size <= seen[name] < size + 12, seen
 
 
+@pytest.mark.parametrize(("isolation", "parts"), [("engine", [2]), ("model", [1, 1])])
+async def test_what_models_have_in_common_is_shared_by_those_of_one_process(
+    isolation: Isolation, parts: list[int]
+) -> None:
+    shared = {"shared": ("graph", 64 << 20)}
+    specs = [ModelSpec(name, HostileAdapter, options=shared) for name in ("one", "two")]
+    async with manager_of(*specs, isolation=isolation) as manager:
+        for spec in specs:
+            async with manager.lease(spec.model_id):
+                pass
+        found = manager.statistics()
+        assert [len(part.model_ids) for part in found.shared] == parts
+        assert {part.size_mb for part in found.shared} == {64.0}
+        assert all(part.name.startswith("graph in ") for part in found.shared)
+        assert found.footprint_mb == sum(r.footprint_mb for r in found.residents)
+
+
 async def test_a_crash_takes_its_model_out_of_memory_and_the_next_caller_has_it_again() -> None:
     async with manager_of(ModelSpec("one", HostileAdapter)) as manager:
         lease = manager.lease("one", owner="ann")

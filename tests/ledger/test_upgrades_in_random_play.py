@@ -1,4 +1,4 @@
-"""Upgrades, reservations and overdrafts amid everything else: the accounts add up, nobody is lost.
+"""Upgrades, reservations, shared memory and overdrafts amid everything else: the accounts add up.
 
 Seeded random steps; after each the running totals are compared with a count by hand.
 """
@@ -22,6 +22,7 @@ from greenroom.ledger.state import (
     Policy,
     Refused,
     Resident,
+    SharedPart,
     State,
     Ticket,
     Unload,
@@ -71,6 +72,11 @@ class Play:
     def take(self, of: list[Resident]) -> Resident:
         return of.pop(self.dice.randrange(len(of)))
 
+    def part(self) -> SharedPart | None:
+        """Draw what a model has in common with others."""
+        parts = [SharedPart("one", 4), SharedPart("one", 5), SharedPart("two", 7)]
+        return self.dice.choice([None, None, *parts])
+
     def step(self) -> None:
         self.now += self.dice.choice([0.0, 0.0, 0.5, 3.0, 12.0])
         model_id = self.dice.choice("abcd")
@@ -85,7 +91,8 @@ class Play:
             self.held.append(model_id)
         else:
             min_footprint = self.dice.choice([0, None])
-            request = ModelRequest(model_id, "cpu", self.dice.randrange(1, 12), None, min_footprint)
+            size, part = self.dice.randrange(1, 12), self.part()
+            request = ModelRequest(model_id, "cpu", size, None, min_footprint, part)
             ticket, decisions = self.ledger.request(request, "ann", self.now)
             self.open.add(ticket)
             self.do(decisions)
@@ -95,7 +102,8 @@ class Play:
         size = self.dice.choice([None, self.dice.randrange(1, 14)])
         what = self.dice.randrange(4)
         if what == 0 and self.loads:
-            self.do(self.ledger.loaded(self.take(self.loads), object(), self.now, footprint=size))
+            resident, part = self.take(self.loads), self.part()
+            self.do(self.ledger.loaded(resident, object(), self.now, footprint=size, shared=part))
         elif what == 1 and self.loads:
             self.do(self.ledger.failed(self.take(self.loads), "boom", self.now))
         elif what == 2 and self.unloads:
@@ -110,7 +118,7 @@ class Play:
         if what == 0 and resident is not None and self.ledger.begin_upgrade(resident):
             self.upgrades.append(resident)
         elif what == 1 and self.upgrades:
-            self.do(self.ledger.end_upgrade(self.take(self.upgrades), self.now, size))
+            self.do(self.ledger.end_upgrade(self.take(self.upgrades), self.now, size, self.part()))
         elif what == 2:
             self.ledger.reserve(self.dice.randrange(1, 20))
         elif what == 3:
@@ -146,9 +154,29 @@ class Play:
         assert capacity._movable == sum(not r.pinned for r in staying)
         assert capacity._leaving == len(all_here) - len(staying)
         assert capacity.loading == sum(r.loading for r in all_here)
+        self.check_shared(all_here)
         for resident in staying:
             if resident.may_leave and not resident.pinned:
                 assert resident.indexed  # else it would stay for ever
+
+    def check_shared(self, all_here: list[Resident]) -> None:
+        """Each part is booked with one of those that have it, which stays if any does."""
+        by_name: dict[str, list[Resident]] = {}
+        for resident in all_here:
+            if resident.shared is None:
+                assert not resident.carried
+            else:
+                by_name.setdefault(resident.shared.name, []).append(resident)
+        assert {s.part.name for s in self.ledger.capacity.shared} == set(by_name)
+        for sharers in self.ledger.capacity.shared:
+            members = by_name[sharers.part.name]
+            assert set(sharers.members) == set(members)
+            assert sharers.staying == sum(not r.promised for r in members)
+            assert sharers.carrier in members
+            assert sharers.carrier.promised == all(r.promised for r in members)
+            assert all(not r.carried for r in members if r is not sharers.carrier)
+            assert sharers.carrier.carried <= sharers.part.size
+            assert sharers.carrier.carried <= sharers.carrier.footprint
 
     def wind_down(self) -> None:
         """Let everything end; whoever waits is served or refused."""

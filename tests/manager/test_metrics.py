@@ -94,6 +94,8 @@ async def test_residents_are_told_by_state_with_their_references_and_sizes(
     assert await metered('model_mapped_bytes{device="cpu",model="b"}') == 60 * MIB
     assert await metered('footprint_bytes{device="cpu"}') == 5 * MIB
     assert await metered('budget_bytes{device="cpu"}') > 5 * MIB
+    for kind in ("anonymous", "mapped", "proportional"):
+        assert await metered(f'process_memory_bytes{{kind="{kind}"}}') > 5 * MIB
     assert (await metered('model_pinned{model="a"}'), await metered('model_pinned{model="b"}')) == (
         1,
         0,
@@ -298,6 +300,14 @@ async def test_two_workers_of_one_process_count_apart(
     assert await other('streams_ended_total{outcome="finished"}') == 0
 
 
+async def test_what_models_share_is_told_once(metered: MeteredSynthesis, stage: Stage) -> None:
+    for name in ("b", "c"):
+        stage[name].footprint, stage[name].shared = 5 * MIB, ("graph", 60 * MIB)
+        await metered.manager.load(name)
+    assert await metered('shared_memory_bytes{device="cpu",name="graph"}') == 60 * MIB
+    assert await metered('footprint_bytes{device="cpu"}') == 70 * MIB
+
+
 async def test_both_text_formats_are_read_by_the_official_parsers(
     metered: MeteredSynthesis,
 ) -> None:
@@ -328,6 +338,7 @@ async def test_the_dashboard_asks_only_for_metrics_that_are_exported(
         "greenroom_memory_not_returned_bytes",
         "greenroom_engine_process_memory_bytes",
         "greenroom_engine_crashes_total",
+        "greenroom_shared_memory_bytes",
     }
     dashboard = json.loads(DASHBOARD.read_text())
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]

@@ -45,6 +45,18 @@ async def test_a_footprint_that_is_no_size_fails_the_load_and_says_so(
     assert await manager.load("c")
 
 
+@pytest.mark.parametrize(
+    "value", ["graph", ("graph",), ("graph", -1), ("graph", "8"), (b"graph", 8), ("graph", 8, 8), 8]
+)
+async def test_shared_memory_that_is_no_name_and_size_fails_the_load_and_says_so(
+    manager: ModelManager, stage: Stage, value: Any
+) -> None:
+    stage["b"].shared = value
+    with pytest.raises(ModelLoadError, match="shared_memory"):
+        await manager.load("b")
+    assert await manager.load("c")
+
+
 async def test_numbers_of_numpy_are_numbers(manager: ModelManager, stage: Stage) -> None:
     stage["b"].footprint = np.int64(64 << 20)  # type: ignore[assignment]
     stage["b"].mapped = np.float32(1 << 20)  # type: ignore[assignment]

@@ -18,7 +18,11 @@ from greenroom.adapters.piper.loudness import TARGET, gain_of
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.build import pipeline
 from greenroom.adapters.piper.prepared.build.pipeline import prepare
-from greenroom.adapters.piper.prepared.run.prepared_voice import VOICE_BYTES, PreparedVoice
+from greenroom.adapters.piper.prepared.run.prepared_voice import (
+    GRAPH_BYTES,
+    VOICE_BYTES,
+    PreparedVoice,
+)
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS
 from greenroom.adapters.piper.prepared.store.index import _INDEX, write_index
 from greenroom.adapters.piper.prepared.store.lookup import UNWEIGHED, is_prepared
@@ -123,6 +127,21 @@ def test_every_speaker_sounds_as_in_the_file_itself(tmp_path: Path, prepares: No
     assert len({heard.tobytes() for heard in audio}) == 3
     own.unload()
     ours.unload()
+
+
+def test_each_states_its_own_memory_and_beside_it_the_graph_that_they_share(
+    model: Path, prepares: None
+) -> None:
+    prepare(model, default_store(), {GRAPH_BYTES: 1_000, VOICE_BYTES: 10})
+    one, other = loaded(model), loaded(model)
+    assert one.footprint_bytes() == other.footprint_bytes() == 10
+    name, size = one.shared_memory() or ("", 0)
+    assert (name[:6], size) == ("graph ", 1_000)
+    assert other.shared_memory() == (name, size)
+    one.unload()
+    assert one.shared_memory() is None
+    assert other.shared_memory() == (name, size)
+    other.unload()
 
 
 def test_loading_another_model_of_the_same_file_finds_it_prepared(

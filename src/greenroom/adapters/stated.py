@@ -10,6 +10,7 @@ from typing import Any
 
 from greenroom.adapter import TTSAdapter
 from greenroom.errors import ModelLoadError, WarmupError
+from greenroom.ledger.state import SharedPart
 from greenroom.speech.host import StatedVoice
 from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.printable import one_line
@@ -21,6 +22,9 @@ MOST_BYTES = 1 << 60
 MOST_THREADS = 1_000_000
 """Beyond these a value is a mistake, and no size and no number of threads."""
 
+LONGEST_NAME = 200
+"""Characters that are kept of a form's name, and of that of shared memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class StatedMemory:
@@ -30,6 +34,8 @@ class StatedMemory:
     mapped: int | None = None
     form: str = ""
     """Which form of the model is in memory."""
+    shared: SharedPart | None = None
+    """What it has in common with other models, beside its own."""
 
 
 def voice_of(adapter: TTSAdapter, model_id: str) -> StatedVoice:
@@ -58,6 +64,7 @@ def memory_of(adapter: TTSAdapter, model_id: str) -> StatedMemory:
         _size(adapter.footprint_bytes, "footprint_bytes()", model_id),
         _size(adapter.mapped_bytes, "mapped_bytes()", model_id),
         form_of(adapter),
+        _shared_part(adapter, model_id),
     )
 
 
@@ -70,7 +77,7 @@ def form_of(adapter: TTSAdapter) -> str:
         form = adapter.form
     except BaseException:  # noqa: BLE001 - a property of the adapter's, which may raise anything
         return ""
-    return one_line(form, 200) if isinstance(form, str) else ""
+    return one_line(form, LONGEST_NAME) if isinstance(form, str) else ""
 
 
 def whole(value: Any, lowest: int, highest: int) -> int | None:
@@ -84,6 +91,21 @@ def whole(value: Any, lowest: int, highest: int) -> int | None:
     except (OverflowError, ValueError):  # infinite, or not a number
         return None
     return int(number) if lowest <= number <= highest else None
+
+
+def _shared_part(adapter: TTSAdapter, model_id: str) -> SharedPart | None:
+    stated: Any = adapter.shared_memory()
+    if stated is None:
+        return None
+    name, size = stated if isinstance(stated, tuple) and len(stated) == 2 else (None, None)
+    bytes_ = whole(size, 0, MOST_BYTES)
+    if not isinstance(name, str) or bytes_ is None:
+        raise ModelLoadError(
+            model_id,
+            f"its shared_memory() is {_shown(stated)}; it must be a name and a number of bytes, "
+            "or None.",
+        )
+    return SharedPart(one_line(name, LONGEST_NAME), bytes_)
 
 
 def _size(ask: Callable[[], Any], name: str, model_id: str) -> int | None:

@@ -119,6 +119,7 @@ def resident_of(model: Any) -> ResidentStatistics | None:
         late_s=message.late_s,
         process=_process_of(message),
         yields_to=message.yields_to,
+        shared_mb=message.shared_mb,
     )
 
 

@@ -54,6 +54,7 @@ from greenroom.ledger.state import (
     Reason,
     Refused,
     Resident,
+    SharedPart,
     State,
     Stay,
     Ticket,
@@ -67,7 +68,7 @@ from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import LEAKING_LIVES, MemoryAccounts
 from greenroom.memory.measurement import Life, Watch
 from greenroom.memory.monitor import MemoryMonitor
-from greenroom.memory.usage import MIB, Usage
+from greenroom.memory.usage import MIB, ProcessUsage, Usage
 from greenroom.speech.cost import SpeechCost
 from greenroom.speech.dispatcher import Dispatcher
 from greenroom.speech.host import ModelHost
@@ -280,7 +281,14 @@ class Effects:
     def _model_request(self, spec: ModelSpec) -> ModelRequest:
         ttl = None if spec.ttl_ms is None else spec.ttl_ms / 1000
         expected = self.footprints.expected(spec)
-        return ModelRequest(spec.model_id, spec.device, expected.footprint, ttl, expected.least)
+        return ModelRequest(
+            spec.model_id,
+            spec.device,
+            expected.footprint,
+            ttl,
+            expected.least,
+            expected.shared,
+        )
 
     async def prefetch(self, spec: ModelSpec, within: float) -> None:
         """Have a model loaded for a caller that is expected, when nobody minds."""
@@ -469,6 +477,7 @@ class Effects:
             self.time(),
             warmup_s=loaded.warmup_s,
             footprint=loaded.footprint,
+            shared=loaded.shared,
         )
         record.loaded = None
         self.carry_out(decisions)
@@ -655,6 +664,11 @@ class Effects:
         gaps, late_s = host.gaps, host.late_s
         return snapshot(resident, self.time(), gaps=gaps, late_s=late_s, yields_to=yields_to)
 
+    @property
+    def process_usage(self) -> ProcessUsage | None:
+        """What the process took when it was last looked at; `None` before that."""
+        return self._memory.whole
+
     def hanging(self) -> tuple[str, ...]:
         """Return the models that a thread is inside of which was abandoned after its limit."""
         return tuple(
@@ -670,13 +684,13 @@ class Effects:
         if record is not None and record.life is not None:
             record.life.watch.disturb()
 
-    def restate(self, resident: Resident, stated: Usage) -> int:
-        """Remember what the form takes that is in memory; return what to book."""
+    def restate(self, resident: Resident, stated: Usage, shared: SharedPart | None) -> int:
+        """Remember what the form takes that is in memory; return what to book of its own."""
         resident.mapped = stated.mapped
         spec = self.catalog.known(resident.model_id)
         # It has become another file, or more of them: the next load looks at it afresh.
         self.footprints.mark_stale(spec)
-        return self.footprints.set_stated(spec, resident.form, stated)
+        return self.footprints.set_stated(spec, resident.form, stated, shared)
 
     # Time and journal
 

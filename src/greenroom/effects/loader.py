@@ -25,6 +25,7 @@ from greenroom.concurrency.threads import DaemonExecutor, NoThreadError
 from greenroom.errors import LoadTimeoutError, ModelLoadError, SynthesisError, WarmupError
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
+from greenroom.ledger.state import SharedPart
 from greenroom.memory import heap, usage
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import MemoryAccounts
@@ -77,6 +78,8 @@ class Loaded:
     """Bytes of mapped files."""
     footprint: int | None
     """Bytes to book from now on; `None` if nothing new is known."""
+    shared: SharedPart | None
+    """What it has in common with others, beside these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +318,7 @@ class Loader:
             form=stated.form,
             mapped=mapped,
             footprint=footprint,
+            shared=stated.shared,
         )
 
     async def _step(
@@ -395,7 +399,7 @@ class Loader:
         if stated.anonymous is not None:
             known = self._footprints.mapped(spec, stated.form)
             said = Usage(stated.anonymous, known if stated.mapped is None else stated.mapped)
-            footprint = self._footprints.set_stated(spec, stated.form, said)
+            footprint = self._footprints.set_stated(spec, stated.form, said, stated.shared)
         self._accounts.loaded(spec.model_id, None if taken is None else taken.anonymous)
         return footprint
 

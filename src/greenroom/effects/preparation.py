@@ -27,7 +27,7 @@ from greenroom.concurrency.tasks import Tasks
 from greenroom.concurrency.threads import DaemonExecutor, OverdueError, to_end
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
-from greenroom.ledger.state import Decision, Resident
+from greenroom.ledger.state import Decision, Resident, SharedPart
 from greenroom.memory import heap
 from greenroom.memory.usage import MIB, Usage
 from greenroom.untrusted.exceptions import describe_error
@@ -77,8 +77,8 @@ class Manager(Protocol):
     def disturb(self, resident: Resident) -> None:
         """Note that what happens now to a model changes the process's memory."""
 
-    def restate(self, resident: Resident, stated: Usage) -> int:
-        """Remember what the form takes that is in memory; return what to book."""
+    def restate(self, resident: Resident, stated: Usage, shared: SharedPart | None) -> int:
+        """Remember what the form takes that is in memory; return what to book of its own."""
 
     async def until(self, condition: Callable[[], bool], limit: float) -> bool:
         """Wait until `condition` holds; whether it came in time."""
@@ -269,32 +269,39 @@ class Preparations:
         if self._closed or not manager.ledger.begin_upgrade(resident):
             return
         footprint: int | None = None
+        shared: SharedPart | None = None
         manager.disturb(resident)
         try:
-            footprint = await self._call_upgrade(resident)
+            footprint, shared = await self._call_upgrade(resident)
         except OverdueError as late:  # it must not be unloaded while the thread is in the engine
             with contextlib.suppress(Exception):
                 await late.call
         except Exception as error:  # noqa: BLE001 - the adapter's, of any kind: the old form serves
             logger.warning("%s stays in its form: %s", resident.model_id, describe_error(error))
         finally:
-            manager.carry_out(manager.ledger.end_upgrade(resident, manager.time(), footprint))
+            now = manager.time()
+            manager.carry_out(manager.ledger.end_upgrade(resident, now, footprint, shared))
 
-    async def _call_upgrade(self, resident: Resident) -> int | None:
-        """Call the adapter; return what to book from now on, `None` if that is not known."""
+    async def _call_upgrade(self, resident: Resident) -> tuple[int | None, SharedPart | None]:
+        """Call the adapter; return what to book from now on, of its own and shared with others.
+
+        Nothing where that is not known.
+        """
         call = functools.partial(_upgrade_adapter, resident.instance)
         upgraded = await self._executor.run(call, limit=_UPGRADE_LIMIT_S)
         if upgraded is None:
-            return None
-        resident.form, stated = upgraded
+            return None, None
+        resident.form, stated, shared = upgraded
         footprint = None
         booked = ""
         if stated is not None:
-            footprint = self._manager.restate(resident, stated)
+            footprint = self._manager.restate(resident, stated, shared)
             before = f"{resident.footprint / MIB:.0f} MB"
             booked = f"; {footprint / MIB:.0f} MB are booked in the place of {before}"
+            if shared is not None:
+                booked += f", beside {shared.size / MIB:.0f} MB of {shared.name}"
         self._manager.note(Kind.UPGRADED, resident.model_id, f"to its {resident.form} form{booked}")
-        return footprint
+        return footprint, shared
 
 
 def _job_of(adapter: TTSAdapter) -> Job | None:
@@ -309,11 +316,11 @@ def _job_of(adapter: TTSAdapter) -> Job | None:
     return Job(command, max(0, int(preparation.memory_bytes(spec))), bool(prepared))
 
 
-def _upgrade_adapter(adapter: TTSAdapter) -> tuple[str, Usage | None] | None:
+def _upgrade_adapter(adapter: TTSAdapter) -> tuple[str, Usage | None, SharedPart | None] | None:
     """Move over; return the form and what is stated of it, `None` if there was nothing to do."""
     if not adapter.upgrade():
         return None
     heap.trim()
     stated = memory_of(adapter, adapter.spec.model_id)
     taken = None if stated.anonymous is None else Usage(stated.anonymous, stated.mapped or 0)
-    return stated.form, taken
+    return stated.form, taken, stated.shared

@@ -218,7 +218,14 @@ class Models:
         """Return what a model says it takes, and its form."""
         model = self._models[number]
         stated = memory_of(model, model.spec.model_id)
-        return {"anonymous": stated.anonymous, "mapped": stated.mapped, "form": stated.form}
+        shared = stated.shared
+        return {
+            "anonymous": stated.anonymous,
+            "mapped": stated.mapped,
+            "form": stated.form,
+            "shared": None if shared is None else shared.name,
+            "shared_bytes": None if shared is None else shared.size,
+        }
 
     def upgrade(self, number: int) -> dict[str, Any]:
         """Move a model over to a better form; return whether it did."""

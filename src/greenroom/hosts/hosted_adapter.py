@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from greenroom import errors
 from greenroom.adapter import ModelSpec, Preparation, TTSAdapter
+from greenroom.adapters.stated import LONGEST_NAME, MOST_BYTES, StatedMemory
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog.devices import gpu_of
 from greenroom.concurrency.cores import CORES
@@ -25,6 +26,7 @@ from greenroom.errors import (
 )
 from greenroom.hosts.engine_process import EngineProcess, ProcessEndedError
 from greenroom.hosts.wire import Reply, WireError
+from greenroom.ledger.state import SharedPart
 from greenroom.memory.usage import Usage
 from greenroom.speech.pace import count_processor, current_pace, given_pace, mark_last
 from greenroom.untrusted.exceptions import describe_error
@@ -94,7 +96,7 @@ class HostedAdapter(TTSAdapter):
         self._unload_limit = unload_limit
         self._had_it_to_itself = False
         self._is_loaded = False
-        self._form = ""
+        self._memory = StatedMemory()
         self._looks_ahead = False
         self._has_word_times = False
         self._first_words: str | None = None
@@ -281,7 +283,7 @@ class HostedAdapter(TTSAdapter):
             self.process = self._last_process = fresh
             is_idle = not self._sentences[old]
         try:
-            self._stated()  # it may have another form there
+            self._memory = self._ask_for_memory()  # it may have another form there
         finally:
             if is_idle:
                 self._leave(old)
@@ -312,7 +314,7 @@ class HostedAdapter(TTSAdapter):
     @property
     def form(self) -> str:
         """The form that was stated last."""
-        return self._form
+        return self._memory.form
 
     @property
     def looks_ahead(self) -> bool:
@@ -325,22 +327,33 @@ class HostedAdapter(TTSAdapter):
         return self._has_word_times
 
     def footprint_bytes(self) -> int | None:
-        """Return what the adapter states there."""
-        return self._stated()[0]
+        """Ask what the adapter states there; return its footprint."""
+        self._memory = self._ask_for_memory()
+        return self._memory.anonymous
 
     def mapped_bytes(self) -> int | None:
-        """Return what the adapter states there."""
-        return self._stated()[1]
+        """Return what was stated last."""
+        return self._memory.mapped
 
-    def _stated(self) -> tuple[int | None, int | None]:
+    def shared_memory(self) -> tuple[str, int] | None:
+        """Return what was stated last: it is shared with the models of the same process alone."""
+        shared = self._memory.shared
+        if shared is None or self.process is None:
+            return None
+        return f"{shared.name} in {self.process.name}", shared.size
+
+    def _ask_for_memory(self) -> StatedMemory:
         reply = self._called("memory", self._number, limit=self._load_limit, crash=ModelLoadError)
         with self._believed(self._running_process(), ModelLoadError):
-            self._form = one_line(reply.text("form"), 200)
-            anonymous, mapped = (
-                None if reply.fields.get(name) is None else int(reply.number(name, highest=1 << 60))
-                for name in ("anonymous", "mapped")
+            anonymous, mapped, size = (
+                None
+                if reply.fields.get(name) is None
+                else int(reply.number(name, highest=MOST_BYTES))
+                for name in ("anonymous", "mapped", "shared_bytes")
             )
-        return anonymous, mapped
+            form = one_line(reply.text("form"), LONGEST_NAME)
+            shared = None if size is None else SharedPart(reply.text("shared"), size)
+        return StatedMemory(anonymous, mapped, form, shared)
 
     @contextlib.contextmanager
     def _believed(self, process: EngineProcess, crash: Crash) -> Iterator[None]:

@@ -19,7 +19,17 @@ from collections import Counter
 from collections.abc import Mapping
 
 from greenroom.ledger.lazy_heap import LazyHeap
-from greenroom.ledger.state import ModelRequest, Policy, Reason, Refused, Resident, State, Ticket
+from greenroom.ledger.shared_memory import SharedMemory
+from greenroom.ledger.state import (
+    ModelRequest,
+    Policy,
+    Reason,
+    Refused,
+    Resident,
+    SharedPart,
+    State,
+    Ticket,
+)
 
 RESERVED_ON = "cpu"
 """Reservations are of the machine's own memory."""
@@ -35,6 +45,8 @@ class Capacity:
         self._policy = policy
         self.booked: Counter[str] = Counter()
         """Per device, the bytes of all that is resident, loading and unloading."""
+        self.shared = SharedMemory(self._resize)
+        """What several models have in common, which is booked with one of them."""
         self.reserved = 0
         """Bytes of the machine's memory for work beside the models; no model leaves for it."""
         self.loading = 0
@@ -68,12 +80,17 @@ class Capacity:
             self._pinned_bytes[resident.device] += resident.footprint
         else:
             self._movable += 1
+        # Counted in its footprint by `bytes_for`.
+        part = resident.request.shared
+        self.shared.book(resident, part, self.shared.missing_for(resident.device, part))
 
-    def book_ready(self, resident: Resident, now: float, footprint: int | None) -> None:
+    def book_ready(
+        self, resident: Resident, now: float, footprint: int | None, shared: SharedPart | None
+    ) -> None:
         """Book a model that became ready, with its measured footprint."""
         self.end_load()
         if footprint is not None:
-            self.rebook(resident, footprint)
+            self.rebook(resident, footprint, shared)
         if not resident.pinned:
             # Counted anew: only now that it is ready does its min residency begin.
             self._movable -= 1
@@ -83,13 +100,20 @@ class Capacity:
         """Give back the slot of a load that has ended, well or badly."""
         self.loading -= 1
 
-    def rebook(self, resident: Resident, footprint: int) -> None:
-        """Book another footprint for a model that stays."""
+    def rebook(self, resident: Resident, footprint: int, shared: SharedPart | None) -> None:
+        """Book another footprint for a model that stays, without what it shares with others."""
+        self.shared.change(resident, shared)
+        self._resize(resident, footprint + resident.carried)
+
+    def _resize(self, resident: Resident, footprint: int) -> None:
+        """Book another footprint, in every sum that it is part of."""
         grown = footprint - resident.footprint
         resident.footprint = footprint
         self.booked[resident.device] += grown
+        if resident.promised:
+            self._promised_bytes[resident.device] += grown
         # A pinned model that drains is counted with those that leave, and in no sum of the pinned.
-        if resident.pinned and not resident.leaving:
+        elif resident.pinned and not resident.leaving:
             self._pinned_bytes[resident.device] += grown
 
     def book_leaving(self, resident: Resident) -> None:
@@ -102,6 +126,7 @@ class Capacity:
         resident.promised = True
         self._promised += 1
         self._promised_bytes[resident.device] += resident.footprint
+        self.shared.promised(resident)
 
     def book_staying(self, resident: Resident, now: float) -> None:
         """Undo `book_leaving` for a model whose drain was taken back."""
@@ -119,10 +144,12 @@ class Capacity:
             resident.promised = False
             self._promised -= 1
             self._promised_bytes[resident.device] -= resident.footprint
+            self.shared.unpromised(resident)
 
     def free(self, resident: Resident) -> None:
         """Give back the room of a model that is gone."""
         self.break_promise(resident)
+        self.shared.leave(resident)
         self._leaving -= 1
         self._count -= 1
         self._count_on[resident.device] -= 1
@@ -266,12 +293,13 @@ class Capacity:
 
         What is only expected never asks for more than could come free: all but the pinned.
         """
+        wanted = request.footprint + self.shared.missing_for(request.device, request.shared)
         if request.min_footprint is None:
-            return request.footprint
+            return wanted
         # Booked whole, an expectation above that would wait for ever; it is tried alone instead,
         # and measured.
         most = max(0.0, self._budget(request.device) - self._pinned_bytes[request.device])
-        return max(request.min_footprint, int(min(request.footprint, most)))
+        return max(request.min_footprint, int(min(wanted, most)))
 
     def is_alone(self, resident: Resident) -> bool:
         """Whether nothing but pinned models is in memory beside it."""
@@ -312,7 +340,8 @@ class Capacity:
                 break
             victims.append(victim)
             too_many -= 1
-            too_much -= victim.footprint  # another device's only when none are missing
+            too_much -= victim.footprint - victim.carried  # another device's only when none miss
+            too_much -= self.shared.freed_by(victims, request.shared)
         # Missing bytes are never borne with, and models too many only under a soft cap.
         if too_much > 0 or (too_many > 0 and self._policy.cap_policy == "hard"):
             for victim in victims:
@@ -427,7 +456,9 @@ class Capacity:
 
     @staticmethod
     def _minimum(request: ModelRequest) -> int:
-        return request.footprint if request.min_footprint is None else request.min_footprint
+        if request.min_footprint is not None:
+            return request.min_footprint
+        return request.footprint + (0 if request.shared is None else request.shared.size)
 
     def _budget(self, device: str) -> float:
         return self._policy.budgets.get(device, math.inf)

@@ -33,6 +33,7 @@ from greenroom.ledger.state import (
     Reason,
     Refused,
     Resident,
+    SharedPart,
     State,
     Stay,
     Ticket,
@@ -457,8 +458,12 @@ class Residency:
         *,
         warmup_s: float = 0.0,
         footprint: int | None = None,
+        shared: SharedPart | None = None,
     ) -> list[Decision]:
-        """The model is ready: every waiter gets a reference in this very step."""
+        """The model is ready: every waiter gets a reference in this very step.
+
+        `footprint` is what it takes beside what is `shared` with others, if that is known by now.
+        """
         self._enter(resident, Event.LOADED)
         self.loads += 1
         self.backoff.loaded(resident.model_id, now)
@@ -473,7 +478,7 @@ class Residency:
         resident.keep_until = now if expected else now + self.policy.min_residency
         if not self._closed and not expected:
             self._ready[resident.model_id] = resident
-        self.capacity.book_ready(resident, now, footprint)
+        self.capacity.book_ready(resident, now, footprint, shared)
         # References before room is made: a model that its callers have waited for must not be
         # chosen to leave between its load and their first use.
         out = self._grant(resident.waiters, resident, now)
@@ -574,15 +579,19 @@ class Residency:
         return True
 
     def end_upgrade(
-        self, resident: Resident, now: float, footprint: int | None = None
+        self,
+        resident: Resident,
+        now: float,
+        footprint: int | None = None,
+        shared: SharedPart | None = None,
     ) -> list[Decision]:
-        """The upgrade is over; `footprint` is what the model takes from now on, if that changed."""
+        """The upgrade is over; the rest is as in `loaded`, and `None` where nothing changed."""
         if not resident.upgrading:
             raise LedgerStateError(resident, Event.END_UPGRADE, "it is not being upgraded")
         self._enter(resident, Event.END_UPGRADE)
         resident.upgrading = False
         if footprint is not None:
-            self.capacity.rebook(resident, footprint)
+            self.capacity.rebook(resident, footprint, shared)
         if resident.in_use:
             ended = self._end_of_turn(resident, now)
             return self._advance(now) if ended is None else ended

@@ -78,18 +78,29 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedPart:
+    """Memory that a model has in common with all others that name it; of one device."""
+
+    name: str
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """What the ledger must know of a model to make room for it."""
 
     model_id: str
     device: str = "cpu"
     footprint: int = 0
-    """Bytes it is expected to take."""
+    """Bytes it is expected to take, without what it has in common with others."""
     ttl: float | None = None
     """Seconds; `None` takes the policy's, negative never expires."""
     min_footprint: int | None = None
     """Bytes it is certain to take; `None` when all of `footprint` is. An expectation above the
     budget does not refuse a model: it is tried when nothing else is in memory that may leave."""
+    shared: SharedPart | None = None
+    """What it is expected to have in common with others."""
 
 
 # Tickets and residents are compared by identity: two requests of one owner in one moment are two,
@@ -118,7 +129,8 @@ class Resident:
     number: int
     """The order of booking: breaks ties, and tells one life of a model from the next."""
     footprint: int
-    """Bytes booked against the budget: anonymous memory, or what is expected of it."""
+    """Bytes booked against the budget: anonymous memory, or what is expected of it; `carried`
+    among them."""
     booked_at: float
     ttl: float
     # Who uses it. References and streams are counted apart: a stream may outlast the reference that
@@ -152,6 +164,10 @@ class Resident:
     """Whether its form is being replaced: it stays until that is done."""
     crashed: bool = False
     """Whether its engine is not there any more: it can only leave."""
+    shared: SharedPart | None = None
+    """What it has in common with others; written by `SharedMemory` alone, as the next."""
+    carried: int = 0
+    """Bytes of that which are booked with this one, for all of them."""
     form: str = ""
     """Which form of the model is in memory, for one that has several."""
     mapped: int = 0

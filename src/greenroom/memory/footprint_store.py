@@ -17,6 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from greenroom.adapter import ModelSpec
 from greenroom.catalog import registry
+from greenroom.ledger.state import SharedPart
 from greenroom.memory.usage import MIB, Usage
 from greenroom.untrusted.bounded_files import read_bounded
 from greenroom.untrusted.logs import safe_logger
@@ -70,6 +71,8 @@ class FootprintRecord:
     """Which form of the model (`TTSAdapter.form`); each has a record of its own."""
     stated: Measurement | None = None
     """What the loaded model itself states; it takes precedence over measurements."""
+    shared: SharedPart | None = None
+    """What it states to have in common with others, beside that."""
     measured: list[Measurement] = field(default_factory=list)
     """The latest `REMEMBERED`, oldest first."""
 
@@ -103,7 +106,9 @@ class FootprintRecord:
     def __str__(self) -> str:
         form = f" as {self.form}" if self.form else ""
         if self.stated is not None:
-            return f"{self.stated.anonymous / MIB:.1f} MB{form}, as the model itself says"
+            part = self.shared
+            shared = "" if part is None else f" beside {part.size / MIB:.1f} MB of {part.name}"
+            return f"{self.stated.anonymous / MIB:.1f} MB{form}{shared}, as the model itself says"
         sizes = ", ".join(f"{each.anonymous / MIB:.1f}" for each in self.measured)
         return f"{(self.anonymous or 0) / MIB:.1f} MB{form}, the middle of what loads took: {sizes}"
 
@@ -122,6 +127,8 @@ class Expectation:
     """Where the footprint comes from, for messages."""
     measured: bool = False
     """Whether it comes from earlier loads."""
+    shared: SharedPart | None = None
+    """What it is expected to have in common with others, beside `footprint`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,7 @@ class FootprintStore:
         seen = self._files.get(spec.model_id, _UNSEEN)
         record = self._records.get((spec.model_id, seen.file, seen.form))
         if record is not None and record.anonymous is not None:
-            return Expectation(record.anonymous, record.least, str(record), True)
+            return Expectation(record.anonymous, record.least, str(record), True, record.shared)
         if spec.footprint_mb is not None:
             return Expectation(int(spec.footprint_mb * MIB), None, "as the catalog says")
         size = int(seen.size * FILE_SIZE_FACTOR)
@@ -248,12 +255,17 @@ class FootprintStore:
         self._changed[record.key] = None
         return record.anonymous or 0
 
-    def set_stated(self, spec: ModelSpec, form: str, stated: Usage) -> int:
-        """Record what the loaded model states that it takes; return what to book now."""
+    def set_stated(
+        self, spec: ModelSpec, form: str, stated: Usage, shared: SharedPart | None = None
+    ) -> int:
+        """Record what the loaded model states that it takes; return what to book now.
+
+        That is without what it has in common with others.
+        """
         record = self._record(spec, form)
         said = Measurement(stated.anonymous, stated.mapped)
-        if record.stated != said:
-            record.stated = said
+        if (record.stated, record.shared) != (said, shared):
+            record.stated, record.shared = said, shared
             self._changed[record.key] = None
         return stated.anonymous
 

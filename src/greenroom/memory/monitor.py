@@ -11,7 +11,7 @@ from greenroom.concurrency.threads import DaemonExecutor
 from greenroom.journal import Kind
 from greenroom.ledger.residency import Residency
 from greenroom.ledger.state import Decision
-from greenroom.memory.usage import MIB, ProcessMemory
+from greenroom.memory.usage import MIB, ProcessMemory, ProcessUsage
 from greenroom.untrusted.exceptions import describe_error
 from greenroom.untrusted.logs import safe_logger
 
@@ -52,6 +52,11 @@ class MemoryMonitor:
     def children(self) -> set[int]:
         """Ids of processes whose memory counts as this process's own; to be changed."""
         return self._process.children
+
+    @property
+    def whole(self) -> ProcessUsage | None:
+        """What the process took when it was last read; `None` before that."""
+        return self._process.whole
 
     def count_beside(self, beside: Callable[[], int], read: Callable[[], None]) -> None:
         """Count what `beside` returns as this process's own: bytes of the machine's memory.

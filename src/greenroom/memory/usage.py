@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -71,6 +72,25 @@ def usage_of(pid: int) -> Usage | None:
     with contextlib.suppress(OSError, KeyError, ValueError):
         return _usage_in(f"/proc/{pid}/status")
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsage:
+    """Physical memory of a whole process, in bytes."""
+
+    anonymous: int
+    """What only freeing gives back."""
+    mapped: int
+    """Pages of mapped files: each file counts once, however many models map it."""
+    proportional: int | None
+    """All of it, pages that several processes have divided among them; `None` where the system
+    does not tell."""
+
+
+def process_usage() -> ProcessUsage:
+    """Return what this process takes. Takes 0.4 ms for 350 MB: call off the loop."""
+    now = usage()
+    return ProcessUsage(now.anonymous, now.mapped, proportional_bytes_of(os.getpid()))
 
 
 def proportional_bytes_of(pid: int) -> int | None:
@@ -158,10 +178,13 @@ class ProcessMemory:
         """Ids of child processes whose memory counts as this process's own."""
         self.beside: Callable[[], int] = int
         """Returns the anonymous memory of what else counts, such as engines in processes."""
+        self.whole: ProcessUsage | None = None
+        """What this process took when it was last read, whoever takes it; `None` before that."""
 
     def begin(self) -> None:
         """Remember what the process takes before any model is loaded."""
         self._before = self._taken()
+        self.whole = process_usage()
 
     def read(self) -> dict[str, int]:
         """Return, by device, the bytes taken since `begin`; without devices that report nothing.
@@ -169,6 +192,7 @@ class ProcessMemory:
         Of the machine's memory that is anonymous memory, which only freeing gives back.
         """
         now = self._taken()
+        self.whole = process_usage()
         taken = {device: max(0, size - self._before.get(device, 0)) for device, size in now.items()}
         if CPU in taken:
             # A copy: the event loop may add or remove a child while this thread reads.

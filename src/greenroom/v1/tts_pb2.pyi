@@ -170,7 +170,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb", "capacity_used", "streams_waiting", "idle_processes")
+    __slots__ = ("models", "resident_cap", "footprint_mb", "budget_mb", "capacity_used", "streams_waiting", "idle_processes", "shared", "memory")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_CAP_FIELD_NUMBER: _ClassVar[int]
     FOOTPRINT_MB_FIELD_NUMBER: _ClassVar[int]
@@ -178,6 +178,8 @@ class ListModelsResponse(_message.Message):
     CAPACITY_USED_FIELD_NUMBER: _ClassVar[int]
     STREAMS_WAITING_FIELD_NUMBER: _ClassVar[int]
     IDLE_PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[Model]
     resident_cap: int
     footprint_mb: float
@@ -185,7 +187,31 @@ class ListModelsResponse(_message.Message):
     capacity_used: float
     streams_waiting: int
     idle_processes: _containers.RepeatedCompositeFieldContainer[Process]
-    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ..., capacity_used: _Optional[float] = ..., streams_waiting: _Optional[int] = ..., idle_processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
+    shared: _containers.RepeatedCompositeFieldContainer[SharedMemory]
+    memory: ProcessMemory
+    def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., resident_cap: _Optional[int] = ..., footprint_mb: _Optional[float] = ..., budget_mb: _Optional[float] = ..., capacity_used: _Optional[float] = ..., streams_waiting: _Optional[int] = ..., idle_processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ..., shared: _Optional[_Iterable[_Union[SharedMemory, _Mapping]]] = ..., memory: _Optional[_Union[ProcessMemory, _Mapping]] = ...) -> None: ...
+
+class SharedMemory(_message.Message):
+    __slots__ = ("name", "size_mb", "device", "model_ids")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_MB_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size_mb: float
+    device: str
+    model_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., size_mb: _Optional[float] = ..., device: _Optional[str] = ..., model_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ProcessMemory(_message.Message):
+    __slots__ = ("anonymous_mb", "mapped_mb", "proportional_mb")
+    ANONYMOUS_MB_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_MB_FIELD_NUMBER: _ClassVar[int]
+    PROPORTIONAL_MB_FIELD_NUMBER: _ClassVar[int]
+    anonymous_mb: float
+    mapped_mb: float
+    proportional_mb: float
+    def __init__(self, anonymous_mb: _Optional[float] = ..., mapped_mb: _Optional[float] = ..., proportional_mb: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("model_id", "adapter", "languages", "tags", "aliases", "resident", "explanation", "is_default")
@@ -208,7 +234,7 @@ class Model(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., adapter: _Optional[str] = ..., languages: _Optional[_Iterable[str]] = ..., tags: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., resident: _Optional[_Union[Resident, _Mapping]] = ..., explanation: _Optional[str] = ..., is_default: bool = ...) -> None: ...
 
 class Resident(_message.Message):
-    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb", "gaps", "late_s", "process", "yields_to")
+    __slots__ = ("state", "refcount", "owners", "pinned", "age_s", "idle_s", "expires_in_s", "footprint_mb", "load_s", "warmup_s", "streams", "device", "mapped_mb", "gaps", "late_s", "process", "yields_to", "shared_mb")
     STATE_FIELD_NUMBER: _ClassVar[int]
     REFCOUNT_FIELD_NUMBER: _ClassVar[int]
     OWNERS_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +252,7 @@ class Resident(_message.Message):
     LATE_S_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
     YIELDS_TO_FIELD_NUMBER: _ClassVar[int]
+    SHARED_MB_FIELD_NUMBER: _ClassVar[int]
     state: str
     refcount: int
     owners: _containers.RepeatedScalarFieldContainer[str]
@@ -243,7 +270,8 @@ class Resident(_message.Message):
     late_s: float
     process: Process
     yields_to: str
-    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ..., process: _Optional[_Union[Process, _Mapping]] = ..., yields_to: _Optional[str] = ...) -> None: ...
+    shared_mb: float
+    def __init__(self, state: _Optional[str] = ..., refcount: _Optional[int] = ..., owners: _Optional[_Iterable[str]] = ..., pinned: bool = ..., age_s: _Optional[float] = ..., idle_s: _Optional[float] = ..., expires_in_s: _Optional[float] = ..., footprint_mb: _Optional[float] = ..., load_s: _Optional[float] = ..., warmup_s: _Optional[float] = ..., streams: _Optional[int] = ..., device: _Optional[str] = ..., mapped_mb: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ..., process: _Optional[_Union[Process, _Mapping]] = ..., yields_to: _Optional[str] = ..., shared_mb: _Optional[float] = ...) -> None: ...
 
 class Process(_message.Message):
     __slots__ = ("name", "pid", "memory_mb", "age_s", "restarts")

@@ -229,6 +229,10 @@ class PiperTTSAdapter(TTSAdapter):
         """Return the size of the prepared weights."""
         return self._session.mapped_bytes if self._session is not None else None
 
+    def shared_memory(self) -> tuple[str, int] | None:
+        """Return the graph that a prepared voice runs through, and what that takes."""
+        return self._session.shared_memory if self._session is not None else None
+
     def unload(self) -> None:
         """Let go of weights and graph; what no other voice uses is free when this returns."""
         swappable, self._swappable, self._speech = self._swappable, None, None

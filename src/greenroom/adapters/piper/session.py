@@ -63,6 +63,10 @@ class Session(Protocol):
         """Memory of mapped files, where it is known."""
 
     @property
+    def shared_memory(self) -> tuple[str, int] | None:
+        """Name and bytes of what it has in common with other sessions, where there is any."""
+
+    @property
     def knows_lengths(self) -> bool:
         """Whether it knows how many samples each text id has."""
 
@@ -88,6 +92,7 @@ class CpuSession:
     looks_ahead = False
     knows_lengths = False
     mapped_bytes: int | None = 0
+    shared_memory: tuple[str, int] | None = None
 
     def __init__(self, model: Path, threads: int) -> None:
         """Read and optimise the graph; raises what onnxruntime raises."""
@@ -124,6 +129,7 @@ class GpuSession:
     knows_lengths = False
     footprint_bytes: int | None = None
     mapped_bytes: int | None = None
+    shared_memory: tuple[str, int] | None = None
 
     def __init__(self, model: Path, threads: int, gpu: int) -> None:
         """Read and optimise the graph; raises `ConfigError` or what onnxruntime raises."""

@@ -9,7 +9,12 @@ from google.protobuf import json_format
 from greenroom.adapter import ModelSpec
 from greenroom.audio.frames import FRAME_MS, AudioFrame, WordTime
 from greenroom.model_manager import ModelManager
-from greenroom.statistics import ProcessStatistics, ResidentStatistics
+from greenroom.statistics import (
+    ProcessMemoryStatistics,
+    ProcessStatistics,
+    ResidentStatistics,
+    SharedMemoryStatistics,
+)
 from greenroom.v1 import tts_pb2
 from greenroom.worker.model_repository import in_steps
 from greenroom.worker.report import WorkerReport, read_report, written_report
@@ -75,6 +80,8 @@ async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.L
         capacity_used=totals.capacity_used,
         streams_waiting=totals.streams_waiting,
         idle_processes=[_process(each) for each in totals.processes if each.idle],
+        shared=map(_shared_memory, totals.shared),
+        memory=None if totals.process_memory is None else _memory(totals.process_memory),
     )
     default = manager.catalog.get(manager.settings.default_model_id).model_id
     specs = [manager.catalog.get(model_id)] if model_id else manager.list_catalog()
@@ -83,6 +90,20 @@ async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.L
     if model_id:
         answer.models[0].explanation = str(manager.explain(model_id))
     return answer
+
+
+def _shared_memory(part: SharedMemoryStatistics) -> tts_pb2.SharedMemory:
+    return tts_pb2.SharedMemory(
+        name=part.name, size_mb=part.size_mb, device=part.device, model_ids=part.model_ids
+    )
+
+
+def _memory(memory: ProcessMemoryStatistics) -> tts_pb2.ProcessMemory:
+    return tts_pb2.ProcessMemory(
+        anonymous_mb=memory.anonymous_mb,
+        mapped_mb=memory.mapped_mb,
+        proportional_mb=memory.proportional_mb,
+    )
 
 
 def _model(
@@ -119,6 +140,7 @@ def _resident(resident: ResidentStatistics) -> tts_pb2.Resident:
         late_s=resident.late_s,
         process=None if resident.process is None else _process(resident.process),
         yields_to=resident.yields_to,
+        shared_mb=resident.shared_mb,
     )
 
 

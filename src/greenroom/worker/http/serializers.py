@@ -20,7 +20,12 @@ from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.devices import CPU
 from greenroom.journal import Event, Spoken
 from greenroom.memory.usage import MIB
-from greenroom.statistics import Explanation, ProcessStatistics, ResidentStatistics
+from greenroom.statistics import (
+    Explanation,
+    ProcessMemoryStatistics,
+    ProcessStatistics,
+    ResidentStatistics,
+)
 from greenroom.worker.synthesis import Synthesis
 
 
@@ -47,6 +52,7 @@ def resident(found: ResidentStatistics) -> dict[str, Any]:
         "idle_s": round(found.idle_s, 3),
         "expires_in_s": None if found.expires_in_s is None else round(found.expires_in_s, 3),
         "footprint": footprint,
+        "shared": round(found.shared_mb * MIB),
         "mapped": mapped,
         "device": found.device,
         "load_s": round(found.load_s, 4),
@@ -68,6 +74,16 @@ def process(found: ProcessStatistics) -> dict[str, Any]:
     }
 
 
+def memory(found: ProcessMemoryStatistics) -> dict[str, Any]:
+    """Return what the worker's own process takes of physical memory, in bytes."""
+    whole = found.proportional_mb
+    return {
+        "anonymous": round(found.anonymous_mb * MIB),
+        "mapped": round(found.mapped_mb * MIB),
+        "proportional": None if whole is None else round(whole * MIB),
+    }
+
+
 def state(synthesis: Synthesis) -> dict[str, Any]:
     """Return what is in memory now and how the worker is."""
     found = synthesis.manager.statistics()
@@ -82,6 +98,16 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
         "budget": {device: round(size * MIB) for device, size in found.budget_mb.items()},
         "taken": {device: round(size * MIB) for device, size in found.taken_mb.items()},
         "overdrawn": list(found.overdrawn),
+        "shared": [
+            {
+                "name": part.name,
+                "size": round(part.size_mb * MIB),
+                "device": part.device,
+                "models": list(part.model_ids),
+            }
+            for part in found.shared
+        ],
+        "memory": None if found.process_memory is None else memory(found.process_memory),
         "crashes": [
             {"adapter": adapter, "how": how, "count": count}
             for (adapter, how), count in sorted(found.crashes.items())
@@ -111,9 +137,11 @@ def unchanging(snapshot: dict[str, Any]) -> Any:
         if each["process"] is not None:
             still["process"] = still_of(each["process"])
         models.append((still, left is None, each["idle_s"] == 0))
-    apart = ("models", "idle_processes", "oldest_wait_s", "oldest_load_s")
+    apart = ("models", "idle_processes", "oldest_wait_s", "oldest_load_s", "memory")
     rest = {key: value for key, value in snapshot.items() if key not in apart}
-    return models, list(map(still_of, snapshot["idle_processes"])), rest
+    own = snapshot["memory"]
+    memory = None if own is None else own["anonymous"] // (16 * MIB)
+    return models, list(map(still_of, snapshot["idle_processes"])), rest, memory
 
 
 def catalog_entry(spec: ModelSpec, *, default: bool) -> dict[str, Any]:

@@ -55,16 +55,20 @@ class CompiledOnce:
         self._lock = threading.Lock()
         self._graph: OpenvinoGraph | None = None
 
-    def get(self, folder: Path, manifest: Manifest) -> tuple[OpenvinoGraph, bool]:
-        """Return it, and whether this call compiled it.
+    @property
+    def footprint_bytes(self) -> int:
+        """Anonymous memory; 0 before it is compiled."""
+        return 0 if self._graph is None else FOOTPRINT_BYTES
+
+    def get(self, folder: Path, manifest: Manifest) -> OpenvinoGraph:
+        """Return it, compiled by now.
 
         `folder` has the graph's files. Raises `OSError`, and what `OpenvinoGraph.read` raises.
         """
         with self._lock:
-            is_first = self._graph is None
             if self._graph is None:
                 self._graph = OpenvinoGraph.read(folder, manifest)
-            return self._graph, is_first
+            return self._graph
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greenroom.adapters.piper.prepared.manifest import FLOW
-from greenroom.adapters.piper.prepared.run import openvino_stage
 from greenroom.adapters.piper.prepared.run.decoder import Samples, SentenceDecoder
 from greenroom.adapters.piper.prepared.run.openvino_stage import OpenvinoStage, UnfitError
 from greenroom.adapters.piper.prepared.run.shared_graphs import GRAPHS, Graph
@@ -59,7 +58,9 @@ class PreparedVoice:
         try:
             manifest = self._graph.manifest
             weights = _values(_mapped(files), (n for s in manifest.stages for n in s.weights))
-            self.footprint_bytes = self._footprint(files.facts)
+            self.footprint_bytes = _size(files.facts, VOICE_BYTES)
+            """Anonymous bytes of its own, as `build` measured them; `None` before that."""
+            self._graph_bytes = _size(files.facts, GRAPH_BYTES)
             self.mapped_bytes = sum(4 * math.prod(tensor.shape) for tensor in files.tensors)
             self._stages: dict[str, Stage] = {
                 stage.name: BoundStage(
@@ -83,7 +84,7 @@ class PreparedVoice:
         assert self._graph is not None
         manifest = self._graph.manifest
         try:
-            compiled, is_first = self._graph.openvino.get(files.graph, manifest)
+            compiled = self._graph.openvino.get(files.graph, manifest)
             name = manifest.stages[-1].name
             # It takes no memory that cannot be written to, which it does not do.
             weights = _mapped(files, mmap.ACCESS_COPY)
@@ -93,8 +94,15 @@ class PreparedVoice:
             logger.warning("OpenVINO is not used for the waveform, onnxruntime is: %s", reason)
             return
         self._costs = compiled.costs
-        if is_first and self.footprint_bytes is not None:
-            self.footprint_bytes += openvino_stage.FOOTPRINT_BYTES
+
+    @property
+    def shared_memory(self) -> tuple[str, int] | None:
+        """The name of its graph and the anonymous bytes of that, where they were measured."""
+        if self._graph is None or self._graph_bytes is None:
+            return None
+        name = f"graph {self._graph.graph_id[:12]}"
+        name += f" with {self._threads} threads" if self._threads > 1 else ""
+        return name, self._graph_bytes + self._graph.openvino.footprint_bytes
 
     @property
     def looks_ahead(self) -> bool:
@@ -150,14 +158,6 @@ class PreparedVoice:
         for _ in self._pieces(sentence(1), shrink=True):
             pass
 
-    def _footprint(self, facts: Mapping[str, Any]) -> int | None:
-        """Anonymous bytes, as `build` measured them; the first voice counts the graph, too."""
-        assert self._graph is not None
-        graph, own = facts.get(GRAPH_BYTES), facts.get(VOICE_BYTES)
-        if not isinstance(graph, int) or not isinstance(own, int):
-            return None
-        return own + graph if self._graph.claim() else own
-
     def close(self) -> None:
         """Let go of weights and graph. No thread may be inside `speak`."""
         graph = self._graph
@@ -178,6 +178,11 @@ def sentence(length: int) -> Feeds:
         "scales": np.array([0.0, 1.0, 0.0], np.float32),
         "sid": np.array([0], np.int64),
     }
+
+
+def _size(facts: Mapping[str, Any], name: str) -> int | None:
+    size = facts.get(name)
+    return size if isinstance(size, int) else None
 
 
 def _mapped(files: PreparedFiles, access: int = mmap.ACCESS_READ) -> dict[str, Samples]:

@@ -37,7 +37,6 @@ class Graph:
     costs: Costs = field(default_factory=Costs)
     folder: Path = Path()
     openvino: CompiledOnce = field(default_factory=CompiledOnce)
-    _claimed: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def read(cls, graph_id: str, folder: Path, threads: int) -> Graph:
@@ -59,10 +58,6 @@ class Graph:
             if cores() >= _WIDE and (stage.name == FLOW if stage.timed else threads < _WIDE)
         }
         return cls(graph_id, manifest, sessions, wide_sessions, folder=folder)
-
-    def claim(self) -> bool:
-        """Whether the caller is the first, which counts the graph's memory as its own."""
-        return self._claimed.acquire(blocking=False)
 
 
 def cpu_session(model: bytes | Path, threads: int, *, optimise: bool = False) -> Any:
