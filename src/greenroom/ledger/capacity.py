@@ -340,7 +340,9 @@ class Capacity:
                 break
             victims.append(victim)
             too_many -= 1
-            too_much -= victim.footprint - victim.carried  # another device's only when none miss
+            # Another device's bytes count only where none are missing. What the victim carries
+            # for others stays; it comes free with the last of those that have it.
+            too_much -= victim.footprint - victim.carried
             too_much -= self.shared.freed_by(victims, request.shared)
         # Missing bytes are never borne with, and models too many only under a soft cap.
         if too_much > 0 or (too_many > 0 and self._policy.cap_policy == "hard"):

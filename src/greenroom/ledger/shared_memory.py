@@ -57,6 +57,7 @@ class SharedMemory:
 
         None of what is `wanted`: the model that they leave for takes that over.
         """
+        # Asked for each victim in turn, so that the part counts with the one that completes it.
         last = victims[-1]
         sharers = self.of(last)
         if sharers is None or (wanted is not None and wanted.name == sharers.part.name):
@@ -70,6 +71,7 @@ class SharedMemory:
         Its footprint counts `missing` bytes for that.
         """
         if part is not None:
+            # What is only expected is booked smaller where it could never come free as a whole.
             self._join(resident, part, size=min(missing, resident.footprint), booked=True)
 
     def change(self, resident: Resident, part: SharedPart | None) -> None:
@@ -86,6 +88,14 @@ class SharedMemory:
             sharers.part = part
             self._carry(sharers.carrier, part.size)
 
+    # Who carries a part, whenever somebody comes, is promised, is kept after all, or goes:
+    # 1. The first model that has it.
+    # 2. If that is promised and others stay: the oldest of those. So the room that is counted on
+    #    never holds what will still be there.
+    # 3. If all that have it are promised: whoever of them carried it last, so that its bytes are
+    #    in the room that comes free; and the first that comes or stays after all takes it over.
+    # 4. The last to go takes it along, and it is booked no more.
+
     def _join(
         self, resident: Resident, part: SharedPart, *, size: int, booked: bool = False
     ) -> None:
@@ -96,6 +106,7 @@ class SharedMemory:
             self._sharers[resident.device, part.name] = sharers
             self._carry(resident, size, booked=booked)
         elif not sharers.staying:
+            # Case 3: it may be brought along anew, and then its size is the newcomer's word.
             sharers.part = part
             self._hand_over(sharers, resident, size=size, booked=booked)
         sharers.members[resident] = None
@@ -120,6 +131,7 @@ class SharedMemory:
         if sharers is None:
             return
         sharers.staying += 1
+        # A carrier is promised only while all are (case 3), so this one is the first that stays.
         if sharers.carrier.promised:
             self._hand_over(sharers, resident)
 
@@ -134,6 +146,7 @@ class SharedMemory:
             del self._sharers[resident.device, sharers.part.name]
             self._carry(resident, 0)
         elif sharers.carrier is resident:
+            # Its promise ended just before this, so that it may carry what all leave with (case 3).
             staying = (each for each in sharers.members if not each.promised)
             self._hand_over(sharers, next(staying, next(iter(sharers.members))))
         resident.shared = None

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -405,6 +406,22 @@ async def test_however_a_stream_ends_nothing_keeps_its_unloaded_model_alive(end:
         await until(lambda: not served.in_use("b"))
         await served.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="b"), timeout=LIMIT_S)
         await until(lambda: [adapter.spec.model_id for adapter in stage.living] == ["a"])
+
+
+async def test_a_model_that_was_ready_took_no_time_to_load_however_late_the_answer(
+    tones: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = tones.worker.synthesis.load_model
+
+    async def load_and_dawdle(*args: Any, **options: Any) -> Any:
+        loaded = await load(*args, **options)
+        await asyncio.sleep(0.02)
+        return loaded
+
+    monkeypatch.setattr(tones.worker.synthesis, "load_model", load_and_dawdle)
+    request = tts_pb2.LoadModelRequest(model_id="tone-220")
+    assert (await tones.stub.LoadModel(request)).load_duration_ms >= 20
+    assert (await tones.stub.LoadModel(request)).load_duration_ms == 0
 
 
 async def test_64_callers_at_once_all_hear_everything(tones: WorkerClient) -> None:
