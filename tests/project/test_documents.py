@@ -70,6 +70,7 @@ def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> No
         "docs/simulation.md",
         "docs/scale.md",
         "docs/wyoming.md",
+        "docs/cluster.md",
     ],
 )
 def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:

@@ -94,7 +94,7 @@ async def test_models_aliases_keys_and_the_form_of_text_change(file: Path, worke
     assert worker.synthesis.names.find("two") == "calm"
     assert "one" not in worker.synthesis.names.aliases
     assert worker.synthesis.settings.text == "markdown"
-    assert worker._keys.admit(bearer("secret-2"), Role.SPEAK).name == "x"
+    assert worker.keys.admit(bearer("secret-2"), Role.SPEAK).name == "x"
 
 
 async def test_how_words_are_said_changes_for_voices_that_are_chosen_then(
@@ -111,15 +111,15 @@ async def test_how_words_are_said_changes_for_voices_that_are_chosen_then(
 async def test_a_key_that_is_taken_away_is_refused_and_one_that_stays_keeps_its_quota(
     file: Path, worker: Worker
 ) -> None:
-    before = worker._keys.recognise(bearer("secret-1"))
+    before = worker.keys.recognise(bearer("secret-1"))
     file.write_text(START.replace("tone-440}]", "tone-440}, {model_id: x, variant_of: slow}]"))
     await reload_of(worker).run()
-    assert worker._keys.recognise(bearer("secret-1")) is before
+    assert worker.keys.recognise(bearer("secret-1")) is before
     file.write_text(START.replace("secret-1", "secret-3"))
     await reload_of(worker).run()
     with pytest.raises(UnauthenticatedError):
-        worker._keys.admit(bearer("secret-1"), Role.SPEAK)
-    assert worker._keys.admit(bearer("secret-3"), Role.ADMIN)
+        worker.keys.admit(bearer("secret-1"), Role.SPEAK)
+    assert worker.keys.admit(bearer("secret-3"), Role.ADMIN)
 
 
 async def test_what_needs_a_restart_is_named_and_the_rest_changes(
@@ -140,7 +140,7 @@ async def test_what_needs_a_restart_is_named_and_the_rest_changes(
     assert set(reloaded.changed) == {"models", "worker.aliases"}
     assert worker.manager.settings.ttl_ms == 1000
     with pytest.raises(UnauthenticatedError):
-        worker._keys.admit([], Role.SPEAK)
+        worker.keys.admit([], Role.SPEAK)
     again = await reload_of(worker).run()
     assert again.changed == ()
     assert again.needs_restart == reloaded.needs_restart
@@ -167,7 +167,7 @@ async def test_a_file_that_cannot_work_changes_nothing(
     with pytest.raises(ConfigError, match=said):
         await reload_of(worker).run()
     assert ids(worker) == ["slow"]
-    assert worker._keys.admit(bearer("secret-1"), Role.ADMIN)
+    assert worker.keys.admit(bearer("secret-1"), Role.ADMIN)
     file.write_text(START)
     assert (await reload_of(worker).run()).changed == ()
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from greenroom.cli.cluster_up import up
 from greenroom.cli.config_check import check
 from greenroom.cli.demo.command import demo
 from greenroom.cli.explain import explain
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 config = typer.Typer(rich_markup_mode="markdown")
 service = typer.Typer(rich_markup_mode="markdown")
+cluster = typer.Typer(rich_markup_mode="markdown")
 
 
 def command() -> Any:
@@ -88,6 +90,13 @@ def of_the_system(context: typer.Context) -> None:
         _help(context)
 
 
+@cluster.callback(invoke_without_command=True)
+def clusters(context: typer.Context) -> None:
+    """Run many workers as one."""
+    if context.invoked_subcommand is None:
+        _help(context)
+
+
 def _help(context: typer.Context) -> None:
     print_text(context.get_help())
     raise typer.Exit
@@ -120,3 +129,5 @@ app.add_typer(config, name="config")
 config.command()(check)
 app.add_typer(service, name="service")
 service.command()(install)
+app.add_typer(cluster, name="cluster")
+cluster.command()(up)

@@ -9,13 +9,14 @@ from typing import Any
 from greenroom.cli.shared_options import (
     DEFAULT_SERVER,
     AsJson,
+    Cluster,
     Key,
     Server,
     Servers,
     as_dict,
 )
 from greenroom.cli.terminal.console import print_json, print_note, print_table
-from greenroom.cli.workers_table import print_workers
+from greenroom.cli.workers_table import print_cluster, print_workers
 from greenroom.ledger.state import State
 from greenroom.statistics import ProcessStatistics, ResidentStatistics
 
@@ -43,10 +44,11 @@ SHAPE: dict[str, tuple[str, ...]] = {
 def ps(
     server: Server = DEFAULT_SERVER,
     servers: Servers = None,
+    cluster: Cluster = None,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what is in a worker's memory, or with `--servers` in that of each of several.
+    """List what is in a worker's memory, or with `--servers` or `--cluster` in each of several's.
 
     Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
     unloading gives back; MAPPED are pages of files, which the system takes back when it must,
@@ -59,6 +61,9 @@ def ps(
     """
     if servers is not None:
         print_workers(servers.split(","), key, as_json=as_json)
+        return
+    if cluster is not None:
+        print_cluster(cluster, key, as_json=as_json)
         return
     answer = asyncio.run(_ask(server, key))
     residents = [found for model in answer.models if (found := resident_of(model)) is not None]

@@ -96,6 +96,16 @@ Servers = Annotated[
 ]
 
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="URL",
+        help="Ask the cluster at this address instead of one worker, such as http://host:8880.",
+    ),
+]
+
+
 def _sendable(key: str | None) -> str | None:
     """Return a key without the end of line that it has in a file; a wrong one is not shown."""
     key = None if key is None else key.strip()

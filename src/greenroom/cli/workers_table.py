@@ -1,4 +1,4 @@
-"""The table of several workers that `greenroom ps --servers` shows: what each of them reports."""
+"""The table of several workers that `greenroom ps` shows: what each of them reports."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from greenroom.cli.terminal.console import print_json, print_note, print_table
+from greenroom.cli.terminal.console import CommandError, print_json, print_note, print_table
 from greenroom.errors import ModelManagerError
 from greenroom.ledger.state import State
 
 if TYPE_CHECKING:
     from greenroom.worker.report import WorkerReport
 
+_PATIENCE_S = 15.0
+"""For a cluster, which asks all its workers."""
+
 _HEADINGS = ("WORKER", "STATE", "MODELS", "PLACES", "SPEECHES", "CORES")
 
 
 def print_workers(servers: Sequence[str], key: str | None, *, as_json: bool) -> None:
     """Print what each worker has; one that does not answer is shown with the reason."""
-    answers = asyncio.run(_ask(servers, key))
+    print_reports(asyncio.run(_ask(servers, key)), as_json=as_json)
+
+
+def print_cluster(url: str, key: str | None, *, as_json: bool) -> None:
+    """Print what each worker of a cluster has, as its way in tells; raises `CommandError`."""
+    print_reports(reports_of_cluster(url, key), as_json=as_json)
+
+
+def print_reports(answers: Sequence[tuple[str, WorkerReport | str]], *, as_json: bool) -> None:
+    """Print the report of each worker, or why there is none."""
     if as_json:
         print_json([_as_json(server, answer) for server, answer in answers])
         return
@@ -26,6 +38,26 @@ def print_workers(servers: Sequence[str], key: str | None, *, as_json: bool) -> 
     print_table(_HEADINGS, rows, wraps=("MODELS", "STATE"), right=("PLACES", "SPEECHES", "CORES"))
     ready = sum(not isinstance(answer, str) and answer.ready for _, answer in answers)
     print_note(f"{ready} of {len(answers)} workers take work")
+
+
+def reports_of_cluster(url: str, key: str | None) -> list[tuple[str, WorkerReport | str]]:
+    """Return the report of each worker of a cluster, by the beginning of its life's id."""
+    import httpx
+
+    from greenroom.worker.report import read_report
+
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        answer = httpx.get(f"{url.rstrip('/')}/api/cluster", headers=headers, timeout=_PATIENCE_S)
+        content = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise CommandError(f"no cluster answers at {url}: {error or 'no answer'}.") from None
+    if answer.status_code != 200 or "replicas" not in content:
+        problem = content.get("error", {}).get("message", f"HTTP {answer.status_code}")
+        raise CommandError(f"{url} is no cluster, or refuses: {problem}")
+    reports = [read_report(each) for each in content["replicas"]]
+    silent = [("?", "does not answer")] * int(content.get("silent", 0))
+    return [*((report.boot_id[:8], report) for report in reports), *silent]
 
 
 async def _ask(servers: Sequence[str], key: str | None) -> list[tuple[str, WorkerReport | str]]:

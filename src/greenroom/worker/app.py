@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -35,7 +35,7 @@ from greenroom.worker.grpc.reflection_pool import SERVICE_NAMES, reflection_pool
 from greenroom.worker.grpc.riva_service import RivaServicer
 from greenroom.worker.grpc.triton_service import InferenceServicer
 from greenroom.worker.grpc.tts_service import SERVICE_NAME, TTSServicer
-from greenroom.worker.http.app import create_app
+from greenroom.worker.http.app import Application, create_app
 from greenroom.worker.http.server import HttpServer
 from greenroom.worker.http.upkeep import Upkeep
 from greenroom.worker.listen import bind_grpc, connection_limit, raise_limit
@@ -81,7 +81,11 @@ _HURRY_S = 2.0
 
 
 class Worker:
-    """A manager behind gRPC, HTTP and Wyoming. `listen`, `initialize`, and in the end `stop`."""
+    """A manager behind gRPC, HTTP and Wyoming. `listen`, `initialize`, and in the end `stop`.
+
+    Where calls come in by other means than an address, `begin` is in the place of `listen`, and
+    they go to `app` and to what `add_services` is given.
+    """
 
     def __init__(
         self,
@@ -100,12 +104,13 @@ class Worker:
         self.manager = manager
         _check(config, manager.catalog)
         self.synthesis = Synthesis(manager, config.worker)
-        self._keys = Keys(config.worker, self.synthesis.metrics.refused)
+        self.keys = Keys(config.worker, self.synthesis.metrics.refused)
+        """Who may call."""
         self.address = config.worker.listen
         """Where it listens; with the real port once it does."""
         self.admission = Admission(config.worker, self.synthesis.metrics.refused)
         """What callers use of it now."""
-        self.interceptor = AuthInterceptor(self._keys, config.worker, self.admission)
+        self.interceptor = AuthInterceptor(self.keys, config.worker, self.admission)
         self._health = Health(
             manager,
             self.synthesis.readiness,
@@ -118,12 +123,12 @@ class Worker:
         self.reload: Reload | None = None
         self.pulls: Pulls | None = None
         if follows:
-            self.reload = Reload(config, self.synthesis, self._keys, self.catalog_refresh, reread)
+            self.reload = Reload(config, self.synthesis, self.keys, self.catalog_refresh, reread)
             self.pulls = Pulls(lambda: self.catalog_refresh.voices, self.catalog_refresh)
-        upkeep = (
-            None if self.reload is None or self.pulls is None else Upkeep(self.reload, self.pulls)
-        )
-        self._http = _http_server(config, self.synthesis, self._keys, self.admission, upkeep)
+        self._http: HttpServer | None = None
+        if config.worker.http_listen is not None:
+            app, address = self.app(), config.worker.http_listen
+            self._http = HttpServer(app, address, grace_s=math.ceil(_GRACE_S))
         self.wyoming_server = _wyoming_server(config, self.synthesis, self.admission)
         """What serves Wyoming; `None` when it is not served."""
 
@@ -133,22 +138,34 @@ class Worker:
         config: Config,
         catalog: Catalog | None = None,
         *,
+        follows: bool = True,
         reread: Callable[[], Config] | None = None,
     ) -> Self:
         """Build everything and start nothing; raises `ConfigError`.
 
         `catalog` is the configuration's, where it is known already: voices are looked for once.
         """
-        return await asyncio.to_thread(cls._create, config, catalog, reread)
+        return await asyncio.to_thread(cls._create, config, catalog, follows, reread)
 
     @classmethod
     def _create(
-        cls, config: Config, catalog: Catalog | None, reread: Callable[[], Config] | None
+        cls,
+        config: Config,
+        catalog: Catalog | None,
+        follows: bool,
+        reread: Callable[[], Config] | None,
     ) -> Self:
         known = Catalog.from_config(config) if catalog is None else catalog
         config = with_default(config, known)
         manager = ModelManager.from_settings(config.model_manager, known)
-        return cls(config, manager, follows=True, reread=reread)
+        return cls(config, manager, follows=follows, reread=reread)
+
+    def app(self) -> Application:
+        """Return the application that answers over HTTP."""
+        upkeep = (
+            None if self.reload is None or self.pulls is None else Upkeep(self.reload, self.pulls)
+        )
+        return create_app(self.synthesis, self.keys, self.admission, upkeep)
 
     @property
     def http_server(self) -> HttpServer | None:
@@ -167,15 +184,10 @@ class Worker:
             options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", connection_limit())),
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
-        tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)
-        InferenceServicer(self.synthesis).add_to(server)
-        RivaServicer(self.synthesis).add_to(server)
-        self._health.add_to(server)
+        self.add_services(server)
         reflection.enable_server_reflection(SERVICE_NAMES, server, reflection_pool())
         self.address = await bind_grpc(server, self.address)
-        self._health.begin()
-        self._followers.begin(self.synthesis.metrics.manager.follow(), "follower")
-        self._followers.begin(self.synthesis.reporter.follow(), "follower")
+        self.begin()
         await server.start()
         self._server = server
         logger.info("listening on %s", self.address)
@@ -185,14 +197,27 @@ class Worker:
             await self.wyoming_server.listen()
         self._warn()
 
+    def add_services(self, server: Any) -> None:
+        """Add all services to a server, or to what takes them as a server does."""
+        tts_pb2_grpc.add_TTSServiceServicer_to_server(TTSServicer(self.synthesis), server)
+        InferenceServicer(self.synthesis).add_to(server)
+        RivaServicer(self.synthesis).add_to(server)
+        self._health.add_to(server)
+
+    def begin(self) -> None:
+        """Begin to follow what the manager does; `listen` does so itself."""
+        self._health.begin()
+        self._followers.begin(self.synthesis.metrics.manager.follow(), "follower")
+        self._followers.begin(self.synthesis.reporter.follow(), "follower")
+
     def _warn(self) -> None:
         for address in (self.address, self.http_address):
-            if address is not None and not (address.is_loopback or self._keys):
+            if address is not None and not (address.is_loopback or self.keys):
                 logger.warning(_OPEN, address)
         wyoming = None if self.wyoming_server is None else self.wyoming_server.address
         if wyoming is not None and not wyoming.is_loopback:
             logger.warning(_OPEN, wyoming)
-        elif wyoming is not None and self._keys:
+        elif wyoming is not None and self.keys:
             logger.warning(
                 "listening on %s for Wyoming, which has no keys: every program of this machine may "
                 "speak there",
@@ -240,23 +265,6 @@ def _check(config: Config, catalog: Catalog) -> None:
     problems = tuple(worker_problems(config.worker, catalog))
     if problems:
         raise ConfigError(summary(list(problems)), problems=problems)
-
-
-def _http_server(
-    config: Config,
-    synthesis: Synthesis,
-    keys: Keys,
-    admission: Admission,
-    upkeep: Upkeep | None,
-) -> HttpServer | None:
-    settings = config.worker
-    if settings.http_listen is None:
-        return None
-    return HttpServer(
-        create_app(synthesis, keys, admission, upkeep),
-        settings.http_listen,
-        grace_s=math.ceil(_GRACE_S),
-    )
 
 
 def _wyoming_server(

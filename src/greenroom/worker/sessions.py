@@ -110,6 +110,11 @@ class Sessions:
             raise SessionNotFoundError(session_id)
         return session
 
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """The caller and the id of each session that is open."""
+        return tuple(self._open)
+
     async def lease_of(self, session: Session) -> Lease:
         """Return the session's lease, with a model to speak with, as soon as it has one.
 

@@ -123,6 +123,10 @@ class Synthesis:
         """Return the open session; raises `SessionNotFoundError`."""
         return self._sessions.get(session_id, caller)
 
+    def open_sessions(self) -> tuple[tuple[str, str], ...]:
+        """Return the caller and the id of each session that is open."""
+        return self._sessions.keys
+
     async def end_session(self, session_id: str, *, caller: str = "") -> None:
         """Give back the lease of this session alone; its running speech goes on to its end."""
         await self._sessions.end(self._sessions.get(session_id, caller))

@@ -43,6 +43,9 @@ from greenroom.worker.http.upkeep import PullBody, Upkeep
 from greenroom.worker.http.voice_names import VoiceNames
 from greenroom.worker.synthesis import Synthesis
 
+Application = FastAPI
+"""What `create_app` returns, for those who have nothing else to do with HTTP."""
+
 
 def create_app(
     synthesis: Synthesis, keys: Keys, admission: Admission, upkeep: Upkeep | None = None

@@ -1,0 +1,26 @@
+"""The benchmark of a cluster on Ray Serve runs to its end; no time is asserted."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.ray
+@pytest.mark.bench
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed; see make cluster"
+)
+def test_a_short_run_compares_our_router_with_round_robin() -> None:
+    command = [sys.executable, "-m", "benchmarks.ray_cluster", "--short"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    rows = [line for line in run.stdout.splitlines() if "| round robin |" in line]
+    assert len(rows) == 4, run.stdout
