@@ -91,7 +91,9 @@ def judge_files(part: Part, digests: dict[str, str], console: Console) -> None:
     }
     waiting = Counter(fault.file for fault in open_.values())
     first = {key: test for of_file in known.values() for key, test in of_file.last_time.items()}
-    plan = Plan(tuple(open_.values()), part.selection(), first, os.cpu_count() or 1)
+    # A fault that hangs needs no core until its time is over, and one in nine does.
+    children = 2 * (os.cpu_count() or 1)
+    plan = Plan(tuple(open_.values()), part.selection(), first, children)
 
     def record_if_done(file: str) -> None:
         if not waiting[file]:

@@ -159,8 +159,8 @@ class LedgerDriver:
     def begin_upgrade(self, model_id: str) -> bool:
         return self.ledger.begin_upgrade(self[model_id])
 
-    def end_upgrade(self, model_id: str, footprint: int | None = None) -> list[str]:
-        return lines(self.ledger.end_upgrade(self[model_id], self.now, footprint))
+    def end_upgrade(self, model_id: str, footprint: int | None = None, **facts: Any) -> list[str]:
+        return lines(self.ledger.end_upgrade(self[model_id], self.now, footprint, **facts))
 
     def unreserve(self) -> list[str]:
         return lines(self.ledger.unreserve(self.now))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from greenroom.errors import LeaseReleasedError, ModelNotResidentError
-from greenroom.ledger.backoff import CRASH_MEMORY_S
+from greenroom.ledger.backoff import CRASH_MEMORY_S, Backoff
 from greenroom.ledger.state import Reason
 from tests.ledger.driver import LedgerDriver
 
@@ -128,6 +128,16 @@ def test_after_one_crash_a_model_is_loaded_at_once_and_after_more_it_is_left_alo
             refusal = f"refuse amy to ann BACKING_OFF {wait}: boom"
             assert driver.request("amy", "ann") == [refusal]
             driver.at(driver.now + wait)
+
+
+def test_a_crash_is_forgotten_after_a_minute_or_with_the_model_s_failures() -> None:
+    for forget, second in ((False, CRASH_MEMORY_S), (True, 1.0)):
+        backoff = Backoff(first=1.0, longest=9.0)
+        backoff.crashed("amy", "boom", 0.0)
+        if forget:
+            backoff.forget("amy")
+        backoff.crashed("amy", "boom", second)
+        assert backoff.get("amy") is None
 
 
 def test_crashes_that_are_far_apart_are_forgotten() -> None:

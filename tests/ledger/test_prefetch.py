@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from greenroom.ledger.intents import Intent, Intents
-from greenroom.ledger.state import ModelRequest, Reason
+from greenroom.ledger.state import ModelRequest, Reason, Unload
 from tests.ledger.driver import LedgerDriver
 
 
@@ -53,6 +53,12 @@ def test_after_its_first_use_a_prefetched_model_is_like_any_other() -> None:
     assert driver.at(6).tick() == ["unload amy EXPIRED"]
 
 
+def test_its_first_caller_holds_it_since_it_came() -> None:
+    driver = prefetched()
+    driver.at(5).request("amy")
+    assert driver["amy"].holders == {"ann": 5}
+
+
 def test_a_prefetched_model_yields_to_every_caller_even_within_its_time() -> None:
     driver = prefetched(min_residency=120.0)
     driver.hold("joe")
@@ -68,6 +74,16 @@ def test_a_prefetch_evicts_nobody_in_use_or_within_min_residency() -> None:
     assert driver.next_due() == 20
     assert driver.at(20).tick() == ["unload kim EVICTED"]
     assert driver.gone("kim") == ["load amy"]
+
+
+def test_a_model_that_leaves_for_one_that_is_expected_says_so() -> None:
+    driver = LedgerDriver(resident_cap=1, cap_policy="hard")
+    driver.idle("kim")
+    kim = driver["kim"]
+    (unload,) = driver.ledger.prefetch(ModelRequest("amy"), 10.0, 0.0)
+    assert unload == Unload(kim, Reason.EVICTED, "amy", ())
+    driver.at(3).gone("kim")
+    assert driver["amy"].booked_at == 3
 
 
 def test_a_prefetch_never_goes_over_a_soft_cap() -> None:
@@ -131,6 +147,15 @@ def test_a_model_that_failed_is_not_prefetched() -> None:
     driver.request("amy")
     driver.failed("amy")
     assert driver.prefetch("amy") == ["forget amy"]
+
+
+def test_one_that_failed_keeps_no_other_from_being_prefetched() -> None:
+    driver = LedgerDriver()
+    driver.request("amy")
+    driver.failed("amy")
+    driver.request("joe")
+    assert driver.prefetch("amy") == driver.prefetch("kim") == []
+    assert driver.loaded("joe") == ["grant joe to ann", "forget amy", "load kim"]
 
 
 def test_a_prefetch_of_a_model_in_memory_counts_as_a_use() -> None:

@@ -100,6 +100,42 @@ def test_one_that_begins_to_load_while_all_others_leave_takes_it_over() -> None:
     assert total(driver) == 74
 
 
+def test_a_newcomer_s_word_on_its_size_holds_where_all_others_leave() -> None:
+    driver = ledger()
+    speak(driver, "amy")
+    driver.begin_unload("amy")
+    driver.request("joe", footprint=10, shared=SharedPart("graph", 70))
+    assert booked(driver) == {"amy": (10, 0), "joe": (80, 70)}
+    assert total(driver) == 90
+
+
+def test_what_a_newcomer_has_in_common_with_its_victim_does_not_come_free() -> None:
+    driver = ledger(budgets={"cpu": 84})
+    driver.request("amy", footprint=5, shared=GRAPH)
+    driver.loaded("amy", footprint=5, shared=GRAPH)
+    driver.release("amy")
+    driver.at(1).idle("kim", footprint=10)
+    # 11 are missing: amy's own 5 are not enough, and joe needs the graph itself.
+    assert driver.request("joe", footprint=16, shared=GRAPH) == [
+        "unload amy EVICTED",
+        "unload kim EVICTED",
+        "wait for joe until 31",
+    ]
+
+
+def test_what_a_newcomer_shares_with_others_does_not_keep_its_victim_s_part() -> None:
+    driver = ledger(budgets={"cpu": 80})
+    speak(driver, "amy")
+    assert driver.request("joe", footprint=10, shared=OTHER)[0] == "unload amy EVICTED"
+
+
+def test_a_part_that_stays_gives_back_not_one_byte() -> None:
+    driver = ledger(budgets={"cpu": 100})
+    driver.hold("amy", footprint=10, shared=GRAPH)
+    speak(driver, "joe")
+    assert driver.request("big", footprint=27) == ["wait for big until 30"]
+
+
 def test_two_loads_at_once_book_it_once() -> None:
     driver = ledger()
     driver.request("amy", footprint=10, shared=GRAPH)
@@ -128,6 +164,14 @@ def test_one_that_proves_to_share_nothing_or_something_else_leaves_it_to_the_oth
     assert [s.part.name for s in driver.ledger.capacity.shared] == ["other graph"]
 
 
+def test_an_upgrade_may_make_a_model_share() -> None:
+    driver = ledger()
+    driver.idle("amy", footprint=100)
+    driver.begin_upgrade("amy")
+    driver.end_upgrade("amy", 10, shared=GRAPH)
+    assert booked(driver) == {"amy": (74, 64)}
+
+
 def test_a_load_of_which_nothing_becomes_known_keeps_what_was_expected() -> None:
     driver = ledger()
     driver.request("amy", footprint=10, shared=GRAPH)
@@ -147,6 +191,7 @@ def test_parts_of_one_name_on_two_devices_are_two() -> None:
     speak(driver, "amy")
     driver.request("joe", footprint=10, device="cuda:0", shared=GRAPH)
     assert booked(driver) == {"amy": (74, 64), "joe": (74, 64)}
+    assert [sharers.device for sharers in driver.ledger.capacity.shared] == ["cpu", "cuda:0"]
 
 
 def test_an_unload_that_hangs_keeps_it_if_no_other_has_it() -> None:
@@ -188,3 +233,10 @@ def test_an_expectation_asks_for_no_more_than_could_come_free(budget: int, carri
     assert booked(driver) == {"amy": (budget, carried)}
     driver.loaded("amy", footprint=10, shared=GRAPH)
     assert booked(driver) == {"amy": (74, 64)}
+
+
+def test_a_part_that_proves_as_small_as_it_was_booked_is_known_to_be_so() -> None:
+    driver = ledger(budgets={"cpu": 60})
+    driver.request("amy", footprint=10, min_footprint=0, shared=GRAPH)
+    driver.loaded("amy", footprint=0, shared=SharedPart("graph", 60))
+    assert [sharers.part.size for sharers in driver.ledger.capacity.shared] == [60]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from greenroom.ledger.state import ModelRequest, Policy, Reason, Resident, State
+from greenroom.ledger.state import ModelRequest, Policy, Reason, Resident, State, Unload
 from greenroom.ledger.turns import LEAST_DRAIN, LEAST_QUANTUM, Turns
 from tests.ledger.driver import LedgerDriver
 
@@ -125,6 +125,19 @@ def test_no_turn_begins_for_what_the_process_takes_beyond_the_budget() -> None:
     driver.request("kim", footprint=6)
     assert driver.at(9).tick() == []
     assert driver.observed(cpu=6) == ["drain amy for kim"]
+
+
+def test_a_model_that_leaves_in_its_turn_says_for_which_and_who_loses_it() -> None:
+    driver = contended("amy")
+    driver.request("kim")
+    driver.at(2).tick()
+    amy = driver["amy"]
+    assert driver.ledger.release("amy", "amy", 2.0) == [Unload(amy, Reason.TURN, "kim", ())]
+    driver = contended("amy")
+    driver.park("amy", "amy")
+    driver.request("kim")
+    amy = driver["amy"]
+    assert driver.ledger.tick(2.0) == [Unload(amy, Reason.TURN, "kim", ("amy",))]
 
 
 # While a model drains for a turn
@@ -376,6 +389,14 @@ def test_how_fast_a_line_moves_is_forgotten_when_nobody_waits() -> None:
     assert made.wait_expected(1, 1, 99.0) == 0.0
     made.rest()
     assert made.wait_expected(1, 1, 99.0) is None
+
+
+def test_the_line_is_seen_to_move_where_turns_come_at_once() -> None:
+    made = Turns(Policy(turn_after=0.0))
+    made.learn_speech(9.0)
+    made.served(0.0)
+    made.served(3.0)
+    assert made.wait_expected(1, 1, 3.0) == 3.0
 
 
 def test_the_newest_interval_counts_for_a_third_or_so() -> None:

@@ -80,9 +80,7 @@ class Capacity:
             self._pinned_bytes[resident.device] += resident.footprint
         else:
             self._movable += 1
-        # Counted in its footprint by `bytes_for`.
-        part = resident.request.shared
-        self.shared.book(resident, part, self.shared.missing_for(resident.device, part))
+        self.shared.book(resident, resident.request.shared)
 
     def book_ready(
         self, resident: Resident, now: float, footprint: int | None, shared: SharedPart | None

@@ -65,14 +65,14 @@ class SharedMemory:
         leaving = sum(self.of(each) is sharers for each in victims)
         return sharers.carrier.carried if leaving == sharers.staying else 0
 
-    def book(self, resident: Resident, part: SharedPart | None, missing: int) -> None:
+    def book(self, resident: Resident, part: SharedPart | None) -> None:
         """Note what a model that begins to load is expected to have in common with others.
 
-        Its footprint counts `missing` bytes for that.
+        Its footprint counts that already where it brings it along (`missing_for`).
         """
         if part is not None:
             # What is only expected is booked smaller where it could never come free as a whole.
-            self._join(resident, part, size=min(missing, resident.footprint), booked=True)
+            self._join(resident, part, min(part.size, resident.footprint))
 
     def change(self, resident: Resident, part: SharedPart | None) -> None:
         """Note anew what a model that stays has in common with others."""
@@ -81,7 +81,7 @@ class SharedMemory:
         if part is None:
             return
         if resident.shared is None:
-            self._join(resident, part, size=part.size)
+            self._join(resident, part, part.size)
         sharers = self._sharers[resident.device, part.name]
         # The latest word on its size holds; of a load that was only expected, less may be booked.
         if part != sharers.part or sharers.carrier.carried != part.size:
@@ -96,19 +96,19 @@ class SharedMemory:
     #    in the room that comes free; and the first that comes or stays after all takes it over.
     # 4. The last to go takes it along, and it is booked no more.
 
-    def _join(
-        self, resident: Resident, part: SharedPart, *, size: int, booked: bool = False
-    ) -> None:
+    def _join(self, resident: Resident, part: SharedPart, size: int) -> None:
+        """Count a model in; where it carries the part, its footprint is the caller's to book."""
         resident.shared = part
         sharers = self._at(resident.device, part)
         if sharers is None:
             sharers = Sharers(part, resident.device, resident)
             self._sharers[resident.device, part.name] = sharers
-            self._carry(resident, size, booked=booked)
+            resident.carried = size
         elif not sharers.staying:
             # Case 3: it may be brought along anew, and then its size is the newcomer's word.
-            sharers.part = part
-            self._hand_over(sharers, resident, size=size, booked=booked)
+            self._carry(sharers.carrier, 0)
+            sharers.part, sharers.carrier = part, resident
+            resident.carried = size
         sharers.members[resident] = None
         sharers.staying += 1
 
@@ -151,23 +151,15 @@ class SharedMemory:
             self._hand_over(sharers, next(staying, next(iter(sharers.members))))
         resident.shared = None
 
-    def _hand_over(
-        self,
-        sharers: Sharers,
-        heir: Resident,
-        *,
-        size: int | None = None,
-        booked: bool = False,
-    ) -> None:
+    def _hand_over(self, sharers: Sharers, heir: Resident) -> None:
         earlier, sharers.carrier = sharers.carrier, heir
-        size = earlier.carried if size is None else size
+        size = earlier.carried
         self._carry(earlier, 0)
-        self._carry(heir, size, booked=booked)
+        self._carry(heir, size)
 
-    def _carry(self, resident: Resident, size: int, *, booked: bool = False) -> None:
-        """Have a model carry so many bytes; with `booked` its footprint counts them already."""
-        grown = 0 if booked else size - resident.carried
-        resident.carried = size
+    def _carry(self, resident: Resident, size: int) -> None:
+        """Have a model carry so many bytes, as part of its footprint."""
+        grown, resident.carried = size - resident.carried, size
         self._resize(resident, resident.footprint + grown)
 
     def _at(self, device: str, part: SharedPart) -> Sharers | None:
