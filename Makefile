@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install serve demo test conformance check format bench cluster mutants fuzz chaos soak protos docs clean
+.PHONY: help install serve demo test conformance ship image check format bench cluster mutants fuzz chaos soak protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -41,7 +41,23 @@ conformance: install ## run clients that others wrote against a started worker; 
 	  --constraint conformance/constraints.txt --group conformance
 	.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-compile --ignore-requires-python --constraint conformance/constraints.txt homeassistant
+	.venv-conformance/bin/python -m conformance.node_clients
+	test -x .venv-conformance-litellm/bin/python || $(PYTHON) -m venv .venv-conformance-litellm
+	.venv-conformance-litellm/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --upgrade "pip>=25.1"
+	.venv-conformance-litellm/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint conformance/litellm-constraints.txt --group conformance-litellm
 	.venv-conformance/bin/python -m pytest -c conformance/pytest.ini conformance --table docs/conformance.md
+
+ship: install ## lint the image, the compose files and the chart, with others' linters, offline
+	test -x .venv-ship/bin/python || $(PYTHON) -m venv .venv-ship
+	.venv-ship/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	.venv-ship/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint deploy/lint/constraints.txt --group ship
+	.venv-ship/bin/python -m pytest -c deploy/lint/pytest.ini deploy/lint
+
+image: ## run the image's steps in an empty folder, and what it serves: where there is no Docker
+	$(PYTHON) -m deploy.image
 
 check: install ## format, lint, types, layering
 	$(BIN)/ruff format --check .
@@ -99,4 +115,4 @@ docs: install ## regenerate docs/cli.md from the command line's own help
 	$(BIN)/python -m greenroom.cli.reference > docs/cli.md
 
 clean: ## remove what was built
-	rm -rf .venv .venv-cluster .venv-conformance .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out fuzz-out
+	rm -rf .venv .venv-cluster .venv-conformance .venv-conformance-litellm .venv-ship .venv-protos mutants build dist .mypy_cache .ruff_cache .pytest_cache demo-out fuzz-out

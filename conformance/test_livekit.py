@@ -12,6 +12,7 @@ from livekit import rtc
 from livekit.agents import APIConnectOptions, APIStatusError, tokenize, tts
 from livekit.plugins import openai
 
+from conformance.recipes import recipe
 from conformance.started import PARAGRAPH, TEXT, Started
 
 pytestmark = pytest.mark.client("livekit-plugins-openai", "livekit-agents")
@@ -78,3 +79,10 @@ async def test_a_refusal_says_what_was_wrong(worker: Started) -> None:
         with pytest.raises(APIStatusError, match="did you mean tone-220") as refused:
             await spoken(made)
         assert refused.value.status_code == 400
+
+
+async def test_the_recipe_speaks(worker: Started) -> None:
+    names: dict[str, Any] = {}
+    exec(recipe("LiveKit", "python", worker.http), names)
+    async with names["tts"] as made:
+        assert 1.5 < seconds_of(await spoken(made)) < 4

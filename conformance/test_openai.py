@@ -11,6 +11,7 @@ from typing import Any
 import openai
 import pytest
 
+from conformance.recipes import recipe
 from conformance.started import PARAGRAPH, TEXT, Started, started
 from tests.audio_files import heard
 
@@ -130,3 +131,11 @@ def test_a_wrong_key_is_an_authentication_error(cache: Path) -> None:
         with pytest.raises(openai.AuthenticationError, match="API key"):
             sdk(worker, api_key="a-wrong-key").audio.speech.create(input=TEXT, **ASKED)
         assert sdk(worker, api_key="the-right-key").audio.speech.create(input=TEXT, **ASKED).content
+
+
+def test_the_recipe_speaks(
+    worker: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(recipe("openai SDK for Python", "python", worker.http), {})
+    assert heard((tmp_path / "hello.mp3").read_bytes(), "mp3").seconds > 0.4

@@ -15,6 +15,7 @@ from pipecat.services.openai.tts import OpenAITTSService
 from pipecat.services.piper.tts import PiperHttpTTSService
 from pipecat.tests.utils import SleepFrame, run_test
 
+from conformance.recipes import recipe
 from conformance.started import PARAGRAPH, TEXT, Started
 
 pytestmark = pytest.mark.client("pipecat-ai")
@@ -94,6 +95,14 @@ async def test_PiperHttpTTSService_is_told_of_an_unknown_voice(worker: Started) 
         audio, errors = await through(service, TTSSpeakFrame(TEXT))
     assert not audio
     assert "tone-220" in errors[0].error
+
+
+async def test_the_recipe_speaks(worker: Started) -> None:
+    names: dict[str, Any] = {}
+    exec(recipe("Pipecat", "python", worker.http), names)
+    audio, errors = await through(names["tts"], TTSSpeakFrame(TEXT))
+    assert not errors
+    assert 1.5 < seconds_of(audio, 24_000) < 4
 
 
 @pytest.mark.client("pipecat-ai", "nvidia-riva-client")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def test_the_adapter_tutorial_says_how_models_are_prepared(tmp_path: Path) -> No
         "docs/scale.md",
         "docs/wyoming.md",
         "docs/cluster.md",
+        "docs/recipes.md",
+        "docs/deployment.md",
     ],
 )
 def test_every_link_of_a_document_leads_to_a_file(document: str) -> None:
@@ -83,12 +86,27 @@ def test_the_readme_is_within_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
+def pins(file: str) -> dict[str, str]:
+    """Return the versions in a file of constraints."""
+    text = (ROOT / "conformance" / file).read_text()
+    return {name.lower().replace("_", "-"): v for name, v in re.findall("(.+)==(.+)", text)}
+
+
+CLIENTS = {
+    *("openai", "openai for Node", "ai for Node", "@ai-sdk/openai for Node", "litellm"),
+    *("livekit-plugins-openai", "livekit-plugins-nvidia", "pipecat-ai", "nvidia-riva-client"),
+    *("wyoming", "homeassistant", "sfortis/openai_tts", "imageio-ffmpeg"),
+    *("ollama", "tritonclient", "grpcio-health-checking", "prometheus-client", "schemathesis"),
+}
+"""Whom a worker is run against, whatever else."""
+
+
 def test_the_conformance_table_has_the_versions_that_make_conformance_installs() -> None:
-    pins = (ROOT / "conformance" / "constraints.txt").read_text()
-    installed = {name.lower().replace("_", "-"): v for name, v in re.findall("(.+)==(.+)", pins)}
-    told = re.findall(r"`([\w-]+)` ([\d.]+)", (ROOT / "docs/conformance.md").read_text())
-    assert {"openai", "livekit-plugins-openai", "pipecat-ai", "tritonclient"} <= {
-        c for c, _ in told
-    }
-    for client, version in told:
-        assert installed[client] == version, client
+    page = (ROOT / "docs/conformance.md").read_text()
+    package = json.loads((ROOT / "conformance/node/package.json").read_text())
+    installed = {**pins("litellm-constraints.txt"), **pins("constraints.txt")}
+    told = re.findall(r"(requests of )?`([^`]+)` (\d[\w.]*)( for Node)?", page)
+    assert {f"{name}{node}" for _, name, _, node in told} >= CLIENTS
+    for requests, name, version, node in told:
+        if not requests:
+            assert (package["dependencies"] if node else installed)[name] == version, name
