@@ -165,7 +165,7 @@ class Cluster:
 
 
 def measure(effort: Effort) -> list[Figure]:
-    """Measure all of it; a short one has a few requests and voices, and two replicas."""
+    """Measure all of it; a short run has a few requests and voices, two replicas and one peer."""
     cluster = Cluster(prepared_crowd(4 if effort.short else _VOICES))
     requests = effort.count(_REQUESTS, least=30)
     figures: list[Figure] = []
@@ -176,11 +176,11 @@ def measure(effort: Effort) -> list[Figure]:
             figures += _compared(f"{replicas} replicas", runs)
             for way, run in runs.items():
                 print(f"{replicas} replicas, {way}: {run.summary}", file=sys.stderr)
-        if not effort.short:
-            cluster.deploy(_OURS, 4)
-            figures += asyncio.run(_killed(cluster))
-            cluster.deploy(_OURS, 4)
-            figures += asyncio.run(_scaled_down(cluster))
+        many = 2 if effort.short else 4
+        cluster.deploy(_OURS, many)
+        figures += asyncio.run(_killed(cluster))
+        cluster.deploy(_OURS, many)
+        figures += asyncio.run(_scaled_down(cluster, many, many // 2))
     return figures
 
 
@@ -304,8 +304,8 @@ async def _killed(cluster: Cluster) -> list[Figure]:
     ]
 
 
-async def _scaled_down(cluster: Cluster) -> list[Figure]:
-    """Make two replicas of four while they speak."""
+async def _scaled_down(cluster: Cluster, before: int, after: int) -> list[Figure]:
+    """Make fewer replicas while all of them speak."""
     names = [path.stem for path in cluster.voices]
     for name in names[:_CALLERS]:
         await _speak(cluster, _Speech(name), _TEXT)
@@ -313,24 +313,24 @@ async def _scaled_down(cluster: Cluster) -> list[Figure]:
     running = [asyncio.create_task(_speak(cluster, _Speech(n))) for n in names[:_CALLERS]]
     async with asyncio.timeout(30):
         speaking = 0
-        while speaking < 4:
+        while speaking < before:
             await asyncio.sleep(0.1)
             speaking = sum(each["streams"] > 0 for each in await cluster.reports())
     watch = Stopwatch()
-    await asyncio.to_thread(cluster.deploy, _OURS, 2)
+    await asyncio.to_thread(cluster.deploy, _OURS, after)
     took = watch.read()
     ended = await asyncio.gather(*running)
     short = sum(each.broke_off or each.seconds < 0.9 * whole.seconds for each in ended)
     left = len(await cluster.reports())
     return [
         Figure(
-            "four replicas become two: streams that were cut",
+            f"{before} replicas become {after}: streams that were cut",
             (float(short),),
             "",
             at_most=0,
-            note=f"{len(ended)} streams at 4 replicas, {took:.1f} s until two were left",
+            note=f"{len(ended)} streams, {took:.1f} s until {after} were left",
         ),
-        Figure("… replicas left", (float(left),), "", at_most=2),
+        Figure("… replicas left", (float(left),), "", at_most=after),
     ]
 
 

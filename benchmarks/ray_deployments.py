@@ -40,7 +40,7 @@ class CountedReplica(SpeechReplica):
         await super().__init__(config)
         self._requests = self._found = 0
 
-    async def http(self, scope: Message, body: bytes) -> AsyncIterator[Message]:
+    async def http(self, scope: Message, body: bytes) -> AsyncIterator[tuple[Message, ...]]:
         """Count, and answer."""
         if voice := _voice(body):
             self._requests += 1
@@ -48,8 +48,8 @@ class CountedReplica(SpeechReplica):
             name = manager.catalog.get(voice).model_id
             found = (r.state is State.READY for r in manager.list_resident() if r.model_id == name)
             self._found += any(found)
-        async for message in super().http(scope, body):
-            yield message
+        async for messages in super().http(scope, body):
+            yield messages
 
     async def counts(self) -> tuple[int, int, int]:
         """Return requests, those that found their voice, and loads."""
@@ -75,19 +75,20 @@ class MultiplexedReplica:
         await asyncio.to_thread(adapter.load)
         return adapter
 
-    async def http(self, scope: Message, body: bytes) -> AsyncIterator[Message]:
-        """Speak, as ours does."""
+    async def http(self, scope: Message, body: bytes) -> AsyncIterator[tuple[Message, ...]]:
+        """Speak, as ours does; the head leaves with the first audio."""
         said = json.loads(body)
         self._requests += 1
         held = getattr(self, "__serve_multiplex_wrapper", None)
         self._found += held is not None and said["voice"] in held.models
         voice = await self.voice(said["voice"])
-        yield _START
+        head: tuple[Message, ...] = (_START,)
         async with voice.synthesize_stream(said["input"], sample_rate=24_000) as stream:
             async for frame in stream:
                 pcm = b"".join(each.pcm for each in (frame, *stream.take_ready()))
-                yield {"type": "http.response.body", "body": pcm, "more_body": True}
-        yield {"type": "http.response.body", "body": b"", "more_body": False}
+                yield (*head, {"type": "http.response.body", "body": pcm, "more_body": True})
+                head = ()
+        yield (*head, {"type": "http.response.body", "body": b"", "more_body": False})
 
     async def counts(self) -> tuple[int, int, int]:
         """Return requests, those that found their voice, and loads."""

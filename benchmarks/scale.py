@@ -257,7 +257,7 @@ class Cluster:
                 case "end", (Resident() as resident, number):
                     worker.speaking -= 1
                     if self.plan.remembers:
-                        self._view.finished(worker.name, resident.model_id)
+                        self._view.finished(worker.name, resident.model_id, at)
                     self._carry_out(worker, ledger.release(resident.model_id, number, at) or (), at)
                 case "model", Resident() as resident if resident.state is State.LOADING:
                     self._carry_out(worker, ledger.loaded(resident, True, at), at)

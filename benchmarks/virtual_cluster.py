@@ -90,6 +90,7 @@ class VirtualWorker:
         def end(at: float) -> None:
             self._streams -= 1
             self._in_flight -= 1
+            self._cluster.ended(self.name, resident.model_id, number, at)
             self._carry_out(self.ledger.close_stream(resident, at, now) or (), at)
             self._carry_out(self.ledger.release(resident.model_id, number, at) or (), at)
 
@@ -190,6 +191,8 @@ class VirtualCluster:
     refused: int = 0
     waits: list[float] = field(default_factory=list)
     """From asking to having the voice."""
+    views: list[Reports] = field(default_factory=list)
+    """What each router knows."""
     _events: list[tuple[float, int, Callable[[float], None]]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -197,11 +200,15 @@ class VirtualCluster:
         """Have something happen at a time."""
         heappush(self._events, (at, next(self._order), event))
 
+    def ended(self, worker: str, voice: str, number: int, now: float) -> None:
+        """Tell the router of a request that its speech is over."""
+        self.views[number % self.routers].finished(worker, voice, now)
+
     def play(self, requests: Sequence[Request], way: str) -> VirtualCluster:
         """Send each request to a worker: by `rank`, `in turn` or `by hash`; return what it met."""
         workers = [VirtualWorker(self, n, self.places) for n in range(self.workers)]
         by_name = {worker.name: worker for worker in workers}
-        views = [Reports() for _ in range(self.routers)]
+        views = self.views = [Reports() for _ in range(self.routers)]
         turns = itertools.cycle(workers)
         end = requests[-1].at
 

@@ -12,6 +12,8 @@ import pytest
 from greenroom.cluster.asgi_answer import Message, answer_to
 from greenroom.errors import SynthesisError
 from greenroom.worker.app import Worker
+from tests.cluster.one_by_one import one_by_one
+from tests.cluster.slow_speech import slow_speech
 from tests.waiting import until
 from tests.worker.worker_client import Meter
 
@@ -47,7 +49,7 @@ def speech(voice: str) -> bytes:
 async def answers(worker: Worker) -> Any:
     """The worker's application, asked."""
     app = await asyncio.to_thread(worker.app)
-    return lambda *asked: contextlib.aclosing(answer_to(app, *asked))
+    return lambda *asked: contextlib.aclosing(one_by_one(answer_to(app, *asked)))
 
 
 async def test_audio_comes_as_it_is_made(answers: Any, meters: dict[str, Meter]) -> None:
@@ -67,12 +69,12 @@ async def test_audio_comes_as_it_is_made(answers: Any, meters: dict[str, Meter])
 async def test_who_leaves_ends_the_speech(
     answers: Any, worker: Worker, meters: dict[str, Meter]
 ) -> None:
-    meters["b"].allow(2)
-    async with answers(scope(PATH, "POST"), speech("b")) as messages:
-        await anext(messages)
-    meters["b"].allow(2)
-    await until(lambda: not any(each.streams for each in worker.manager.list_resident()))
+    async with slow_speech(meters["b"]):
+        async with answers(scope(PATH, "POST"), speech("b")) as messages:
+            await anext(messages)
+        await until(lambda: not any(each.streams for each in worker.manager.list_resident()))
     assert worker.synthesis.report().in_flight == 0
+    assert meters["b"].made < 100
 
 
 async def test_a_refusal_has_its_status_and_its_reason(answers: Any) -> None:

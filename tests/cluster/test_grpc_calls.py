@@ -16,6 +16,8 @@ from greenroom.cluster.grpc_calls import CallEnd, GrpcMethods
 from greenroom.config.schema import Config
 from greenroom.v1 import tts_pb2
 from greenroom.worker.app import Worker
+from tests.cluster.one_by_one import one_by_one
+from tests.cluster.slow_speech import slow_speech
 from tests.waiting import until
 from tests.worker.worker_client import Meter
 
@@ -39,7 +41,7 @@ class Methods:
         """Begin a call."""
         name = method if "/" in method else SERVICE + method
         call = self._methods.call(name, metadata, "ipv4:127.0.0.1:5", sent(messages))
-        return contextlib.aclosing(call)
+        return contextlib.aclosing(one_by_one(call))
 
     async def parts(self, method: str, *messages: Any, metadata: Any = ()) -> list[Any]:
         """Return all that a call answers."""
@@ -92,13 +94,13 @@ async def test_an_unknown_method_is_not_served(methods: Methods) -> None:
 async def test_who_leaves_ends_the_speech(
     methods: Methods, worker: Worker, meters: dict[str, Meter]
 ) -> None:
-    meters["b"].allow(1)
     chunk = tts_pb2.TextChunk(text="Hello.", model_id="b", is_final=True)
-    async with methods.call("Synthesize", chunk) as answers:
-        await anext(answers)
-    meters["b"].allow(2)
-    await until(lambda: not any(each.streams for each in worker.manager.list_resident()))
+    async with slow_speech(meters["b"]):
+        async with methods.call("Synthesize", chunk) as answers:
+            await anext(answers)
+        await until(lambda: not any(each.streams for each in worker.manager.list_resident()))
     assert worker.synthesis.report().in_flight == 0
+    assert meters["b"].made < 100
 
 
 async def test_keys_are_asked_for_as_by_a_server(metered_catalog: Catalog) -> None:

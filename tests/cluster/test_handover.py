@@ -16,7 +16,8 @@ async def test_what_is_given_comes_in_order_then_the_work_is_over() -> None:
         for number in range(20):
             await give(number)
 
-    assert [number async for number in made_by(count)] == list(range(20))
+    batches = [numbers async for numbers in made_by(count)]
+    assert [number for numbers in batches for number in numbers] == list(range(20))
 
 
 async def test_the_work_waits_for_who_takes() -> None:
@@ -27,12 +28,24 @@ async def test_the_work_waits_for_who_takes() -> None:
             await give(number)
             given.append(number)
 
-    async with contextlib.aclosing(made_by(count, ahead=3)) as numbers:
-        assert await anext(numbers) == 0
+    async with contextlib.aclosing(made_by(count, ahead=3, most=1)) as numbers:
+        assert await anext(numbers) == (0,)
         await until(lambda: len(given) == 4)
         for _ in range(20):
             await asyncio.sleep(0)
         assert given == [0, 1, 2, 3]
+
+
+async def test_what_was_made_meanwhile_comes_together_in_bounds() -> None:
+    async def count(give: Give[int]) -> None:
+        for number in range(7):
+            await give(number)
+
+    async with contextlib.aclosing(made_by(count, ahead=7, most=3)) as numbers:
+        assert len(await anext(numbers)) <= 3
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(await anext(numbers)) == 3
 
 
 async def test_an_error_follows_what_was_given_before() -> None:
@@ -41,7 +54,7 @@ async def test_an_error_follows_what_was_given_before() -> None:
         raise LookupError("no more")
 
     numbers = made_by(fail)
-    assert await anext(numbers) == 1
+    assert await anext(numbers) == (1,)
     with pytest.raises(LookupError, match="no more"):
         await anext(numbers)
 

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ voices: {{directories: [], packages: []}}
 worker:
   listen: "127.0.0.1:{grpc}"
   http_listen: "127.0.0.1:{http}"
+  max_streams: 5
   api_keys: [{{key: secret-key, name: all, role: admin}}]
   aliases: {{tts-1: null}}
 """
@@ -88,9 +90,13 @@ class Cluster:
             if voice in [model["model_id"] for model in each["residents"]]
         ]
 
-    def in_flight(self) -> int:
-        """Return how many speeches run or wait anywhere."""
-        return sum(each["in_flight"] for each in self.reports())
+    def quiet(self) -> None:
+        """Wait until no speech runs or waits anywhere."""
+        for _ in range(600):
+            if not sum(each["in_flight"] for each in self.reports()):
+                return
+            time.sleep(0.05)
+        pytest.fail("a speech goes on")
 
     def end(self) -> int:
         """End it as Ctrl-C does, and return its exit code."""
@@ -166,12 +172,23 @@ async def test_a_caller_who_leaves_ends_the_speech(
 ) -> None:
     async with http.stream("POST", "/v1/audio/speech", json=speech("tone-220", LONG)) as answer:
         await anext(answer.aiter_raw())
-    for _ in range(600):
-        if not await asyncio.to_thread(cluster.in_flight):
-            break
-        await asyncio.sleep(0.05)
-    else:
-        pytest.fail("the speech goes on")
+    await asyncio.to_thread(cluster.quiet)
+
+
+async def test_a_full_worker_is_passed_over_and_a_full_cluster_refuses_in_words(
+    cluster: Cluster, http: httpx.AsyncClient
+) -> None:
+    asked = speech("tone-220", LONG)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(10):
+            begun = http.stream("POST", "/v1/audio/speech", json=asked)
+            answer = await stack.enter_async_context(begun)
+            assert answer.status_code == 200
+        refused = await http.post("/v1/audio/speech", json=speech("tone-330"))
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "too_many_requests"
+        assert refused.headers["retry-after"] == "1"
+    await asyncio.to_thread(cluster.quiet)
 
 
 async def test_text_is_spoken_over_grpc_whole_and_in_pieces(client: Client) -> None:
@@ -214,6 +231,18 @@ async def test_a_session_stays_with_its_replica(cluster: Cluster, client: Client
             assert frames[-1].is_final
         request = tts_pb2.EndSessionRequest(session_id=each.session_id)
         await stub.EndSession(request, metadata=metadata)
+
+
+def test_ray_s_own_ports_can_be_reached_from_this_machine_only(cluster: Cluster) -> None:
+    of_all = {
+        listening.laddr
+        for each in psutil.Process(cluster.process.pid).children(recursive=True)
+        for listening in each.net_connections("tcp")
+        if listening.status == psutil.CONN_LISTEN
+    }
+    assert len(of_all) > 5
+    open_to_others = {each.port for each in of_all if each.ip not in ("127.0.0.1", "::1")}
+    assert open_to_others <= {cluster.grpc}
 
 
 async def test_ps_shows_every_worker(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,8 +37,10 @@ class _NoConnection:
     abort = close
 
 
-async def answer_to(app: App, scope: Message, body: bytes) -> AsyncGenerator[Message, None]:
-    """Yield the messages of the answer as the application makes them.
+async def answer_to(
+    app: App, scope: Message, body: bytes
+) -> AsyncGenerator[tuple[Message, ...], None]:
+    """Yield the messages of the answer as the application makes them, those together that are.
 
     Closing the iterator is the client's leaving. Raises what the application raises, and
     `SynthesisError` when the answer ends in its midst.
@@ -66,10 +68,10 @@ async def answer_to(app: App, scope: Message, body: bytes) -> AsyncGenerator[Mes
         await app({**scope, "extensions": extensions}, receive, send)
 
     whole = False
-    async with contextlib.aclosing(made_by(work)) as messages:
-        async for message in messages:
-            whole = whole or _is_last(message)
-            yield message
+    async with contextlib.aclosing(made_by(work)) as parts:
+        async for messages in parts:
+            whole = whole or any(map(_is_last, messages))
+            yield messages
     if not whole:
         raise SynthesisError("the answer broke off; ask again.")
 

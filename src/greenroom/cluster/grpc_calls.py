@@ -51,9 +51,10 @@ class GrpcMethods:
 
     async def call(
         self, method: str, metadata: Metadata, peer: str, requests: AsyncIterator[bytes]
-    ) -> AsyncGenerator[bytes | CallEnd, None]:
-        """Yield the messages of the answer as they are made; last the status, unless it is OK.
+    ) -> AsyncGenerator[tuple[bytes | CallEnd, ...], None]:
+        """Yield the messages of the answer as they are made, those together that are.
 
+        Last comes the status, unless it is OK.
         Closing the iterator is the client's leaving.
         """
 
@@ -74,9 +75,9 @@ class GrpcMethods:
             finally:
                 context.over()
 
-        async with contextlib.aclosing(made_by(work)) as messages:
-            async for message in messages:
-                yield message
+        async with contextlib.aclosing(made_by(work)) as parts:
+            async for messages in parts:
+                yield messages
 
 
 class _Details(grpc.HandlerCallDetails):

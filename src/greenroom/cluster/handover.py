@@ -1,4 +1,7 @@
-"""What a task makes, handed over to an iterator as it is made: bounded, and ended with it."""
+"""What a task makes, handed over to an iterator as it is made: bounded, and ended with it.
+
+To another process a few things together cost as much as one.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,13 @@ AHEAD = 8
 
 
 async def made_by(
-    work: Callable[[Give[T]], Awaitable[None]], *, ahead: int = AHEAD
-) -> AsyncGenerator[T, None]:
+    work: Callable[[Give[T]], Awaitable[None]], *, ahead: int = AHEAD, most: int = AHEAD
+) -> AsyncGenerator[tuple[T, ...], None]:
     """Yield what `work` gives to the function that it is called with, in a task of its own.
 
-    Closing the iterator cancels the work and waits for its end. Raises what the work raises, once
-    all that it gave before was taken.
+    What was given meanwhile comes together, at most `most` at a time. Closing the iterator cancels
+    the work and waits for its end. Raises what the work raises, once all that it gave before was
+    taken.
     """
     made: asyncio.Queue[tuple[T, ...]] = asyncio.Queue()
     room = asyncio.Semaphore(ahead)
@@ -37,9 +41,17 @@ async def made_by(
     # The end needs no room, and follows all that was given.
     running.add_done_callback(lambda _: made.put_nowait(()))
     try:
-        while given := await made.get():
-            room.release()
-            yield given[0]
+        over = False
+        while not over:
+            given = [await made.get()]
+            while not made.empty() and len(given) < most:
+                given.append(made.get_nowait())
+            over = not given[-1]
+            together = tuple(item for each in given for item in each)
+            for _ in together:
+                room.release()
+            if together:
+                yield together
         await running
     finally:
         running.cancel()

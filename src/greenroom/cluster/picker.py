@@ -167,7 +167,7 @@ class Picker:
                     raise
                 logger.warning("worker %s: %s; another is asked", server, error)
             finally:
-                self.reports.finished(server, voice)
+                self.reports.finished(server, voice, clock())
 
     def _others(self, voice: str, tried: set[str], now: float) -> list[str]:
         return [s for s in rank(self.reports, voice, now, len(self._clients)) if s not in tried]

@@ -11,13 +11,16 @@ those that are about equal the rendezvous hash of voice and replica decides, whi
 know nothing of each other compute alike (Thaler and Ravishankar 1998).
 
 A replica is busy when it has more than `Reports.bound` times the mean in flight, as with consistent
-hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), more than a few, and its
-streams need more than half of its cores: else a few callers would scatter over all machines.
+hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), more than it may have by
+chance, more than a few, and its streams need more than half of its cores: else a few callers would
+scatter over all machines. One that takes no more is passed over while another does.
 
 Pure, as `Reports` is; what is picked is to be noted there (`Reports.picked`).
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,10 @@ _RECENT_S = 10.0
 _NEARLY = 1.1
 _ABOUT_S = 0.005
 """Times that differ by less than a tenth and 5 ms are about equal: reports are older than that."""
+
+_DEVIATIONS = 2.0
+"""What arrives by chance varies with the root of its mean (Poisson): so many standard deviations
+above the mean say nothing, and a copy that is made for them takes the place of another voice."""
 
 _HARDLY_S = 1e-6
 _FEW = 8
@@ -56,6 +63,10 @@ def rank(reports: Reports, voice: str, now: float, count: int = 3) -> tuple[str,
     number = int(np.count_nonzero(open_slots))
     if not number:
         return ()
+    if reports.most_in_flight:
+        taking = open_slots & (reports.flight < reports.most_in_flight)
+        if taking.any():
+            open_slots, number = taking, int(np.count_nonzero(taking))
     free = open_slots & ~_busy(reports, open_slots, number)
     homes, seconds = _homes(reports, voice, now, open_slots)
     best: list[int] = []
@@ -83,7 +94,8 @@ def rank(reports: Reports, voice: str, now: float, count: int = 3) -> tuple[str,
 def _busy(reports: Reports, open_slots: Slots, number: int) -> Slots:
     """Return which slots have more than their share of what is in flight."""
     mean = (float(reports.flight[open_slots].sum()) + 1) / number
-    busy: Slots = reports.flight + 1 > np.maximum(reports.limit, reports.bound * mean)
+    most = max(reports.bound * mean, mean + _DEVIATIONS * math.sqrt(mean))
+    busy: Slots = reports.flight + 1 > np.maximum(reports.limit, most)
     return busy
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from greenroom.cluster.known_replica import KnownReplica, Pick
 from greenroom.worker.report import SPEECH_S, UNKNOWN_LOAD_S, WorkerReport
 
 DEAD_AFTER_S = 5.0
@@ -35,42 +35,13 @@ COMFORT = 0.5
 """A replica whose streams need less of its cores is not busy, however idle the others are."""
 
 FEW = 4
-"""Nor is one with so few in flight: among small numbers a share of the mean says nothing."""
-
-ON_ITS_WAY_S = 2.0
-"""For so long a request may be under way to a replica that does not show its voice yet."""
+"""Nor is one with so few in flight."""
 
 _PAST_LIVES = 8
 """Earlier lives of a replica whose late reports are known as such."""
 
 _MOST_LACKING = 10_000
 """Names that a catalog is remembered not to have."""
-
-
-@dataclass(slots=True)
-class Pick:
-    """A request that was sent to a replica since its last report."""
-
-    voice: str
-    at: float
-
-
-@dataclass(slots=True)
-class Replica:
-    """One replica: its last report, and what was sent there since."""
-
-    slot: int
-    """Its element of the arrays."""
-    report: WorkerReport
-    made_at: float
-    picks: list[Pick] = field(default_factory=list)
-    voices: set[str] = field(default_factory=set)
-    """Of which it is a home."""
-    past_lives: list[str] = field(default_factory=list)
-    resident: frozenset[str] = frozenset()
-    """Models of its report that are there, or on their way."""
-    movable: tuple[tuple[float, str], ...] = ()
-    """Models that would make room, the one that was used longest ago first: when, and which."""
 
 
 class Reports:
@@ -82,7 +53,7 @@ class Reports:
     seen: NDArray[np.float64]
     """When it last reported that it takes work; minus infinity when it takes none."""
     flight: NDArray[np.float64]
-    """Speeches that run or wait, those sent there since its report included."""
+    """Speeches that run or wait: of its report, and what is known of those sent there."""
     limit: NDArray[np.float64]
     """Speeches that it takes whatever the others do."""
     queue: NDArray[np.float64]
@@ -98,21 +69,28 @@ class Reports:
     """A number for what it can load."""
 
     def __init__(
-        self, *, bound: float = 1.25, dead_after_s: float = DEAD_AFTER_S, max_copies: int = 0
+        self,
+        *,
+        bound: float = 1.25,
+        dead_after_s: float = DEAD_AFTER_S,
+        max_copies: int = 0,
+        most_in_flight: int = 0,
     ) -> None:
         """`bound` is how many times the mean in flight a replica takes before others are tried.
 
-        `max_copies` is in how many replicas a voice may be at once; 0: in all.
+        `max_copies` is in how many replicas a voice may be at once; 0: in all. `most_in_flight` is
+        how many speeches a replica takes at once; 0: that is not known.
         """
         assert bound > 1, bound
         self.bound = bound
         self.dead_after_s = dead_after_s
         self.max_copies = max_copies
+        self.most_in_flight = most_in_flight
         self.homes: dict[str, dict[int, float]] = {}
         """By voice, the slots where it is or will be, and when it is ready."""
         self.names: list[str] = []
         """By slot; empty where there is none."""
-        self._replicas: dict[str, Replica] = {}
+        self._replicas: dict[str, KnownReplica] = {}
         self._free_slots: list[int] = []
         self._home_arrays: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         """Those of voices that were looked for, until they change."""
@@ -157,25 +135,15 @@ class Reports:
         made_at = now if made_at is None else min(made_at, now)
         replica = self._replicas.get(name)
         if replica is None:
-            replica = Replica(self._slot(name), report, made_at)
+            replica = KnownReplica(self._slot(name), report, made_at)
             self._replicas[name] = replica
         elif not _is_next(replica, report):
             return False
         elif report.boot_id != replica.report.boot_id:
             replica.past_lives = [*replica.past_lives, replica.report.boot_id][-_PAST_LIVES:]
-            replica.picks = []
-        self._leave_homes(replica)
-        replica.report, replica.made_at = report, made_at
-        replica.resident = frozenset(m.model_id for m in report.residents if m.is_home)
-        replica.picks = [
-            pick
-            for pick in replica.picks
-            if pick.at > made_at
-            or (pick.voice not in replica.resident and pick.at > made_at - ON_ITS_WAY_S)
-        ]
-        replica.movable = movable_in(report, made_at)
+            replica.forget()
+        replica.take(report, made_at)
         self._learn(replica.slot, report)
-        self._enter_homes(replica)
         self._weigh(replica)
         takes_work = report.ready and not report.draining
         self.seen[replica.slot] = now if takes_work else -np.inf
@@ -200,7 +168,7 @@ class Reports:
         replica = self._replicas.pop(name, None)
         if replica is None:
             return
-        self._leave_homes(replica)
+        self._live_in(replica, {})
         self.seen[replica.slot] = -np.inf
         self.names[replica.slot] = ""
         self._free_slots.append(replica.slot)
@@ -209,8 +177,8 @@ class Reports:
         """Send nothing to a replica that cannot be reached, until it reports again."""
         replica = self._replicas.get(name)
         if replica is not None:
-            self._leave_homes(replica)
-            replica.picks = []
+            replica.forget()
+            self._live_in(replica, {})
             self.seen[replica.slot] = -np.inf
 
     def lacks(self, name: str, voice: str) -> None:
@@ -229,75 +197,77 @@ class Reports:
     # What was sent there
 
     def picked(self, name: str, voice: str, now: float) -> None:
-        """Count a request that was sent to a replica, until its next report."""
+        """Count a request that was sent to a replica, until it has ended (`finished`)."""
         replica = self._replicas.get(name)
         if replica is None:
             return
-        replica.picks.append(Pick(voice, now))
-        self._settle(replica, voice, now + float(self.room[replica.slot]) + self.load_s(voice))
+        ready_at = now + float(self.room[replica.slot]) + self.load_s(voice)
+        replica.sent(Pick(voice, now, ready_at))
         self._weigh(replica)
 
-    def finished(self, name: str, voice: str) -> None:
-        """Count a request no longer that has ended before the replica's next report."""
+    def finished(self, name: str, voice: str, now: float) -> None:
+        """Count a request no longer that has ended, though the last report may show it."""
         replica = self._replicas.get(name)
-        if replica is None:
-            return
-        pick = next((each for each in replica.picks if each.voice == voice), None)
-        if pick is not None:
-            replica.picks.remove(pick)
+        if replica is not None and replica.ended(voice, now):
+            self._weigh(replica)
+
+    def withdrawn(self, name: str, voice: str) -> None:
+        """Count a request no longer that the replica has not had."""
+        replica = self._replicas.get(name)
+        if replica is not None and replica.withdrawn(voice):
             self._weigh(replica)
 
     # What follows from both
 
-    def _leave_homes(self, replica: Replica) -> None:
-        for voice in replica.voices:
+    def _weigh(self, replica: KnownReplica) -> None:
+        """Work out what one more request would meet at a replica, and which voices it has."""
+        self._weigh_load(replica)
+        idle = replica.idle()
+        self._weigh_room(replica, idle)
+        self._live_in(replica, replica.there(idle))
+
+    def _weigh_load(self, replica: KnownReplica) -> None:
+        """Work out how busy a replica is."""
+        report, slot = replica.report, replica.slot
+        flight = replica.in_flight()
+        change = flight - report.in_flight
+        share = report.capacity_used / report.streams if report.streams else UNKNOWN_SHARE
+        used = max(0.0, report.capacity_used + change * share)
+        lines = max(0, report.waiting + report.streams_waiting + min(0, change))
+        self.flight[slot] = flight
+        self.limit[slot] = max(FEW, COMFORT / max(share, 1e-3))
+        self.queue[slot] = FIRST_AUDIO_S / max(0.05, 1 - used) + (
+            lines * SPEECH_S / max(1, report.streams)
+        )
+
+    def _weigh_room(self, replica: KnownReplica, idle: list[tuple[float, str]]) -> None:
+        """Work out when there is a place for one more model, and what has to leave for it."""
+        report, slot = replica.report, replica.slot
+        over = len(replica.coming) - report.free_places
+        self.bytes[slot] = report.free_bytes + report.evictable_bytes
+        room = math.inf if report.room_in_s is None else report.room_in_s
+        if over < 0:
+            self.room[slot], self.spare[slot] = 0.0, -math.inf
+        elif over < len(idle):
+            self.room[slot], self.spare[slot] = 0.0, idle[over][0]
+        else:
+            if room or report.evictable_places or report.free_places:
+                # All is in use, or promised to requests on their way: so many speeches have to end.
+                room = max(room, (over - len(idle) + 1) * SPEECH_S / max(1, report.places))
+            self.room[slot], self.spare[slot] = room, math.inf
+
+    def _live_in(self, replica: KnownReplica, there: dict[str, float]) -> None:
+        """Make a replica a home of these voices, and of no others."""
+        for voice in replica.homes.keys() - there.keys():
             self._home_arrays.pop(voice, None)
             homes = self.homes[voice]
             del homes[replica.slot]
             if not homes:
                 del self.homes[voice]
-        replica.voices.clear()
-
-    def _enter_homes(self, replica: Replica) -> None:
-        for model in replica.report.residents:
-            if model.is_home:
-                self._settle(replica, model.model_id, replica.made_at + model.left_s)
-        for pick in replica.picks:
-            self._settle(replica, pick.voice, pick.at + self.load_s(pick.voice))
-
-    def _settle(self, replica: Replica, voice: str, ready_at: float) -> None:
-        """Make a replica a home of a voice, unless it is one."""
-        if voice not in replica.voices:
-            self.homes.setdefault(voice, {})[replica.slot] = ready_at
-            replica.voices.add(voice)
+        for voice, ready_at in there.items() - replica.homes.items():
             self._home_arrays.pop(voice, None)
-
-    def _weigh(self, replica: Replica) -> None:
-        """Work out what one more request would meet at a replica."""
-        report, slot, sent = replica.report, replica.slot, len(replica.picks)
-        share = report.capacity_used / report.streams if report.streams else UNKNOWN_SHARE
-        used = report.capacity_used + sent * share
-        lines = report.waiting + report.streams_waiting
-        self.flight[slot] = report.in_flight + sent
-        self.limit[slot] = max(FEW, COMFORT / max(share, 1e-3))
-        self.queue[slot] = FIRST_AUDIO_S / max(0.05, 1 - used) + (
-            lines * SPEECH_S / max(1, report.streams)
-        )
-        wanted = {pick.voice for pick in replica.picks}
-        coming = len(wanted - replica.resident)
-        victims = [at for at, voice in replica.movable if voice not in wanted]
-        over = coming - report.free_places
-        self.bytes[slot] = report.free_bytes + report.evictable_bytes
-        self.room[slot] = math.inf if report.room_in_s is None else report.room_in_s
-        if over < 0:
-            self.spare[slot] = -math.inf
-        elif over < len(victims):
-            self.spare[slot] = victims[over]
-        else:
-            self.spare[slot] = math.inf
-            if report.evictable_places or report.free_places:
-                # What it had is promised to requests on their way.
-                self.room[slot] = max(self.room[slot], SPEECH_S)
+            self.homes.setdefault(voice, {})[replica.slot] = ready_at
+        replica.homes = there
 
     # Looking
 
@@ -345,17 +315,12 @@ class Reports:
         return f"<Reports of {len(self)} replicas, {len(self.homes)} voices>"
 
 
-def _is_next(replica: Replica, report: WorkerReport) -> bool:
+def _is_next(replica: KnownReplica, report: WorkerReport) -> bool:
     """Whether a report says what came after the last one."""
     last = replica.report
     if report.boot_id == last.boot_id:
         return report.sequence > last.sequence
     return report.boot_id not in replica.past_lives
-
-
-def movable_in(report: WorkerReport, made_at: float) -> tuple[tuple[float, str], ...]:
-    """Return the models that would make room, the one that was used longest ago first."""
-    return tuple(sorted((made_at - m.idle_s, m.model_id) for m in report.residents if m.can_leave))
 
 
 def seed_of(name: str) -> int:

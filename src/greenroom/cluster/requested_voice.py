@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from greenroom.catalog.catalog import Catalog
-from greenroom.config.schema import MAX_NAME_CHARS, Config
+from greenroom.config.schema import Config
 from greenroom.errors import InvalidInputError, ModelNotFoundError
 from greenroom.voice import ModelNames
 from greenroom.worker.http.voice_names import VoiceNames
@@ -32,7 +32,7 @@ class RequestedVoice:
         self._names = VoiceNames(ModelNames(catalog, config.worker.aliases, self.default))
 
     def of_http(self, method: str, path: str, body: bytes) -> str:
-        """Return the model that a request over HTTP is about; empty for one that is about none."""
+        """Return the model that a request over HTTP is about; empty: none, or one not known."""
         asked = _fields(body) if method == "POST" else {}
         model, voice = _name(asked.get("model")), _name(asked.get("voice"))
         if model and voice:
@@ -46,17 +46,17 @@ class RequestedVoice:
         return next((self._of_name(part) for part in parts if part in self._catalog), "")
 
     def of_name(self, name: str) -> str:
-        """Return the model of the catalog that a name means; empty is the default."""
+        """Return the model that a name means; empty is the default, and when it is not known."""
         return self._of_name(name) if name else self.default
 
     def _of_name(self, name: str) -> str:
-        """Return the model that a name means, or the name where it is not known here.
+        """Return the model that a name means; empty when it is not known: any worker says so.
 
-        The catalog of a worker may have grown since.
+        Else whoever asks for names that do not exist would have routers expect them everywhere.
         """
         with contextlib.suppress(ModelNotFoundError, InvalidInputError):
             return self._names.models.find(name)
-        return name[:MAX_NAME_CHARS]
+        return ""
 
 
 def session_key(caller: str, session_id: str) -> str:

@@ -1,7 +1,7 @@
 """What a router remembers between requests, and the order in which it asks the replicas.
 
 Pure, as `Reports` is: time comes in as an argument, in seconds. `rank` chooses; beside it a session
-stays with the replica that has it, and what was sent there counts until the next report shows it.
+stays with the replica that has it, and what was sent somewhere counts there until it has ended.
 """
 
 from __future__ import annotations
@@ -52,10 +52,20 @@ class RouteMemory:
     """Where voices and sessions are, as far as one router knows; by names of replicas."""
 
     def __init__(
-        self, *, bound: float = 1.25, dead_after_s: float = _DEAD_AFTER_S, max_copies: int = 0
+        self,
+        *,
+        bound: float = 1.25,
+        dead_after_s: float = _DEAD_AFTER_S,
+        max_copies: int = 0,
+        most_in_flight: int = 0,
     ) -> None:
         """The settings are those of `Reports`."""
-        self.reports = Reports(bound=bound, dead_after_s=dead_after_s, max_copies=max_copies)
+        self.reports = Reports(
+            bound=bound,
+            dead_after_s=dead_after_s,
+            max_copies=max_copies,
+            most_in_flight=most_in_flight,
+        )
         self._read: dict[str, float] = {}
         """By replica, when the report was made that was read last, by its own clock."""
         self._reported_sessions: dict[str, frozenset[str]] = {}
@@ -145,16 +155,16 @@ class RouteMemory:
         self._sent[request.request_id] = name, request.voice
         self.reports.picked(name, request.voice, now)
 
-    def ended(self, request_id: str, name: str) -> None:
-        """Count a request no longer that a replica has ended, or has refused."""
+    def ended(self, request_id: str, name: str, now: float) -> None:
+        """Count a request no longer that a replica has ended."""
         if self._sent.get(request_id, ("",))[0] == name:
-            self.forget(request_id)
+            self.reports.finished(*self._sent.pop(request_id), now)
 
     def forget(self, request_id: str) -> None:
-        """Count a request no longer, wherever it was sent."""
+        """Count a request no longer that no replica has had."""
         sent = self._sent.pop(request_id, None)
         if sent is not None:
-            self.reports.finished(*sent)
+            self.reports.withdrawn(*sent)
 
     def __repr__(self) -> str:
         sent, sessions = len(self._sent), len(self._sessions)

@@ -83,7 +83,7 @@ def speech_options(config: Config, *, cpus: float = 0.0, **router: Any) -> dict[
         "ray_actor_options": {"num_cpus": cpus},
         "request_router_config": RequestRouterConfig(
             request_router_class=_ROUTER,
-            request_router_kwargs=router,
+            request_router_kwargs={"most_in_flight": settings.max_streams} | router,
             request_routing_stats_period_s=REPORT_EVERY_S,
         ),
     }

@@ -92,7 +92,7 @@ class GrpcIngress:
         with status.of_errors():
             voice, session = self._of(method, request, context)
             message = (request.SerializeToString(),)
-            first, answer = await self._calls.first(
+            (first, *_), answer = await self._calls.first(
                 lambda: self._begin(method, context, message, voice, session), voice
             )
             answer.cancel()
@@ -108,24 +108,25 @@ class GrpcIngress:
             first = await _first(requests)
             begun = self._begun(first, requests, grpc_context)
             async with contextlib.aclosing(begun) as parts:
-                async for part in parts:
-                    yield status.shown(part)
+                async for messages in parts:
+                    for message in messages:
+                        yield status.shown(message)
             return
         yield _NOTHING
 
     async def _begun(
         self, first: Any, requests: AsyncIterator[Any], context: Any
     ) -> AsyncGenerator[Any, None]:
-        """Yield the parts of the answer to a text whose first piece is there.
+        """Yield the messages of the answer to a text whose first piece is there, as they come.
 
         While that is all that was sent, a replica that ends has it sent to another.
         """
         voice, session = self._of("Synthesize", first or tts_pb2.TextChunk(), context)
-        messages = () if first is None else (first.SerializeToString(),)
+        texts = () if first is None else (first.SerializeToString(),)
         call_id = "" if first is None or first.is_final else uuid.uuid4().hex
         key = session or call_id
-        part, answer = await self._calls.first(
-            lambda: self._begin("Synthesize", context, messages, voice, key, call_id), voice
+        messages, answer = await self._calls.first(
+            lambda: self._begin("Synthesize", context, texts, voice, key, call_id), voice
         )
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(answer.cancel)
@@ -133,10 +134,10 @@ class GrpcIngress:
                 pushing = self._push(requests, key, call_id)
                 await stack.enter_async_context(_beside(pushing))
             else:
-                yield part
+                yield messages
             try:
-                async for part in answer:
-                    yield part
+                async for messages in answer:
+                    yield messages
             except GONE:
                 raise lost(voice) from None
 

@@ -112,14 +112,16 @@ class _PassedOn(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask, and pass on what comes; a client that leaves has Ray cancel this."""
         try:
-            message, answer = await self._calls.first(self._begin, self._voice)
+            messages, answer = await self._calls.first(self._begin, self._voice)
         except EngineCrashedError as error:
             await response_to(error)(scope, receive, send)
             return
         try:
-            await send(message)
-            async for message in answer:
+            for message in messages:
                 await send(message)
+            async for messages in answer:
+                for message in messages:
+                    await send(message)
         except Exception as error:  # noqa: BLE001 - Ray's, of any kind; what was sent cannot be undone
             reason = error if isinstance(error, ModelManagerError) else lost(self._voice)
             logger.warning("an answer broke off: %s (%s)", reason, type(error).__name__)

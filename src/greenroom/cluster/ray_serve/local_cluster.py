@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from greenroom.memory.usage import DEFAULT_SHARE, MIB, limit_bytes
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
     "RAY_worker_niceness": "0",
     "RAY_raylet_start_wait_time_s": "180",
     "RAY_agent_register_timeout_ms": "180000",
@@ -26,8 +28,13 @@ _ENVIRONMENT = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "ORT_DISABLE_TELEMETRY": "1",
 }
-"""Of Ray and all that it starts, where nothing else is set: nothing reports home, what speaks is as
-urgent as other programs (Ray's default is the nice value 15), and a busy machine is waited for."""
+"""Of Ray and all that it starts, where nothing else is set: nothing reports home, no other machine
+can reach it, what speaks is as urgent as other programs (Ray's default is the nice value 15), and a
+busy machine is waited for.
+
+Whoever reaches Ray's own ports can run code. On systems for which it has no clusters of machines
+they are at the loopback address, and `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` makes this one of them;
+other users of this machine do not have the token."""
 
 _STORE_BYTES = 150 * MIB
 """For what processes hand to each other: requests, and audio that is about to be sent."""
@@ -44,7 +51,7 @@ _PORTS = ("metrics_agent_port", "runtime_env_agent_port", "dashboard_agent_liste
 @contextlib.contextmanager
 def local_ray() -> Iterator[None]:
     """Run Ray inside the block; raises what Ray raises when it does not come up."""
-    for name, value in _ENVIRONMENT.items():
+    for name, value in (*_ENVIRONMENT.items(), ("RAY_AUTH_TOKEN", secrets.token_hex(32))):
         os.environ.setdefault(name, value)
     import ray  # reads the environment
 

@@ -36,35 +36,36 @@ class SpeechReplica:
 
     # Calls of the ingress
 
-    async def http(self, scope: Message, body: bytes) -> AsyncIterator[Message]:
+    async def http(self, scope: Message, body: bytes) -> AsyncIterator[tuple[Message, ...]]:
         """Answer one HTTP request, whose body is whole, as the worker does."""
-        async with contextlib.aclosing(answer_to(self._app, scope, body)) as messages:
-            async for message in messages:
-                yield message
+        async with contextlib.aclosing(answer_to(self._app, scope, body)) as parts:
+            async for messages in parts:
+                yield messages
 
     async def look(self, scope: Message) -> tuple[int, bytes]:
         """Answer an HTTP request that has no body: its status, and the whole answer."""
-        status, parts = 0, []
-        async with contextlib.aclosing(answer_to(self._app, scope, b"")) as messages:
-            async for message in messages:
-                status = message.get("status", status)
-                parts.append(message.get("body", b""))
-        return status, b"".join(parts)
+        status, said = 0, []
+        async with contextlib.aclosing(answer_to(self._app, scope, b"")) as parts:
+            async for messages in parts:
+                for message in messages:
+                    status = message.get("status", status)
+                    said.append(message.get("body", b""))
+        return status, b"".join(said)
 
     async def grpc(
         self, method: str, metadata: Metadata, peer: str, requests: tuple[bytes, ...], call_id: str
-    ) -> AsyncIterator[bytes | CallEnd]:
+    ) -> AsyncIterator[tuple[bytes | CallEnd, ...]]:
         """Answer one call over gRPC, as the worker does; last comes its end, unless it is OK.
 
         With a `call_id` more of its messages follow by `push`, once an empty part has come.
         """
         with self._texts.open(call_id, requests) as messages:
             if call_id:
-                yield b""
+                yield ()
             call = self._methods.call(method, metadata, peer, messages)
-            async with contextlib.aclosing(call) as answers:
-                async for answer in answers:
-                    yield answer
+            async with contextlib.aclosing(call) as parts:
+                async for answers in parts:
+                    yield answers
 
     async def push(self, call_id: str, messages: tuple[bytes, ...], *, last: bool) -> bool:
         """Add messages to a call that is under way; whether it wants more."""

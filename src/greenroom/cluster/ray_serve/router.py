@@ -67,7 +67,7 @@ class ResidencyRouter(RequestRouter):  # type: ignore[misc]
 
     def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
         """Count it no longer."""
-        self._memory.ended(internal_request_id, _name(replica_id))
+        self._memory.ended(internal_request_id, _name(replica_id), time.monotonic())
 
     def on_replica_actor_died(self, replica_id: ReplicaID) -> None:
         """Send nothing there any more."""

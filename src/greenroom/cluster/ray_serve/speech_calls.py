@@ -15,7 +15,7 @@ from greenroom.untrusted.logs import safe_logger
 logger = safe_logger(__name__)
 
 Answer = Any
-"""Ray's `DeploymentResponseGenerator`: an asynchronous iterator with `cancel`."""
+"""Ray's `DeploymentResponseGenerator`: an asynchronous iterator of tuples, with `cancel`."""
 
 _ATTEMPTS = 3
 """Replicas that one request is sent to while they die before they answer."""
