@@ -9,7 +9,7 @@ STAMP := .venv/.installed
 # start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install serve demo test conformance ship image check format bench cluster mutants fuzz chaos soak protos docs clean
+.PHONY: help install serve demo test conformance ship image check format bench fresh cluster mutants fuzz chaos soak protos docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | \
@@ -84,6 +84,9 @@ cluster: ## Ray Serve (extra `ray`): its tests, then measured against its peers;
 
 mutants: install ## which deliberate faults the tests find, in what changed; or ALL=1, PART=ledger
 	$(BIN)/python -m benchmarks.mutation $(if $(ALL),--all) $(PART)
+
+fresh: install ## the wheel in an empty environment of each Python that is here: size, first speech
+	$(BIN)/python -m benchmarks.fresh
 
 SECONDS ?= 60
 SEED ?= 1

@@ -109,7 +109,7 @@ async def _recorded(
         )
         program = str(Path(sys.executable).with_name("greenroom"))
         address = f"127.0.0.1:{site.port}"
-        async with process([program, "record", "-o", str(file), "--http-server", address]):
+        async with process([program, "record", "-o", str(file), "--address", address]):
             await asyncio.to_thread(_until_written, file, '"model"', 1)
             watch = Stopwatch()
             async with asyncio.TaskGroup() as calls:

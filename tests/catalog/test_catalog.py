@@ -95,6 +95,32 @@ def test_an_unknown_id_names_the_near_ones_by_id_and_by_alias() -> None:
     assert caught.value.model_id == "tone-44"
 
 
+@pytest.mark.parametrize(
+    ("part", "near"),
+    [
+        ("joe", ("piper-en-us-joe-medium",)),
+        ("Joe", ("piper-en-us-joe-medium",)),
+        ("us_jo", ("piper-en-us-joe-medium",)),
+        ("en-us", ("piper-en-us-amy-low", "piper-en-us-joe-medium")),
+        ("440", ("tone-440",)),
+        ("oe", ()),
+        ("t", ()),
+        ("-", ()),
+    ],
+)
+def test_a_part_of_a_name_that_begins_with_a_word_names_the_whole(
+    part: str, near: tuple[str, ...]
+) -> None:
+    catalog = Catalog(
+        [
+            ModelSpec("piper-en-us-joe-medium", "piper", aliases=("en_US-joe-medium",)),
+            ModelSpec("piper-en-us-amy-low", "piper", aliases=("en_US-amy-low",)),
+            ModelSpec("tone-440", "tone"),
+        ]
+    )
+    assert catalog.near(part) == near
+
+
 @pytest.mark.parametrize("name", ["", "x" * 201, "\0", "☃"])
 def test_a_name_that_is_like_nothing_has_no_near_ones(name: str) -> None:
     catalog = Catalog([ModelSpec("amy", "tone")])

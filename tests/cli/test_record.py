@@ -114,7 +114,7 @@ def test_a_file_that_is_there_is_not_written_over(
 ) -> None:
     file = tmp_path / "trace.jsonl"
     file.write_text("precious")
-    assert main(["record", "-o", str(file), "--http-server", "127.0.0.1:9"]) == 1
+    assert main(["record", "-o", str(file), "--address", "127.0.0.1:9"]) == 1
     assert "is there already" in capsys.readouterr().err
     assert file.read_text() == "precious"
 
@@ -122,6 +122,6 @@ def test_a_file_that_is_there_is_not_written_over(
 def test_a_worker_that_is_not_there_is_an_error_of_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main(["record", "-o", str(tmp_path / "a"), "--http-server", "127.0.0.1:9"]) == 1
-    assert "no worker answers at http://127.0.0.1:9" in capsys.readouterr().err
+    assert main(["record", "-o", str(tmp_path / "a"), "--address", "127.0.0.1:9"]) == 1
+    assert "no worker answers at 127.0.0.1:9" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

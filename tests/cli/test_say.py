@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from greenroom.cli import main
+from tests.audio_files import heard
 from tests.piper.real_voice import PATIENT, cache_beside
 
 pytestmark = PATIENT
@@ -28,8 +29,8 @@ REPORT = r"\d\.\d\d s of audio, first audio after \d+\.\d\d s(, real-time factor
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GREENROOM_SERVER", raising=False)
-    monkeypatch.delenv("GREENROOM_CONFIG", raising=False)
+    for name in ("GREENROOM_ADDRESS", "GREENROOM_SERVER", "GREENROOM_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -92,6 +93,40 @@ def test_markdown_and_words_are_said_as_configured_and_asked(tmp_path: Path) -> 
     plain = seconds("**Hi** you", "--set", markdown, "--text-form", "plain")
     assert plain == pytest.approx(10 * 0.06, abs=0.02)
     assert seconds("nginx", "--set", words) == pytest.approx(8 * 0.06, abs=0.02)
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_the_suffix_is_the_format_and_openais_names_are_the_default(tmp_path: Path) -> None:
+    file = tmp_path / "hello.mp3"
+    assert main(["say", TEXT, "-m", "alloy", "-o", str(file)]) == 0
+    sound = heard(file.read_bytes(), "mp3")
+    check_speech(sound.samples, sound.rate, TEXT)
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "hello.mp3"}
+
+
+def test_names_beside_the_catalog_are_those_of_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.wav"
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "voices: {directories: [], packages: []}\n"
+        "models:\n"
+        "- {model_id: low, adapter: tone, options: {frequency: 220}}\n"
+        "- {model_id: high, adapter: tone, options: {frequency: 880}}\n"
+        "worker: {aliases: {nova: high}}\n"
+    )
+    line = ["say", "Twenty characters ok", "--config", str(config), "-o", str(file)]
+    for name, pitch in (("nova", 880), ("NOVA", 880), ("low", 220)):
+        assert main([*line, "-m", name]) == 0
+        assert heard(file.read_bytes(), "wav").frequency == pytest.approx(pitch, abs=5)
+    file.unlink()
+    capsys.readouterr()
+    assert main([*line, "-m", "alloy"]) == 1
+    assert "no other is named; there are low, high." in capsys.readouterr().err
+    assert main([*line, "-m", "hig"]) == 1
+    assert "did you mean high?" in capsys.readouterr().err
+    assert not file.exists()
 
 
 def test_a_voice_that_cannot_be_loaded_is_one_line(

@@ -8,61 +8,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import wave
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from greenroom.cli import main
-
-GREENROOM = [sys.executable, "-c", "import sys; from greenroom.cli import main; sys.exit(main())"]
-CONFIG = """
-model_manager: {default_model_id: tone-440, min_residency_ms: 0, resident_cap: 2}
-voices: {directories: [], packages: []}
-models: [{model_id: "high[est]", variant_of: tone-440, options: {frequency: 880}, aliases: [top]}]
-worker: {listen: "127.0.0.1:0", http_listen: "127.0.0.1:0"}
-"""
-
-
-class Served:
-    """A worker in a process of its own, and where it listens."""
-
-    def __init__(self, config: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*GREENROOM, "serve", "--config", str(config), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.listening = self.process.stdout.readline()
-        self.ready = self.process.stdout.readline()
-        self.address = self.listening.removeprefix("listening on ").split(" and ")[0]
-        self.url = self.listening.split(";")[0].split(" and ")[-1]
-
-    def end(self, how: signal.Signals = signal.SIGTERM) -> tuple[int, str]:
-        """Return the exit code and what was logged."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        _, log = self.process.communicate(timeout=60)
-        return self.process.returncode, log
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("worker") / "worker.yaml"
-    file.write_text(CONFIG)
-    return file
-
-
-@pytest.fixture(scope="module")
-def worker(config: Path) -> Iterator[Served]:
-    served = Served(config)
-    yield served
-    served.end()
+from tests.cli.served import GREENROOM, Served
 
 
 class Asked:
@@ -73,7 +26,7 @@ class Asked:
         self._capsys = capsys
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        assert main([*arguments, "--server", self._worker.address]) == code
+        assert main([*arguments, "--address", self._worker.address]) == code
         self.err = ""
         out, self.err = self._capsys.readouterr()
         return out
@@ -137,7 +90,7 @@ def test_a_model_is_loaded_explained_and_unloaded(ask: Asked) -> None:
 def test_models_are_pinned_and_unpinned_over_http(
     worker: Served, ask: Asked, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    at = ["--url", worker.url]
+    at = ["--address", worker.url]
     assert main(["pin", "tone-247", *at]) == 0
     assert capsys.readouterr().out == "tone-247 is pinned; it is not in memory yet\n"
     ask("load", "tone-247")
@@ -152,19 +105,99 @@ def test_models_are_pinned_and_unpinned_over_http(
 
 
 @pytest.mark.parametrize(
-    ("url", "problem"),
+    ("address", "problem", "code"),
     [
-        ("http://127.0.0.1:1", "no worker answers at http://127.0.0.1:1"),
-        ("127.0.0.1:8880", "must begin with http://"),
+        ("http://127.0.0.1:1", "no worker answers at http://127.0.0.1:1", 1),
+        ("127.0.0.1:1", "no worker answers at 127.0.0.1:1; start one", 1),
+        ("ftp://127.0.0.1:1", "must be HOST:PORT", 2),
     ],
 )
 def test_a_worker_that_cannot_be_asked_over_http_is_one_line(
-    url: str, problem: str, capsys: pytest.CaptureFixture[str]
+    address: str, problem: str, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["pin", "tone-220", "--url", url]) == 1
+    assert main(["pin", "tone-220", "--address", address]) == code
     err = capsys.readouterr().err
     assert problem in err
     assert err.count("\n") == 1
+
+
+def test_one_address_serves_for_commands_over_http_too(
+    worker: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GREENROOM_ADDRESS", worker.address)
+    for line in (["pin", "tone-330"], ["unpin", "tone-330"], ["ps"]):
+        assert main(line) == 0
+    assert "tone-330 is not pinned\n" in capsys.readouterr().out
+
+
+def test_the_http_port_is_told_apart_and_where_grpc_is_said(
+    worker: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = worker.url.removeprefix("http://")
+    said = f"error: {at} is the worker's HTTP port; gRPC is at {worker.address}.\n"
+    for line in (["ps"], ["load", "top"], ["say", "Hi", "-o", str(tmp_path / "a.wav")]):
+        for address in (at, worker.url, f"{worker.url}/"):
+            assert main([*line, "--address", address]) == 1
+            assert capsys.readouterr().err == said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_without_http_says_that_this_needs_it(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served = Served(config, "--set", "worker.http_listen=null")
+    address = served.listening.removeprefix("listening on ").split(";")[0]
+    try:
+        assert main(["pin", "top", "--address", address]) == 1
+    finally:
+        served.end()
+    err = capsys.readouterr().err
+    fix = "set worker.http_listen."
+    assert err == f"error: the worker at {address} serves no HTTP, which this needs; {fix}\n"
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_former_names_of_the_address_go_on_to_work(
+    worker: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    recording = ["record", "-o", str(tmp_path / "a"), "--for", "0.1"]
+    for line, name, value in (
+        (["ps"], "server", worker.address),
+        (["unpin", "top"], "url", worker.url),
+        (recording, "http-server", worker.url.removeprefix("http://")),
+    ):
+        with monkeypatch.context() as patch:
+            if given == "environment":
+                patch.setenv(f"GREENROOM_{name.upper().replace('-', '_')}", value)
+                code = main(line)
+            else:
+                code = main([*line, f"--{name}", value])
+        # A short recording may end before a busy machine has connected.
+        assert code == 0 or (line is recording and "in time" in capsys.readouterr().err)
+
+
+def test_a_missing_key_is_an_error_that_says_how_to_give_one(
+    config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    served = Served(config, "--set", "worker.api_keys=[{key: for-the-kitchen, role: admin}]")
+    try:
+        for line, given in (
+            (["load", "top"], []),
+            (["unload", "top"], []),
+            (["pin", "top"], []),
+            (["say", "Hi", "-o", str(tmp_path / "a.wav")], ["--key", "another-one"]),
+        ):
+            assert main([*line, "--address", served.address, *given]) == 1
+            err = capsys.readouterr().err
+            assert err.endswith("Give one of its keys with --key, or in GREENROOM_API_KEY.\n")
+            assert err.count("\n") == 1
+        assert main(["load", "top", "--address", served.address, "--key", "for-the-kitchen"]) == 0
+    finally:
+        served.end()
 
 
 def test_without_a_terminal_top_looks_once(ask: Asked) -> None:
@@ -174,7 +207,7 @@ def test_without_a_terminal_top_looks_once(ask: Asked) -> None:
 def test_on_a_terminal_top_shows_what_changes_until_it_is_ended(worker: Served, ask: Asked) -> None:
     reader, terminal = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-    command = [*GREENROOM, "top", "--every", "0.1", "--server", worker.address]
+    command = [*GREENROOM, "top", "--every", "0.1", "--address", worker.address]
     process = subprocess.Popen(
         command,
         stdout=terminal,
@@ -224,8 +257,14 @@ def test_a_model_that_is_not_in_the_catalog_is_an_error_of_one_line(
 
 
 def test_unloading_what_is_not_in_memory_is_an_error_of_one_line(ask: Asked) -> None:
+    ask("load", "tone-220")
+    assert ask("unload", "tone-330", "tone-220", "top", code=1) == "tone-220 is unloaded\n"
+    assert ask.err == (
+        "error: tone-330, top are not in memory, so there is nothing to unload; "
+        "`greenroom ps` shows what is.\n"
+    )
     ask("unload", "tone-330", code=1)
-    assert ask.err == "error: model 'tone-330' is not in memory; load it first.\n"
+    assert ask.err.startswith("error: tone-330 is not in memory, ")
 
 
 def test_a_worker_speaks_with_the_callers_voice_options_and_rate(
@@ -256,9 +295,17 @@ def test_a_worker_speaks_with_the_callers_voice_options_and_rate(
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
+def test_openais_names_are_the_workers_as_over_http(ask: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "a.wav"
+    ask("say", "Twenty characters ok", "-o", str(file), "-m", "alloy")
+    assert round(frequency_of(file)[0] / 5) * 5 == 440
+    assert ask.err.startswith(f"{file}: alloy of 127.0.0.1:")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("-m", "440"), "model '440' is not in the catalog; did you mean tone-440?"),
         (("-m", "tone-44"), "did you mean tone-440"),
         (("--option", "pitch=2"), "option 'pitch' is not known"),
         (("--speed", "99"), "option 'speed' must be a number"),
@@ -273,17 +320,18 @@ def test_what_a_worker_refuses_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_server_may_come_from_the_environment(
+def test_the_address_may_come_from_the_environment(
     worker: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("GREENROOM_SERVER", worker.address)
+    monkeypatch.setenv("GREENROOM_SERVER", "127.0.0.1:9")  # its former name, which yields to it
+    monkeypatch.setenv("GREENROOM_ADDRESS", worker.address)
     assert main(["ps"]) == 0
     assert "tone-440" in capsys.readouterr().out
 
 
 def test_text_from_standard_input_is_spoken_by_a_worker_as_it_comes(worker: Served) -> None:
     process = subprocess.Popen(
-        [*GREENROOM, "say", "-o", "-", "--server", worker.address],
+        [*GREENROOM, "say", "-o", "-", "--address", worker.address],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,7 +12,7 @@ import pytest
 from greenroom.cluster.picker import Picker
 from greenroom.errors import WorkerError
 from greenroom.worker.client import Client
-from tests.cli.test_worker_commands import CONFIG, Served
+from tests.cli.served import CONFIG, Served
 
 LONG = "A speech of a minute, which no buffer holds. " * 20
 

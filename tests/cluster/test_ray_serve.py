@@ -24,7 +24,7 @@ from greenroom.cli import main
 from greenroom.errors import WorkerError
 from greenroom.v1 import tts_pb2
 from greenroom.worker.client import Client
-from tests.cli.test_worker_commands import GREENROOM
+from tests.cli.served import GREENROOM
 from tests.waiting import until
 
 pytestmark = [

@@ -157,12 +157,12 @@ def test_a_command_that_asks_a_worker_names_its_flag(
     from_environment: bool,
 ) -> None:
     if from_environment:
-        monkeypatch.setenv("GREENROOM_SERVER", "http://127.0.0.1:8880")
-    flag = [] if from_environment else ["--server", "http://127.0.0.1:8880"]
+        monkeypatch.setenv("GREENROOM_ADDRESS", "https://127.0.0.1:8880")
+    flag = [] if from_environment else ["--address", "https://127.0.0.1:8880"]
     assert main([*command.split(), *flag]) == 2
     told = capsys.readouterr().err
-    assert "--server" in told
-    assert "without http://, not 'http://127.0.0.1:8880'" in " ".join(told.split())
+    assert "--address" in told
+    assert "without https://, not 'https://127.0.0.1:8880'" in " ".join(told.split())
 
 
 def test_a_client_may_write_a_name_as_grpc_does_and_a_server_may_not() -> None:
@@ -178,3 +178,19 @@ def test_the_schema_of_the_configuration_says_that_addresses_are_text() -> None:
     assert fields["listen"]["default"] == "127.0.0.1:50051"
     assert {"type": "string"} in fields["http_listen"]["anyOf"]
     assert WorkerSettings().listen == Address.parse("127.0.0.1:50051")
+
+
+@pytest.mark.parametrize(
+    ("reached", "told", "beside"),
+    [
+        ("10.0.0.7:8880", "0.0.0.0:50051", "10.0.0.7:50051"),
+        ("[::1]:8880", "[::]:50051", "[::1]:50051"),
+        ("tts.local:8880", "127.0.0.1:50051", "tts.local:50051"),
+        ("10.0.0.7:8880", "unix:/run/g.sock", "unix:/run/g.sock"),
+        ("unix:/run/h.sock", "127.0.0.1:50051", "127.0.0.1:50051"),
+    ],
+)
+def test_the_other_port_of_a_server_is_where_the_first_is_reached(
+    reached: str, told: str, beside: str
+) -> None:
+    assert str(Address.parse(reached).beside(Address.parse(told))) == beside

@@ -110,9 +110,9 @@ def truncate(model: Path) -> None:
 
 
 FAULTS = {
-    "truncated": (truncate, "Protobuf|parse|INVALID"),
+    "truncated": (truncate, "has 1 MB of 60 MB: an incomplete download"),
     "corrupt": (lambda m: m.write_bytes(b"no voice" * 1000), "Protobuf|parse|INVALID"),
-    "empty": (lambda m: m.write_bytes(b""), "ModelProto|empty|parse|INVALID|Fail"),
+    "empty": (lambda m: m.write_bytes(b""), "copy-medium.onnx is empty; fetch"),
     "no voice": (lambda m: m.unlink(), "there is no voice file"),
     "no json": (lambda m: Path(f"{m}.json").unlink(), "has no en_US-copy-medium.onnx.json beside"),
     "broken json": (lambda m: Path(f"{m}.json").write_text("{"), "is not a Piper voice's JSON"),

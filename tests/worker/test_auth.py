@@ -307,7 +307,7 @@ async def test_our_client_and_the_command_line_send_the_key(locked: WorkerClient
         assert [frame async for frame in client.speak("Hello.")]
     async with connected(locked.worker) as served:
         assert served.states["tone-220"] == "ready"
-    command = [sys.executable, "-c", COMMAND, "ps", "--server", address]
+    command = [sys.executable, "-c", COMMAND, "ps", "--address", address]
     for key, code in ((SPEAKER, 0), (f"{SPEAKER}\r\n", 0), ("a-wrong-key", 1), ("bad\nkey", 2)):
         done = await _run(command, {**os.environ, "GREENROOM_API_KEY": key})
         assert done.returncode == code, done.stderr

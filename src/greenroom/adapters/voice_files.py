@@ -28,6 +28,10 @@ METADATA = "metadata.yaml"
 _DEPTH = 6
 """How deep below a voice directory files are looked for (Piper's repository has four levels)."""
 
+_LOOSE_DEPTH = 1
+"""How deep below a voice directory any graph is taken for a voice; deeper are packs of all kinds of
+engines, and whole repositories."""
+
 _LIMITS = Limits(size=64 * 1024, values=5_000)
 """What the `metadata.yaml` of one pack may have."""
 
@@ -40,7 +44,8 @@ def find_voices(
     """Return a model for each `.onnx` of the family, in a stable order, and what is left out.
 
     In a pack `<family>/<name>/` the id is `<family>-<name>`. Elsewhere a file counts if its
-    `.onnx.json` is beside it, and `en_US-joe-medium.onnx` becomes `<family>-en-us-joe-medium`.
+    `.onnx.json` is beside it, and `en_US-joe-medium.onnx` becomes `<family>-en-us-joe-medium`; one
+    that is a voice by its name or its place, without that, is left out.
     The file's own name is an alias too, in a pack only if it is in Piper's naming.
     """
     found: dict[str, ModelSpec] = {}
@@ -60,6 +65,8 @@ class _Folder:
     """One folder as it was listed."""
 
     path: Path
+    depth: int
+    """Below the voice directory."""
     entries: Mapping[str, os.DirEntry[str]]
 
     def models(self) -> Iterator[str]:
@@ -92,7 +99,7 @@ def _folders(directory: Path, left_out: list[LeftOut]) -> Iterator[_Folder]:
         except (OSError, ValueError) as error:
             left_out.append(LeftOut(printable(path), read_failure(error)))
             continue
-        yield _Folder(path, entries)
+        yield _Folder(path, depth, entries)
         if depth < _DEPTH:
             below = [name for name, each in entries.items() if _is_folder(each)]
             waiting.extend((path / name, depth + 1) for name in sorted(below, reverse=True))
@@ -109,7 +116,12 @@ def _voices(folder: _Folder, family: str, adapter: str) -> Iterator[ModelSpec | 
     is_pack = folder.path.parent.name == family
     for name in folder.models():
         beside = f"{name}.json"
-        if _is_folder(folder.entries[name]) or not (is_pack or beside in folder.entries):
+        if _is_folder(folder.entries[name]):
+            continue
+        if not is_pack and beside not in folder.entries:
+            if folder.depth <= _LOOSE_DEPTH or _NAMING.match(name):
+                alone = f"it has no {printable(beside)} beside it; copy it there"
+                yield LeftOut(printable(folder.path / name), alone)
             continue
         for each in (name, beside):
             if each in folder.entries and (problem := folder.problem_with(each)):

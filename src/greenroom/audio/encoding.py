@@ -8,8 +8,9 @@ what comes out may be sent at once.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import av
 import numpy as np
@@ -41,7 +42,7 @@ class Format:
     default_rate: int = _SPEECH_RATE
     """Hz unless the caller asks for another."""
     options: dict[str, str] = field(default_factory=dict)
-    """Of the muxer."""
+    """Of the muxer, for what is sent as it is made."""
     wav_tag: int | None = None
     """Which WAV header goes before samples that are written one by one, if any."""
 
@@ -151,9 +152,18 @@ class Encoder(Protocol):
 def encoder_for(made: Format, sample_rate: int) -> Encoder:
     """Return an encoder of audio at `sample_rate` Hz, a rate that `Format.rate` returned."""
     if not made.is_raw:
-        return _Coded(made, sample_rate)
+        return _Coded(made, sample_rate, _Written(), made.options)
     header = b"" if made.wav_tag is None else streaming_header(sample_rate, made.wav_tag)
     return _Raw(header, _codes(made.codec) if made.codec else None)
+
+
+def file_encoder(made: Format, sample_rate: int, file: BinaryIO) -> Encoder:
+    """Return an encoder that writes to `file`, which can seek, and gives nothing itself.
+
+    So the head of a compressed file tells how long it is; `made` is none that is raw.
+    """
+    assert not made.is_raw, made
+    return _Coded(made, sample_rate, _OnDisk(file), {})
 
 
 @functools.cache
@@ -194,13 +204,18 @@ class _Coded:
     Raises `SynthesisError` when FFmpeg fails.
     """
 
-    def __init__(self, made: Format, sample_rate: int) -> None:
+    def __init__(
+        self,
+        made: Format,
+        sample_rate: int,
+        written: _Written | _OnDisk,
+        options: Mapping[str, str],
+    ) -> None:
+        """`options` are those of the muxer."""
         self._rate = int(sample_rate)  # FFmpeg's binding takes no other kind of int
-        self._written = _Written()
+        self._written = written
         self._at = 0  # in samples
-        self._container = av.open(
-            self._written, "w", format=made.container, options=dict(made.options)
-        )
+        self._container = av.open(written, "w", format=made.container, options=dict(options))
         stream = self._container.add_stream(made.codec, rate=self._rate, layout="mono")
         self._stream = cast("av.AudioStream", stream)
         if made.codec != "flac":
@@ -245,3 +260,38 @@ class _Written:
     def take(self) -> bytes:
         parts, self._parts = self._parts, []
         return b"".join(parts)
+
+
+class _OnDisk:
+    """A file that can seek: FFmpeg completes its head at the end.
+
+    An error is raised by `take`: FFmpeg's binding would print it, and go on.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._problem: OSError | None = None
+
+    def write(self, part: Any) -> int:
+        if self._problem is None:
+            try:
+                self._file.write(part)
+            except OSError as error:
+                self._problem = error
+        return len(part)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if self._problem is None:
+            try:
+                return self._file.seek(offset, whence)
+            except OSError as error:
+                self._problem = error
+        return offset
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def take(self) -> bytes:
+        if self._problem is not None:
+            raise self._problem
+        return b""

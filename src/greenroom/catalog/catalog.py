@@ -156,9 +156,15 @@ class Catalog:
         return only_ones(self._lower_case_names)
 
     def near(self, model_id: str) -> tuple[str, ...]:
-        """Return up to three ids or aliases that look like `model_id`."""
+        """Return up to three ids of which `model_id` is a part, or which look like it.
+
+        A part begins with a word of a name: `joe`, or `us-joe`, is one of `piper-en-us-joe-medium`.
+        """
         if not isinstance(model_id, str) or not 0 < len(model_id) <= MAX_NAME_CHARS:
             return ()
+        part = _words(model_id)
+        names = self._words_of_names.items() if len(part) >= _SHORTEST_PART else ()
+        whole = [name for name, words in names if part in words]
         found = process.extract(
             model_id.lower(),
             self._lower_case_names,
@@ -166,12 +172,18 @@ class Catalog:
             limit=6,
             score_cutoff=_MIN_SIMILARITY,
         )
-        return tuple(dict.fromkeys(self._ids.get(name, name) for _, _, name in found))[:3]
+        near = (*sorted(whole, key=len)[:6], *(name for _, _, name in found))
+        return tuple(dict.fromkeys(self._ids.get(name, name) for name in near))[:3]
 
     @cached_property
     def _lower_case_names(self) -> dict[str, str]:
         """Every id and alias, with its lower case: made once, not for each unknown id."""
         return {name: name.lower() for name in (*self._specs, *self._ids)}
+
+    @cached_property
+    def _words_of_names(self) -> dict[str, str]:
+        """Every id and alias, with its words."""
+        return {name: _words(name) for name in (*self._specs, *self._ids)}
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
@@ -189,6 +201,15 @@ class Catalog:
 
     def __repr__(self) -> str:
         return f"<Catalog of {len(self._specs)} models>"
+
+
+_SHORTEST_PART = len("-xy")
+_SEPARATORS = str.maketrans("_./:", "----")
+
+
+def _words(name: str) -> str:
+    """Return a name in small letters with a hyphen before each word."""
+    return "-" + name.lower().translate(_SEPARATORS).strip("-")
 
 
 def _named(config: Config) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ def discover_models(
     `adapters`, a registered one that cannot be imported is left out.
     """
     found = Discovery()
+    left: list[LeftOut] = []
     if adapters is None:
         asked = list(_importable(found.problems))
     else:
@@ -63,8 +64,30 @@ def discover_models(
             if left_out is None and isinstance(each, ModelSpec):
                 found.models.setdefault(each.model_id, _as_tuples(each))
             elif left_out is not None:
-                found.problems.append(_sentence(left_out))
+                left.append(left_out)
+    found.problems.extend(map(_sentence, _not_served(left, found.models.values())))
     return Discovery(without_alias_clashes(found.models), found.problems)
+
+
+def _not_served(left: Sequence[LeftOut], models: Iterable[ModelSpec]) -> Iterator[LeftOut]:
+    """Yield what no adapter serves: a file that one leaves out may be another's model, or in it."""
+    served = {printable(spec.path) for spec in models if spec.path is not None} if left else set()
+    for each in left:
+        if each.name not in served and os.path.dirname(each.name) not in served:
+            yield each
+
+
+def problem_with(spec: ModelSpec) -> str | None:
+    """Return why a model could not be loaded, as far as its adapter can say without a load."""
+    try:
+        registry.resolve(spec.adapter).check_spec(spec)
+    except ConfigError as error:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; it ends this model only
+        return f"cannot be checked: {error_message(error)}."
+    return None
 
 
 def _has_one_of(models: Sequence[object], named: Collection[str]) -> bool:

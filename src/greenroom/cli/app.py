@@ -14,6 +14,7 @@ from greenroom.cli.config_check import check
 from greenroom.cli.demo.command import demo
 from greenroom.cli.explain import explain
 from greenroom.cli.footprints import footprints
+from greenroom.cli.init import init
 from greenroom.cli.load import load, unload
 from greenroom.cli.ls import ls
 from greenroom.cli.pin import pin, unpin
@@ -26,13 +27,14 @@ from greenroom.cli.say import say
 from greenroom.cli.search import search, show
 from greenroom.cli.serve import serve
 from greenroom.cli.service import install
+from greenroom.cli.shared_options import current_name
 from greenroom.cli.simulate import simulate
 from greenroom.cli.terminal.console import configure_logging, print_text
 from greenroom.cli.top import top
 
 app = typer.Typer(
     name="greenroom",
-    add_completion=False,
+    context_settings={"token_normalize_func": current_name},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -103,6 +105,7 @@ def _help(context: typer.Context) -> None:
 
 
 _COMMANDS = (
+    init,
     serve,
     say,
     ls,

@@ -14,6 +14,7 @@ from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.default_voice import unknown_ids, with_default
 from greenroom.catalog.devices import CPU
+from greenroom.catalog.discovery import problem_with
 from greenroom.cli.shared_options import (
     AsJson,
     Settings,
@@ -28,7 +29,7 @@ from greenroom.errors import ConfigError
 from greenroom.memory import usage
 from greenroom.memory.budget import budgets_for
 from greenroom.memory.footprint_store import FootprintStore
-from greenroom.untrusted.printable import error_message, printable
+from greenroom.untrusted.printable import printable
 
 
 def check(
@@ -79,14 +80,8 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
         yield f"model_manager.{problem}"
     yield from worker_problems(config.worker, catalog)
     for spec in catalog:
-        try:
-            registry.resolve(spec.adapter).check_spec(spec)
-        except ConfigError as error:
-            yield f"model {spec.model_id}: {error}"
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the check goes on
-            yield f"model {spec.model_id}: cannot be checked: {error_message(error)}."
+        if (reason := problem_with(spec)) is not None:
+            yield f"model {spec.model_id}: {reason}"
     yield from _unknown_adapters(config)
     yield from _over_budget(config, catalog)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from greenroom.cli.model_argument import Model
 from greenroom.cli.ps import resident_of
-from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Model, Server, as_dict
+from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Server, as_dict
 from greenroom.cli.terminal.console import print_json, print_text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from greenroom.adapter import ModelSpec
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.discovery import problem_with
 from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
@@ -16,11 +17,13 @@ from greenroom.cli.shared_options import (
     configuration,
     prefixing_problems,
 )
-from greenroom.cli.terminal.console import print_json, print_table
+from greenroom.cli.terminal.console import print_json, print_note, print_table
 from greenroom.memory.usage import MIB
 from greenroom.untrusted.printable import error_message
 
 logger = logging.getLogger(__name__)
+
+_MOST_PROBLEMS = 20
 
 _PREPARED = {True: "yes", False: "no", None: "-"}
 
@@ -29,7 +32,8 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
     """List every model that could be loaded.
 
     Asks no worker, and loads nothing. PREPARED says whether a form of it that loads faster is
-    kept, `-` where there is none to make.
+    kept, `-` where there is none to make. What could not be loaded after all, as its files are not
+    whole, is named below the list.
     """
     found = configuration(config, settings)
     with prefixing_problems(config):
@@ -50,6 +54,17 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
     ]
     headings = ("MODEL", "ADAPTER", "LANGUAGES", "ALIASES", "SIZE", "PREPARED")
     print_table(headings, rows, wraps=("LANGUAGES", "ALIASES"), right=("SIZE",))
+    _print_problems(catalog)
+
+
+def _print_problems(catalog: Catalog) -> None:
+    """Print what is wrong with models of the catalog, in a bounded number of lines."""
+    found = [(spec.model_id, why) for spec in catalog if (why := problem_with(spec)) is not None]
+    for model_id, why in found[:_MOST_PROBLEMS]:
+        print_note(f"model {model_id}: {why}")
+    if len(found) > _MOST_PROBLEMS:
+        more = len(found) - _MOST_PROBLEMS
+        print_note(f"{more} more could not be loaded; `greenroom config check` names them.")
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:
@@ -65,6 +80,7 @@ def _entry(spec: ModelSpec) -> dict[str, Any]:
         "tags": spec.tags,
         "aliases": spec.aliases,
         "prepared": _is_prepared(spec),
+        "problem": problem_with(spec),
     }
 
 

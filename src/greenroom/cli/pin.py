@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from greenroom.cli.shared_options import Key, Models
+from greenroom.cli.http_address import http_url
+from greenroom.cli.model_argument import Models
+from greenroom.cli.shared_options import HttpServer, Key
 from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_text
 from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
 """A pin waits for nothing: a worker that answers at all answers sooner."""
 
-Url = Annotated[
-    str,
-    typer.Option(
-        "--url", envvar="GREENROOM_URL", metavar="URL", help="The worker to ask, over HTTP."
-    ),
-]
-_DEFAULT_URL = f"http://{DEFAULT_HTTP_LISTEN}"
 
-
-def pin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
+def pin(models: Models, server: HttpServer = DEFAULT_HTTP_LISTEN, key: Key = None) -> None:
     """Exempt models from eviction and expiry, now or whenever they are loaded."""
+    url = http_url(server, key)
     for name in models:
         state = _post(url, key, "/api/pin", {"model": name})["state"]
         print_text(f"{name} is pinned" + ("" if state else "; it is not in memory yet"))
 
 
-def unpin(models: Models, url: Url = _DEFAULT_URL, key: Key = None) -> None:
+def unpin(models: Models, server: HttpServer = DEFAULT_HTTP_LISTEN, key: Key = None) -> None:
     """Let models be evicted and expire again."""
+    url = http_url(server, key)
     for name in models:
         _post(url, key, "/api/unpin", {"model": name})
         print_text(f"{name} is not pinned")
@@ -44,11 +39,7 @@ def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:
     headers = {"Content-Type": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
-    if not url.startswith(("http://", "https://")):
-        raise CommandError(f"--url: {url!r} must begin with http:// or https://.")
-    request = urllib.request.Request(
-        url.rstrip("/") + path, data=json.dumps(body).encode(), headers=headers
-    )
+    request = urllib.request.Request(url + path, data=json.dumps(body).encode(), headers=headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=_LIMIT_S) as answer:
@@ -56,7 +47,7 @@ def _post(url: str, key: str | None, path: str, body: dict[str, str]) -> Any:
     except urllib.error.HTTPError as error:
         with error:
             raise CommandError(_problem(error)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise CommandError(
             f"no worker answers at {url} ({reason}); start one with `greenroom serve`."

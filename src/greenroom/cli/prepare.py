@@ -16,6 +16,7 @@ from rich.markup import escape
 from greenroom.adapter import ModelSpec, Preparation
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
+from greenroom.cli.model_argument import model_names
 from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
@@ -64,7 +65,11 @@ class Outcome:
 def prepare(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL...", help="Ids or aliases; else all that can be prepared."),
+        typer.Argument(
+            metavar="MODEL...",
+            help="Ids or aliases; else all that can be prepared.",
+            autocompletion=model_names,
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,

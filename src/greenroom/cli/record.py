@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
+from greenroom.cli.http_address import http_url
 from greenroom.cli.shared_options import HttpServer, Key
-from greenroom.cli.terminal.console import CommandError, print_note
+from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_note
 from greenroom.config.schema import DEFAULT_HTTP_LISTEN
 from greenroom.simulation.recorder import Line, Recorder
 
@@ -50,7 +51,8 @@ def record(
     recorder, requests = Recorder(), 0
     with file:
         try:
-            requests = asyncio.run(_record(recorder, file, server, key, seconds))
+            url = http_url(server, key)
+            requests = asyncio.run(_record(recorder, file, url, key, seconds))
         finally:  # also of a recording that is interrupted
             begun = file.tell() > 0
             if begun:
@@ -63,43 +65,42 @@ def record(
 
 
 async def _record(
-    recorder: Recorder, file: TextIO, server: str, key: str | None, seconds: float | None
+    recorder: Recorder, file: TextIO, url: str, key: str | None, seconds: float | None
 ) -> int:
     """Write the lines of a trace; return the number of requests."""
     requests = 0
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            async for lines in _lines(recorder, server, key):
+            async for lines in _lines(recorder, url, key):
                 requests += sum(line["kind"] == "request" for line in lines)
                 # In a thread: a slow disk must not keep the worker's events waiting.
                 await asyncio.to_thread(_write, file, lines)
     return requests
 
 
-async def _lines(recorder: Recorder, server: str, key: str | None) -> AsyncIterator[list[Line]]:
+async def _lines(recorder: Recorder, url: str, key: str | None) -> AsyncIterator[list[Line]]:
     import httpx
 
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Timeout(_SILENCE_S, connect=_CONNECT_S)
-    url = f"http://{server}/api/events"
     try:
         async with (
             httpx.AsyncClient(timeout=limits, headers=headers, trust_env=False) as client,
-            client.stream("GET", url, params={"speeches": True}) as answer,
+            client.stream("GET", f"{url}/api/events", params={"speeches": True}) as answer,
         ):
             if answer.status_code != 200:
-                raise CommandError(_refusal(server, answer.status_code))
-            yield [recorder.head(server)]
+                raise CommandError(_refusal(url, answer.status_code))
+            yield [recorder.head(url.removeprefix("http://"))]
             async for name, content in _events(answer):
                 yield list(recorder.lines(name, content))
     except httpx.ReadTimeout:
-        raise CommandError(f"the worker at {server} says nothing any more.") from None
+        raise CommandError(f"the worker at {url} says nothing any more.") from None
     except httpx.ConnectError:
-        raise CommandError(f"no worker answers at http://{server}; start one first.") from None
+        raise CommandError(f"no worker answers at {url}; start one first.") from None
     except httpx.TransportError as error:
-        raise CommandError(f"the connection to {server} broke: {error}.") from None
+        raise CommandError(f"the connection to {url} broke: {error}.") from None
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise CommandError(f"{server} sends events that are not those of a worker.") from None
+        raise CommandError(f"{url} sends events that are not those of a worker.") from None
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
@@ -116,10 +117,10 @@ async def _events(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
             name = data = ""
 
 
-def _refusal(server: str, status: int) -> str:
+def _refusal(url: str, status: int) -> str:
     if status in (401, 403):
-        return f"the worker at {server} wants a key that may look; give it with --key."
-    return f"{server} answers {status}: it is no worker of Greenroom, or of an older version."
+        return f"the worker at {url} wants a key that may look. {KEY_FIX}"
+    return f"{url} answers {status}: it is no worker of Greenroom, or of an older version."
 
 
 def _write(file: TextIO, lines: Iterable[Line]) -> None:

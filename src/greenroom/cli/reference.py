@@ -57,7 +57,8 @@ def _meaning(param: Any) -> str:
     if isinstance(default, str | int | float | Path) and default not in ("", True, False):
         parts.append(f"Default: `{default}`.")
     if param.envvar:
-        parts.append(f"Environment: `{param.envvar}`.")
+        first = param.envvar if isinstance(param.envvar, str) else param.envvar[0]
+        parts.append(f"Environment: `{first}`.")
     return " ".join(parts).replace("|", "\\|")
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.discovery import discover_models
+from greenroom.cli.model_argument import Models
 from greenroom.cli.pull import size_of
-from greenroom.cli.shared_options import AsJson, ConfigFile, Models, Settings, configuration
+from greenroom.cli.shared_options import AsJson, ConfigFile, Settings, configuration
 from greenroom.cli.terminal.console import CommandError, print_json, print_text
 from greenroom.config.schema import Config, VoiceSettings, voice_directories
 from greenroom.voices.installation import remove

@@ -19,6 +19,7 @@ from greenroom.audio.framing import SampleRate, check_rate
 from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.default_voice import check_ids, with_default
+from greenroom.cli.model_argument import model_names
 from greenroom.cli.shared_options import (
     ConfigFile,
     Key,
@@ -35,7 +36,7 @@ from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.config.schema import Config
 from greenroom.model_manager import ModelManager
 from greenroom.speech.text import CheckedText, TextForm
-from greenroom.voice import Voice, VoiceChooser
+from greenroom.voice import ModelNames, Voice, VoiceChooser
 
 if TYPE_CHECKING:
     from greenroom.cluster.picker import Picker
@@ -56,10 +57,23 @@ def say(
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="A WAV file; `-` is standard output."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A file, whose suffix is its format: .wav, .mp3, .opus, .flac, .aac or .pcm; "
+            "`-` is standard output, in WAV.",
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="ID", help="Who says it; else the default.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="ID",
+            help="Who says it; else the default.",
+            autocompletion=model_names,
+        ),
     ] = "",
     option: Annotated[
         list[str] | None,
@@ -166,14 +180,26 @@ def local_speaker(config: Config, request: SpeechRequest) -> Speaker:
     """Return a voice in this process; raises for a wrong request before anything is loaded."""
     catalog = Catalog.from_config(config, named=(request.model_id,))
     config = with_default(config, catalog)
-    if not request.model_id:
-        check_ids(config.model_manager, catalog)
     settings = config.worker
-    chooser = VoiceChooser(catalog, config.model_manager.default_model_id, settings.pronunciations)
-    voice = chooser.choose(request.model_id, request.options, request.sample_rate)
+    model_id = _model_id(request.model_id, catalog, config)
+    chooser = VoiceChooser(catalog, model_id, settings.pronunciations)
+    voice = chooser.choose(model_id, request.options, request.sample_rate)
     spec = catalog.get(voice.model_id)
     registry.resolve(spec.adapter).check_spec(spec)
     return _LocalSpeaker(spec, voice, request.form or settings.text)
+
+
+def _model_id(name: str, catalog: Catalog, config: Config) -> str:
+    """Return the model that a name means, as over HTTP to a worker with this configuration.
+
+    Raises `ModelNotFoundError`, and `ConfigError` where the default is meant and is not there.
+    """
+    default = config.model_manager.default_model_id
+    names = ModelNames(catalog, config.worker.aliases, default)
+    known = names.name(name) if name else default
+    if known not in catalog and not names.aliases.get(known):
+        check_ids(config.model_manager, catalog)
+    return names.find(known)
 
 
 class _LocalSpeaker:

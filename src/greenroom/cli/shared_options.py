@@ -18,6 +18,8 @@ from greenroom.untrusted.printable import printable_repr
 
 DEFAULT_SERVER = DEFAULT_LISTEN
 
+_HTTP = "http://"
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -38,18 +40,32 @@ Settings = Annotated[
 
 
 def _address(server: str | None) -> str | None:
-    """Return an address as gRPC takes it; refuse what is none, also from the environment."""
+    """Return an address as gRPC takes it; refuse what is none, also from the environment.
+
+    Of the URL of a worker's page it is the address: the worker says which port is the right one.
+    """
+    if server is not None and server.startswith(_HTTP):
+        server = server.removeprefix(_HTTP).rstrip("/")
     try:
         return None if server is None else str(Address.parse_target(server))
     except ValueError as error:
         raise typer.BadParameter(f"{error}, not {printable_repr(server)}.") from None
 
 
+def _http_address(server: str | None) -> str | None:
+    """Return an address, or the URL below which a worker is reached, as through a proxy."""
+    if server is not None and server.startswith(("https://", _HTTP)) and server.isprintable():
+        return server.rstrip("/")
+    return _address(server)
+
+
+_VARIABLE = "GREENROOM_ADDRESS"
+
 Server = Annotated[
     str,
     typer.Option(
-        "--server",
-        envvar="GREENROOM_SERVER",
+        "--address",
+        envvar=[_VARIABLE, "GREENROOM_SERVER"],
         metavar="HOST:PORT",
         callback=_address,
         help="The worker to ask.",
@@ -58,23 +74,30 @@ Server = Annotated[
 HttpServer = Annotated[
     str,
     typer.Option(
-        "--http-server",
-        envvar="GREENROOM_HTTP_SERVER",
+        "--address",
+        envvar=[_VARIABLE, "GREENROOM_URL", "GREENROOM_HTTP_SERVER"],
         metavar="HOST:PORT",
-        callback=_address,
-        help="The worker to follow, where it serves HTTP.",
+        callback=_http_address,
+        help="The worker to ask, over HTTP: where that is served, or where gRPC is.",
     ),
 ]
 MaybeServer = Annotated[
     str | None,
     typer.Option(
-        "--server",
-        envvar="GREENROOM_SERVER",
+        "--address",
+        envvar=[_VARIABLE, "GREENROOM_SERVER"],
         metavar="HOST:PORT",
         callback=_address,
         help="Ask this worker; without one, do it in this process.",
     ),
 ]
+
+_FORMER_NAMES = dict.fromkeys(("server", "http-server", "url"), "address")
+
+
+def current_name(option: str) -> str:
+    """Return an option's name for one that it had before, which goes on to work unmentioned."""
+    return _FORMER_NAMES.get(option, option)
 
 
 def _addresses(servers: str | None) -> str | None:
@@ -125,8 +148,6 @@ Key = Annotated[
         "in memory. Better in the environment.",
     ),
 ]
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Ids or aliases.")]
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="An id or an alias.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

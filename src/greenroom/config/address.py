@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _MOST_PORTS = 65_535
 _LONGEST_PATH = 107
@@ -61,6 +61,13 @@ class Address:
     def url(self) -> str:
         """As a browser wants it, where HTTP is served there."""
         return f"http+{self}" if self.path else f"http://{self}"
+
+    def beside(self, told: Address) -> Address:
+        """Return where a server that is reached here is reached, too, which listens at `told`.
+
+        What it listens at may be every address of its machine, or one that is not known here.
+        """
+        return told if told.path or self.path else replace(told, host=self.host)
 
     def __str__(self) -> str:
         if self.path:

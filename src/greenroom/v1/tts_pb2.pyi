@@ -328,7 +328,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("version", "default_model_id", "resident_models", "languages", "default_sample_rate", "frame_duration_ms", "max_text_chars", "max_sessions", "max_streams")
+    __slots__ = ("version", "default_model_id", "resident_models", "languages", "default_sample_rate", "frame_duration_ms", "max_text_chars", "max_sessions", "max_streams", "http_address")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_MODELS_FIELD_NUMBER: _ClassVar[int]
@@ -338,6 +338,7 @@ class GetCapabilitiesResponse(_message.Message):
     MAX_TEXT_CHARS_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAMS_FIELD_NUMBER: _ClassVar[int]
+    HTTP_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     version: str
     default_model_id: str
     resident_models: _containers.RepeatedScalarFieldContainer[str]
@@ -347,7 +348,8 @@ class GetCapabilitiesResponse(_message.Message):
     max_text_chars: int
     max_sessions: int
     max_streams: int
-    def __init__(self, version: _Optional[str] = ..., default_model_id: _Optional[str] = ..., resident_models: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., default_sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_streams: _Optional[int] = ...) -> None: ...
+    http_address: str
+    def __init__(self, version: _Optional[str] = ..., default_model_id: _Optional[str] = ..., resident_models: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., default_sample_rate: _Optional[int] = ..., frame_duration_ms: _Optional[int] = ..., max_text_chars: _Optional[int] = ..., max_sessions: _Optional[int] = ..., max_streams: _Optional[int] = ..., http_address: _Optional[str] = ...) -> None: ...
 
 class GetReportRequest(_message.Message):
     __slots__ = ()

@@ -195,6 +195,7 @@ class Worker:
             await self._http.listen()
         if self.wyoming_server is not None:
             await self.wyoming_server.listen()
+        self.synthesis.address, self.synthesis.http_address = self.address, self.http_address
         self._warn()
 
     def add_services(self, server: Any) -> None:

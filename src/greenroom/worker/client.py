@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,13 +13,14 @@ import grpc
 from greenroom.audio.frames import AudioFrame
 from greenroom.config.address import Address
 from greenroom.config.schema import is_sendable
-from greenroom.errors import InvalidInputError
+from greenroom.errors import InvalidInputError, WorkerError
 from greenroom.speech.text import TextForm
 from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
 from greenroom.worker.grpc.conversions import report_in
-from greenroom.worker.grpc.errors import CallStatus, worker_error
+from greenroom.worker.grpc.errors import CallStatus, status_in, worker_error
+from greenroom.worker.health_probe import health_at
 from greenroom.worker.report import WorkerReport
 
 _OPTIONS = (
@@ -55,7 +56,9 @@ class Client:
         except ValueError as error:
             problem = f"the worker's address {error}, not {printable_repr(address)}."
             raise InvalidInputError(problem) from None
+        self._key = key
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self._has_answered = False
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
 
@@ -98,7 +101,7 @@ class Client:
             pronunciations=pronunciations or {},
         )
         source = _Source(text, first)
-        with self._errors():
+        async with self._errors():
             call = self._stub.Synthesize(source.chunks(), timeout=timeout, metadata=self._metadata)
             status = CallStatus(call)
             try:
@@ -116,7 +119,7 @@ class Client:
     async def list_models(self) -> tts_pb2.ListModelsResponse:
         """Return the catalog, what of it is in memory, and the limits."""
         request = tts_pb2.ListModelsRequest()
-        with self._errors():
+        async with self._errors():
             answer: tts_pb2.ListModelsResponse = await self._stub.ListModels(
                 request, timeout=_LOOK_S, metadata=self._metadata
             )
@@ -125,7 +128,7 @@ class Client:
     async def explain(self, model_id: str) -> tts_pb2.Model:
         """Return one model with its `explanation`: why it is or is not in memory."""
         request = tts_pb2.ListModelsRequest(model_id=model_id)
-        with self._errors():
+        async with self._errors():
             answer = await self._stub.ListModels(request, timeout=_LOOK_S, metadata=self._metadata)
             model: tts_pb2.Model = answer.models[0]
             return model
@@ -133,7 +136,7 @@ class Client:
     async def load(self, model_id: str, *, timeout: float = _LOAD_S) -> tts_pb2.LoadModelResponse:
         """Bring a model into memory; `timeout` is in seconds."""
         request = tts_pb2.LoadModelRequest(model_id=model_id)
-        with self._errors():
+        async with self._errors():
             answer: tts_pb2.LoadModelResponse = await self._stub.LoadModel(
                 request, timeout=timeout, metadata=self._metadata
             )
@@ -142,13 +145,13 @@ class Client:
     async def unload(self, model_id: str, *, timeout: float = _LOAD_S) -> None:
         """Unload a model once its holders are done; `timeout` is in seconds."""
         request = tts_pb2.UnloadModelRequest(model_id=model_id)
-        with self._errors():
+        async with self._errors():
             await self._stub.UnloadModel(request, timeout=timeout, metadata=self._metadata)
 
     async def capabilities(self) -> tts_pb2.GetCapabilitiesResponse:
         """Return what the worker can do, and its limits."""
         request = tts_pb2.GetCapabilitiesRequest()
-        with self._errors():
+        async with self._errors():
             answer: tts_pb2.GetCapabilitiesResponse = await self._stub.GetCapabilities(
                 request, timeout=_LOOK_S, metadata=self._metadata
             )
@@ -157,16 +160,35 @@ class Client:
     async def report(self, *, timeout: float = _LOOK_S) -> WorkerReport:
         """Return what the worker has, checked; `InvalidInputError` for what contradicts itself."""
         request = tts_pb2.GetReportRequest()
-        with self._errors():
+        async with self._errors():
             answer = await self._stub.GetReport(request, timeout=timeout, metadata=self._metadata)
         return report_in(answer)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _errors(self) -> AsyncIterator[None]:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise worker_error(error, self.address) from None
+            problem = worker_error(error, self.address)
+            self._has_answered = self._has_answered or status_in(error) is not None
+        else:
+            self._has_answered = True
+            return
+        # Only of an address that never was a worker's: whoever speaks waits for nothing more.
+        if problem.code == "UNAVAILABLE" and not self._has_answered:
+            problem = await self._wrong_port() or problem
+        raise problem from None
+
+    async def _wrong_port(self) -> WorkerError | None:
+        """Return the error that says so where the address is that of a worker's HTTP."""
+        address = Address.parse_target(self.address)
+        health = await health_at(address, self._key)
+        if health is None:
+            return None
+        fix = "give its gRPC address."
+        with contextlib.suppress(ValueError):
+            fix = f"gRPC is at {address.beside(Address.parse(str(health.get('grpc', ''))))}."
+        return WorkerError(f"{self.address} is the worker's HTTP port; {fix}", "UNAVAILABLE")
 
 
 class _Source:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from enum import StrEnum
 from importlib.metadata import version
 
+from greenroom.config.address import Address
 from greenroom.config.schema import WorkerSettings
 from greenroom.errors import (
     InvalidInputError,
@@ -65,6 +66,10 @@ class Synthesis:
         self.manager = manager
         self.settings = settings
         self.version = version("greenroom")
+        self.address: Address | None = None
+        """Where gRPC is served, once it is."""
+        self.http_address: Address | None = None
+        """Where HTTP is served, once it is."""
         self.voices = VoiceChooser(
             manager.catalog, manager.settings.default_model_id, settings.pronunciations
         )

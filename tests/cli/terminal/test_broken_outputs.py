@@ -50,7 +50,7 @@ class Worker:
 
     def does(self, *command: str) -> bool:
         """Have a command ask the worker; whether it could."""
-        return main([*command, "--server", f"unix:{self._socket}"]) == 0
+        return main([*command, "--address", f"unix:{self._socket}"]) == 0
 
     def is_there(self) -> bool:
         assert self.process is not None
@@ -179,7 +179,7 @@ def test_top_ends_with_its_terminal(worker: Worker) -> None:
     eventually(worker.is_there)
     reader, terminal = os.openpty()
     top = subprocess.Popen(
-        [*GREENROOM, "top", "--every", "0.1", "--server", f"unix:{worker._socket}"],
+        [*GREENROOM, "top", "--every", "0.1", "--address", f"unix:{worker._socket}"],
         stdout=terminal,
         stderr=subprocess.PIPE,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},

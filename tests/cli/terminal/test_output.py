@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
+import sys
 import threading
 import wave
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from greenroom.audio.frames import AudioFrame
@@ -19,6 +23,7 @@ from greenroom.cli.terminal.output import ClosedPipeError, Sink, opened, sink_fo
 from greenroom.cli.terminal.stdin import pieces
 from greenroom.cli.terminal.stopwatch import Stopwatch
 from greenroom.errors import InvalidInputError
+from tests.audio_files import heard
 
 RATE = 16_000
 PCM = bytes(range(256)) * 10
@@ -113,6 +118,63 @@ async def test_a_device_is_written_and_not_replaced() -> None:
 async def test_a_full_disk_is_one_sentence() -> None:
     with pytest.raises(CommandError, match="/dev/full cannot be written: No space left"):
         await put("/dev/full", PCM)
+
+
+@pytest.mark.parametrize("suffix", ["mp3", "opus", "flac", "aac", "pcm", "MP3"])
+async def test_the_suffix_says_in_which_format_a_file_is(tmp_path: Path, suffix: str) -> None:
+    at = np.arange(2 * RATE)
+    tone = (np.sin(2 * np.pi * 440 * at / RATE) * 9_000).astype("<i2").tobytes()
+    file = tmp_path / f"a.{suffix}"
+    await put(str(file), tone[:RATE], tone[RATE:])
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    if suffix == "pcm":
+        assert file.read_bytes() == tone
+        return
+    sound = heard(file.read_bytes(), suffix.lower())
+    assert sound.frequency == pytest.approx(440, abs=2)
+    assert sound.seconds == pytest.approx(2.0, abs=0.2)
+    if suffix != "aac":  # which has no head
+        with av.open(str(file)) as container:
+            assert container.duration is not None
+            assert container.duration / 1e6 == pytest.approx(2.0, abs=0.1)
+
+
+async def test_without_a_suffix_it_is_a_wav_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    await put(str(tmp_path / "a"), PCM)
+    assert (tmp_path / "a").read_bytes().startswith(b"RIFF")
+    with pytest.raises(CommandError, match=r"no format has the suffix \.mp4; there are \.wav, "):
+        await sink(str(tmp_path / "a.mp4"))
+    with pytest.raises(InvalidInputError, match="mp3 cannot have 44050 Hz"):
+        await asyncio.to_thread(sink_for, str(tmp_path / "a.mp3"), 44_050)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "opus", "flac", "aac", "pcm"])
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, suffix: str
+) -> None:
+    script = f"""
+import asyncio, resource, signal
+from greenroom.cli.terminal.console import CommandError
+from greenroom.cli.terminal.output import opened, sink_for
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
+async def put():
+    async with opened(sink_for({str(tmp_path / "a")!r} + ".{suffix}", 16_000)) as output:
+        for _ in range(100):
+            await output.write(bytes(range(256)) * 100)
+        await output.finish()
+try:
+    asyncio.run(put())
+except CommandError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == f"{tmp_path}/a.{suffix} cannot be written: File too large.\n", done.stderr
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 # Pipes

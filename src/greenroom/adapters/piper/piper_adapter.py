@@ -14,6 +14,7 @@ from greenroom.adapter import LeftOut, ModelSpec, Preparation, TTSAdapter
 from greenroom.adapters.options import Choice, Name, Number, Option, check
 from greenroom.adapters.piper.cuda import check_gpu
 from greenroom.adapters.piper.loudness import gain_of
+from greenroom.adapters.piper.onnx_file import problem_with
 from greenroom.adapters.piper.phoneme_runs import split_into_runs
 from greenroom.adapters.piper.piper_preparation import PiperPreparation
 from greenroom.adapters.piper.prepared.run.prepared_voice import OPENVINO, RUNTIMES, PreparedVoice
@@ -36,6 +37,7 @@ from greenroom.errors import ConfigError
 from greenroom.speech.pace import mark_last
 from greenroom.speech.sentence import WORD_TIMES
 from greenroom.untrusted.logs import safe_logger
+from greenroom.untrusted.printable import printable
 
 logger = safe_logger(__name__)
 
@@ -105,10 +107,14 @@ class PiperTTSAdapter(TTSAdapter):
             )
         if spec.path is None:
             raise ConfigError("a piper model needs `path`, the .onnx file of the voice.")
+        model = Path(spec.path)
         try:
-            read_settings(Path(spec.path))
+            read_settings(model)
+            problem = problem_with(model)
         except (OSError, ValueError) as error:
             raise ConfigError(f"{error}.") from None
+        if problem is not None:
+            raise ConfigError(f"{printable(model.name)} {problem}.")
 
     @classmethod
     def speakers(cls, spec: ModelSpec) -> Sequence[str]:

@@ -25,7 +25,7 @@ err = Console(stderr=True, highlight=False, emoji=False)
 FLUSH_S = 1.0
 """How long the end of a command waits for logged lines to be written."""
 
-KEY_FIX = "Give another one with --key, or in GREENROOM_API_KEY."
+KEY_FIX = "Give one of its keys with --key, or in GREENROOM_API_KEY."
 """The fix where a worker requires a key, or another one."""
 
 

@@ -1,4 +1,4 @@
-"""Where speech goes: a WAV file that appears once it is whole, a pipe, or the loudspeaker."""
+"""Where speech goes: a file that appears once it is whole, a pipe, or the loudspeaker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from greenroom.audio.encoding import FORMATS, Encoder, Format, encoder_for, file_encoder
 from greenroom.audio.wav import streaming_header
 from greenroom.cli.terminal.console import CommandError
 from greenroom.cli.terminal.player import Loudspeaker
 from greenroom.cli.terminal.streams import write_some
 from greenroom.concurrency.threads import DaemonExecutor
+
+_WAV = "wav"
+_SUFFIXES = {f".{name}": name for name in (_WAV, "mp3", "opus", "flac", "aac", "pcm")}
+"""The formats of files; `.pcm` has samples alone."""
 
 
 class ClosedPipeError(Exception):
@@ -46,7 +51,7 @@ def sink_for(target: str | None, sample_rate: int) -> Sink:
     path = Path(target).expanduser()
     if path.exists() and not path.is_file() and not path.is_dir():
         return Pipe(path.open("wb", buffering=0), str(path), sample_rate)
-    return WavFile(path, sample_rate)
+    return SpeechFile(path, sample_rate)
 
 
 def _standard_output(sample_rate: int) -> Pipe:
@@ -102,11 +107,17 @@ def _with_command_errors(name: str, step: Callable[[], None]) -> None:
         raise CommandError(f"{name} cannot be written: {error.strerror or error}.") from None
 
 
-class WavFile:
-    """A WAV file, written beside its place and moved there once it is whole."""
+class SpeechFile:
+    """A file, written beside its place and moved there once it is whole."""
 
     def __init__(self, path: Path, sample_rate: int) -> None:
+        """The format is that of the suffix, without one WAV.
+
+        Raises `CommandError`, and `InvalidInputError` for a rate that the format does not have.
+        """
         self.name = str(path)
+        made = _format_of(path)
+        rate = made.rate(sample_rate)
         self._place = path.resolve()
         if self._place.is_dir():
             raise CommandError(f"{path} is a folder; name a file in it, such as {path}/speech.wav.")
@@ -118,16 +129,15 @@ class WavFile:
         except OSError as error:
             raise CommandError(f"{path} cannot be written: {error.strerror}.") from None
         self._file: BinaryIO | None = file
-        self._wave = wave.open(file, "wb")  # noqa: SIM115 - closed by `finish` or `abandon`
-        self._wave.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        self._content = _content_of(file, made, rate)
 
     def write(self, pcm: bytes) -> None:
         """Take the next piece."""
-        self._wave.writeframesraw(pcm)
+        self._content.write(pcm)
 
     def finish(self) -> None:
         """Close the file and move it to its place."""
-        self._wave.close()
+        self._content.finish()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -136,11 +146,66 @@ class WavFile:
     def abandon(self) -> None:
         """Delete what was written; a file that was there before stays as it was."""
         if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._wave.close()
-            self._file.close()
+            for each in (self._content.abandon, self._file.close):
+                with contextlib.suppress(OSError):  # a full disk, which was told of
+                    each()
             self._file = None
             self._beside.unlink(missing_ok=True)
+
+
+def _format_of(path: Path) -> Format:
+    """Return the format that a file is to have; raises `CommandError` for an unknown suffix."""
+    if not path.suffix:
+        return FORMATS[_WAV]
+    name = _SUFFIXES.get(path.suffix.lower())
+    if name is None:
+        known = ", ".join(_SUFFIXES)
+        raise CommandError(f"{path}: no format has the suffix {path.suffix}; there are {known}.")
+    return FORMATS[name]
+
+
+class _Content(Protocol):
+    """What is in a file, in its format."""
+
+    def write(self, pcm: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+def _content_of(file: BinaryIO, made: Format, sample_rate: int) -> _Content:
+    if made.name == _WAV:
+        return _Wav(file, sample_rate)
+    if made.is_raw:
+        return _Encoded(file, encoder_for(made, sample_rate))
+    return _Encoded(file, file_encoder(made, sample_rate, file))
+
+
+class _Wav:
+    """A WAV file, with its length in its header."""
+
+    def __init__(self, file: BinaryIO, sample_rate: int) -> None:
+        self._wave = wave.open(file, "wb")  # noqa: SIM115 - closed by `finish` or `abandon`
+        self._wave.setparams((1, 2, sample_rate, 0, "NONE", ""))
+        self.write = self._wave.writeframesraw
+        self.finish = self.abandon = self._wave.close
+
+
+class _Encoded:
+    """What an encoder makes."""
+
+    def __init__(self, file: BinaryIO, encoder: Encoder) -> None:
+        self._file = file
+        self._encoder = encoder
+        self.abandon = encoder.close
+
+    def write(self, pcm: bytes) -> None:
+        self._file.write(self._encoder.feed(pcm))
+
+    def finish(self) -> None:
+        self._file.write(self._encoder.finish())
+        self._encoder.close()
 
 
 class Pipe:

@@ -58,6 +58,7 @@ def _health(synthesis: Synthesis, *, whole: bool) -> dict[str, Any]:
         return body
     return {
         **body,
+        "grpc": str(synthesis.address or ""),
         "problems": list(verdict.problems),
         "oldest_wait_s": round(verdict.oldest_wait_s, 3),
         "oldest_load_s": round(verdict.oldest_load_s, 3),
