@@ -68,6 +68,28 @@ async def test_frames_of_a_session_carry_its_id_and_its_rate(tones: WorkerClient
     }
 
 
+async def test_aliases_of_the_worker_are_good_over_grpc_too(tone_catalog: Catalog) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
+    aliases = {"nova": "tone-220", "echo": "tone-247", "sage": "tone-330"}
+    async with running_worker(manager, aliases=aliases) as served:
+        for name, model_id in (("alloy", "tone-440"), ("nova", "tone-220")):
+            assert (await served.start(name, name)).model_id == model_id
+            assert await served.speak(TEXT, model_id=name)
+            assert await served.speak(TEXT, model_id=name, session_id=name)
+            listed = await served.stub.ListModels(tts_pb2.ListModelsRequest(model_id=name))
+            assert [model.model_id for model in listed.models] == [model_id]
+        await served.stub.LoadModel(tts_pb2.LoadModelRequest(model_id="echo"))
+        assert "tone-247" in {each.model_id for each in manager.list_resident()}
+        await served.stub.UnloadModel(tts_pb2.UnloadModelRequest(model_id="echo"))
+        assert "tone-247" not in {each.model_id for each in manager.list_resident()}
+        await served.stub.Prefetch(tts_pb2.PrefetchRequest(model_id="sage"))
+        await until(lambda: "tone-330" in {each.model_id for each in manager.list_resident()})
+        with refused(grpc.StatusCode.NOT_FOUND, "not in the catalog"):
+            await served.speak(TEXT, model_id="aloy")
+        with refused(grpc.StatusCode.FAILED_PRECONDITION, "speaks with 'tone-220'"):
+            await served.speak(TEXT, model_id="alloy", session_id="nova")
+
+
 @pytest.mark.parametrize("text", [".", "...", "!?", "😀"])
 async def test_text_with_nothing_to_say_is_a_short_silence(tones: WorkerClient, text: str) -> None:
     frames = await tones.speak(text, model_id="tone-220")

@@ -63,7 +63,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         """Take a session's lease."""
         session = await self._synthesis.start_session(
             request.session_id,
-            request.model_id,
+            self._model_id(request.model_id),
             request.options,
             request.sample_rate,
             caller=_name(),
@@ -127,7 +127,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             )
         else:
             voice = self._synthesis.voices.choose(
-                first.model_id,
+                self._model_id(first.model_id),
                 first.options,
                 first.sample_rate,
                 pronunciations=first.pronunciations,
@@ -138,6 +138,14 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         async with speaking as speech:
             yield speech
 
+    def _model_id(self, name: str) -> str:
+        """Return the model that one of the worker's aliases means; other names stay as they are.
+
+        An empty one is the default, or all.
+        """
+        names = self._synthesis.names
+        return names.find(name) if name in names.aliases and name not in names else name
+
     def _check_session_chunk(self, first: tts_pb2.TextChunk) -> None:
         voice = self._synthesis.session(first.session_id, caller=_name()).voice
         its_own = first.options or first.pronunciations
@@ -145,13 +153,12 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             raise InvalidInputError(
                 "options, pronunciations and sample_rate of a session belong to StartSession."
             )
-        if first.model_id:
-            spec = self._manager.catalog.get(first.model_id)
-            if spec.model_id != voice.model_id:
-                raise SessionMismatchError(
-                    f"session {first.session_id!r} speaks with {voice.model_id!r}; name no model, "
-                    "or start another session."
-                )
+        asked = self._model_id(first.model_id)
+        if asked and self._manager.catalog.get(asked).model_id != voice.model_id:
+            raise SessionMismatchError(
+                f"session {first.session_id!r} speaks with {voice.model_id!r}; name no model, "
+                "or start another session."
+            )
 
     @answered
     async def Control(  # noqa: N802
@@ -185,7 +192,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.ListModelsRequest, tts_pb2.ListModelsResponse],
     ) -> tts_pb2.ListModelsResponse:
         """Return the catalog and what of it is in memory."""
-        return await models_message(self._manager, request.model_id)
+        return await models_message(self._manager, self._model_id(request.model_id))
 
     @answered
     async def LoadModel(  # noqa: N802
@@ -197,7 +204,8 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         clock = asyncio.get_running_loop().time
         began = clock()
         model = await self._synthesis.load_model(
-            request.model_id, owner=owner_of("LoadModel", CALLER.get(), context.peer())
+            self._model_id(request.model_id),
+            owner=owner_of("LoadModel", CALLER.get(), context.peer()),
         )
         took = clock() - began
         if model is not None and model.age_s >= took:
@@ -214,7 +222,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.PrefetchRequest, tts_pb2.PrefetchResponse],
     ) -> tts_pb2.PrefetchResponse:
         """Note that the caller will speak with a model soon."""
-        await self._synthesis.prefetch(request.model_id, request.within_s)
+        await self._synthesis.prefetch(self._model_id(request.model_id), request.within_s)
         return tts_pb2.PrefetchResponse()
 
     @answered
@@ -233,7 +241,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
         context: grpc.aio.ServicerContext[tts_pb2.UnloadModelRequest, tts_pb2.UnloadModelResponse],
     ) -> tts_pb2.UnloadModelResponse:
         """Unload a model once its holders are done."""
-        await self._synthesis.unload_model(request.model_id)
+        await self._synthesis.unload_model(self._model_id(request.model_id))
         return tts_pb2.UnloadModelResponse()
 
     @answered
@@ -257,6 +265,7 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
             max_text_chars=settings.max_text_chars,
             max_sessions=settings.max_sessions,
             max_streams=settings.max_streams,
+            http_address=str(self._synthesis.http_address or ""),
         )
 
 
