@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, cycle
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Plan:
     """Calls for one voice within two seconds, in the middle of the run."""
     lost: float = 0.0
     """The share of the workers that end in the middle of the run."""
+    new_router: bool = False
+    """Whether the router ends in the middle of the run, and one that knows nothing goes on."""
 
 
 @dataclass(slots=True)
@@ -142,13 +144,17 @@ class Cluster:
         self._requests = [ModelRequest(f"voice-{n}", footprint=_FOOTPRINT) for n in range(voices)]
         self._workers = {f"worker-{n}": Worker(f"worker-{n}", places) for n in range(workers)}
         self._view = Reports(dead_after_s=math.inf)
+        self._in_turn = cycle(self._workers)
         self._events: list[tuple[float, int, str, Worker, object]] = []
         self._numbers = count()
         self._lengths: dict[int, float] = {}
 
-    def run(self, seconds: float, rate: float) -> Met:
-        """Play so many seconds of calls."""
-        workload = Workload(len(self._requests), rate, seconds / 3_600, zipf=1.0, speech_s=SPEECH_S)
+    def run(self, seconds: float, rate: float, night: float = 1.0) -> Met:
+        """Play so many seconds of calls, from midnight on; `night` is as in `Workload`."""
+        hours = seconds / 3_600
+        workload = Workload(
+            len(self._requests), rate, hours, zipf=1.0, night=night, speech_s=SPEECH_S
+        )
         trace = generate(workload)
         by_rank = np.argsort(-np.bincount(trace.model, minlength=len(self._requests)))
         self._begin(by_rank.tolist())
@@ -160,11 +166,12 @@ class Cluster:
         gap = _HERD_S / max(1, self.plan.herd)
         calls += [(middle + n * gap, wanted, SPEECH_S) for n in range(self.plan.herd)]
         calls.sort()
-        lost = self.plan.lost == 0
+        is_first_half = True
         for number, (at, voice, length) in enumerate(calls):
-            if not lost and at >= middle:
-                lost = True
-                self._lose()
+            if is_first_half and at >= middle:
+                is_first_half = False
+                self._advance(middle)
+                self._lose(middle)
             self._advance(at)
             self._lengths[number] = length
             self._call(number, voice, at)
@@ -188,7 +195,12 @@ class Cluster:
         for worker in workers:
             self._view.update(worker.name, worker.report(0.0), 0.0)
 
-    def _lose(self) -> None:
+    def _lose(self, now: float) -> None:
+        if self.plan.new_router:
+            self._view = Reports(dead_after_s=math.inf)
+            # All of them report once in a period, changed or not.
+            for worker in self._workers.values():
+                self._changed(worker, now)
         for worker in list(self._workers.values())[: round(self.plan.lost * len(self._workers))]:
             worker.lost = True
             self._view.lost(worker.name)
@@ -196,7 +208,8 @@ class Cluster:
     def _call(self, number: int, voice: int, now: float) -> None:
         request = self._requests[voice]
         before = time.process_time()
-        name = rank(self._view, request.model_id, now, 1)[0]
+        # Who has heard of no worker asks one after another.
+        name = next(iter(rank(self._view, request.model_id, now, 1)), None) or next(self._in_turn)
         if self.plan.remembers:
             self._view.picked(name, request.model_id, now)
         self.met.router_s += time.process_time() - before
@@ -291,6 +304,10 @@ PLANS = (
     Plan("every 5 s, a herd", 5.0, herd=2_000),
     Plan("every 5 s, a herd, picks not remembered", 5.0, remembers=False, herd=2_000),
     Plan("every 0.5 s, a third of the workers lost", 0.5, lost=1 / 3),
+    Plan("every 0.5 s, a new router", 0.5, new_router=True),
+    Plan("every 5 s, a new router", 5.0, new_router=True),
+    Plan("every 0.5 s, a new router in a herd", 0.5, new_router=True, herd=2_000),
+    Plan("every 5 s, a new router in a herd", 5.0, new_router=True, herd=2_000),
 )
 
 
@@ -302,6 +319,8 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--calls", type=float, default=1e6, help="a day")
+    parser.add_argument("--night", type=float, default=1.0, help="midnight's rate, noon's being 1")
+    parser.add_argument("--plan", action="append", choices=[plan.name for plan in PLANS])
     given = parser.parse_args()
     print(
         "| | calls | found their voice | loads | wait p99 | longest | refused | most at one worker "
@@ -309,8 +328,10 @@ def main() -> None:
     )
     print("|---|" + "--:|" * 10)
     for plan in PLANS:
+        if given.plan and plan.name not in given.plan:
+            continue
         cluster = Cluster(plan, given.workers, given.voices, given.places)
-        met = cluster.run(given.minutes * 60, given.calls / 86_400)
+        met = cluster.run(given.minutes * 60, given.calls / 86_400, given.night)
         waits = np.sort(met.waits)
         cells = (
             f"{met.calls:,}",

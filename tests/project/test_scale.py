@@ -29,3 +29,10 @@ def test_what_the_router_has_sent_keeps_a_herd_from_one_worker() -> None:
 
 def test_the_voices_of_lost_workers_are_loaded_elsewhere() -> None:
     assert met(Plan("", 0.5, lost=1 / 3)).loads > met(Plan("", 0.5)).loads
+
+
+def test_a_new_router_asks_in_turn_until_it_has_heard_of_workers() -> None:
+    quick, slow = (met(Plan("", period, new_router=True)) for period in (0.5, 10.0))
+    old = met(Plan("", 10.0))
+    assert quick.at_home > slow.at_home
+    assert old.at_home > slow.at_home
