@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import openai
 import psutil
@@ -233,16 +234,23 @@ async def test_a_session_stays_with_its_replica(cluster: Cluster, client: Client
         await stub.EndSession(request, metadata=metadata)
 
 
-def test_ray_s_own_ports_can_be_reached_from_this_machine_only(cluster: Cluster) -> None:
-    of_all = {
-        listening.laddr
-        for each in psutil.Process(cluster.process.pid).children(recursive=True)
-        for listening in each.net_connections("tcp")
-        if listening.status == psutil.CONN_LISTEN
+def test_ray_s_own_ports_are_out_of_reach_or_ask_for_a_token(cluster: Cluster) -> None:
+    listening = {
+        each.laddr
+        for process in psutil.Process(cluster.process.pid).children(recursive=True)
+        for each in process.net_connections("tcp")
+        if each.status == psutil.CONN_LISTEN
     }
-    assert len(of_all) > 5
-    open_to_others = {each.port for each in of_all if each.ip not in ("127.0.0.1", "::1")}
-    assert open_to_others <= {cluster.grpc}
+    loopback = ("127.0.0.1", "::ffff:127.0.0.1", "::1")
+    open_to_others = {each.port for each in listening if each.ip not in loopback} - {cluster.grpc}
+    assert len(listening) > 5
+    assert len(open_to_others) == 3, "two workers and the way in take calls from one another"
+    for port in open_to_others:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary("/ray.serve.ASGIService/HandleRequest")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=30)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_ps_shows_every_worker(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:

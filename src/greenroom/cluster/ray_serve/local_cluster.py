@@ -28,13 +28,13 @@ _ENVIRONMENT = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
     "ORT_DISABLE_TELEMETRY": "1",
 }
-"""Of Ray and all that it starts, where nothing else is set: nothing reports home, no other machine
-can reach it, what speaks is as urgent as other programs (Ray's default is the nice value 15), and a
-busy machine is waited for.
+"""Of Ray and all that it starts, where nothing else is set: nothing reports home, nobody else gets
+in, what speaks is as urgent as other programs (Ray's default is the nice value 15), and a busy
+machine is waited for.
 
-Whoever reaches Ray's own ports can run code. On systems for which it has no clusters of machines
-they are at the loopback address, and `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` makes this one of them;
-other users of this machine do not have the token."""
+Whoever is let in at Ray's own ports can run code. On systems for which it has no clusters of
+machines they are at the loopback address, and `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` makes this one of
+them. Those of Serve's replicas are at all addresses even so: they ask for the token."""
 
 _STORE_BYTES = 150 * MIB
 """For what processes hand to each other: requests, and audio that is about to be sent."""
