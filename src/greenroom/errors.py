@@ -35,6 +35,7 @@ Each message is one plain sentence with the fix; the data is in the exception's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,7 +105,7 @@ class ModelLoadError(ModelManagerError):
         self.model_id = model_id
         self.problem = problem
         self.retry_after = retry_after
-        again = "" if retry_after is None else f" (next try in {retry_after:.1f} s)"
+        again = "" if retry_after is None else f" (next try in {duration(retry_after)})"
         super().__init__(f"model {model_id!r} cannot be loaded: {problem}{again}")
 
 
@@ -135,7 +136,7 @@ class CapacityError(ModelManagerError):
         fix = (
             "unpin or unload a model, or raise resident_cap or memory_budget_mb."
             if retry_after is None
-            else f"try again in {retry_after:.1f} s."
+            else f"try again in {duration(retry_after)}."
         )
         super().__init__(f"no room for model {model_id!r}: {problem}; {fix}")
 
@@ -201,7 +202,7 @@ class OverloadedError(ModelManagerError):
         self.retry_after = retry_after
         super().__init__(
             "this machine cannot keep up one more stream beside those that speak; "
-            f"try again in {retry_after:.1f} s."
+            f"try again in {duration(retry_after)}."
         )
 
 
@@ -210,7 +211,7 @@ class WorkerBusyError(ModelManagerError):
 
     def __init__(self, problem: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
-        again = "later" if retry_after is None else f"in {retry_after:.1f} s"
+        again = "later" if retry_after is None else f"in {duration(retry_after)}"
         super().__init__(f"{problem}; try again {again}.")
 
 
@@ -269,3 +270,27 @@ def first_few(names: Sequence[str]) -> str:
     more = len(names) - _FEW
     few = ", ".join(names[:_FEW])
     return few if more <= 0 else f"{few} and {more} more"
+
+
+def duration(seconds: float) -> str:
+    """Return a time or an age as people read it: `0.04 s`, `3.2 s`, `42 s`, `5m 07s`, `2h 05m`.
+
+    The one form for all that is shown in words or in a table; `-` for what is no number.
+    """
+    if not math.isfinite(seconds):
+        return "-"
+    if seconds < 0.005:
+        return "0 s"
+    for digits, below in ((2, 1), (1, 10)):
+        if round(seconds, digits) < below:
+            return f"{seconds:.{digits}f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{whole} s"
+    if minutes < 60:
+        return f"{minutes}m {whole:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h {minutes:02d}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d {hours:02d}h"

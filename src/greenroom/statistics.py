@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from greenroom.errors import duration
 from greenroom.hosts.engine_process import EngineProcess
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
@@ -17,7 +18,10 @@ from greenroom.ledger.state import Reason, Resident, State, owners_of
 from greenroom.memory.footprint_store import FootprintStore
 from greenroom.memory.leaks import Account, MemoryAccounts
 from greenroom.memory.usage import MIB, ProcessUsage
-from greenroom.untrusted.owners import owner_name
+from greenroom.untrusted.owners import by_kind, kind_in_words, owner_name
+
+_MOST_HOLDERS = 10
+"""Kinds of holders that an explanation tells of in words; `holders` has each."""
 
 _MOST_NAMED = 5
 """Models that a line for people names; of more it says how many."""
@@ -44,7 +48,8 @@ class ProcessStatistics:
         times = "1 crash" if self.restarts == 1 else f"{self.restarts} crashes"
         after = f", after {times}" if self.restarts else ""
         idle = "idle " if self.idle else ""
-        return f"{idle}process {self.name} (pid {self.pid}){memory}, for {self.age_s:.1f} s{after}"
+        age = duration(self.age_s)
+        return f"{idle}process {self.name} (pid {self.pid}){memory}, for {age}{after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,11 @@ class ProcessMemoryStatistics:
     """All of it, pages that several processes have divided among them; `None` where the system
     does not tell."""
 
+    def __str__(self) -> str:
+        whole = self.proportional_mb
+        all_of_it = "" if whole is None else f"; {whole:,.0f} MB proportional"
+        return f"{self.anonymous_mb:,.0f} MB anonymous, {self.mapped_mb:,.0f} MB mapped{all_of_it}"
+
 
 @dataclass(frozen=True, slots=True)
 class ManagerStatistics:
@@ -238,13 +248,33 @@ class Explanation:
             lines.append(f"  {self.shared}")
         if self.resident is not None and self.resident.process is not None:
             lines.append(f"  lives in {self.resident.process}")
-        lines += [f"  held by {owner} for {held:.1f} s" for owner, held in self.holders]
+        lines += [f"  held by {each}" for each in _holders(self.holders)]
         lines += [
-            f"  {self.now - event.at:8.1f} s ago  {event.kind}: {event.reason}"
+            f"  {duration(self.now - event.at):>7} ago  {event.kind}: {event.reason}"
             + (f" ({event.owner})" if event.owner else "")
             for event in self.history
         ]
         return "\n".join(lines)
+
+
+def _holders(holders: Sequence[tuple[str, float]]) -> Iterator[str]:
+    """Yield who holds a model and for how long, those of one kind together."""
+    held: dict[str, list[float]] = {}
+    for owner, seconds in holders:
+        held.setdefault(owner, []).append(seconds)
+    kinds = by_kind(owner for owner, _ in holders)
+    for kind, owners in kinds[:_MOST_HOLDERS]:
+        times = [seconds for owner in dict.fromkeys(owners) for seconds in held[owner]]
+        shortest, longest = duration(min(times)), duration(max(times))
+        span = longest if shortest == longest else f"{shortest} to {longest}"
+        yield f"{kind_in_words(kind, owners)} for {span}"
+    if rest := sum(len(owners) for _, owners in kinds[_MOST_HOLDERS:]):
+        yield f"{rest} more"
+
+
+def counted(count: int, thing: str) -> str:
+    """Return how many of a thing there are, in words: `1 caller`, `3 callers`."""
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def process_statistics(process: EngineProcess) -> ProcessStatistics:
@@ -415,7 +445,8 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
     state = resident.state
     if state in (State.LOADING, State.WARMING):
         return (
-            f"{state}, for {len(resident.waiters)} callers, since {now - resident.booked_at:.1f} s"
+            f"{state} since {duration(now - resident.booked_at)}, "
+            f"for {counted(len(resident.waiters), 'caller')}"
         )
     if resident.hanging:
         return (
@@ -424,7 +455,8 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
         )
     if state is State.UNLOADING:
         waiting = len(ledger.queue.tickets(resident.model_id))
-        return f"unloading; {waiting} callers wait to load it afresh"
+        wait = "waits" if waiting == 1 else "wait"
+        return f"unloading; {counted(waiting, 'caller')} {wait} to load it afresh"
     if resident.in_use:
         speaking = f" and {resident.streams} streams" if resident.streams else ""
         return f"{state}, in use: {resident.refcount} references{speaking}"
@@ -432,26 +464,27 @@ def _present(resident: Resident, ledger: Residency, now: float) -> str:
         return "ready and pinned: it stays until it is unpinned or unloaded"
     if resident.ttl < 0:
         return "ready and idle; it never expires"
-    return f"ready and idle; it expires in {max(0.0, resident.expires_at - now):.1f} s"
+    return f"ready and idle; it expires in {duration(resident.expires_at - now)}"
 
 
 def _absent(model_id: str, ledger: Residency, history: tuple[Event, ...], now: float) -> str:
     waiting = ledger.queue.tickets(model_id)
     if waiting:
-        return f"not in memory; {len(waiting)} callers wait for room"
+        wait = "waits" if len(waiting) == 1 else "wait"
+        return f"not in memory; {counted(len(waiting), 'caller')} {wait} for room"
     failure = ledger.backoff.get(model_id)
     if failure is not None:
-        wait = max(0.0, failure.retry_at - now)
+        wait = duration(failure.retry_at - now)
         return (
             f"not in memory; it failed {failure.count} times in a row "
-            f"({failure.problem}), next try in {wait:.1f} s"
+            f"({failure.problem}), next try in {wait}"
         )
     if not history:
         return "not in memory; nobody asked for it"
     last = _latest(Kind.UNLOADING, history) or history[-1]
     if last.reason == Reason.CRASHED:
         last = _latest(Kind.CRASHED, history) or last
-    return f"not in memory; {last.kind} {now - last.at:.1f} s ago: {last.reason}"
+    return f"not in memory; {last.kind} {duration(now - last.at)} ago: {last.reason}"
 
 
 def _latest(kind: Kind, history: tuple[Event, ...]) -> Event | None:

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
-from greenroom.cli import ps
-from greenroom.cli.ps import print_residents, resident_of, residents_table, summary
+from greenroom.cli.ps import accounts, print_residents, resident_of, residents_table, summary
 from greenroom.cli.terminal import console
-from greenroom.cli.top import screen
+from greenroom.errors import duration
 from greenroom.ledger.state import State
-from greenroom.statistics import ProcessStatistics, ResidentStatistics
+from greenroom.statistics import (
+    ProcessMemoryStatistics,
+    ProcessStatistics,
+    ResidentStatistics,
+    SharedMemoryStatistics,
+)
 from greenroom.v1 import tts_pb2
 from greenroom.worker.grpc import conversions
-
-
-def resident(model_id: str, state: State = State.READY, **given: Any) -> ResidentStatistics:
-    values: dict[str, Any] = {
-        "refcount": 0,
-        "owners": (),
-        "pinned": False,
-        "age_s": 100.0,
-        "idle_s": 0.0,
-        "expires_in_s": None,
-        "footprint_mb": 123.4,
-        "load_s": 0.5,
-        "warmup_s": 0.1,
-    }
-    return ResidentStatistics(model_id, state, **(values | given))
-
+from tests.cli.listed import resident
 
 RESIDENTS = (
     resident("piper-en-us-joe-medium", pinned=True, idle_s=3.21, mapped_mb=61.4),
@@ -49,7 +39,7 @@ MODEL                      STATE     REFS  HELD BY                  MEMORY  MAPP
 piper-en-us-joe-medium     ready        0                           123 MB   61 MB   3.2 s   pinned
 piper-en-us-amy-medium     ready        3  session 7, call 12, -    123 MB    0 MB       -        -
 piper-de-de-thorsten-high  ready        0                           123 MB    0 MB  1m 01s   8m 59s
-a[b]c                      ready        0                         1,234 MB    0 MB   2.0 h    never
+a[b]c                      ready        0                         1,234 MB    0 MB  2h 01m    never
 leaving                    draining     1  call 13                  123 MB    0 MB       -        -
 coming                     warming      0                           123 MB    0 MB       -        -
 """
@@ -105,10 +95,32 @@ def test_of_a_process_as_much_is_shown_as_there_is_room_for(
     assert [each for each in spare if each in lines[0].split()] == there
 
 
-def test_a_terminal_too_narrow_for_the_table_gets_long_lines(
+def test_where_all_else_is_left_out_long_ids_give_way_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert shown(monkeypatch, 60) == PIPED.splitlines()
+    long = resident("a-family-of-voices/with-a-name-that-is-longer-than-any/terminal", refcount=1)
+    lines = shown(monkeypatch, 60, [long])
+    assert max(map(len, lines)) <= 60
+    assert "".join(line.split()[0] for line in lines[1:]) == long.model_id
+
+
+def test_a_terminal_too_narrow_for_any_table_gets_long_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert shown(monkeypatch, 40) == PIPED.splitlines()
+
+
+def test_names_in_wide_characters_keep_to_their_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = ("部屋" * 30, "a lodger " * 9)
+    lines = shown(monkeypatch, 80, [resident("amy", refcount=2, owners=owners)])
+    assert max(map(cell_len, lines)) <= 80
+    assert "".join(lines).count("部") == 30
+
+
+def test_holders_of_one_kind_are_counted_together() -> None:
+    owners = (*(f"session {number}" for number in range(20)), "call of ipv4:1.2.3.4:5", "me")
+    rows = residents_table([resident("amy", refcount=22, owners=owners)])[1]
+    assert rows[0][3] == "session ×20, call of ipv4:1.2.3.4:5, me"
 
 
 def test_the_residents_in_a_pipe_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +133,7 @@ def test_silences_have_columns_where_there_were_any(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == (
         "MODEL  STATE  REFS  HELD BY  MEMORY  MAPPED  IDLE  EXPIRES  GAPS  SILENT\n"
         "amy    ready     0           123 MB    0 MB     -    never     3   1.2 s\n"
-        "joe    ready     0           123 MB    0 MB     -    never     0   0.0 s\n"
+        "joe    ready     0           123 MB    0 MB     -    never     0     0 s\n"
     )
 
 
@@ -141,7 +153,6 @@ def test_the_summary_says_how_much_of_the_cores_is_in_use_and_who_waits(
     )
     line = f"2 of 3 models, 1,234 of 2,000 MB, 95% of the cores{said}"
     assert summary(answer, 2) == line
-    assert str(screen(answer, "here:1", 80)).splitlines()[0].startswith(f"here:1: 0 of{line[4:]}")
 
 
 def test_the_summary_names_processes_that_wait_for_a_model() -> None:
@@ -153,6 +164,22 @@ def test_the_summary_names_processes_that_wait_for_a_model() -> None:
         resident_cap=3, idle_processes=map(conversions._process, processes)
     )
     assert summary(answer, 0).endswith("; idle: piper (pid 4711, 12 MB), tone (pid 4712, 0 MB)")
+
+
+def test_what_models_share_and_what_the_process_takes_are_accounts_of_their_own() -> None:
+    shared = SharedMemoryStatistics("graph 77", 64.2, "cpu", ("amy", "joe", "kim"))
+    own = ProcessMemoryStatistics(1142.4, 61.0, None)
+    answer = tts_pb2.ListModelsResponse(
+        shared=[conversions._shared_memory(shared), tts_pb2.SharedMemory(name="nobody's")],
+        memory=conversions._memory(own),
+    )
+    assert list(accounts(answer)) == [
+        "shared graph 77: 64 MB, booked with amy, shared by joe, kim",
+        "the worker's own process: 1,142 MB anonymous, 61 MB mapped",
+    ]
+    answer.memory.proportional_mb = 180.4
+    assert list(accounts(answer))[-1].endswith("61 MB mapped; 180 MB proportional")
+    assert not list(accounts(tts_pb2.ListModelsResponse())), "a worker that is not ready"
 
 
 def test_a_worker_s_answer_becomes_the_same_picture() -> None:
@@ -187,15 +214,25 @@ def test_a_worker_s_answer_becomes_the_same_picture() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.04, "0.0 s"),
-        (59.9, "59.9 s"),
-        (60.0, "1m 00s"),
+        (-1.0, "0 s"),
+        (0.004, "0 s"),
+        (0.084, "0.08 s"),
+        (0.997, "1.0 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1m 00s"),
         (3599.0, "59m 59s"),
-        (5400, "1.5 h"),
+        (3599.7, "1h 00m"),
+        (5400, "1h 30m"),
+        (86_399, "23h 59m"),
+        (90_000, "1d 01h"),
+        (math.inf, "-"),
+        (math.nan, "-"),
     ],
 )
 def test_times_are_for_people(seconds: float, text: str) -> None:
-    assert ps._seconds(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_processes_have_columns_where_there_are_any() -> None:

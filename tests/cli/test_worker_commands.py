@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
 import wave
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from greenroom.cli import main
+from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from tests.cli.served import GREENROOM, Served
+from tests.waiting import LIMIT_S
 
 
 class Asked:
@@ -85,6 +88,25 @@ def test_a_model_is_loaded_explained_and_unloaded(ask: Asked) -> None:
     said = json.loads(ask("explain", "high[est]", "--json"))
     assert (said["model_id"], said["resident"]) == ("high[est]", None)
     assert said["explanation"][0].startswith("high[est]: not in memory")
+
+
+def test_many_sessions_are_told_in_a_few_words(worker: Served, ask: Asked) -> None:
+    names = [str(number) for number in range(20)]
+
+    async def each(call: str, request: Any) -> None:
+        async with grpc.aio.insecure_channel(worker.address) as channel:
+            stub: Any = tts_pb2_grpc.TTSServiceStub(channel)
+            for name in names:
+                await getattr(stub, call)(request(session_id=name), timeout=LIMIT_S)
+
+    asyncio.run(each("StartSession", tts_pb2.StartSessionRequest))
+    listed, explained = ask("ps"), ask("explain", "tone-440")
+    (resident, *_) = json.loads(ask("ps", "--json"))
+    asyncio.run(each("EndSession", tts_pb2.EndSessionRequest))
+    assert "  session ×20  " in listed
+    assert len(resident["owners"]) == 20
+    assert re.search(r"^  held by session ×20 for \d", explained, re.M)
+    assert explained.count("held by") == 1
 
 
 def test_models_are_pinned_and_unpinned_over_http(
@@ -198,41 +220,6 @@ def test_a_missing_key_is_an_error_that_says_how_to_give_one(
         assert main(["load", "top", "--address", served.address, "--key", "for-the-kitchen"]) == 0
     finally:
         served.end()
-
-
-def test_without_a_terminal_top_looks_once(ask: Asked) -> None:
-    assert ask("top").splitlines()[1].split()[:2] == ["tone-440", "ready"]
-
-
-def test_on_a_terminal_top_shows_what_changes_until_it_is_ended(worker: Served, ask: Asked) -> None:
-    reader, terminal = os.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-    command = [*GREENROOM, "top", "--every", "0.1", "--address", worker.address]
-    process = subprocess.Popen(
-        command,
-        stdout=terminal,
-        stderr=terminal,
-        env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # some runners ignore it
-    )
-    os.close(terminal)
-    try:
-        shown = b""
-        while b"Ctrl-C ends it" not in shown:
-            shown += os.read(reader, 4096)
-        ask("load", "tone-277")
-        while b"tone-277" not in shown:
-            shown += os.read(reader, 4096)
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):  # what Linux says at the end of a terminal
-            while os.read(reader, 4096):
-                pass
-        assert process.wait(60) == 130
-    finally:
-        os.close(reader)
-        process.kill()
-        process.wait()
-    ask("unload", "tone-277")
 
 
 def test_loading_and_unloading_as_json(ask: Asked) -> None:

@@ -311,9 +311,10 @@ def test_an_index_that_comes_later_is_waited_for(server: Server) -> None:
     server.always["voices.json"] = status(503)
     with (
         HttpSource(server.url) as source,
-        pytest.raises(PullError, match=r"cannot be had from http.*503"),
+        pytest.raises(PullError, match=r"cannot be had: http\S+ answers 503") as refused,
     ):
         index_of(source, pause_s=0.001)
+    assert str(refused.value).count(server.url) == 1, "the address is told once"
 
 
 def test_nobody_at_the_address_is_an_error(server: Server) -> None:

@@ -202,8 +202,8 @@ async def test_waiting_within_the_settings_is_no_reason_to_send_work_elsewhere(
 @pytest.mark.parametrize(
     ("late", "problem"),
     [
-        ({"oldest_load_s": 126.0}, "a load has not ended for 126 s"),
-        ({"oldest_wait_s": 156.0}, "a caller has waited for 156 s"),
+        ({"oldest_load_s": 126.0}, "a load has not ended for 2m 06s"),
+        ({"oldest_wait_s": 156.0}, "a caller has waited for 2m 36s"),
     ],
 )
 async def test_what_outlasts_every_limit_is_stuck_even_if_nobody_noticed(

@@ -8,7 +8,9 @@ from typing import Any
 from greenroom.cli.model_argument import Model
 from greenroom.cli.ps import resident_of
 from greenroom.cli.shared_options import DEFAULT_SERVER, AsJson, Key, Server, as_dict
-from greenroom.cli.terminal.console import print_json, print_text
+from greenroom.cli.terminal.console import out, print_json, print_text
+from greenroom.cli.terminal.lines import wrapped_lines
+from greenroom.untrusted.printable import escaped
 
 
 def explain(
@@ -16,11 +18,12 @@ def explain(
 ) -> None:
     """Say why a model is, or is not, in a worker's memory.
 
-    Who holds it and since when, and what happened to it.
+    Who holds it and since when, holders of one kind together, and what happened to it.
     """
     found = asyncio.run(_explain(model, server, key))
     if not as_json:
-        print_text(found.explanation)
+        width = out.width if out.is_terminal else None
+        print_text("\n".join(wrapped_lines(escaped(found.explanation), width)))
         return
     resident = resident_of(found)
     print_json(

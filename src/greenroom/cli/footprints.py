@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -86,12 +87,18 @@ def _print(records: list[FootprintRecord]) -> None:
             record.form or "-",
             _size(record.anonymous),
             _size(None if record.stated is None else record.stated.anonymous),
-            ", ".join(_size(each.anonymous) for each in record.measured) or "-",
+            _sizes(each.anonymous for each in record.measured),
             str(sum(each.alone for each in record.measured)),
         )
         for record in records
     ]
     print_table(headings, rows, wraps=("LOADS TOOK",), right=("BOOKED", "SAYS", "ALONE"))
+
+
+def _sizes(sizes: Iterable[int]) -> str:
+    """Return sizes with their unit once: a narrow table has room for them."""
+    numbers = ", ".join(f"{size / MIB:,.0f}" for size in sizes)
+    return f"{numbers} MB" if numbers else "-"
 
 
 def _size(size: int | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from greenroom.cli.shared_options import (
@@ -15,10 +15,21 @@ from greenroom.cli.shared_options import (
     Servers,
     as_dict,
 )
-from greenroom.cli.terminal.console import print_json, print_note, print_table
+from greenroom.cli.terminal.console import err, print_json, print_note, print_table
+from greenroom.cli.terminal.lines import wrapped_lines
 from greenroom.cli.workers_table import print_cluster, print_workers
+from greenroom.errors import InvalidInputError, duration
 from greenroom.ledger.state import State
-from greenroom.statistics import ProcessStatistics, ResidentStatistics
+from greenroom.statistics import (
+    ProcessMemoryStatistics,
+    ProcessStatistics,
+    ResidentStatistics,
+    SharedMemoryStatistics,
+)
+from greenroom.untrusted.owners import summed
+from greenroom.untrusted.printable import escaped, printable_repr
+
+_STATES = frozenset(State)
 
 _HEADINGS: tuple[str, ...] = (
     "MODEL",
@@ -50,14 +61,19 @@ def ps(
 ) -> None:
     """List what is in a worker's memory, or with `--servers` or `--cluster` in each of several's.
 
-    Who holds each model, how much memory it takes, and when it expires. MEMORY is what only
-    unloading gives back; MAPPED are pages of files, which the system takes back when it must,
-    and which a narrow terminal leaves out. Where speech was interrupted, GAPS are how often a
-    listener who plays at real time heard nothing for more than 20 ms, and SILENT is for how long
-    in all. Where engines have processes of their own, PROCESS is the model's, TAKES what that
-    takes of physical memory, with its share of what others have too, AGE for how long it runs,
-    and RESTARTS how many before it have crashed. The last line names processes that are idle:
-    their last model has left, and they wait a while for the next.
+    Who holds each model, holders of one kind together, how much memory it takes, and when it
+    expires. MEMORY is what only unloading gives back; MAPPED are pages of files, which the system
+    takes back when it must, and which a narrow terminal leaves out. Where speech was interrupted,
+    GAPS are how often a listener who plays at real time heard nothing for more than 20 ms, and
+    SILENT is for how long in all. Where engines have processes of their own, PROCESS is the
+    model's, TAKES what that takes of physical memory, with its share of what others have too, AGE
+    for how long it runs, and RESTARTS how many before it have crashed.
+
+    Below, what several models have in common, such as a graph, is told with the model in whose
+    MEMORY it counts, once for all of them; and what the worker's own process takes in all:
+    anonymous, which only freeing gives back, mapped from files, and proportional, with its share
+    of the pages that other processes have too. Processes that are idle are named: their last model
+    has left, and they wait a while for the next.
     """
     if servers is not None:
         print_workers(servers.split(","), key, as_json=as_json)
@@ -72,7 +88,9 @@ def ps(
         return
     if residents:
         print_residents(residents)
-    print_note(summary(answer, len(residents)))
+    notes = [summary(answer, len(residents)), *accounts(answer)]
+    width = err.width if err.is_terminal else None
+    print_note("\n".join(wrapped_lines("\n".join(map(escaped, notes)), width)))
 
 
 def summary(answer: Any, count: int) -> str:
@@ -93,6 +111,18 @@ def summary(answer: Any, count: int) -> str:
     )
 
 
+def accounts(answer: Any) -> Iterator[str]:
+    """Yield a line for each memory that models have in common, and one for the worker's process."""
+    for part in answer.shared:
+        if models := tuple(part.model_ids):
+            yield f"shared {SharedMemoryStatistics(part.name, part.size_mb, part.device, models)}"
+    if answer.HasField("memory"):
+        own = answer.memory
+        whole = own.proportional_mb if own.HasField("proportional_mb") else None
+        said = ProcessMemoryStatistics(own.anonymous_mb, own.mapped_mb, whole)
+        yield f"the worker's own process: {said}"
+
+
 async def _ask(server: str, key: str | None) -> Any:
     from greenroom.worker.client import Client
 
@@ -101,10 +131,16 @@ async def _ask(server: str, key: str | None) -> Any:
 
 
 def resident_of(model: Any) -> ResidentStatistics | None:
-    """Return a worker's message about a model as statistics; `None` if it is not in memory."""
+    """Return a worker's message about a model as statistics; `None` if it is not in memory.
+
+    Raises `InvalidInputError` for a state that is not known here.
+    """
     if not model.HasField("resident"):
         return None
     message = model.resident
+    if message.state not in _STATES:
+        said = printable_repr(message.state)
+        raise InvalidInputError(f"the worker has a model in the state {said}; is it a later one?")
     return ResidentStatistics(
         model_id=model.model_id,
         state=State(message.state),
@@ -157,7 +193,7 @@ def residents_table(
     headings, rows = _HEADINGS, [_row(resident) for resident in residents]
     if any(resident.gaps for resident in residents):
         headings += ("GAPS", "SILENT")
-        silences = [(str(each.gaps), _seconds(each.late_s)) for each in residents]
+        silences = [(str(each.gaps), duration(each.late_s)) for each in residents]
         rows = [row + more for row, more in zip(rows, silences, strict=True)]
     if any(resident.process for resident in residents):
         headings += ("PROCESS", "PID", "TAKES", "AGE", "RESTARTS")
@@ -170,34 +206,33 @@ def _life(process: ProcessStatistics | None) -> tuple[str, ...]:
     if process is None:
         return ("-",) * 5
     memory = "-" if process.memory_mb is None else f"{process.memory_mb:,.0f} MB"
-    age = _seconds(process.age_s)
+    age = duration(process.age_s)
     return process.name, str(process.pid), memory, age, str(process.restarts)
 
 
 def _row(resident: ResidentStatistics) -> tuple[str, ...]:
     return (
         resident.model_id,
-        f"{resident.state} for {resident.yields_to}" if resident.yields_to else resident.state,
+        state_of(resident),
         str(resident.refcount),
-        ", ".join(resident.owners),
+        summed(resident.owners),
         f"{resident.footprint_mb:,.0f} MB",
         f"{resident.mapped_mb:,.0f} MB",
-        _seconds(resident.idle_s) if resident.idle_s else "-",
-        _expiry(resident),
+        duration(resident.idle_s) if resident.idle_s else "-",
+        expiry_of(resident),
     )
 
 
-def _expiry(resident: ResidentStatistics) -> str:
+def state_of(resident: ResidentStatistics) -> str:
+    """Return a model's state, and for which it leaves."""
+    return f"{resident.state} for {resident.yields_to}" if resident.yields_to else resident.state
+
+
+def expiry_of(resident: ResidentStatistics) -> str:
+    """Return when a model expires, or why it does not."""
     if resident.expires_in_s is not None:
-        return _seconds(resident.expires_in_s)
+        return duration(resident.expires_in_s)
     if resident.pinned:
         return "pinned"
     idle = resident.state == State.READY and not resident.refcount and not resident.streams
     return "never" if idle else "-"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes / 60:.1f} h"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from greenroom.cli.terminal.console import CommandError, print_json, print_note, print_table
-from greenroom.errors import ModelManagerError
+from greenroom.errors import ModelManagerError, first_few
 from greenroom.ledger.state import State
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _row(server: str, answer: WorkerReport | str) -> tuple[str, ...]:
     return (
         server,
         state,
-        ", ".join(models),
+        first_few(models),
         f"{len(models)} of {answer.places}",
         str(answer.in_flight),
         f"{answer.capacity_used:.0%}",

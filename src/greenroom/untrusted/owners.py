@@ -5,7 +5,7 @@ Pure, and nothing here raises.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from greenroom.errors import InvalidInputError
 from greenroom.untrusted.printable import one_line, type_name
@@ -22,6 +22,48 @@ def owner_name(owner: object) -> str:
         return one_line(str(owner), LONGEST_NAME)
     except BaseException:  # noqa: BLE001 - an owner is the caller's object, whose `str()` may raise
         return f"an owner of type {type_name(owner)}"
+
+
+def summed(owners: Iterable[str], most: int = 3) -> str:
+    """Return the names of owners in a few words: `session ×20, call of me ×3 and 2 more`.
+
+    Those of one kind are counted together, the most numerous first, and beyond `most` kinds only
+    counted.
+    """
+    kinds = by_kind(owners)
+    shown = [kind_in_words(kind, same) for kind, same in kinds[:most]]
+    rest = sum(len(same) for _, same in kinds[most:])
+    few = ", ".join(shown)
+    return f"{few} and {rest} more" if rest else few
+
+
+def by_kind(owners: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return owners by their kind, the most numerous first; the places in each are kept."""
+    kinds: dict[str, list[str]] = {}
+    for owner in owners:
+        kinds.setdefault(_kind_of(owner), []).append(owner)
+    return sorted(kinds.items(), key=lambda each: -len(each[1]))
+
+
+def kind_in_words(kind: str, owners: list[str]) -> str:
+    """Return how owners of one kind are told: one by its name, several by their number."""
+    return owners[0] if len(owners) == 1 else f"{kind} ×{len(owners)}"
+
+
+def _kind_of(owner: str) -> str:
+    """Return a name without what tells it from others of its kind.
+
+    Sessions have ids, callers of a worker addresses after what they do and the name of their key
+    (`http call of KEY at ADDRESS`), and programs number theirs.
+    """
+    if owner.startswith("session "):
+        return "session"
+    does, of, who = owner.partition(" of ")
+    if of:
+        key, at, _ = who.partition(" at ")
+        return f"{does} of {key}" if at else does
+    words, _, last = owner.rpartition(" ")
+    return words if words and any(map(str.isdigit, last)) else owner
 
 
 class Holder:

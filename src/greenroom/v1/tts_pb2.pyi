@@ -423,3 +423,159 @@ class ReportedModel(_message.Message):
     can_leave: bool
     footprint: int
     def __init__(self, model_id: _Optional[str] = ..., state: _Optional[str] = ..., references: _Optional[int] = ..., streams: _Optional[int] = ..., idle_s: _Optional[float] = ..., left_s: _Optional[float] = ..., can_leave: bool = ..., footprint: _Optional[int] = ...) -> None: ...
+
+class GetFiguresRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetFiguresResponse(_message.Message):
+    __slots__ = ("figures", "models")
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    figures: WorkerFigures
+    models: _containers.RepeatedCompositeFieldContainer[Model]
+    def __init__(self, figures: _Optional[_Union[WorkerFigures, _Mapping]] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
+
+class WorkerFigures(_message.Message):
+    __slots__ = ("boot_id", "version", "up_s", "ready", "draining", "sessions", "in_flight", "streams", "streams_waiting", "waiting", "capacity_used", "places", "residents", "footprint", "budget", "window_s", "recent", "models", "ended", "refused", "audio_s", "gaps", "late_s", "crashes", "memory", "shared", "processes")
+    class ModelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: SpeechFigures
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SpeechFigures, _Mapping]] = ...) -> None: ...
+    class EndedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class RefusedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class CrashesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    UP_S_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_WAITING_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_USED_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENTS_FIELD_NUMBER: _ClassVar[int]
+    FOOTPRINT_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_S_FIELD_NUMBER: _ClassVar[int]
+    RECENT_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_S_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    LATE_S_FIELD_NUMBER: _ClassVar[int]
+    CRASHES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    SHARED_FIELD_NUMBER: _ClassVar[int]
+    PROCESSES_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    version: str
+    up_s: float
+    ready: bool
+    draining: bool
+    sessions: int
+    in_flight: int
+    streams: int
+    streams_waiting: int
+    waiting: int
+    capacity_used: float
+    places: int
+    residents: int
+    footprint: int
+    budget: int
+    window_s: float
+    recent: SpeechFigures
+    models: _containers.MessageMap[str, SpeechFigures]
+    ended: _containers.ScalarMap[str, int]
+    refused: _containers.ScalarMap[str, int]
+    audio_s: float
+    gaps: int
+    late_s: float
+    crashes: _containers.ScalarMap[str, int]
+    memory: MemoryFigures
+    shared: _containers.RepeatedCompositeFieldContainer[SharedFigures]
+    processes: _containers.RepeatedCompositeFieldContainer[ProcessFigures]
+    def __init__(self, boot_id: _Optional[str] = ..., version: _Optional[str] = ..., up_s: _Optional[float] = ..., ready: bool = ..., draining: bool = ..., sessions: _Optional[int] = ..., in_flight: _Optional[int] = ..., streams: _Optional[int] = ..., streams_waiting: _Optional[int] = ..., waiting: _Optional[int] = ..., capacity_used: _Optional[float] = ..., places: _Optional[int] = ..., residents: _Optional[int] = ..., footprint: _Optional[int] = ..., budget: _Optional[int] = ..., window_s: _Optional[float] = ..., recent: _Optional[_Union[SpeechFigures, _Mapping]] = ..., models: _Optional[_Mapping[str, SpeechFigures]] = ..., ended: _Optional[_Mapping[str, int]] = ..., refused: _Optional[_Mapping[str, int]] = ..., audio_s: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ..., crashes: _Optional[_Mapping[str, int]] = ..., memory: _Optional[_Union[MemoryFigures, _Mapping]] = ..., shared: _Optional[_Iterable[_Union[SharedFigures, _Mapping]]] = ..., processes: _Optional[_Iterable[_Union[ProcessFigures, _Mapping]]] = ...) -> None: ...
+
+class MemoryFigures(_message.Message):
+    __slots__ = ("anonymous", "mapped", "proportional")
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
+    MAPPED_FIELD_NUMBER: _ClassVar[int]
+    PROPORTIONAL_FIELD_NUMBER: _ClassVar[int]
+    anonymous: int
+    mapped: int
+    proportional: int
+    def __init__(self, anonymous: _Optional[int] = ..., mapped: _Optional[int] = ..., proportional: _Optional[int] = ...) -> None: ...
+
+class SharedFigures(_message.Message):
+    __slots__ = ("name", "size", "device", "models")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    size: int
+    device: str
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., size: _Optional[int] = ..., device: _Optional[str] = ..., models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SpeechFigures(_message.Message):
+    __slots__ = ("ended", "failed", "first_audio_p50_s", "first_audio_p95_s", "real_time_factor", "audio_s", "gaps", "late_s")
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    FIRST_AUDIO_P50_S_FIELD_NUMBER: _ClassVar[int]
+    FIRST_AUDIO_P95_S_FIELD_NUMBER: _ClassVar[int]
+    REAL_TIME_FACTOR_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_S_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    LATE_S_FIELD_NUMBER: _ClassVar[int]
+    ended: int
+    failed: int
+    first_audio_p50_s: float
+    first_audio_p95_s: float
+    real_time_factor: float
+    audio_s: float
+    gaps: int
+    late_s: float
+    def __init__(self, ended: _Optional[int] = ..., failed: _Optional[int] = ..., first_audio_p50_s: _Optional[float] = ..., first_audio_p95_s: _Optional[float] = ..., real_time_factor: _Optional[float] = ..., audio_s: _Optional[float] = ..., gaps: _Optional[int] = ..., late_s: _Optional[float] = ...) -> None: ...
+
+class ProcessFigures(_message.Message):
+    __slots__ = ("name", "pid", "age_s", "memory", "restarts", "idle")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    PID_FIELD_NUMBER: _ClassVar[int]
+    AGE_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    pid: int
+    age_s: float
+    memory: int
+    restarts: int
+    idle: bool
+    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., age_s: _Optional[float] = ..., memory: _Optional[int] = ..., restarts: _Optional[int] = ..., idle: bool = ...) -> None: ...

@@ -39,6 +39,9 @@ class TTSServiceStub(object):
     A worker with API keys wants one in every call but GetCapabilities, as the metadata
     `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
     Each key has session ids of its own.
+
+    A model is named by its id, by an alias of the catalog, or by one of the worker's
+    (`worker.aliases`), as over HTTP.
     """
 
     def __init__(self, channel):
@@ -97,6 +100,11 @@ class TTSServiceStub(object):
                 request_serializer=greenroom_dot_v1_dot_tts__pb2.GetReportRequest.SerializeToString,
                 response_deserializer=greenroom_dot_v1_dot_tts__pb2.WorkerReport.FromString,
                 _registered_method=True)
+        self.GetFigures = channel.unary_unary(
+                '/greenroom.v1.TTSService/GetFigures',
+                request_serializer=greenroom_dot_v1_dot_tts__pb2.GetFiguresRequest.SerializeToString,
+                response_deserializer=greenroom_dot_v1_dot_tts__pb2.GetFiguresResponse.FromString,
+                _registered_method=True)
 
 
 class TTSServiceServicer(object):
@@ -113,6 +121,9 @@ class TTSServiceServicer(object):
     A worker with API keys wants one in every call but GetCapabilities, as the metadata
     `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
     Each key has session ids of its own.
+
+    A model is named by its id, by an alias of the catalog, or by one of the worker's
+    (`worker.aliases`), as over HTTP.
     """
 
     def StartSession(self, request, context):
@@ -189,6 +200,13 @@ class TTSServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFigures(self, request, context):
+        """How this worker is doing, and what is in its memory, for people who look at it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TTSServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -242,6 +260,11 @@ def add_TTSServiceServicer_to_server(servicer, server):
                     request_deserializer=greenroom_dot_v1_dot_tts__pb2.GetReportRequest.FromString,
                     response_serializer=greenroom_dot_v1_dot_tts__pb2.WorkerReport.SerializeToString,
             ),
+            'GetFigures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFigures,
+                    request_deserializer=greenroom_dot_v1_dot_tts__pb2.GetFiguresRequest.FromString,
+                    response_serializer=greenroom_dot_v1_dot_tts__pb2.GetFiguresResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'greenroom.v1.TTSService', rpc_method_handlers)
@@ -264,6 +287,9 @@ class TTSService(object):
     A worker with API keys wants one in every call but GetCapabilities, as the metadata
     `authorization: Bearer KEY`. LoadModel, UnloadModel and RELOAD want a key with the role `admin`.
     Each key has session ids of its own.
+
+    A model is named by its id, by an alias of the catalog, or by one of the worker's
+    (`worker.aliases`), as over HTTP.
     """
 
     @staticmethod
@@ -526,6 +552,33 @@ class TTSService(object):
             '/greenroom.v1.TTSService/GetReport',
             greenroom_dot_v1_dot_tts__pb2.GetReportRequest.SerializeToString,
             greenroom_dot_v1_dot_tts__pb2.WorkerReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFigures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/greenroom.v1.TTSService/GetFigures',
+            greenroom_dot_v1_dot_tts__pb2.GetFiguresRequest.SerializeToString,
+            greenroom_dot_v1_dot_tts__pb2.GetFiguresResponse.FromString,
             options,
             channel_credentials,
             insecure,

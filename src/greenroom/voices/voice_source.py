@@ -68,7 +68,9 @@ def index_of(source: VoiceSource, *, tries: int = 3, pause_s: float = 0.5) -> Vo
             problem = str(cut)
         if number < tries:
             time.sleep(pause_s * number)
-    raise PullError("", f"the index of voices cannot be had from {source.name}: {problem}")
+    # What broke off names where, most often.
+    where = "" if source.name in problem else f" from {source.name}"
+    raise PullError("", f"the index of voices cannot be had{where}: {problem}")
 
 
 def read_small(source: VoiceSource, file: IndexedFile, limit: int) -> bytes:

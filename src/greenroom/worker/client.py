@@ -17,14 +17,17 @@ from greenroom.errors import InvalidInputError, WorkerError
 from greenroom.speech.text import TextForm
 from greenroom.untrusted.printable import printable_repr
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
+from greenroom.worker.figures import WorkerFigures
 from greenroom.worker.grpc import MAX_MESSAGE_BYTES
-from greenroom.worker.grpc.conversions import report_in
+from greenroom.worker.grpc.conversions import figures_in, report_in
 from greenroom.worker.grpc.errors import CallStatus, status_in, worker_error
 from greenroom.worker.health_probe import health_at
 from greenroom.worker.report import WorkerReport
 
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # a worker is next door, whatever the environment says
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 2_000),  # one that comes back is found again at once
     ("grpc.http2.bdp_probe", 0),  # a slow reader has one second in its pipes, not forty
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -163,6 +166,13 @@ class Client:
         async with self._errors():
             answer = await self._stub.GetReport(request, timeout=timeout, metadata=self._metadata)
         return report_in(answer)
+
+    async def figures(self) -> tuple[WorkerFigures, list[tts_pb2.Model]]:
+        """Return how the worker is doing, checked, and the models in its memory."""
+        request = tts_pb2.GetFiguresRequest()
+        async with self._errors():
+            answer = await self._stub.GetFigures(request, timeout=_LOOK_S, metadata=self._metadata)
+        return figures_in(answer.figures), list(answer.models)
 
     @contextlib.asynccontextmanager
     async def _errors(self) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from greenroom.errors import ModelManagerError, OverloadedError, WorkerBusyError
 from greenroom.metrics import ManagerMetrics, RecentModels, Snapshot
 from greenroom.model_manager import ModelManager
 from greenroom.worker.speech import Speech
+from greenroom.worker.speech_log import SpeechLog
 
 _WAITS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _FIRST = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30)
@@ -43,6 +44,8 @@ class WorkerMetrics:
 
     def __init__(self, manager: ModelManager) -> None:
         self.manager = ManagerMetrics(manager)
+        self.log = SpeechLog(time.monotonic())
+        """What people look at; the metrics are for programs."""
         self._registry = registry = CollectorRegistry()
         self._wait = Histogram(
             "greenroom_wait_seconds",
@@ -116,13 +119,13 @@ class WorkerMetrics:
     @contextlib.contextmanager
     def speaking(self, model_id: str, speech: Speech) -> Iterator[None]:
         """Count a stream while it speaks inside the block, and by how it ends."""
-        outcome = "cancelled"
+        outcome, refused = "cancelled", False
         self._running.inc()
         try:
             yield
             outcome = outcome_of(speech)
         except OverloadedError:
-            outcome = "failed"
+            outcome, refused = "failed", True
             self.refused("overload")
             raise
         except ModelManagerError:
@@ -132,6 +135,8 @@ class WorkerMetrics:
             self._running.dec()
             self._ended.labels(outcome).inc()
             self._time(model_id, speech)
+            if not refused:
+                self.log.end(model_id, outcome, speech.timing, time.monotonic())
 
     def _time(self, model_id: str, speech: Speech) -> None:
         timing = speech.timing
@@ -147,6 +152,7 @@ class WorkerMetrics:
     def refused(self, reason: str) -> None:
         """Count a request that was refused for one of `LIMITS`."""
         self._busy.labels(reason).inc()
+        self.log.refused[reason] += 1
 
     @contextlib.contextmanager
     def limited(self, reason: str) -> Iterator[None]:

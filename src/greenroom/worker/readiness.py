@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenroom.errors import duration
 from greenroom.ledger.state import State
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ManagerStatistics
@@ -95,9 +96,9 @@ class Readiness:
         if self._is_full_of_hanging(found):
             problems.append("threads hang in all models that may be in memory")
         if found.oldest_load_s > self._longest_load:
-            problems.append(f"a load has not ended for {found.oldest_load_s:.0f} s")
+            problems.append(f"a load has not ended for {duration(found.oldest_load_s)}")
         if found.oldest_wait_s > self._longest_wait:
-            problems.append(f"a caller has waited for {found.oldest_wait_s:.0f} s")
+            problems.append(f"a caller has waited for {duration(found.oldest_wait_s)}")
         return problems
 
     def _is_full_of_hanging(self, found: ManagerStatistics) -> bool:

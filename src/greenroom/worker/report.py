@@ -161,7 +161,8 @@ class Reporter:
 
     def __init__(self, manager: ModelManager) -> None:
         self._manager = manager
-        self._boot_id = uuid.uuid4().hex
+        self.boot_id = uuid.uuid4().hex
+        """Of this life of the worker: another one has another."""
         self._sequence = 0
         self._catalog = (manager.catalog.version, catalog_digest(manager.catalog))
         self._default = manager.catalog.get(manager.settings.default_model_id).model_id
@@ -181,7 +182,7 @@ class Reporter:
         free_places = max(0, found.resident_cap - len(residents))
         booked = round(found.footprint_mb * MIB)
         return WorkerReport(
-            boot_id=self._boot_id,
+            boot_id=self.boot_id,
             sequence=self._sequence,
             catalog=self._catalog_digest(),
             default_model_id=self._default,

@@ -33,6 +33,7 @@ from greenroom.untrusted.logs import safe_logger
 from greenroom.voice import ModelNames, Voice, VoiceChooser
 from greenroom.worker.auth import STREAM_RETRY_S
 from greenroom.worker.default_model import DefaultModel
+from greenroom.worker.figures import FigureSource, WorkerFigures
 from greenroom.worker.input import TextInput
 from greenroom.worker.prometheus import WorkerMetrics, outcome_of
 from greenroom.worker.readiness import Readiness
@@ -78,6 +79,7 @@ class Synthesis:
         self.metrics = WorkerMetrics(manager)
         self.readiness = Readiness(manager)
         self.reporter = Reporter(manager)
+        self._figures = FigureSource(manager, self.metrics.log, self.reporter.boot_id, self.version)
         self.default_model = DefaultModel(manager)
         self.patience = settings.session_idle_ms / 1000
         """Seconds that a caller may leave text, audio or a pause hanging."""
@@ -298,6 +300,15 @@ class Synthesis:
     def report(self) -> WorkerReport:
         """Return what this worker has now, for those who decide where requests go."""
         return self.reporter.report(
+            in_flight=len(self._speeches),
+            ready=self.readiness.verdict().ready,
+            draining=self._closing,
+        )
+
+    async def figures(self) -> WorkerFigures:
+        """Return how this worker is doing now, for people who look at it."""
+        return await self._figures.figures(
+            sessions=len(self._sessions),
             in_flight=len(self._speeches),
             ready=self.readiness.verdict().ready,
             draining=self._closing,

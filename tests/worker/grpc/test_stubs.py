@@ -49,6 +49,7 @@ def test_the_service_has_the_calls_of_the_contract_and_those_that_came_later() -
         "GetCapabilities",
         "Prefetch",
         "GetReport",
+        "GetFigures",
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 from rich.cells import cell_len
 
+from greenroom.cli.terminal.lines import broken
+
 _GAP = "  "
 _MIN_WIDTH = 8
 """Of a column: words that are broken more often cannot be read."""
@@ -25,13 +27,16 @@ def table_lines(
     """Return the lines of a table, headings first; the columns in `right` are numbers.
 
     With a `width` the columns in `wraps` give way, the widest first; where that is not enough,
-    those in `spare` are left out, one after the other until the rest fits. Where even that is not
-    enough, and without a `width`, each row is one line of whatever length.
+    those in `spare` are left out, one after the other until the rest fits, and then all text gives
+    way. Where even that is not enough, and without a `width`, each row is one line of whatever
+    length.
     """
     columns = list(zip(headings, *rows, strict=True))
-    for count in () if width is None else range(len(spare) + 1):
+    text = [heading for heading in headings if heading not in right]
+    tries = [(count, wraps) for count in range(len(spare) + 1)]
+    for count, flexible in () if width is None else (*tries, (len(spare), text)):
         shown = [column for column in columns if column[0] not in spare[:count]]
-        if fitted := _fitted(_full_widths(shown), _positions(shown, wraps), width or 0):
+        if fitted := _fitted(_full_widths(shown), _positions(shown, flexible), width or 0):
             return _lines(shown, fitted, right)
     return _lines(columns, _full_widths(columns), right)
 
@@ -79,7 +84,10 @@ def _row(cells: Sequence[str], widths: list[int], numbers: list[bool]) -> Iterat
 
 def _wrapped(cell: str, width: int) -> Iterator[str]:
     for line in cell.split("\n"):
-        yield from [line] if _cells(line) <= width else textwrap.wrap(line, width)
+        if _cells(line) <= width:
+            yield line
+        else:  # `textwrap` breaks at hyphens too, but counts characters, not cells
+            yield from textwrap.wrap(line, width) if line.isascii() else broken(line, width)
 
 
 def _cells(text: str) -> int:

@@ -82,6 +82,10 @@ class GrpcIngress:
         """Tell what one replica has."""
         return await self._one("GetReport", request, grpc_context)
 
+    async def GetFigures(self, request: Any, grpc_context: Any) -> Any:  # noqa: N802
+        """Tell how one replica is doing."""
+        return await self._one("GetFigures", request, grpc_context)
+
     async def GetCapabilities(self, request: Any, grpc_context: Any) -> Any:  # noqa: N802
         """Tell what a replica can do."""
         return await self._one("GetCapabilities", request, grpc_context)

@@ -26,7 +26,7 @@ _Continue = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 _SPEAKING = {
     SERVICE_NAME: (
         *("StartSession", "Synthesize", "Control", "EndSession"),
-        *("ListModels", "Prefetch", "GetReport"),
+        *("ListModels", "Prefetch", "GetReport", "GetFigures"),
     ),
     SERVICE: ("ModelReady", "ModelMetadata", "RepositoryIndex"),
     RIVA: ("Synthesize", "SynthesizeOnline"),

@@ -16,6 +16,7 @@ from greenroom.statistics import (
     SharedMemoryStatistics,
 )
 from greenroom.v1 import tts_pb2
+from greenroom.worker.figures import WorkerFigures, read_figures, written_figures
 from greenroom.worker.model_repository import in_steps
 from greenroom.worker.report import WorkerReport, read_report, written_report
 
@@ -64,6 +65,31 @@ def report_in(message: tts_pb2.WorkerReport) -> WorkerReport:
     )
     given.setdefault("room_in_s", None)
     return read_report(given)
+
+
+def figures_message(
+    figures: WorkerFigures, residents: Iterable[ResidentStatistics]
+) -> tts_pb2.GetFiguresResponse:
+    """Return the message of figures, and of the models that are in memory."""
+    written = written_figures(figures)
+    return tts_pb2.GetFiguresResponse(
+        figures=json_format.ParseDict(written, tts_pb2.WorkerFigures()),
+        models=[
+            tts_pb2.Model(model_id=each.model_id, resident=_resident(each)) for each in residents
+        ],
+    )
+
+
+def figures_in(message: tts_pb2.WorkerFigures) -> WorkerFigures:
+    """Return the figures that a worker sent, checked; raises `InvalidInputError`.
+
+    Fields of later versions are ignored.
+    """
+    return read_figures(
+        json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    )
 
 
 async def models_message(manager: ModelManager, model_id: str = "") -> tts_pb2.ListModelsResponse:

@@ -22,7 +22,12 @@ from greenroom.ledger.state import State
 from greenroom.speech.text import CheckedText, TextForm
 from greenroom.v1 import tts_pb2, tts_pb2_grpc
 from greenroom.worker.auth import CALLER, Role, owner_of
-from greenroom.worker.grpc.conversions import frame_message, models_message, report_message
+from greenroom.worker.grpc.conversions import (
+    figures_message,
+    frame_message,
+    models_message,
+    report_message,
+)
 from greenroom.worker.grpc.errors import answered
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Command, Synthesis
@@ -233,6 +238,16 @@ class TTSServicer(tts_pb2_grpc.TTSServiceServicer):
     ) -> tts_pb2.WorkerReport:
         """Return what this worker has now."""
         return report_message(self._synthesis.report())
+
+    @answered
+    async def GetFigures(  # noqa: N802
+        self,
+        request: tts_pb2.GetFiguresRequest,
+        context: grpc.aio.ServicerContext[tts_pb2.GetFiguresRequest, tts_pb2.GetFiguresResponse],
+    ) -> tts_pb2.GetFiguresResponse:
+        """Return how this worker is doing now, and what is in its memory."""
+        figures = await self._synthesis.figures()
+        return figures_message(figures, self._manager.list_resident())
 
     @answered
     async def UnloadModel(  # noqa: N802

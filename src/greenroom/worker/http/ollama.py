@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from greenroom.worker.errors import FieldError
+from greenroom.worker.figures import written_figures
 from greenroom.worker.http import serializers
 from greenroom.worker.http.body import read
 from greenroom.worker.http.keep_alive import seconds_of
@@ -61,6 +62,11 @@ def _add_looking(
     async def report() -> dict[str, Any]:
         """Answer what routers ask: residents, room, queue and load times, numbered."""
         return written_report(synthesis.report())
+
+    @routes.get("/figures", dependencies=reading)
+    async def figures() -> dict[str, Any]:
+        """Answer how the worker is doing: speech of the last minute, refusals, memory."""
+        return written_figures(await synthesis.figures())
 
     default = synthesis.voices.default_model_id
     known = CatalogList(
