@@ -205,11 +205,12 @@ def test_former_names_of_the_address_go_on_to_work(
 def test_a_missing_key_is_an_error_that_says_how_to_give_one(
     config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    served = Served(config, "--set", "worker.api_keys=[{key: for-the-kitchen, role: admin}]")
+    keys = "[{key: for-the-kitchen, role: admin}, {key: for-the-table, role: speak}]"
+    served = Served(config, "--set", f"worker.api_keys={keys}")
     try:
         for line, given in (
             (["load", "top"], []),
-            (["unload", "top"], []),
+            (["unload", "top"], ["--key", "for-the-table"]),
             (["pin", "top"], []),
             (["say", "Hi", "-o", str(tmp_path / "a.wav")], ["--key", "another-one"]),
         ):

@@ -46,6 +46,16 @@ def test_a_part_of_a_voice_says_how_much_of_it_is_there(
     assert problem == f"has {shown} of {whole}: an incomplete download? Fetch the voice anew"
 
 
+def test_not_a_byte_of_the_graph_may_lack(model: Path) -> None:
+    tensor = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [5_000], [0.5] * 5_000)
+    made = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]))
+    content = made.SerializeToString()
+    graph_end = content.index(made.graph.SerializeToString()) + made.graph.ByteSize()
+    for size, is_whole in ((graph_end, True), (graph_end - 1, False)):
+        model.write_bytes(content[:size])
+        assert (problem_with(model) is None) is is_whole
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
