@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
 from pipecat.frames.frames import ErrorFrame, InterruptionFrame, TTSAudioRawFrame, TTSSpeakFrame
+from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.worker import PipelineParams
 from pipecat.services.nvidia.tts import NvidiaTTSService
 from pipecat.services.openai.tts import OpenAITTSService
@@ -25,11 +27,45 @@ def openai_service(worker: Started, **more: Any) -> OpenAITTSService:
     return OpenAITTSService(api_key="any", base_url=f"{worker.http}/v1", **more)
 
 
+class FirstAudio(BaseObserver):  # type: ignore[misc]
+    """Notices that audio has come through what follows the service."""
+
+    def __init__(self, service: Any) -> None:
+        super().__init__()
+        self._service = service
+        self.came = False
+
+    async def on_push_frame(self, data: FramePushed) -> None:
+        """Look at a frame that one part of the pipeline gives to the next."""
+        if data.source is not self._service and isinstance(data.frame, TTSAudioRawFrame):
+            self.came = True
+
+    def frames(self) -> Iterator[Any]:
+        """Yield a paragraph, and an interruption when the first of its audio has come."""
+        yield TTSSpeakFrame(PARAGRAPH)
+        for _ in range(1_000):
+            if self.came:
+                break
+            yield SleepFrame(sleep=0.05)
+        yield InterruptionFrame()
+        yield SleepFrame(sleep=0.2)
+
+
 async def through(service: Any, *frames: Any, rate: int = 24_000) -> tuple[list[Any], list[Any]]:
     """Return the audio that came out of a pipeline, and the errors."""
+    return await observed(service, frames, rate=rate)
+
+
+async def observed(
+    service: Any, frames: Iterable[Any], *observers: Any, rate: int = 24_000
+) -> tuple[list[Any], list[Any]]:
     params = PipelineParams(audio_out_sample_rate=rate)
     down, up = await run_test(
-        service, frames_to_send=frames, pipeline_params=params, start_timeout=10
+        service,
+        frames_to_send=frames,
+        observers=list(observers),
+        pipeline_params=params,
+        start_timeout=10,
     )
     audio = [frame for frame in down if isinstance(frame, TTSAudioRawFrame)]
     return audio, [frame for frame in up if isinstance(frame, ErrorFrame)]
@@ -56,13 +92,9 @@ async def test_OpenAITTSService_passes_instructions_and_speed(worker: Started) -
 
 
 async def test_an_interruption_ends_the_synthesis(worker: Started) -> None:
-    audio, errors = await through(
-        openai_service(worker),
-        TTSSpeakFrame(PARAGRAPH),
-        SleepFrame(sleep=1.0),  # a slow machine needs half of it to the first audio
-        InterruptionFrame(),
-        SleepFrame(sleep=0.2),
-    )
+    service = openai_service(worker)
+    first = FirstAudio(service)
+    audio, errors = await observed(service, first.frames(), first)
     assert not errors
     assert seconds_of(audio, 24_000) < 40
     await asyncio.to_thread(worker.until_quiet)
@@ -136,15 +168,11 @@ async def test_NvidiaTTSService_speaks_a_long_text_whole(worker: Started) -> Non
 
 @pytest.mark.client("pipecat-ai", "nvidia-riva-client")
 async def test_an_interruption_of_NvidiaTTSService_ends_the_synthesis(worker: Started) -> None:
-    audio, errors = await through(
-        NvidiaTTSService(server=worker.grpc, use_ssl=False),
-        TTSSpeakFrame(PARAGRAPH),
-        SleepFrame(sleep=1.0),
-        InterruptionFrame(),
-        SleepFrame(sleep=0.2),
-    )
+    service = NvidiaTTSService(server=worker.grpc, use_ssl=False)
+    first = FirstAudio(service)
+    audio, errors = await observed(service, first.frames(), first)
     assert not errors
-    assert sum(len(frame.audio) for frame in audio) / 2 / 24_000 < 40  # maybe none came yet
+    assert seconds_of(audio, 24_000) < 40
     await asyncio.to_thread(worker.until_quiet)
 
 
