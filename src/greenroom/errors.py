@@ -26,6 +26,7 @@
     ├── OverloadedError            one more stream could not be kept up (.retry_after)
     ├── WorkerBusyError            too many sessions, streams or requests (.retry_after)
     ├── StalledError               the caller neither sent text nor took audio for too long
+    ├── StreamEndedError           an administrator of the worker ended the stream
     ├── VoiceNotFoundError         the index of voices has none of that name (.near)
     ├── PullError                  a voice could not be brought here (.voice, .resumable)
     └── WorkerError                an error that a worker returned to its client (.code)
@@ -217,6 +218,10 @@ class WorkerBusyError(ModelManagerError):
 
 class StalledError(ModelManagerError):
     """The caller sent no text, took no audio, and did not resume, for longer than the limit."""
+
+
+class StreamEndedError(ModelManagerError):
+    """An administrator of the worker ended the stream before it was over."""
 
 
 class VoiceNotFoundError(ModelManagerError):

@@ -80,3 +80,23 @@ def test_a_formats_row_is_true(row: list[str]) -> None:
 
 def test_every_format_has_a_row() -> None:
     assert [row[0].strip("`") for row in rows("| `response_format` | also")] == list(FORMATS)
+
+
+async def test_routes_are_there_and_need_the_role_that_is_told() -> None:
+    manager = ModelManager(catalog=Catalog([ModelSpec("a", ToneTTSAdapter)]), default_model_id="a")
+    keys = [{"key": "speak-key", "role": "speak"}, {"key": "admin-key", "role": "admin"}]
+    speaker, admin = ({"x-api-key": f"{role}-key"} for role in ("speak", "admin"))
+    async with running_http_worker(manager, api_keys=keys) as web:
+        for route, role, _ in rows("| route | role"):
+            method, path = route.strip("`").replace("NUMBER", "1").split()
+            if path == "/api/events":
+                async with web.client.stream(method, path, headers=speaker) as answer:
+                    assert answer.status_code == 200
+                continue
+            statuses = [
+                (await web.client.request(method, path, headers=headers)).status_code
+                for headers in ({}, speaker, admin)
+            ]
+            assert statuses == [401, 200 if role == "`speak`" else 403, 200], route
+        told = await web.get("/api/ps", headers=speaker)
+    assert [row[0].strip("`") for row in rows("| field | what it is")] == list(told["memory"])

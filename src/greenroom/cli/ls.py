@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 from greenroom.adapter import ModelSpec
-from greenroom.catalog import registry
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.discovery import problem_with
+from greenroom.catalog.on_disk import is_prepared, size_of
 from greenroom.cli.shared_options import (
     AsJson,
     ConfigFile,
@@ -19,9 +18,6 @@ from greenroom.cli.shared_options import (
 )
 from greenroom.cli.terminal.console import print_json, print_note, print_table
 from greenroom.memory.usage import MIB
-from greenroom.untrusted.printable import error_message
-
-logger = logging.getLogger(__name__)
 
 _MOST_PROBLEMS = 20
 
@@ -47,8 +43,8 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
             _adapter_of(spec),
             ", ".join(spec.languages),
             ", ".join(spec.aliases),
-            _size_of(spec),
-            _PREPARED[_is_prepared(spec)],
+            _shown_size(spec),
+            _PREPARED[is_prepared(spec)],
         )
         for spec in catalog
     ]
@@ -73,13 +69,13 @@ def _entry(spec: ModelSpec) -> dict[str, Any]:
         "adapter": _adapter_of(spec),
         "path": None if spec.path is None else str(spec.path),
         "path_exists": spec.path is None or Path(spec.path).exists(),
-        "size_bytes": _bytes_of(spec),
+        "size_bytes": size_of(spec),
         "device": spec.device,
         "options": dict(spec.options),
         "languages": spec.languages,
         "tags": spec.tags,
         "aliases": spec.aliases,
-        "prepared": _is_prepared(spec),
+        "prepared": is_prepared(spec),
         "problem": problem_with(spec),
     }
 
@@ -88,26 +84,10 @@ def _adapter_of(spec: ModelSpec) -> str:
     return spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
 
 
-def _is_prepared(spec: ModelSpec) -> bool | None:
-    try:
-        preparation = registry.resolve(spec.adapter).preparation
-        return None if preparation is None else preparation.is_prepared(spec)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - an adapter is anybody's code; the list goes on
-        logger.warning("model %s: is_prepared raised: %s", spec.model_id, error_message(error))
-        return None
-
-
-def _bytes_of(spec: ModelSpec) -> int | None:
-    path = None if spec.path is None else Path(spec.path)
-    return path.stat().st_size if path is not None and path.is_file() else None
-
-
-def _size_of(spec: ModelSpec) -> str:
+def _shown_size(spec: ModelSpec) -> str:
     if spec.path is None:
         return "-"
-    size = _bytes_of(spec)
+    size = size_of(spec)
     if size is not None:
         return f"{size / MIB:,.0f} MB"
     return "a folder" if Path(spec.path).is_dir() else "missing"

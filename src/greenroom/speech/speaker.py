@@ -158,6 +158,14 @@ class Speaker:
         ended = self.phase in ("made", "ended")
         return ended and not self._frames and self._error is None
 
+    @property
+    def ahead_s(self) -> float | None:
+        """Seconds that the listener has left to hear; `None` before the first audio is taken."""
+        if self._loop is None or not self.clock.started:
+            return None
+        now = self._loop.time()
+        return max(0.0, self.clock.due(now, self._buffered_s) - now)
+
     def _taken(self, frames: int) -> None:
         assert self._loop is not None
         self._waiting_since = None

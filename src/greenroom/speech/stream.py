@@ -87,6 +87,14 @@ class SpeechStream:
         await self._speaker.wait_ended()
 
     @property
+    def ahead_s(self) -> float | None:
+        """Seconds of audio that a listener has left to hear, made and not taken included.
+
+        `None` before the first audio is taken; never below 0.
+        """
+        return self._speaker.ahead_s
+
+    @property
     def engine_s(self) -> float:
         """Seconds that its threads spent inside the engine, over the sentences that are done."""
         return self._speaker.engine_s

@@ -210,6 +210,7 @@ class Worker:
         self._health.begin()
         self._followers.begin(self.synthesis.metrics.manager.follow(), "follower")
         self._followers.begin(self.synthesis.reporter.follow(), "follower")
+        self._followers.begin(self.synthesis.history.follow(), "history")
 
     def _warn(self) -> None:
         for address in (self.address, self.http_address):

@@ -69,6 +69,7 @@ CODES: dict[str, str] = {
     "insufficient_permissions": "the key's role does not allow this",
     "too_many_requests": "a limit of the worker's or of the key's is reached",
     "stalled": "the caller kept the worker waiting for too long",
+    "stream_ended": "an administrator ended the stream",
     "not_in_index": "the index of voices has none of this name",
     "pull_failed": "a voice could not be brought here",
     "worker_failed": "another worker, asked for this, failed",
@@ -105,6 +106,7 @@ ANSWERS: dict[type[errors.ModelManagerError], Answer] = {
         StatusCode.RESOURCE_EXHAUSTED, 429, "too_many_requests", retry=True
     ),
     errors.StalledError: Answer(StatusCode.DEADLINE_EXCEEDED, 408, "stalled", retry=True),
+    errors.StreamEndedError: Answer(StatusCode.ABORTED, 503, "stream_ended"),
     errors.VoiceNotFoundError: Answer(StatusCode.NOT_FOUND, 404, "not_in_index"),
     errors.PullError: Answer(StatusCode.UNAVAILABLE, 502, "pull_failed", retry=True),
     errors.WorkerError: Answer(StatusCode.UNKNOWN, 502, "worker_failed", retry=True),

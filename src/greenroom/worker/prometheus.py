@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from greenroom.errors import ModelManagerError, OverloadedError, WorkerBusyError
 from greenroom.metrics import ManagerMetrics, RecentModels, Snapshot
 from greenroom.model_manager import ModelManager
+from greenroom.worker.history import History
 from greenroom.worker.speech import Speech
 from greenroom.worker.speech_log import SpeechLog
 
@@ -46,6 +47,8 @@ class WorkerMetrics:
         self.manager = ManagerMetrics(manager)
         self.log = SpeechLog(time.monotonic())
         """What people look at; the metrics are for programs."""
+        self.history = History(manager)
+        """The last ten minutes, step by step."""
         self._registry = registry = CollectorRegistry()
         self._wait = Histogram(
             "greenroom_wait_seconds",
@@ -121,6 +124,7 @@ class WorkerMetrics:
         """Count a stream while it speaks inside the block, and by how it ends."""
         outcome, refused = "cancelled", False
         self._running.inc()
+        self.history.speech_begins()
         try:
             yield
             outcome = outcome_of(speech)
@@ -133,6 +137,7 @@ class WorkerMetrics:
             raise
         finally:
             self._running.dec()
+            self.history.speech_ends(speech.timing)
             self._ended.labels(outcome).inc()
             self._time(model_id, speech)
             if not refused:
@@ -153,6 +158,7 @@ class WorkerMetrics:
         """Count a request that was refused for one of `LIMITS`."""
         self._busy.labels(reason).inc()
         self.log.refused[reason] += 1
+        self.history.refused(reason)
 
     @contextlib.contextmanager
     def limited(self, reason: str) -> Iterator[None]:

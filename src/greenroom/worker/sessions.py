@@ -56,6 +56,11 @@ class Session:
         """What it is found by: each caller has ids of their own."""
         return self.caller, self.session_id
 
+    @property
+    def owner(self) -> str:
+        """How its references and streams are shown."""
+        return f"session {self.session_id}" + (self.caller and f" of {self.caller}")
+
     def __repr__(self) -> str:
         return f"<Session {self.session_id} of {self.voice.model_id} x{len(self.speeches)}>"
 
@@ -214,8 +219,7 @@ class Sessions:
         return max(0.0, min(due)) if due else None
 
     async def _take(self, session: Session) -> None:
-        owner = f"session {session.session_id}" + (session.caller and f" of {session.caller}")
-        lease = await self._manager.lease(session.voice.model_id, owner=owner).acquire()
+        lease = await self._manager.lease(session.voice.model_id, owner=session.owner).acquire()
         session.lease = lease
         self._rest(session)
 

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Self
+from dataclasses import dataclass
+from typing import Literal, Self
 
 from greenroom.adapter import open_stream
 from greenroom.audio.frames import FRAME_MS, AudioFrame
@@ -66,6 +67,27 @@ class Timing:
         return self.engine_s / self.audio_s if self.over and self.audio_s else None
 
 
+@dataclass(frozen=True, slots=True)
+class RunningSpeech:
+    """What can be seen of a request for speech while it is answered."""
+
+    number: int
+    """Of this life of the worker; what it is stopped by."""
+    model_id: str
+    owner: str
+    """Who asked for it, as owners of references are shown."""
+    state: Literal["waiting", "beginning", "speaking", "paused"]
+    """It waits for its model; nothing was heard yet; something was; it is held back."""
+    age_s: float
+    """Since it was asked for."""
+    first_audio_s: float | None
+    """From asking to the first frame; `None` until it is heard."""
+    audio_s: float
+    """Seconds that its caller has taken."""
+    ahead_s: float | None
+    """Seconds that its listener, who plays at real time, has left to hear; `None` until then."""
+
+
 class Speech:
     """An asynchronous iterator of frames.
 
@@ -74,11 +96,22 @@ class Speech:
     heard, the text is spoken once more from its beginning, by the model loaded afresh.
     """
 
-    def __init__(self, patience: float, begin_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        patience: float,
+        begin_limit: float | None = None,
+        *,
+        number: int = 0,
+        model_id: str = "",
+        owner: str = "",
+    ) -> None:
         """`patience` is how many seconds it may stay paused.
 
-        `begin_limit` is how many it may wait until it can be kept up.
+        `begin_limit` is how many it may wait until it can be kept up. The rest is shown.
         """
+        self.number = number
+        self._model_id = model_id
+        self._owner = owner
         self.stopped = False
         """Whether it was stopped on request: it has ended well, with what was heard."""
         self.sample_rate = 0
@@ -231,6 +264,27 @@ class Speech:
             self._end()
             if self._wait is not None:
                 self._wait.reschedule(0.0)
+
+    def snapshot(self) -> RunningSpeech:
+        """Return what can be seen of it now."""
+        timing, stream = self.timing, self._stream
+        state: Literal["waiting", "beginning", "speaking", "paused"] = "speaking"
+        if self._paused is not None:
+            state = "paused"
+        elif stream is None:
+            state = "waiting"
+        elif timing.first_audio_s is None:
+            state = "beginning"
+        return RunningSpeech(
+            number=self.number,
+            model_id=self._model_id,
+            owner=self._owner,
+            state=state,
+            age_s=timing.age_s,
+            first_audio_s=timing.first_audio_s,
+            audio_s=timing.audio_s,
+            ahead_s=None if stream is None else stream.ahead_s,
+        )
 
     def _raise_error(self) -> None:
         if self._error is not None:

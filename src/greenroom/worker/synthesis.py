@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
@@ -21,6 +22,7 @@ from greenroom.errors import (
     ManagerClosedError,
     ModelManagerError,
     SessionNotFoundError,
+    StreamEndedError,
     WorkerBusyError,
 )
 from greenroom.journal import Spoken
@@ -39,7 +41,7 @@ from greenroom.worker.prometheus import WorkerMetrics, outcome_of
 from greenroom.worker.readiness import Readiness
 from greenroom.worker.report import Reporter, WorkerReport
 from greenroom.worker.sessions import Session, Sessions
-from greenroom.worker.speech import Speech
+from greenroom.worker.speech import RunningSpeech, Speech
 from greenroom.worker.voices_by_language import VoicesByLanguage
 
 logger = safe_logger(__name__)
@@ -77,6 +79,7 @@ class Synthesis:
         self.names = ModelNames(manager.catalog, settings.aliases, self.voices.default_model_id)
         self.by_language = VoicesByLanguage(manager.catalog, self.voices.default_model_id)
         self.metrics = WorkerMetrics(manager)
+        self.history = self.metrics.history
         self.readiness = Readiness(manager)
         self.reporter = Reporter(manager)
         self._figures = FigureSource(manager, self.metrics.log, self.reporter.boot_id, self.version)
@@ -93,6 +96,7 @@ class Synthesis:
             park_after=settings.session_park_ms / 1000,
         )
         self._speeches: set[Speech] = set()
+        self._numbers = itertools.count(1)
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._closing = False
@@ -192,8 +196,11 @@ class Synthesis:
         session = self._sessions.get(session_id, caller)
         voice = replace(session.voice, word_times=word_times)
         text.pronounce(session.voice.pronunciation)
-        model_id, owner = session.voice.model_id, f"session {session_id}"
-        with self._booked(model_id, owner) as speech, self._sessions.running(session, speech):
+        model_id = session.voice.model_id
+        with (
+            self._booked(model_id, session.owner) as speech,
+            self._sessions.running(session, speech),
+        ):
             async with speech.waiting():
                 lease = await self._sessions.lease_of(session)
             with self.metrics.speaking(model_id, speech):
@@ -226,7 +233,13 @@ class Synthesis:
         self._refuse_if_closing()
         with self.metrics.limited("streams"):
             self._refuse_if_full()
-        speech = Speech(self.patience, self._begin_limit)
+        speech = Speech(
+            self.patience,
+            self._begin_limit,
+            number=next(self._numbers),
+            model_id=model_id,
+            owner=owner,
+        )
         self._speeches.add(speech)
         self._quiet.clear()
         failed = False
@@ -252,6 +265,22 @@ class Synthesis:
         spoken = Spoken(outcome, waited, timing.first_audio_s, timing.audio_s, took)
         now = asyncio.get_running_loop().time()
         self.manager.journal.publish_speech(model_id, owner, spoken, now)
+
+    def running(self) -> list[RunningSpeech]:
+        """Return what is asked for and not over, in the order in which it came."""
+        speeches = sorted(self._speeches, key=lambda speech: speech.number)
+        return [speech.snapshot() for speech in speeches]
+
+    def end_speech(self, number: int) -> bool:
+        """End one for an administrator; return whether it was there.
+
+        Its caller gets `StreamEndedError`: what was heard is not all that was asked for.
+        """
+        found = next((speech for speech in self._speeches if speech.number == number), None)
+        if found is None:
+            return False
+        found.cut(StreamEndedError("an administrator of the worker ended this stream."))
+        return True
 
     # Models
 

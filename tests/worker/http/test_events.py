@@ -171,7 +171,9 @@ async def test_a_state_in_which_nothing_changes_is_told_once(
         assert (await anext(events))[0] == "state"
         await until(lambda: looks > 5)
         web.manager.pin("tone-220")
-        assert (await anext(events))[0] == "journal"
+        name, told = await anext(events)
+        # Whichever is seen first: a state that was told again would not have the pin.
+        assert name == "journal" or sorted(told["pinned"]) == ["tone-220", "tone-440"]
 
 
 async def test_events_end_with_the_worker(tone_catalog: Catalog) -> None:

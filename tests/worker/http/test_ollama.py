@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import ollama
 import pytest
 
-from greenroom import Catalog, ModelManager
+from greenroom import Catalog, ModelManager, ModelSpec
+from greenroom.adapters.tone import ToneTTSAdapter
 from greenroom.memory.usage import MIB
 from greenroom.testing import Stage
+from greenroom.worker.http import ollama as ollama_routes
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 
@@ -65,6 +68,33 @@ async def test_tags_list_the_catalog_and_the_default(web: HttpClient) -> None:
     models = (await web.get("/api/tags"))["models"]
     assert [each["model"] for each in models] == [s.model_id for s in web.manager.list_catalog()]
     assert [each["model"] for each in models if each["default"]] == ["tone-440"]
+
+
+@pytest.mark.parametrize("kept_s", [0.0, 1e6])
+async def test_tags_say_how_large_a_voice_is_and_whether_it_is_prepared(
+    tmp_path: Path, kept_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the disk says is asked again after a while, though the catalog is the same."""
+    prepared: set[str] = set()
+
+    class Forms:
+        def is_prepared(self, spec: ModelSpec) -> bool:
+            return spec.model_id in prepared
+
+    class Prepared(ToneTTSAdapter):
+        preparation: ClassVar[Any] = Forms()
+
+    file = tmp_path / "voice"
+    file.write_bytes(b"x" * 1234)
+    specs = [ModelSpec("a", ToneTTSAdapter), ModelSpec("b", Prepared, file)]
+    manager = ModelManager(catalog=Catalog(specs), default_model_id="a")
+    monkeypatch.setattr(ollama_routes, "_TAGS_KEPT_S", kept_s)
+    async with running_http_worker(manager) as web:
+        first = (await web.get("/api/tags"))["models"]
+        assert [(m["size"], m["prepared"]) for m in first] == [(None, None), (1234, False)]
+        prepared.add("b")
+        second = (await web.get("/api/tags"))["models"]
+        assert second[1]["prepared"] is (kept_s == 0)
 
 
 # Coming and going

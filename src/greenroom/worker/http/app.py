@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 from greenroom.worker.admission import Admission
 from greenroom.worker.auth import Keys
 from greenroom.worker.http import (
+    activity,
     captions,
     events,
     health,
@@ -114,4 +115,5 @@ def _add_watching(app: FastAPI, synthesis: Synthesis, access: Access, admission:
         made = routes(synthesis, looking=looking, reading=reading, changing=changing)
         app.include_router(made)
     app.include_router(events.router(synthesis, admission.followers, reading=reading))
+    app.include_router(activity.router(synthesis, reading=reading, changing=changing))
     add_page(app)

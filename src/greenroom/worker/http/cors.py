@@ -23,7 +23,7 @@ def add_cors(app: FastAPI, origins: Sequence[str]) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=list(origins),
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["DELETE", "GET", "HEAD", "POST"],
         allow_headers=["*"],
         expose_headers=list(_READABLE),
     )

@@ -30,7 +30,7 @@ from greenroom.worker.errors import (
 
 logger = safe_logger(__name__)
 
-_METHODS = ("GET", "HEAD", "POST")
+_METHODS = ("DELETE", "GET", "HEAD", "POST")
 """Those that routes have here."""
 
 _LONGEST = 1_000

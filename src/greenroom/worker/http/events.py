@@ -2,8 +2,10 @@
 
 A follower gets the journal's latest entries, then every new one (`journal`) and the state of the
 whole worker whenever it changes (`state`), until the worker ends (`end`). One that asks for
-`speeches` also gets how each request for speech went, at its end (`speech`). One that reads too
-slowly loses the oldest entries and gets their number (`lost`).
+`speeches` also gets how each request for speech went, at its end (`speech`), one that asks for
+`activity` the steps of the worker's history, past ones first (`figures`), and once a second the
+streams that run (`streams`). One that reads too slowly loses the oldest entries and gets their
+number (`lost`).
 """
 
 from __future__ import annotations
@@ -64,13 +66,15 @@ def router(synthesis: Synthesis, followers: SlotPools, *, reading: Sequence[Any]
         request: Request,
         history: Annotated[int, Query(ge=0, le=_LONGEST)] = 0,
         speeches: bool = False,
+        activity: bool = False,
     ) -> EventStream:
         """Answer server-sent events: the last `history` entries, then what happens.
 
-        With `speeches` also how each request for speech went.
+        With `speeches` also how each request for speech went, with `activity` also each step of
+        `/api/history`, past ones first, and each second what `/api/streams` says, while any run.
         """
         cleanups_of(request).enter_context(followers.take(request.state.caller, peer_in(request)))
-        return EventStream(_follow(synthesis, history, speeches))
+        return EventStream(_follow(synthesis, history, speeches=speeches, activity=activity))
 
     return routes
 
@@ -93,7 +97,7 @@ class EventStream(StreamingResponse):
 
 
 async def _follow(
-    synthesis: Synthesis, history: int, speeches: bool
+    synthesis: Synthesis, history: int, *, speeches: bool, activity: bool
 ) -> AsyncGenerator[bytes, None]:
     """Yield the events of one follower: the past, then what happens."""
     journal = synthesis.manager.journal
@@ -103,7 +107,7 @@ async def _follow(
     try:
         for each in past:
             yield _message("journal", serializers.event(each))
-        async for piece in _Feed(synthesis, events):
+        async for piece in _Feed(synthesis, events, _Activity(synthesis) if activity else None):
             yield piece
     finally:
         await events.aclose()
@@ -112,9 +116,12 @@ async def _follow(
 class _Feed:
     """The events of one follower after the past."""
 
-    def __init__(self, synthesis: Synthesis, events: Subscription) -> None:
+    def __init__(
+        self, synthesis: Synthesis, events: Subscription, activity: _Activity | None
+    ) -> None:
         self._synthesis = synthesis
         self._events = events
+        self._activity = activity
         self._clock = asyncio.get_running_loop().time
         self._sent: Any = None
         self._looked_at = -math.inf
@@ -136,6 +143,8 @@ class _Feed:
             except TimeoutError:
                 if self._clock() - said_at >= _SILENCE_S:
                     pieces = [format_sse_event(comment="still here")]
+            if self._activity is not None and not ended:
+                pieces += self._activity.news(self._clock())
             for piece in pieces:
                 said_at = self._clock()
                 yield piece
@@ -162,6 +171,32 @@ class _Feed:
             return []
         self._sent = still
         return [_message("state", snapshot)]
+
+
+class _Activity:
+    """What one follower is told of the history, and of the streams that run."""
+
+    def __init__(self, synthesis: Synthesis) -> None:
+        self._synthesis = synthesis
+        self._last_step = 0
+        self._looked_at = -math.inf
+        self._shown = True
+        """Whether it was told of streams that run, or of nothing yet."""
+
+    def news(self, now: float) -> list[bytes]:
+        """Return the steps that have ended since the last time, and once a second the streams."""
+        pieces = []
+        for step in self._synthesis.history.steps(self._last_step):
+            self._last_step = step.number
+            pieces.append(_message("figures", serializers.step(step)))
+        if now - self._looked_at < _PERIOD_S:
+            return pieces
+        self._looked_at = now
+        running = self._synthesis.running()
+        if running or self._shown:
+            pieces.append(_message("streams", serializers.streams(running)))
+        self._shown = bool(running)
+        return pieces
 
 
 def _message(name: str, content: dict[str, Any]) -> bytes:

@@ -18,6 +18,9 @@ from greenroom.worker.http.serializers import CatalogList
 from greenroom.worker.report import written_report
 from greenroom.worker.synthesis import Synthesis
 
+_TAGS_KEPT_S = 5.0
+"""Voices are prepared, and their files change, without a change of the catalog."""
+
 
 class GenerateBody(LoadBody):
     """Ollama's way to load (no prompt) and to unload (no prompt, `keep_alive` 0)."""
@@ -75,6 +78,7 @@ def _add_looking(
         lambda: (
             serializers.catalog_entry(s, default=s.model_id == default) for s in manager.catalog
         ),
+        kept_s=_TAGS_KEPT_S,
     )
 
     @routes.get("/tags", dependencies=reading, response_model=dict[str, Any])

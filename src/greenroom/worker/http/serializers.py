@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -16,8 +17,10 @@ from typing import Any
 from fastapi import Response
 
 from greenroom.adapter import ModelSpec
+from greenroom.catalog import on_disk
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.devices import CPU
+from greenroom.concurrency.cores import cores
 from greenroom.journal import Event, Spoken
 from greenroom.memory.usage import MIB
 from greenroom.statistics import (
@@ -26,7 +29,12 @@ from greenroom.statistics import (
     ProcessStatistics,
     ResidentStatistics,
 )
+from greenroom.worker.history import Step
+from greenroom.worker.speech import RunningSpeech
 from greenroom.worker.synthesis import Synthesis
+
+_MOST_STREAMS = 200
+"""Running streams in one answer: those that were asked for first."""
 
 
 def resident(found: ResidentStatistics) -> dict[str, Any]:
@@ -74,8 +82,13 @@ def process(found: ProcessStatistics) -> dict[str, Any]:
     }
 
 
-def memory(found: ProcessMemoryStatistics) -> dict[str, Any]:
-    """Return what the worker's own process takes of physical memory, in bytes."""
+def memory(found: ProcessMemoryStatistics | None) -> dict[str, Any] | None:
+    """Return what the worker's own process takes of physical memory, in bytes.
+
+    `None` before it was looked at.
+    """
+    if found is None:
+        return None
     whole = found.proportional_mb
     return {
         "anonymous": round(found.anonymous_mb * MIB),
@@ -107,14 +120,17 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
             }
             for part in found.shared
         ],
-        "memory": None if found.process_memory is None else memory(found.process_memory),
+        "memory": memory(found.process_memory),
         "crashes": [
             {"adapter": adapter, "how": how, "count": count}
             for (adapter, how), count in sorted(found.crashes.items())
         ],
         "idle_processes": [process(each) for each in found.processes if each.idle],
+        "pinned": list(found.pinned),
+        "catalog_version": synthesis.manager.catalog.version,
         "waiting": found.waiting,
         "capacity_used": round(found.capacity_used, 2),
+        "cores": cores(),
         "streams_waiting": found.streams_waiting,
         "oldest_wait_s": round(verdict.oldest_wait_s, 3),
         "oldest_load_s": round(verdict.oldest_load_s, 3),
@@ -145,12 +161,17 @@ def unchanging(snapshot: dict[str, Any]) -> Any:
 
 
 def catalog_entry(spec: ModelSpec, *, default: bool) -> dict[str, Any]:
-    """Return a model of the catalog as Ollama's `tags` shows one."""
+    """Return a model of the catalog as Ollama's `tags` shows one; looks at the disk.
+
+    `prepared` is `null` for a model that has one form only.
+    """
     adapter = spec.adapter if isinstance(spec.adapter, str) else spec.adapter.__name__
     return {
         "name": spec.model_id,
         "model": spec.model_id,
         "digest": "",
+        "size": on_disk.size_of(spec),
+        "prepared": on_disk.is_prepared(spec),
         "details": {"family": adapter, "families": [adapter], "format": ""},
         "device": spec.device,
         "languages": list(spec.languages),
@@ -199,6 +220,46 @@ def speech(found: Event, spoken: Spoken) -> dict[str, Any]:
     }
 
 
+def step(found: Step) -> dict[str, Any]:
+    """Return one step of the worker's history."""
+    times = (found.first_audio_p50_s, found.first_audio_p95_s)
+    median, slow = (None if seconds is None else round(seconds, 4) for seconds in times)
+    return {
+        "number": found.number,
+        "time": round(found.time, 3),
+        "streams": found.streams,
+        "speeches": found.speeches,
+        "first_audio_p50_s": median,
+        "first_audio_p95_s": slow,
+        "gaps": found.gaps,
+        "late_s": round(found.late_s, 3),
+        "refused": dict(found.refused),
+        "capacity_used": round(found.capacity_used, 3),
+        "cores_busy": round(found.cores_busy, 3),
+        "memory": memory(found.memory),
+        "engines": round(found.engines_mb * MIB),
+    }
+
+
+def streams(running: list[RunningSpeech]) -> dict[str, Any]:
+    """Return the streams that run or wait: how many, and the first of them."""
+    return {"count": len(running), "streams": [_stream(each) for each in running[:_MOST_STREAMS]]}
+
+
+def _stream(found: RunningSpeech) -> dict[str, Any]:
+    first, ahead = found.first_audio_s, found.ahead_s
+    return {
+        "number": found.number,
+        "model": found.model_id,
+        "owner": found.owner,
+        "state": found.state,
+        "age_s": round(found.age_s, 3),
+        "first_audio_s": None if first is None else round(first, 4),
+        "audio_s": round(found.audio_s, 2),
+        "ahead_s": None if ahead is None else round(ahead, 2),
+    }
+
+
 def explanation(found: Explanation) -> dict[str, Any]:
     """Return why a model is or is not in memory."""
     return {
@@ -225,23 +286,29 @@ class CatalogList:
         key: str,
         catalog: Catalog,
         entries: Callable[[], Iterable[dict[str, Any]]],
+        *,
+        kept_s: float = math.inf,
         **rest: Any,
     ) -> None:
+        """`kept_s` is how long a list may be used that also says what the catalog does not know."""
         self._key = key
         self._catalog = catalog
         self._entries = entries
         self._rest = rest
         self._body: bytes | None = None
         self._version = -1
+        self._kept_s = kept_s
+        self._made_at = -math.inf
 
     async def answer(self) -> Response:
         """Return the list, encoded at the first question after a change of the catalog."""
-        version = self._catalog.version
-        if self._body is None or self._version != version:
+        version, now = self._catalog.version, time.monotonic()
+        is_old = now - self._made_at > self._kept_s
+        if self._body is None or self._version != version or is_old:
             body = await asyncio.to_thread(self._encoded)
             # Of two that were encoded at once the newer stays; an older one is asked for anew.
             if version >= self._version:
-                self._body, self._version = body, version
+                self._body, self._version, self._made_at = body, version, now
             return Response(body, media_type="application/json")
         return Response(self._body, media_type="application/json")
 

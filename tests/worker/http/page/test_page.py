@@ -43,7 +43,7 @@ async def test_the_page_shows_who_holds_what_as_it_happens(page: Page, web: Http
 async def test_a_sentence_is_spoken_and_its_first_audio_is_timed(
     page: Page, web: HttpClient
 ) -> None:
-    await page.page.get_by_label("Voice").select_option("tone-220")
+    await page.page.get_by_label("Voice", exact=True).select_option("tone-220")
     await page.page.get_by_label("Sentence").fill("Good morning.")
     await page.button("Speak").click()
     await page.shows("#spoken", "all of it after")
@@ -98,6 +98,15 @@ async def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(web: HttpC
     assert "javascript" in (await web.client.get("/static/main.js")).headers["content-type"]
     for path in ("/static/../page.py", "/static/%2e%2e/page.py", "/static/nothing.js"):
         assert (await web.client.get(path)).status_code == 404, path
+
+
+async def test_no_script_makes_html_of_text_nor_a_program() -> None:
+    """What comes from a worker is text, whoever named it: it is written as text."""
+    makers = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|setHTML|DOMParser|srcdoc"
+    programs = r"\beval\(|new Function|javascript:|setTimeout\([\"'`]"
+    for script in FILES.glob("*.js"):
+        assert not re.findall(f"{makers}|{programs}", script.read_text()), script.name
+    assert not re.findall(r"\son\w+=|<script>|<style|style=", (FILES / "index.html").read_text())
 
 
 async def test_all_that_the_page_refers_to_is_shipped(web: HttpClient) -> None:

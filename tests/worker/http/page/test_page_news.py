@@ -32,6 +32,7 @@ worker: {listen: "127.0.0.1:0", http_listen: "127.0.0.1:0"}
 TIMES = """
 export const SILENCE_MS = 800;
 export const AGAIN_MS = 50;
+export const PULLS_MS = 50;
 export const NOTICE_MS = 60_000;
 """
 

@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from greenroom import ModelLoadError, ModelManager
-from greenroom.memory.usage import MIB
+from greenroom.memory.monitor import MemoryMonitor
+from greenroom.memory.usage import MIB, ProcessUsage
 from greenroom.testing import Stage
 from tests.overload import cost_as_much_as_there_is, endless, host_of
 from tests.worker.http.http_client import HttpClient, running_http_worker
@@ -104,6 +105,43 @@ async def test_memory_is_shown_against_the_budget_and_named(
     assert all(one.startswith(name) for one, name in zip(legend, named, strict=True)), legend
     stage["kim"].load.open()
     await loading
+
+
+async def test_what_models_share_is_an_account_of_its_own(
+    page: Page, stage: Stage, staged: HttpClient
+) -> None:
+    for name in ("amy", "kim", LONG):
+        stage[name].shared = ("graph 12ab", 64 * MIB)
+        await staged.manager.load(name)
+    await page.shows("#memory .legend", "graph 12ab of 3 models 64 MB")
+    legend = await page.page.locator("#memory .legend li").all_inner_texts()
+    named = ["amy 400 MB", "joe 100 MB", "graph 12ab of 3 models 64 MB", "kim 40 MB"]
+    assert legend[:4] == named
+    assert await page.page.locator("#memory .bar > .shared").count() == 1
+    await page.shows("#memory p", "605 MB of 1000 MB booked")  # all of the bar
+    carries = "464 MB, 46 % of the budget, of it 64 MB for graph 12ab, shared with 2 others"
+    await page.shows("li[data-model=amy] .facts", carries)
+    await page.shows("li[data-model=kim] .facts", "beside graph 12ab, booked with amy")
+    await page.button("Why is kim in memory?").click()
+    await page.shows("#why", "graph 12ab: 64 MB, booked with amy, shared by kim")
+    await page.keyboard.press("Escape")
+    await staged.manager.release("amy")
+    await staged.manager.unload("amy", drain=True)
+    await page.shows("li[data-model=kim] .facts", "104 MB, 10 % of the budget, of it 64 MB")
+    await page.shows("#memory .legend", "graph 12ab of 2 models 64 MB")
+
+
+async def test_the_process_is_told_as_metrics_and_ps_tell_it(
+    browser: Any, staged: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MemoryMonitor, "whole", ProcessUsage(30 * MIB, 20 * MIB, 40 * MIB))
+    async with opened(browser, staged.url) as page:
+        said = "The worker’s process: 40 MB proportional, 30 MB anonymous, 20 MB of mapped files"
+        await page.shows("#process", said)
+        monkeypatch.setattr(MemoryMonitor, "whole", ProcessUsage(50 * MIB, 20 * MIB, None))
+        history = staged.served.worker.synthesis.history
+        history.end_step(staged.manager.statistics(), cores_busy=0.0)
+        await page.shows("#process", "process: 50 MB anonymous, 20 MB of mapped files, each once")
 
 
 async def test_the_time_line_can_be_read_without_guessing(page: Page, staged: HttpClient) -> None:

@@ -20,7 +20,7 @@ export class Actions {
     });
   }
 
-  // Presses a button of a model's row.
+  // Presses a button of a model's row; one that is not in memory has no state.
   async press(verb, model) {
     if (this.problem()) return notice(`${model.model}: ${this.problem()}`);
     if (verb === "unload" && model.state !== "ready") return notice(`${model.model} is ${model.state}; unload it once it is ready`);

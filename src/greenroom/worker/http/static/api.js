@@ -24,6 +24,8 @@ export function useKey(key) {
   sessionStorage.setItem(KEY, key);
 }
 
+export const hasKey = () => Boolean(sessionStorage.getItem(KEY));
+
 function headers(key, more = {}) {
   return key ? { ...more, Authorization: `Bearer ${key}` } : more;
 }
@@ -55,6 +57,16 @@ export function post(path, body, signal) {
   return ask(path, { method: "POST", more: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
 }
 
+export function remove(path) {
+  return ask(path, { method: "DELETE", signal: AbortSignal.timeout(SILENCE_MS) });
+}
+
+// Opens what a browser would open by itself, if it could send a key.
+export async function open(path) {
+  const answer = await ask(path, { signal: AbortSignal.timeout(SILENCE_MS) });
+  window.open(URL.createObjectURL(await answer.blob()), "_blank");
+}
+
 // Yields the pieces of an answer as they come.
 export async function* pieces(answer) {
   const reader = answer.body.getReader();
@@ -63,6 +75,18 @@ export async function* pieces(answer) {
     if (done) return;
     yield value;
   }
+}
+
+// Yields what each line of an answer says in JSON.
+export async function* lines(answer) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const piece of pieces(answer)) {
+    const parts = (text + decoder.decode(piece, { stream: true })).split("\n");
+    text = parts.pop();
+    for (const part of parts) if (part) yield JSON.parse(part);
+  }
+  if (text) yield JSON.parse(text);
 }
 
 // Yields [name, content] until the worker ends the stream; `heard` is called for every sign of life.

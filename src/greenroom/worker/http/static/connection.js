@@ -1,12 +1,16 @@
 // Following the worker for ever, and saying how fresh is what the page shows.
 
-import { events, get, Silence, Unreachable } from "./api.js";
+import { events, Silence, Unreachable } from "./api.js";
 import { $, announce, clock, write } from "./dom.js";
 import { AGAIN_MS, SILENCE_MS } from "./times.js";
 
+// Events that are passed on as they are.
+const TOLD = ["journal", "figures", "streams"];
+
 export class Connection {
-  // `on` has what is called with the catalog, a state, an entry of the journal, the moment of the
-  // last news once there are no more, and a refusal.
+  // `on` has what is called when the worker tells all from the beginning, with a state, an entry of
+  // the journal, a step of the history, the streams that run, the moment of the last news once
+  // there are no more, and a refusal.
   constructor(on) {
     this.on = on;
     this.problem = "";
@@ -33,11 +37,13 @@ export class Connection {
   }
 
   async follow() {
-    this.on.catalog((await get("api/tags")).models);
-    for await (const [name, content] of events("api/events?history=200", () => { this.heardAt = Date.now(); })) {
+    let begun = false;
+    for await (const [name, content] of events("api/events?history=200&activity=true", () => { this.heardAt = Date.now(); })) {
+      if (!begun) this.on.begin();
+      begun = true;
       if (name === "state") this.told(content);
-      else if (name === "journal") this.on.journal(content);
       else if (name === "end") return;
+      else if (TOLD.includes(name)) this.on[name](content);
     }
   }
 

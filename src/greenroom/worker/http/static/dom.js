@@ -12,6 +12,14 @@ export function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Makes a shape, or the drawing around shapes.
+export function shape(tag, attributes = {}, text = undefined) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
 // Writes only what is new, so that screen readers do not read the old again.
 export function write(target, text) {
   if (target.textContent !== text) target.textContent = text;

@@ -1,6 +1,6 @@
 // When each model was coming, ready and going, and where there was trouble, as lanes over time.
 
-import { $, clock } from "./dom.js";
+import { $, clock, shape } from "./dom.js";
 import { groupOf, PHASE } from "./kinds.js";
 
 const SPAN_S = 600;
@@ -9,13 +9,18 @@ const LANE = 24;
 const AXIS = 20;
 const STEPS_S = [5, 10, 15, 30, 60, 120, 300];
 const MARK = 6;
-const SVG = "http://www.w3.org/2000/svg";
 const pen = document.createElement("canvas").getContext("2d");
 
-// Draws until a moment, which is now or, if time was `stopped`, that of the last news.
-export function drawLanes(entries, until, stopped) {
+// What a model was before the first that is told of it.
+const BEFORE = { warming: "loading", ready: "warming", draining: "ready", unloading: "ready", gone: "unloading" };
+
+// Draws until a moment, which is now or, if time was `stopped`, that of the last news. `present` are
+// the models that are in memory at that moment, of which no entry may tell.
+export function drawLanes(entries, until, stopped, present = []) {
   pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  const models = [...new Set(entries.filter(isDrawn).map((entry) => entry.model))].slice(-LANES);
+  const told = new Set(entries.filter(isDrawn).map((entry) => entry.model));
+  const silent = present.map(({ model }) => model).filter((model) => !told.has(model));
+  const models = [...silent, ...told].slice(-LANES);
   const end = until / 1000;
   const span = Math.max(30, Math.min(SPAN_S, end - entries[0].time));
   const width = Math.max(280, $("lanes").clientWidth);
@@ -23,14 +28,16 @@ export function drawLanes(entries, until, stopped) {
   const left = Math.ceil(Math.min(longest, width * 0.34)) + 12;
   const x = (time) => left + ((width - left - MARK - 2) * (Math.max(time, end - span) - (end - span))) / span;
   const height = models.length * LANE + AXIS;
-  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Models in memory over ${Math.round(span)} seconds until ${clock(until)}; the list below says the same` });
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Models in memory over ${Math.round(span)} seconds until ${clock(until)}; the list below says the same` });
   const words = stopped ? [clock(until), "before"] : ["now", "ago"];
   drawAxis(svg, { span, end, x, height, words, ticks: width < 600 ? 2 : 5 });
   models.forEach((model, index) => {
-    const name = make("text", { class: "name", x: 0, y: index * LANE + 16 });
+    const name = shape("text", { class: "name", x: 0, y: index * LANE + 16 });
     name.textContent = fitted(model, left - 12);
     svg.append(titled(name, model));
-    drawLane(svg, entries.filter((entry) => entry.model === model), index * LANE, x, { start: end - span, end });
+    const own = entries.filter((entry) => entry.model === model);
+    const now = present.find((each) => each.model === model);
+    drawLane(svg, { model, entries: own, first: firstPhase(own, now, end - span) }, index * LANE, x, { start: end - span, end });
   });
   $("lanes").replaceChildren(svg);
 }
@@ -42,24 +49,32 @@ function drawAxis(svg, { span, end, x, height, words: [last, earlier], ticks }) 
   const step = STEPS_S.find((each) => span / each <= ticks) ?? STEPS_S.at(-1);
   for (let back = 0; back <= span; back += step) {
     const at = x(end - back);
-    svg.append(make("line", { class: "grid", x1: at, x2: at, y1: 0, y2: height - AXIS + 2 }));
-    const label = make("text", { x: at, y: height - 5, "text-anchor": back ? "middle" : "end" });
+    svg.append(shape("line", { class: "grid", x1: at, x2: at, y1: 0, y2: height - AXIS + 2 }));
+    const label = shape("text", { x: at, y: height - 5, "text-anchor": back ? "middle" : "end" });
     label.textContent = back ? `${rounded(back)} ${earlier}` : last;
     svg.append(label);
   }
 }
 
-function drawLane(svg, entries, top, x, { start, end }) {
+const isPhase = ({ kind }) => kind in PHASE || kind === "gone" || kind === "failed";
+
+// What a model was, and since when, before the entries begin to tell of it: nothing, if its load does.
+function firstPhase(entries, present, start) {
+  const first = entries.find(isPhase);
+  if (first) return [BEFORE[first.kind] ?? null, start];
+  return present ? [present.state, Math.max(start, present.since)] : [null, 0];
+}
+
+function drawLane(svg, { model: name, entries, first }, top, x, { start, end }) {
   const marks = [];
-  let phase = null;
-  let since = 0;
+  let [phase, since] = first;
   const close = (until) => {
     if (!phase || until < start) return;
-    const bar = make("rect", { class: PHASE[phase], x: x(since), y: top + 4, width: Math.max(2, x(until) - x(since)), height: 15, rx: 2 });
-    svg.append(titled(bar, `${entries[0].model} ${phase}`));
+    const bar = shape("rect", { class: PHASE[phase], x: x(since), y: top + 4, width: Math.max(2, x(until) - x(since)), height: 15, rx: 2 });
+    svg.append(titled(bar, `${name} ${phase}`));
   };
   for (const { kind, time, model, reason } of entries) {
-    if (kind in PHASE || kind === "gone" || kind === "failed") {
+    if (isPhase({ kind })) {
       close(time);
       [phase, since] = [kind in PHASE ? kind : null, time];
     }
@@ -69,7 +84,7 @@ function drawLane(svg, entries, top, x, { start, end }) {
   svg.append(...marks);
 }
 
-const diamond = (x, y) => make("path", { class: "mark", d: `M${x} ${y - MARK}l${MARK} ${MARK}l${-MARK} ${MARK}l${-MARK} ${-MARK}z` });
+const diamond = (x, y) => shape("path", { class: "mark", d: `M${x} ${y - MARK}l${MARK} ${MARK}l${-MARK} ${MARK}l${-MARK} ${-MARK}z` });
 
 // Shortens in the middle, because names of a family differ at their ends.
 function fitted(name, room) {
@@ -89,15 +104,7 @@ function rounded(seconds) {
   return [minutes && `${minutes} min`, rest && `${rest} s`].filter(Boolean).join(" ");
 }
 
-function make(tag, attributes) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
-function titled(shape, text) {
-  const title = make("title", {});
-  title.textContent = text;
-  shape.append(title);
-  return shape;
+function titled(drawn, text) {
+  drawn.append(shape("title", {}, text));
+  return drawn;
 }

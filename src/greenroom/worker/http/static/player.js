@@ -7,6 +7,7 @@ export class Player {
     this.context = new AudioContext({ sampleRate: RATE });
     this.next = 0;
     this.seconds = 0;
+    this.shift = 0;  // from seconds of the last piece's audio to the context's time
     this.rest = new Uint8Array();
   }
 
@@ -26,6 +27,7 @@ export class Player {
     source.connect(this.context.destination);
     this.next = Math.max(this.next, this.context.currentTime + 0.02);
     source.start(this.next);
+    this.shift = this.next - this.seconds;
     this.next += buffer.duration;
     this.seconds += buffer.duration;
   }

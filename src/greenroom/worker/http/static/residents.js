@@ -15,6 +15,14 @@ function life({ name, pid, memory, restarts }) {
   return ["in process ", element("b", {}, name), ` (${pid})${takes}${after}`];
 }
 
+// What of its memory others have too, which is booked with one of them.
+function inCommon(model, part) {
+  if (!part) return "";
+  if (!model.shared) return `, beside ${part.name}, booked with ${part.models[0]}`;
+  const others = part.models.length - 1;
+  return `, of it ${size(model.shared)} for ${part.name}${others ? `, shared with ${counted(others, "other")}` : ""}`;
+}
+
 export class Residents {
   constructor(act) {
     this.act = act;
@@ -30,7 +38,8 @@ export class Residents {
     for (const [id, row] of this.rows) if (!present.has(id)) this.remove(id, row);
     for (const model of state.models) {
       if (!this.rows.has(model.model)) this.rows.set(model.model, this.makeRow(model.model));
-      this.fill(this.rows.get(model.model), model, state.budget[model.device]);
+      const part = state.shared.find(({ device, models }) => device === model.device && models.includes(model.model));
+      this.fill(this.rows.get(model.model), model, state.budget[model.device], part);
     }
     write($("nobody"), "No model is in memory.");
     $("nobody").hidden = state.models.length > 0;
@@ -69,10 +78,10 @@ export class Residents {
     this.act(verb === "pin" && row.model.pinned ? "unpin" : verb, row.model);
   }
 
-  fill(row, model, budget) {
+  fill(row, model, budget, part) {
     row.model = model;
     const phase = PHASE[model.state];
-    const chips = [element("span", { class: `chip ${TONE[phase]}` }, model.state)];
+    const chips = [element("span", { class: `chip ${TONE[phase]}` }, model.yields_to ? `${model.state} for ${model.yields_to}` : model.state)];
     if (model.pinned) chips.push(element("span", { class: "chip" }, "pinned"));
     row.chips.replaceChildren(...chips.flatMap((chip) => [chip, " "]));
     row.bar.hidden = !budget;
@@ -81,7 +90,7 @@ export class Residents {
     row.bar.firstChild.style.width = `${(100 * model.footprint) / budget}%`;
     const of = budget ? `, ${share(model.footprint, budget)} of the budget` : "";
     const also = model.mapped ? `, ${size(model.mapped)} mapped` : "";
-    row.memory.replaceChildren(element("b", {}, size(model.footprint)), of + also);
+    row.memory.replaceChildren(element("b", {}, size(model.footprint)), of + inCommon(model, part) + also);
     row.loads.replaceChildren(...(model.load_s ? ["loaded in ", element("b", {}, took(model.load_s + model.warmup_s))] : []));
     row.gaps.replaceChildren(...(model.gaps ? [element("b", {}, counted(model.gaps, "gap")), ` in speech, ${took(model.late_s)} in all`] : []));
     row.process.replaceChildren(...(model.process ? life(model.process) : []));

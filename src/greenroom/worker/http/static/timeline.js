@@ -11,6 +11,7 @@ export class Timeline {
   constructor() {
     this.entries = [];
     this.stoppedAt = null;
+    this.present = [];
     for (const id of ["filter-kind", "filter-model"]) $(id).addEventListener("change", () => this.list());
   }
 
@@ -19,8 +20,10 @@ export class Timeline {
     this.entries = [];
   }
 
-  // Goes on with time after `stop`.
-  resume() {
+  // Takes what is in memory now, and goes on with time after `stop`.
+  resume(models) {
+    const now = Date.now() / 1000;
+    this.present = models.map(({ model, state, age_s: age }) => ({ model, state, since: now - age }));
     if (this.stoppedAt === null) return;
     this.stoppedAt = null;
     this.draw();
@@ -65,7 +68,7 @@ export class Timeline {
   draw() {
     $("nothing").hidden = this.entries.length > 0;
     $("chart").hidden = !this.entries.length;
-    if (this.entries.length) drawLanes(this.entries, this.stoppedAt ?? Date.now(), this.stoppedAt !== null);
+    if (this.entries.length) drawLanes(this.entries, this.stoppedAt ?? Date.now(), this.stoppedAt !== null, this.present);
   }
 }
 
