@@ -47,7 +47,7 @@ _REPORTED_S = 2.0
 
 _MOST_LOADS = {2: 0.7, 4: 0.5}
 """By the number of replicas, in the place of one load of round robin's. With six places for 16
-voices one worker with all of them needs 0.6 (`python -m benchmarks.rank`): half cannot be had."""
+voices one worker with all of them needs 0.6: half cannot be had."""
 
 _MISSED = "… voice not in memory, share of requests"
 
