@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -98,15 +97,12 @@ def test_what_is_wrong_completes_to_nothing(completed: Completed, line: str) -> 
     assert completed(line) == []
 
 
-def test_a_worker_that_does_not_answer_is_not_waited_for(
-    completed: Completed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_worker_that_does_not_answer_soon_is_not_waited_for(
+    completed: Completed, monkeypatch: pytest.MonkeyPatch, worker: Served
 ) -> None:
-    monkeypatch.setattr(model_argument, "_WORKER_S", 0.05)
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(str(tmp_path / "socket"))
-        silent.listen()
-        at = f"--address unix:{tmp_path}/socket"
-        assert completed(f"greenroom load {at} piper-en-us-jo") == ["piper-en-us-joe-medium"]
+    monkeypatch.setattr(model_argument, "_WORKER_S", 0.0)
+    at = f"--address {worker.address}"
+    assert completed(f"greenroom load {at} piper-en-us-jo") == ["piper-en-us-joe-medium"]
 
 
 def test_a_configuration_that_takes_long_is_not_waited_for(
