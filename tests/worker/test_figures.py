@@ -91,6 +91,17 @@ async def test_refusals_are_told_by_reason(stage: Stage) -> None:
         assert served.worker.synthesis.metrics.log.ended == {}
 
 
+async def test_crashes_are_told_by_adapter(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = ModelManager(catalog=stage.catalog, default_model_id="a")
+    async with running_worker(manager) as served:
+        crashes = {("piper", "killed"): 2, ("piper", "crashed"): 1, ("tone", "killed"): 1}
+        found = dataclasses.replace(manager.statistics(), crashes=crashes)
+        with monkeypatch.context() as patch:
+            patch.setattr(ModelManager, "statistics", lambda _: found)
+            told = await looked_at(served)
+    assert told.crashes == {"piper": 3, "tone": 1}
+
+
 async def test_http_answers_the_same(tone_catalog: Catalog) -> None:
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
     async with running_http_worker(manager) as web:
