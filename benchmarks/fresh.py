@@ -39,6 +39,8 @@ TEXT = "Good evening, and welcome to the show."
 _EXTRAS = "[piper,voice]"
 _ANYWHERE = ("--set", "worker.listen=127.0.0.1:0", "--set", "worker.http_listen=127.0.0.1:0")
 _STEP_S = 300.0
+_PREPARED_S = 900.0
+"""A voice is prepared with what nothing else wants of the processor."""
 
 
 class WrongError(Exception):
@@ -191,11 +193,11 @@ class Machine:
 
     def wait_until_prepared(self) -> None:
         """Return when the worker has prepared its voice."""
-        end = time.monotonic() + _STEP_S
+        end = time.monotonic() + _PREPARED_S
         while not any(model["prepared"] for model in json.loads(self.run("ls", "--json"))):
             if time.monotonic() > end:
                 raise WrongError("the voice was not prepared")
-            time.sleep(1.0)
+            time.sleep(5.0)  # what asks would keep it waiting, too
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Served]:
