@@ -32,7 +32,7 @@ demo: install ## a tour of half a minute: what the manager does, with a real voi
 	$(BIN)/greenroom demo
 
 test: install ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 conformance: install ## run clients that others wrote against a started worker; writes docs/conformance.md
 	test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance

