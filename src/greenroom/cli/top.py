@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +42,7 @@ def top(
     if once or json or not _is_live():
         look = asyncio.run(_look_once(server, key))
         if json:
-            print_json(as_json(look, dataclasses.asdict))
+            print_json(as_json(look))
         else:
             _print(look)
         return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -178,11 +178,11 @@ def models_lines(look: Look, view: View, width: int | None) -> list[str]:
     )
 
 
-def as_json(look: Look, as_dict: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return a look as JSON's values, made of its parts by `as_dict`."""
-    figures = as_dict(look.figures)
+def as_json(look: Look) -> dict[str, Any]:
+    """Return a look as JSON's values."""
+    figures = asdict(look.figures)
     speech = figures.pop("models")
-    residents = {each.model_id: as_dict(each) for each in look.residents}
+    residents = {each.model_id: asdict(each) for each in look.residents}
     names = dict.fromkeys([*residents, *speech])
     return {
         "server": look.server,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from greenroom.cli.terminal.console import CommandError, print_json, print_note, print_table
 from greenroom.errors import ModelManagerError, first_few
 from greenroom.ledger.state import State
+from greenroom.untrusted.printable import one_line
 
 if TYPE_CHECKING:
     from greenroom.worker.report import WorkerReport
 
 _PATIENCE_S = 15.0
 """For a cluster, which asks all its workers."""
+
+_MOST_SILENT = 10_000
 
 _HEADINGS = ("WORKER", "STATE", "MODELS", "PLACES", "SPEECHES", "CORES")
 
@@ -48,15 +52,23 @@ def reports_of_cluster(url: str, key: str | None) -> list[tuple[str, WorkerRepor
 
     headers = {"authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx.get(f"{url.rstrip('/')}/api/cluster", headers=headers, timeout=_PATIENCE_S)
+        answer = httpx.get(
+            f"{url.rstrip('/')}/api/cluster",
+            headers=headers,
+            timeout=_PATIENCE_S,
+            trust_env=False,  # as of a worker: it is next door, whatever the environment says
+        )
         content = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise CommandError(f"no cluster answers at {url}: {error or 'no answer'}.") from None
-    if answer.status_code != 200 or "replicas" not in content:
-        problem = content.get("error", {}).get("message", f"HTTP {answer.status_code}")
-        raise CommandError(f"{url} is no cluster, or refuses: {problem}")
-    reports = [read_report(each) for each in content["replicas"]]
-    silent = [("?", "does not answer")] * int(content.get("silent", 0))
+    try:
+        reports = [read_report(each) for each in content["replicas"]]
+        silent = [("?", "does not answer")] * min(int(content["silent"]), _MOST_SILENT)
+    except (KeyError, TypeError, ValueError):
+        problem = f"HTTP {answer.status_code}"
+        with contextlib.suppress(KeyError, TypeError):
+            problem = one_line(str(content["error"]["message"]), 200)
+        raise CommandError(f"{url} is no cluster, or refuses: {problem}") from None
     return [*((report.boot_id[:8], report) for report in reports), *silent]
 
 

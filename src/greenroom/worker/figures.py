@@ -164,7 +164,7 @@ class FigureSource:
         """Return the figures of this moment; percentiles are found in a thread."""
         found, log, now = self._manager.statistics(), self._log, time.monotonic()
         window_s, latest = log.latest(now)
-        refused = Counter(found.refused) + log.refused
+        totals = log.totals(found.refused)
         crashes: Counter[str] = Counter()
         for (adapter, _), count in found.crashes.items():
             crashes[adapter] += count
@@ -187,13 +187,13 @@ class FigureSource:
             "budget": round(sum(found.budget_mb.values()) * MIB),
             "window_s": window_s,
             "ended": dict(log.ended),
-            "refused": dict(refused),
+            "refused": dict(totals.refused),
             "audio_s": log.audio_s,
-            "gaps": log.gaps,
-            "late_s": log.late_s,
+            "gaps": totals.gaps,
+            "late_s": totals.late_s,
             "crashes": dict(crashes),
-            "memory": None if own is None else _memory(own),
-            "shared": tuple(map(_shared, found.shared)),
+            "memory": None if own is None else memory_figures(own),
+            "shared": tuple(map(shared_figures, found.shared)),
             "processes": tuple(map(_process, found.processes)),
         }
         return await asyncio.to_thread(_completed, values, latest)
@@ -204,7 +204,8 @@ def _completed(values: Mapping[str, Any], latest: Sequence[EndedSpeech]) -> Work
     return WorkerFigures(**values, recent=speech_figures(latest), models=figures_by_model(latest))
 
 
-def _memory(found: ProcessMemoryStatistics) -> MemoryFigures:
+def memory_figures(found: ProcessMemoryStatistics) -> MemoryFigures:
+    """Return what a process takes, in bytes."""
     whole = found.proportional_mb
     return MemoryFigures(
         round(found.anonymous_mb * MIB),
@@ -213,7 +214,8 @@ def _memory(found: ProcessMemoryStatistics) -> MemoryFigures:
     )
 
 
-def _shared(found: SharedMemoryStatistics) -> SharedFigures:
+def shared_figures(found: SharedMemoryStatistics) -> SharedFigures:
+    """Return what models have in common, in bytes."""
     return SharedFigures(found.name, round(found.size_mb * MIB), found.device, found.model_ids)
 
 

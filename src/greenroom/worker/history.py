@@ -1,31 +1,25 @@
 """What a worker did in the last ten minutes, in steps of five seconds, for pages that open later.
 
-Bounded, whatever happens: `STEPS` steps are kept, and the latest times until first audio of at most
-`_MOST_TIMES` speeches. Speeches count in the step in which they end.
+Bounded, whatever happens: `STEPS` steps are kept. Speeches count in the step in which they end;
+what a step had is the difference between what `SpeechLog` had counted at its end and before it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import time
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from greenroom.concurrency.cpu_time import CpuTime, cpu_time
 from greenroom.model_manager import ModelManager
 from greenroom.statistics import ManagerStatistics, ProcessMemoryStatistics
-from greenroom.worker.speech import Timing
+from greenroom.worker.speech_log import SpeechLog, Totals, first_audio_of
 
 STEP_S = 5.0
 STEPS = 120
-
-_WINDOW = 12
-"""Steps, a minute, of which each has the percentiles: one alone may have no speech, or one."""
-
-_MOST_TIMES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class Step:
     streams: int
     """The most that spoke at once."""
     speeches: int
-    """Requests for speech that had their model and ended."""
+    """Requests for speech that ended, and were not refused."""
     first_audio_p50_s: float | None
     """Of the speeches of the last minute, from the request to its first frame; `None` without."""
     first_audio_p95_s: float | None
@@ -59,49 +53,34 @@ class Step:
     """Of the processes that engines have of their own, in proportion likewise."""
 
 
-class _Tally:
-    """What has happened in the step that is under way."""
-
-    def __init__(self, streams: int) -> None:
-        self.most_streams = streams
-        self.speeches = 0
-        self.gaps = 0
-        self.late_s = 0.0
-        self.refused: Counter[str] = Counter()
-
-
 class History:
     """The steps of one worker; all methods on its event loop."""
 
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(
+        self,
+        manager: ModelManager,
+        log: SpeechLog,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`log` is kept by the same clock, which tells seconds."""
         self._manager = manager
+        self._log = log
+        self._clock = clock
         self._steps: deque[Step] = deque(maxlen=STEPS)
-        self._times: deque[tuple[int, float]] = deque(maxlen=_MOST_TIMES)
-        """The step and the time until first audio of the latest speeches."""
         self._number = 1
         self._streams = 0
-        self._tally = _Tally(0)
-        self._refused_before: Mapping[str, int] = {}
-
-    # What is counted
+        self._most_streams = 0
+        self._told = Totals()
+        """What had happened by the end of the last step."""
 
     def speech_begins(self) -> None:
         """Count a stream that speaks from here on."""
         self._streams += 1
-        self._tally.most_streams = max(self._tally.most_streams, self._streams)
+        self._most_streams = max(self._most_streams, self._streams)
 
-    def speech_ends(self, timing: Timing) -> None:
-        """Count it as ended."""
+    def speech_ends(self) -> None:
+        """Count it no longer."""
         self._streams -= 1
-        self._tally.speeches += 1
-        self._tally.gaps += timing.gaps
-        self._tally.late_s += timing.late_s
-        if timing.first_audio_s is not None:
-            self._times.append((self._number, timing.first_audio_s))
-
-    def refused(self, reason: str) -> None:
-        """Count a request that was refused for one of the worker's limits."""
-        self._tally.refused[reason] += 1
 
     # What is told
 
@@ -129,21 +108,20 @@ class History:
 
     def end_step(self, found: ManagerStatistics, cores_busy: float) -> None:
         """Keep what the step had, and begin the next one."""
-        tally, number = self._tally, self._number
-        tally.refused.update(_more(found.refused, self._refused_before))
-        self._refused_before = found.refused
-        times = sorted(seconds for step, seconds in self._times if step > number - _WINDOW)
+        totals, told = self._log.totals(found.refused), self._told
+        _, recent = self._log.latest(self._clock())
+        first_audio = first_audio_of(recent)
         self._steps.append(
             Step(
-                number=number,
+                number=self._number,
                 time=time.time(),
-                streams=tally.most_streams,
-                speeches=tally.speeches,
-                first_audio_p50_s=percentile(times, 0.5),
-                first_audio_p95_s=percentile(times, 0.95),
-                gaps=tally.gaps,
-                late_s=tally.late_s,
-                refused=dict(tally.refused),
+                streams=self._most_streams,
+                speeches=totals.speeches - told.speeches,
+                first_audio_p50_s=first_audio.p50_s,
+                first_audio_p95_s=first_audio.p95_s,
+                gaps=totals.gaps - told.gaps,
+                late_s=totals.late_s - told.late_s,
+                refused=dict(totals.refused - told.refused),
                 capacity_used=found.capacity_used,
                 cores_busy=cores_busy,
                 memory=found.process_memory,
@@ -151,22 +129,8 @@ class History:
             )
         )
         self._number += 1
-        self._tally = _Tally(self._streams)
+        self._most_streams = self._streams
+        self._told = totals
 
     def __repr__(self) -> str:
         return f"<History of {len(self._steps)} steps>"
-
-
-def percentile(sorted_times: Sequence[float], share: float) -> float | None:
-    """Return the smallest value that `share` of them do not exceed; `None` of none."""
-    if not sorted_times:
-        return None
-    return sorted_times[max(0, math.ceil(share * len(sorted_times)) - 1)]
-
-
-def _more(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    return {
-        reason: count - before.get(reason, 0)
-        for reason, count in now.items()
-        if count > before.get(reason, 0)
-    }

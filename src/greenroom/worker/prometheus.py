@@ -47,7 +47,7 @@ class WorkerMetrics:
         self.manager = ManagerMetrics(manager)
         self.log = SpeechLog(time.monotonic())
         """What people look at; the metrics are for programs."""
-        self.history = History(manager)
+        self.history = History(manager, self.log)
         """The last ten minutes, step by step."""
         self._registry = registry = CollectorRegistry()
         self._wait = Histogram(
@@ -137,7 +137,7 @@ class WorkerMetrics:
             raise
         finally:
             self._running.dec()
-            self.history.speech_ends(speech.timing)
+            self.history.speech_ends()
             self._ended.labels(outcome).inc()
             self._time(model_id, speech)
             if not refused:
@@ -158,7 +158,6 @@ class WorkerMetrics:
         """Count a request that was refused for one of `LIMITS`."""
         self._busy.labels(reason).inc()
         self.log.refused[reason] += 1
-        self.history.refused(reason)
 
     @contextlib.contextmanager
     def limited(self, reason: str) -> Iterator[None]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
@@ -63,6 +63,26 @@ class SpeechFigures:
     """Seconds of these."""
 
 
+@dataclass(frozen=True, slots=True)
+class FirstAudio:
+    """How soon speeches were heard: what half of them, and 95 % of them, did not exceed."""
+
+    p50_s: float | None
+    """From asking to the first frame, loading included; `None` if none was heard."""
+    p95_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What was counted since the start."""
+
+    speeches: int = 0
+    gaps: int = 0
+    late_s: float = 0.0
+    refused: Counter[str] = field(default_factory=Counter)
+    """Requests that were refused, by why: the manager's reasons, and the worker's limits."""
+
+
 class SpeechLog:
     """The speeches that have ended lately, and what was counted since the start."""
 
@@ -98,6 +118,11 @@ class SpeechLog:
             )
         )
 
+    def totals(self, refused: Mapping[str, int]) -> Totals:
+        """Return what was counted since the start; `refused` is what the manager has refused."""
+        speeches = self.ended.total()
+        return Totals(speeches, self.gaps, self.late_s, Counter(refused) + self.refused)
+
     def latest(self, now: float) -> tuple[float, tuple[EndedSpeech, ...]]:
         """Return the speeches that ended lately, oldest first, and within how many seconds."""
         since = max(now - WINDOW_S, self.began_at)
@@ -108,19 +133,25 @@ class SpeechLog:
 
 def speech_figures(speeches: Sequence[EndedSpeech]) -> SpeechFigures:
     """Return the figures of some speeches."""
-    firsts = sorted(each.first_audio_s for each in speeches if each.first_audio_s is not None)
+    first_audio = first_audio_of(speeches)
     whole = [(each.engine_s, each.audio_s) for each in speeches if each.engine_s is not None]
     audio_s = sum(audio for _, audio in whole)
     return SpeechFigures(
         ended=len(speeches),
         failed=sum(each.failed for each in speeches),
-        first_audio_p50_s=_percentile(firsts, 0.50),
-        first_audio_p95_s=_percentile(firsts, 0.95),
+        first_audio_p50_s=first_audio.p50_s,
+        first_audio_p95_s=first_audio.p95_s,
         real_time_factor=sum(engine for engine, _ in whole) / audio_s if audio_s else None,
         audio_s=sum(each.audio_s for each in speeches),
         gaps=sum(each.gaps for each in speeches),
         late_s=sum(each.late_s for each in speeches),
     )
+
+
+def first_audio_of(speeches: Iterable[EndedSpeech]) -> FirstAudio:
+    """Return how soon some speeches were heard."""
+    times = sorted(each.first_audio_s for each in speeches if each.first_audio_s is not None)
+    return FirstAudio(_percentile(times, 0.50), _percentile(times, 0.95))
 
 
 def figures_by_model(speeches: Sequence[EndedSpeech]) -> dict[str, SpeechFigures]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from greenroom import ModelManager
-from tests.worker.worker_client import LIMIT_S, WorkerClient, running_worker
+from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, running_worker
 
 
 @dataclass
@@ -102,6 +102,19 @@ async def running_http_worker(manager: ModelManager, **settings: Any) -> AsyncIt
         connected_http_client(served) as web,
     ):
         yield web
+
+
+@contextlib.asynccontextmanager
+async def metered_http_worker(
+    manager: ModelManager, meters: Iterable[Meter]
+) -> AsyncIterator[HttpClient]:
+    """Serve a manager whose models speak what their meters allow, and all of it at the end."""
+    async with running_http_worker(manager) as web:
+        try:
+            yield web
+        finally:
+            for meter in meters:
+                meter.free.set()
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,12 @@ from greenroom.worker import history as worker_history
 from greenroom.worker.http import events as following
 from greenroom.worker.http import serializers
 from tests.waiting import until
-from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
+from tests.worker.http.http_client import (
+    HttpClient,
+    connected_http_client,
+    metered_http_worker,
+    running_http_worker,
+)
 from tests.worker.worker_client import Meter, refused
 
 KEYS = [
@@ -37,12 +42,8 @@ def _no_steps_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
 async def web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterator[HttpClient]:
     """A worker whose models speak what their meters allow."""
     manager = ModelManager(catalog=metered_catalog, default_model_id="a", resident_cap=4)
-    async with running_http_worker(manager) as made:
-        try:
-            yield made
-        finally:
-            for meter in meters.values():
-                meter.free.set()
+    async with metered_http_worker(manager, meters.values()) as made:
+        yield made
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
 from greenroom.worker.http import server
 from tests.waiting import until
-from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.http.http_client import HttpClient, metered_http_worker, running_http_worker
 from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, metered
 
 SPEECH = "/v1/audio/speech"
@@ -75,12 +75,8 @@ class Caller:
 async def web(metered_catalog: Catalog, meters: dict[str, Meter]) -> AsyncIterator[HttpClient]:
     """A worker whose models speak what their meters allow."""
     manager = ModelManager(catalog=metered_catalog, default_model_id="a", resident_cap=4)
-    async with running_http_worker(manager) as made:
-        try:
-            yield made
-        finally:
-            for meter in meters.values():
-                meter.free.set()
+    async with metered_http_worker(manager, meters.values()) as made:
+        yield made
 
 
 async def test_a_client_that_leaves_before_its_request_is_whole_starts_nothing(

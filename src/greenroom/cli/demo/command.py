@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,30 +16,6 @@ from greenroom.cli.terminal.console import CommandError, output_failed, print_te
 from greenroom.config.schema import DEFAULT_MODEL_ID, Config, load_config
 from greenroom.memory.usage import resident_bytes
 from greenroom.model_manager import ModelManager
-
-SETTINGS: dict[str, Any] = {
-    "model_manager": {
-        "default_model_id": DEFAULT_MODEL_ID,
-        "preload_model_ids": [],
-        "resident_cap": 3,
-        "cap_policy": "hard",
-        "min_residency_ms": 250,
-        "ttl_ms": 60_000,
-        "acquire_timeout_ms": 1_500,
-        "pin_default": False,
-    },
-    "models": [
-        {"model_id": f"piper-demo-{name}", "variant_of": DEFAULT_MODEL_ID, "options": options}
-        for name, options in {
-            "calm": {"speed": 0.9, "noise_scale": 0.3, "noise_w_scale": 0.3},
-            "fast": {"speed": 1.5},
-            "slow": {"speed": 0.7},
-            "lively": {"speed": 1.1, "noise_scale": 0.9},
-            "quiet": {"volume": 0.4},
-        }.items()
-    ],
-}
-"""The content of `configs/demo.yaml`, for an installation that has no such file."""
 
 
 def demo(
@@ -53,7 +30,8 @@ def demo(
     claim does not hold.
     """
     started_at = resident_bytes()
-    config = load_config(overrides=SETTINGS)
+    with as_file(files("greenroom.cli") / "samples" / "demo.yaml") as sample:
+        config = load_config(sample)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,14 +9,16 @@ import wave
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from greenroom.audio.encoding import FORMATS, Encoder, Format, encoder_for, file_encoder
 from greenroom.audio.wav import streaming_header
 from greenroom.cli.terminal.console import CommandError
 from greenroom.cli.terminal.player import Loudspeaker
 from greenroom.cli.terminal.streams import write_some
 from greenroom.concurrency.threads import DaemonExecutor
+
+if TYPE_CHECKING:
+    from greenroom.audio.encoding import Encoder, Format
 
 _WAV = "wav"
 _SUFFIXES = {f".{name}": name for name in (_WAV, "mp3", "opus", "flac", "aac", "pcm")}
@@ -155,6 +157,8 @@ class SpeechFile:
 
 def _format_of(path: Path) -> Format:
     """Return the format that a file is to have; raises `CommandError` for an unknown suffix."""
+    from greenroom.audio.encoding import FORMATS
+
     if not path.suffix:
         return FORMATS[_WAV]
     name = _SUFFIXES.get(path.suffix.lower())
@@ -175,6 +179,8 @@ class _Content(Protocol):
 
 
 def _content_of(file: BinaryIO, made: Format, sample_rate: int) -> _Content:
+    from greenroom.audio.encoding import encoder_for, file_encoder
+
     if made.name == _WAV:
         return _Wav(file, sample_rate)
     if made.is_raw:

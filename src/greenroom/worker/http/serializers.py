@@ -29,6 +29,7 @@ from greenroom.statistics import (
     ProcessStatistics,
     ResidentStatistics,
 )
+from greenroom.worker.figures import memory_figures, shared_figures
 from greenroom.worker.history import Step
 from greenroom.worker.speech import RunningSpeech
 from greenroom.worker.synthesis import Synthesis
@@ -87,14 +88,7 @@ def memory(found: ProcessMemoryStatistics | None) -> dict[str, Any] | None:
 
     `None` before it was looked at.
     """
-    if found is None:
-        return None
-    whole = found.proportional_mb
-    return {
-        "anonymous": round(found.anonymous_mb * MIB),
-        "mapped": round(found.mapped_mb * MIB),
-        "proportional": None if whole is None else round(whole * MIB),
-    }
+    return None if found is None else asdict(memory_figures(found))
 
 
 def state(synthesis: Synthesis) -> dict[str, Any]:
@@ -111,15 +105,7 @@ def state(synthesis: Synthesis) -> dict[str, Any]:
         "budget": {device: round(size * MIB) for device, size in found.budget_mb.items()},
         "taken": {device: round(size * MIB) for device, size in found.taken_mb.items()},
         "overdrawn": list(found.overdrawn),
-        "shared": [
-            {
-                "name": part.name,
-                "size": round(part.size_mb * MIB),
-                "device": part.device,
-                "models": list(part.model_ids),
-            }
-            for part in found.shared
-        ],
+        "shared": [asdict(shared_figures(part)) for part in found.shared],
         "memory": memory(found.process_memory),
         "crashes": [
             {"adapter": adapter, "how": how, "count": count}

@@ -15,7 +15,7 @@ from greenroom import CapacityError, Catalog, ModelManager
 from greenroom.worker import history
 from greenroom.worker.http import events
 from tests.waiting import until
-from tests.worker.http.http_client import HttpClient, running_http_worker
+from tests.worker.http.http_client import HttpClient, metered_http_worker, running_http_worker
 from tests.worker.http.page.browser import Page, opened
 from tests.worker.worker_client import Meter, metered
 
@@ -43,11 +43,8 @@ async def speaking() -> AsyncIterator[tuple[HttpClient, Meter]]:
         cap_policy="hard",
         acquire_timeout_ms=100,
     )
-    async with running_http_worker(manager) as web:
-        try:
-            yield web, meters["a"]
-        finally:
-            meters["a"].free.set()
+    async with metered_http_worker(manager, meters.values()) as web:
+        yield web, meters["a"]
 
 
 def end_step(web: HttpClient) -> None:

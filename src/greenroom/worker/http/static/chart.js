@@ -8,7 +8,7 @@ const BOTTOM = 15;
 
 export class Chart {
   // `series` are `{ name, of, shade }`, of which `of` returns a step's value, or null; `written`
-  // turns a value into words; `sum` adds bars up, `least` is the least value at the top; `point`
+  // turns a value into words; `bars` are added up, `least` is the least value at the top; `point`
   // is called with the moment that is pointed at.
   constructor({ title, series, written, bars = false, least = 1, top = null, point }) {
     Object.assign(this, { title, series, written, bars, least, top });
