@@ -431,7 +431,8 @@ def explain(
         history=history,
         now=now,
         memory=None if account is None else memory_account(account),
-        footprints=tuple(map(str, footprints.records(model_id))),
+        # Other files of one model, such as an earlier version, may have taken just as much.
+        footprints=tuple(dict.fromkeys(map(str, footprints.records(model_id)))),
         shared=_shared_with(ledger, resident),
     )
 

@@ -20,7 +20,7 @@ def test_each_of_the_settings_has_a_line(capsys: pytest.CaptureFixture[str]) -> 
     assert head.split()[:4] == ["SETTINGS", "COLD", "LOADS", "OPTIMUM"]
     assert two.startswith("resident_cap=2 ")
     assert ten.split()[2:5] == ["10", "10", "0"]
-    assert "requests for 10 models in 0.02 h" in said.err
+    assert "requests for 10 models in 1m 1" in said.err
 
 
 def test_settings_come_from_the_configuration_as_for_a_worker(

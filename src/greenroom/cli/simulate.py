@@ -22,11 +22,13 @@ from greenroom.cli.terminal.console import (
     spinner,
 )
 from greenroom.config.schema import ManagerSettings
+from greenroom.errors import duration
 from greenroom.simulation.comparison import Column, compare, variations
 from greenroom.simulation.comparison_plot import draw
 from greenroom.simulation.csv_trace import parse_assumptions
 from greenroom.simulation.trace import Trace
 from greenroom.simulation.trace_sources import read_trace
+from greenroom.statistics import counted
 
 _HEADINGS = (
     *("SETTINGS", "COLD", "LOADS", "OPTIMUM", "REFUSED", "TURNS"),
@@ -153,6 +155,6 @@ def _facts(trace: Trace) -> dict[str, object]:
 def _remark(trace: Trace) -> str:
     left_out = "".join(f"; left out: {count:,} {why}" for why, count in trace.skipped.items())
     return (
-        f"{len(trace):,} requests for {len(trace.models):,} models "
-        f"in {trace.seconds / 3600:,.2f} h{left_out}"
+        f"{counted(len(trace), 'request')} for {counted(len(trace.models), 'model')} "
+        f"in {duration(trace.seconds)}{left_out}"
     )
