@@ -40,6 +40,11 @@ class Started:
         """Return how many callers are being spoken to."""
         return sum(model["streams"] for model in self.get("/api/ps")["models"])
 
+    def cut_off(self) -> int:
+        """Return how many streams have ended before all was said, as nobody listened any more."""
+        ended = self.get("/api/figures")["ended"]
+        return int(ended.get("cancelled", 0) + ended.get("stopped", 0))
+
     def until_quiet(self) -> None:
         """Return when nobody is spoken to and nothing is held any more."""
         end = time.monotonic() + 10

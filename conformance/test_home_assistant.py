@@ -84,8 +84,10 @@ async def test_an_unknown_voice_is_no_audio(entity: Any) -> None:
 
 
 async def test_a_listener_who_leaves_ends_the_speech(entity: Any, worker: Started) -> None:
+    before = await asyncio.to_thread(worker.cut_off)
     audio = await streamed(entity, PARAGRAPH, VOICE)
     await anext(audio)
     await anext(audio)
     await audio.aclose()
     await asyncio.to_thread(worker.until_quiet)
+    assert await asyncio.to_thread(worker.cut_off) == before + 1

@@ -112,8 +112,10 @@ async def test_a_client_that_leaves_ends_its_speech(worker: Started) -> None:
     async with connected(worker) as client:
         await client.write_event(Synthesize(PARAGRAPH, VOICE).event())
         assert await events_until(client, AudioChunk)
+        before = await asyncio.to_thread(worker.cut_off)
         assert await asyncio.to_thread(worker.streams) == 1
     await asyncio.to_thread(worker.until_quiet)
+    assert await asyncio.to_thread(worker.cut_off) == before + 1
 
 
 async def test_an_unknown_voice_is_an_error_and_the_end(client: AsyncTcpClient) -> None:
