@@ -98,6 +98,22 @@ async def test_an_alias_finds_the_worker_that_has_the_model() -> None:
         assert [has(each, "tone-220") for each in served] == [False, True]
 
 
+async def test_an_alias_that_means_another_model_after_a_reload_is_looked_up_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("greenroom.cluster.picker._NAME_HOLDS_S", 0.0)
+    tones = Catalog.discover("", adapters=["tone"])
+    default, low, high = (tones.get(f"tone-{hertz}") for hertz in (440, 220, 247))
+    catalog = Catalog([default, replace(low, aliases=("mine",)), high])
+    manager = ModelManager(catalog=catalog, default_model_id=default.model_id)
+    async with running_worker(manager) as served, Picker([address(served)]) as picker:
+        await said(picker, "mine")
+        assert not has(served, high.model_id)
+        catalog.adopt(Catalog([default, low, replace(high, aliases=("mine",))]))
+        await said(picker, "mine")
+        assert has(served, high.model_id)
+
+
 async def test_a_worker_that_is_not_there_gets_nothing() -> None:
     async with workers(1, "a", "b") as (served, meters):
         free_all(meters)

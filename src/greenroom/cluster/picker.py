@@ -43,6 +43,9 @@ _TRIED_AGAIN = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "NOT_FOUND"})
 _MOST_NAMES = 10_000
 """Names of voices whose model is remembered."""
 
+_NAME_HOLDS_S = 30.0
+"""How long an alias is taken to mean the same model: a worker may read another configuration."""
+
 
 class Picker:
     """Speaks with the workers at the given addresses; for `async with`.
@@ -62,8 +65,8 @@ class Picker:
         """Why a worker does not report."""
         self._lost_servers: set[str] = set()
         self._heard: dict[str, asyncio.Event] = {}
-        self._names: OrderedDict[str, str] = OrderedDict()
-        """Models by the names that were asked for."""
+        self._names: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        """Models by the names that were asked for, and until when that holds."""
         self._stack = contextlib.AsyncExitStack()
         self._followers = Tasks()
 
@@ -191,21 +194,25 @@ class Picker:
     async def _voice(self, name: str) -> str:
         """Return the model that a name means: what is ranked is models.
 
-        An alias is looked up at a worker, once. A name that none knows stays as it is, and the
-        worker that is asked to speak refuses it.
+        An alias is looked up at a worker, and again after a while. A name that none knows stays
+        as it is, and the worker that is asked to speak refuses it.
         """
         now = asyncio.get_running_loop().time()
         name = name or self.reports.default_voice(now)
         if not name or self.reports.knows(name):
             return name
-        if name not in self._names:
-            for server in rank(self.reports, name, now, _ATTEMPTS):
-                with contextlib.suppress(WorkerError):
-                    self._names[name] = (await self._clients[server].explain(name)).model_id
-                    break
-            if len(self._names) > _MOST_NAMES:
-                self._names.popitem(last=False)
-        return self._names.get(name, name)
+        model, until = self._names.get(name, (name, 0.0))
+        if now < until:
+            return model
+        for server in rank(self.reports, name, now, _ATTEMPTS):
+            with contextlib.suppress(WorkerError):
+                model = (await self._clients[server].explain(name)).model_id
+                self._names[name] = model, now + _NAME_HOLDS_S
+                self._names.move_to_end(name)
+                break
+        if len(self._names) > _MOST_NAMES:
+            self._names.popitem(last=False)
+        return model
 
     def __repr__(self) -> str:
         silent = len(self._problems)
