@@ -20,6 +20,9 @@ logger = safe_logger(__name__)
 _READ_PERIOD_S = 1.0
 """How often the memory of the process is read while it may change."""
 
+_FRESH_S = 4.0
+"""How old what was read may be where it is asked for: less than a step of the worker's history."""
+
 
 class Note(Protocol):
     """Writes down what has happened."""
@@ -46,6 +49,7 @@ class MemoryMonitor:
         self._time = time
         self._process = ProcessMemory(ledger.policy.budgets)
         self._read: Callable[[], None] = _nothing
+        self._read_at = 0.0
         self._woken = asyncio.Event()
 
     @property
@@ -55,7 +59,13 @@ class MemoryMonitor:
 
     @property
     def whole(self) -> ProcessUsage | None:
-        """What the process took when it was last read; `None` before that."""
+        """What the process took when it was last read; `None` before that.
+
+        To ask has it read again, in a thread, if that is older than 4 s: also of a process in which
+        no model does anything it is current for whoever looks every few seconds.
+        """
+        if self._time() - self._read_at > _FRESH_S:
+            self.wake()
         return self._process.whole
 
     def count_beside(self, beside: Callable[[], int], read: Callable[[], None]) -> None:
@@ -86,6 +96,7 @@ class MemoryMonitor:
                 self._observe(await self._executor.submit(self._process.read, must_run=True))
             except Exception as error:  # noqa: BLE001 - one look that failed ends no watch
                 logger.error("the memory of the process cannot be read: %s", describe_error(error))
+            self._read_at = self._time()
             await asyncio.sleep(_READ_PERIOD_S)
             ledger = self._ledger
             if not (ledger.capacity.overdrawn or any(r.streams for r in ledger.residents)):
