@@ -15,6 +15,7 @@ from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.default_voice import unknown_ids, with_default
 from greenroom.catalog.devices import CPU
 from greenroom.catalog.discovery import problem_with
+from greenroom.catalog.missing_engines import missing_engines
 from greenroom.cli.shared_options import (
     AsJson,
     Settings,
@@ -82,6 +83,7 @@ def problems(config: Config, catalog: Catalog) -> Iterator[str]:
     for spec in catalog:
         if (reason := problem_with(spec)) is not None:
             yield f"model {spec.model_id}: {reason}"
+    yield from missing_engines(catalog)
     yield from _unknown_adapters(config)
     yield from _over_budget(config, catalog)
 

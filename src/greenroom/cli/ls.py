@@ -8,6 +8,7 @@ from typing import Any
 from greenroom.adapter import ModelSpec
 from greenroom.catalog.catalog import Catalog
 from greenroom.catalog.discovery import problem_with
+from greenroom.catalog.missing_engines import missing_engine_of, missing_engines
 from greenroom.catalog.on_disk import is_prepared, size_of
 from greenroom.cli.shared_options import (
     AsJson,
@@ -29,7 +30,7 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
 
     Asks no worker, and loads nothing. PREPARED says whether a form of it that loads faster is
     kept, `-` where there is none to make. What could not be loaded after all, as its files are not
-    whole, is named below the list.
+    whole or its engine is not installed, is named below the list.
     """
     found = configuration(config, settings)
     with prefixing_problems(config):
@@ -61,6 +62,8 @@ def _print_problems(catalog: Catalog) -> None:
     if len(found) > _MOST_PROBLEMS:
         more = len(found) - _MOST_PROBLEMS
         print_note(f"{more} more could not be loaded; `greenroom config check` names them.")
+    for sentence in missing_engines(catalog):
+        print_note(sentence)
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def _entry(spec: ModelSpec) -> dict[str, Any]:
         "tags": spec.tags,
         "aliases": spec.aliases,
         "prepared": is_prepared(spec),
-        "problem": problem_with(spec),
+        "problem": problem_with(spec) or missing_engine_of(spec),
     }
 
 
