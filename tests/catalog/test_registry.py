@@ -212,3 +212,15 @@ def test_a_preparation_that_is_no_object_of_its_class_is_a_configuration_error(
     install(unfit=f"{__name__}:Unfit")
     with pytest.raises(ConfigError, match="the `preparation` of adapter 'unfit' must be an object"):
         registry.resolve("unfit")
+
+
+class Unlike(Stage("a").adapter):  # type: ignore[misc]
+    """Names one module, not a tuple of them."""
+
+    libraries = "numpy"
+
+
+def test_libraries_that_are_no_tuple_are_a_configuration_error(install: Install) -> None:
+    install(unlike=f"{__name__}:Unlike")
+    with pytest.raises(ConfigError, match=r"must be a tuple .*, not 'numpy'\.$"):
+        registry.resolve("unlike")

@@ -22,7 +22,8 @@ import numpy as np
 from greenroom.adapter import ModelSpec, TTSAdapter
 from greenroom.audio.frames import AudioChunk
 from greenroom.concurrency.cores import CORES
-from greenroom.speech.pace import mark_helpable
+from greenroom.hosts import wire
+from greenroom.speech.pace import mark_helpable, mark_last
 
 RATE = 16_000
 _CHUNK = 1_600
@@ -160,6 +161,32 @@ def raise_not_picklable() -> None:
     raise NotPicklableError
 
 
+class LongError(Exception):
+    """An error with a great deal to say, each character of which is long when escaped."""
+
+    problem = "\U0001f600" * 2_500
+
+    def __str__(self) -> str:
+        return self.problem
+
+
+def raise_long_error() -> None:
+    """Raise it."""
+    raise LongError
+
+
+def break_the_encoder() -> None:
+    """Have this process be unable to write any reply, as by a module that replaces others'."""
+    wire.json.dumps = None  # type: ignore[attr-defined]
+
+
+def mark_as_numpy_does() -> None:
+    """Say what follows, as a comparison of numpy's numbers says it."""
+    no, yes = np.arange(2) > 0
+    mark_last(no)
+    mark_helpable(yes)
+
+
 KEPT: list[Any] = []
 
 
@@ -194,6 +221,9 @@ DEEDS: dict[str, Callable[[], object]] = {
     "leak": leak,
     "leak a little": lambda: KEPT.append(np.ones(2_500_000)),
     "not picklable": raise_not_picklable,
+    "long error": raise_long_error,
+    "break the encoder": break_the_encoder,
+    "mark as numpy does": mark_as_numpy_does,
 }
 
 
@@ -254,7 +284,10 @@ class HostileAdapter(TTSAdapter):
             if text.startswith("helped"):
                 self.speaks_last = text == "helped"
                 be_helped(number)
-            if text == "integers":
+            if text == "another rate":
+                self.sample_rate = 2 * RATE
+                yield AudioChunk(np.zeros(_CHUNK, np.float32), self.sample_rate)
+            elif text == "integers":
                 yield AudioChunk(np.zeros(_CHUNK, np.int16), RATE)
             elif text == "100 MB":
                 yield AudioChunk(np.full(25_000_000, 0.1, np.float32), RATE)

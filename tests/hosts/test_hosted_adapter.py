@@ -19,7 +19,8 @@ from greenroom.audio.frames import WordTime
 from greenroom.concurrency.cores import CORES
 from greenroom.effects.loader import LoadAttempt
 from greenroom.errors import ConfigError, EngineCrashedError, ModelLoadError, SynthesisError
-from greenroom.hosts.engine_process import EngineProcess
+from greenroom.hosts import engine_process
+from greenroom.hosts.engine_process import EngineProcess, LineLog
 from greenroom.hosts.hosted_adapter import EngineRaisedError, HostedAdapter
 from greenroom.hosts.processes import EngineProcesses
 from tests.hosts.hostile_engines import RATE, HostileAdapter
@@ -206,7 +207,26 @@ def test_what_an_engine_raises_is_told_and_ends_nothing_else(place: Place) -> No
         said(model, "leave")
     with pytest.raises(SynthesisError, match="samples of type int16"):
         said(model, "integers")
+    with pytest.raises(EngineRaisedError, match="LongError: \U0001f600"):
+        said(model, "long error")
+    with pytest.raises(SynthesisError, match="at 32000 Hz, but the model speaks at 16000 Hz"):
+        said(model, "another rate")
     assert len(said(model)) == 10 * RATE // 10
+    assert place.crashes == []
+
+
+def test_what_an_engine_marks_may_be_numpys_truth(place: Place) -> None:
+    model = place.loaded()
+    assert len(said(model, "mark as numpy does")) == 10 * RATE // 10
+
+
+def test_a_reply_that_cannot_be_written_is_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = place.loaded()
+    monkeypatch.setattr(engine_process, "_END_LIMIT_S", 0.1)
+    with pytest.raises(EngineCrashedError, match="it closed its connections"):
+        said(model, "break the encoder")
 
 
 def test_a_chunk_of_100_mb_comes_whole(place: Place) -> None:
@@ -222,6 +242,21 @@ def test_what_an_engine_does_beside_speaking_harms_nobody(place: Place, deed: st
     model.unload()
     eventually(lambda: not is_there(pid))
     eventually(lambda: not group_of(pid))
+
+
+def test_of_a_flood_of_lines_no_more_are_looked_at_than_could_be_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[bytes] = []
+    monkeypatch.setattr(LineLog, "_log", lambda _, line: looked_at.append(line))
+    log = LineLog("one", 1)
+    log.feed(b"\n" * 65_536)
+    assert len(looked_at) <= 10
+    looked_at.clear()
+    for said in (b"a", b"b\nc", b"\nd", b"e"):
+        log.feed(said)
+    log.flush()
+    assert looked_at == [b"ab", b"c", b"de"]
 
 
 def test_cores_that_a_process_has_borrowed_are_back_when_it_has_ended(place: Place) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_an_adapter_that_no_process_can_import_is_refused_before_anything_starts
         manager_of(ModelSpec("one", Local))
     assert manager_of(ModelSpec("one", Local), isolation="none")
     assert manager_of(ModelSpec("one", Local, isolation="none"))
+
+
+@pytest.mark.parametrize("libraries", [None, "numpy", ("numpy", 5), ("../numpy",), ("a..b",)])
+def test_libraries_that_are_no_names_of_modules_are_refused_before_anything_starts(
+    libraries: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HostileAdapter, "libraries", libraries)
+    with pytest.raises(ConfigError, match="the `libraries` of adapter HostileAdapter must be"):
+        manager_of(ModelSpec("one", HostileAdapter))
+    monkeypatch.setattr(HostileAdapter, "libraries", ["numpy", "os.path"])
+    assert manager_of(ModelSpec("one", HostileAdapter))
 
 
 async def test_what_a_model_takes_is_measured_in_its_own_process_whatever_speaks_beside_it() -> (

@@ -176,6 +176,22 @@ def test_a_fork_server_that_stands_still_is_replaced(
     assert all(len(list(model.synthesize("Hello.", {}))) == 10 for model in (first, second))
 
 
+def test_a_fork_server_that_stands_still_ends_with_its_manager(
+    places: list[EngineProcesses],
+) -> None:
+    place = place_with(places)
+    load(place)
+    server = psutil.Process(pid_of(place))
+    launcher = place._launcher
+    assert launcher is not None
+    assert launcher._lifeline is not None
+    server.suspend()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, launcher._lifeline._end)  # as if this process were gone
+    os.close(nothing)
+    eventually(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
+
+
 def test_a_fork_server_that_was_killed_is_replaced_before_it_is_needed(
     places: list[EngineProcesses], monkeypatch: pytest.MonkeyPatch
 ) -> None:

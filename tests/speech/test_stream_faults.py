@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,30 @@ async def test_a_sentence_without_end_is_ended(
     monkeypatch.setattr("greenroom.speech.sentence._MOST_SECONDS", 1)
     Playing.script = [GOOD] * 20
     with pytest.raises(SynthesisError, match="does not come to the end"):
+        async for _ in adapter.synthesize_stream("Hello there."):
+            pass
+
+
+async def test_an_engine_that_makes_empty_chunks_for_a_minute_is_ended(
+    manager: ModelManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(perf_counter=lambda: now, thread_time=lambda: now)
+    monkeypatch.setattr("greenroom.speech.sentence.time", clock)
+    empty = AudioChunk(np.zeros(0, np.float32), RATE)
+
+    def play(self: Playing, script: list[AudioChunk]) -> Iterator[AudioChunk]:
+        nonlocal now
+        for chunk in script:
+            now += 25.0
+            yield chunk
+
+    adapter = await manager.load("a")
+    monkeypatch.setattr(Playing, "_play", play)
+    Playing.script = [GOOD, empty, empty, GOOD] * 3
+    assert [frame async for frame in adapter.synthesize_stream("Hello there.")]
+    Playing.script = [GOOD, empty, empty, empty, GOOD]
+    with pytest.raises(SynthesisError, match="made no audio for 60 s"):
         async for _ in adapter.synthesize_stream("Hello there."):
             pass
 

@@ -16,7 +16,7 @@ from greenroom.adapter import Preparation, TTSAdapter
 from greenroom.concurrency.time_limit import within
 from greenroom.errors import ConfigError
 from greenroom.untrusted.logs import safe_logger
-from greenroom.untrusted.printable import error_message, printable
+from greenroom.untrusted.printable import error_message, printable, printable_repr
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def resolve(adapter: type[TTSAdapter] | str) -> type[TTSAdapter]:
     """Return the adapter class; a name is looked up and only then imported.
 
     Raises `ConfigError` for a name that is not registered, whose module cannot be imported, or
-    whose class says in a wrong way how its models are prepared.
+    whose class says in a wrong way how its models are prepared, or what their processes share.
     """
     if not isinstance(adapter, str):
         return adapter
@@ -113,4 +113,23 @@ def _load(point: EntryPoint) -> type[TTSAdapter]:
             f"the `preparation` of adapter {point.name!r} must be an object of a class derived "
             "from Preparation, or None."
         )
+    check_libraries(loaded)
     return loaded
+
+
+def check_libraries(adapter: type[TTSAdapter]) -> None:
+    """Raise `ConfigError` unless an adapter's `libraries` are names of modules.
+
+    All processes come from one that has imported those of every adapter: it must start.
+    """
+    libraries: object = adapter.libraries
+    if isinstance(libraries, tuple | list) and all(map(_is_module_name, libraries)):
+        return
+    raise ConfigError(
+        f"the `libraries` of adapter {adapter.__qualname__} must be a tuple of names of modules, "
+        f'such as ("numpy",), not {printable_repr(libraries, 80)}.'
+    )
+
+
+def _is_module_name(name: object) -> bool:
+    return isinstance(name, str) and all(part.isidentifier() for part in name.split("."))

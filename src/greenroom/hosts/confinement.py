@@ -70,8 +70,8 @@ def die_with(lifeline: int, group: int) -> None:
 
 
 def outlive(lifeline: int) -> None:
-    """Take back `die_with`."""
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) & ~os.O_ASYNC)
+    """Take back `die_with`: have the system only wake the process, if it was stopped."""
+    fcntl.fcntl(lifeline, _F_SETSIG, signal.SIGCONT)
 
 
 def leave_signals_to_the_manager() -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -185,11 +186,20 @@ class _Call(threading.local):
     is_answered = False
 
 
+@dataclass(slots=True)
+class LoadedModel:
+    """A model of this process."""
+
+    adapter: TTSAdapter
+    sample_rate: int = 0
+    """Hz, as stated after the load, and as the manager knows it."""
+
+
 class Models:
     """The models of this process, by the numbers that the manager gave them."""
 
     def __init__(self) -> None:
-        self._models: dict[int, TTSAdapter] = {}
+        self._models: dict[int, LoadedModel] = {}
 
     def greet(self) -> dict[str, Any]:
         """Say that calls are answered."""
@@ -204,9 +214,10 @@ class Models:
                 spec.model_id, f"its adapter made a {type_name(made)}, which is no TTSAdapter."
             )
         # Before the load: what has been loaded by half is unloaded, too.
-        self._models[number] = made
+        model = self._models[number] = LoadedModel(made)
         made.load()
         voice = voice_of(made, spec.model_id)
+        model.sample_rate = voice.sample_rate
         return {
             "rate": voice.sample_rate,
             "concurrency": voice.concurrency,
@@ -216,7 +227,7 @@ class Models:
 
     def memory(self, number: int) -> dict[str, Any]:
         """Return what a model says it takes, and its form."""
-        model = self._models[number]
+        model = self._models[number].adapter
         stated = memory_of(model, model.spec.model_id)
         shared = stated.shared
         return {
@@ -229,7 +240,7 @@ class Models:
 
     def upgrade(self, number: int) -> dict[str, Any]:
         """Move a model over to a better form; return whether it did."""
-        model = self._models[number]
+        model = self._models[number].adapter
         upgraded = bool(model.upgrade())
         heap.trim()
         return {"upgraded": upgraded, "has_word_times": bool(model.has_word_times)}
@@ -239,7 +250,7 @@ class Models:
         model = self._models.pop(number, None)
         try:
             if model is not None:
-                model.unload()
+                model.adapter.unload()
         finally:
             del model
             heap.trim()
@@ -248,18 +259,18 @@ class Models:
     def warm_up(self, number: int, text: str) -> Speech:
         """Begin the first words of a model."""
         model = self._models[number]
-        return Speech(model, model.warm_up(text))
+        return Speech(model, model.adapter.warm_up(text))
 
     def speak(self, number: int, text: str, options: Mapping[str, Any]) -> Speech:
         """Begin a sentence."""
         model = self._models[number]
-        return Speech(model, model.synthesize(text, options))
+        return Speech(model, model.adapter.synthesize(text, options))
 
 
 class Speech:
     """A sentence that is being spoken."""
 
-    def __init__(self, model: TTSAdapter, chunks: Iterator[AudioChunk]) -> None:
+    def __init__(self, model: LoadedModel, chunks: Iterator[AudioChunk]) -> None:
         self._model = model
         self._chunks = iter(chunks)
 
@@ -267,11 +278,11 @@ class Speech:
         """Return the next chunk, `None` after the last."""
         chunk = next(self._chunks, _END)
         if chunk is _END:
-            return {"end": True, "looks_ahead": _looks_ahead(self._model)}, None
-        samples = samples_of(chunk, int(self._model.sample_rate))
+            return {"end": True, "looks_ahead": _looks_ahead(self._model.adapter)}, None
+        samples = samples_of(chunk, self._model.sample_rate)
         if samples.nbytes > MOST_BYTES:
             raise errors.SynthesisError("the engine does not come to the end of a sentence.")
-        told: dict[str, Any] = {"looks_ahead": _looks_ahead(self._model)}
+        told: dict[str, Any] = {"looks_ahead": _looks_ahead(self._model.adapter)}
         words = word_fields(words_of(chunk))
         if words is not None:
             told["words"] = words
@@ -298,13 +309,16 @@ class Conversation:
 
     def hold(self) -> None:
         """Answer calls until the connection is closed."""
-        with contextlib.suppress(OSError):
-            while (call := self._connection.next_call()) is not None:
-                self._reply(*call)
-                del call
-        with contextlib.suppress(BaseException):
-            self._close()
-        self._connection.close()
+        try:
+            with contextlib.suppress(OSError):
+                while (call := self._connection.next_call()) is not None:
+                    self._reply(*call)
+                    del call
+            with contextlib.suppress(BaseException):
+                self._close()
+        finally:
+            # Whatever happens, so that the manager does not wait for a reply.
+            self._connection.close()
 
     def _reply(self, name: str, *arguments: Any) -> None:
         fields: dict[str, Any] = {}

@@ -445,9 +445,10 @@ class LineLog:
 
     def feed(self, said: bytes) -> None:
         """Log every line that has come to its end."""
-        *lines, self._rest = (self._rest + said).split(b"\n")
-        self._rest = self._rest[-_LAST_BYTES:]
-        for line in lines:
+        # No more than could be logged: a flood of lines must not keep the manager busy.
+        lines, ended, rest = (self._rest + said).rpartition(b"\n")
+        self._rest = rest[-_LAST_BYTES:]
+        for line in lines.split(b"\n", _LINES_A_SECOND)[:_LINES_A_SECOND] if ended else ():
             self._log(line)
 
     def flush(self) -> None:

@@ -16,6 +16,7 @@ from greenroom.adapter import ModelSpec, Preparation, TTSAdapter
 from greenroom.adapters.stated import LONGEST_NAME, MOST_BYTES, StatedMemory
 from greenroom.audio.frames import AudioChunk
 from greenroom.catalog.devices import gpu_of
+from greenroom.catalog.registry import check_libraries
 from greenroom.concurrency.cores import CORES
 from greenroom.errors import (
     ConfigError,
@@ -418,10 +419,12 @@ def _numbers(
 def check_importable(adapter: type[TTSAdapter] | str) -> None:
     """Raise `ConfigError` for an adapter that another process cannot import.
 
-    It goes by its name, so its module must be there to import; one that is registered is.
+    It goes by its name, so its module must be there to import; one that is registered is. What it
+    names to be imported with it is checked, too.
     """
     if isinstance(adapter, str):
         return
+    check_libraries(adapter)
     found: Any = sys.modules.get(adapter.__module__)
     for name in adapter.__qualname__.split("."):
         found = getattr(found, name, None)

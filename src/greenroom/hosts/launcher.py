@@ -105,6 +105,7 @@ class Launcher:
                 return self._ask(given, request)
             except OSError as error:  # it has ended since it was last asked, whatever ended it
                 logger.warning("the fork server is started anew: it broke off (%s)", error)
+                self._kill()
                 self._end()
                 raise BrokenOffError(f"the fork server fails ({error})") from None
 
@@ -218,6 +219,12 @@ class Launcher:
             problem = answer.get("problem", "no descriptor is left in this process")
             raise LaunchError(f"the system refuses ({printable(problem)})")
         return Launched(int(answer["pid"]), descriptors[0])
+
+    def _kill(self) -> None:
+        """Kill the fork server: let go, it would end all that it has forked, which speaks still."""
+        assert self._process is not None
+        with contextlib.suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> None:
         """Let the fork server end, or kill it."""

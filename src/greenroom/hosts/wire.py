@@ -163,7 +163,8 @@ class Connection:
 
     def reply(self, fields: dict[str, Any], body: bytes | memoryview = b"") -> None:
         """Answer the call that came last; raises `OSError` when nobody listens any more."""
-        written = json.dumps(fields).encode()
+        # As characters: escaped, an error's text could take twelve times as much as it has.
+        written = json.dumps(fields, ensure_ascii=False).encode(errors="surrogatepass")
         self._send([_REPLY.pack(len(written), len(body)), written, body], math.inf)
 
     def shut(self) -> None:

@@ -99,7 +99,7 @@ def mark_last(is_last: bool = True) -> None:
     """
     asking: Asking | None = getattr(_local, "asking", None)
     if asking is not None:
-        asking.is_last = is_last
+        asking.is_last = bool(is_last)  # numpy's is no bool, and crosses to no other process
 
 
 def mark_helpable(is_helpable: bool) -> None:
@@ -110,7 +110,7 @@ def mark_helpable(is_helpable: bool) -> None:
     """
     asking: Asking | None = getattr(_local, "asking", None)
     if asking is not None:
-        asking.is_helpable = is_helpable
+        asking.is_helpable = bool(is_helpable)
 
 
 @contextlib.contextmanager

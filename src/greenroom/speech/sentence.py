@@ -36,6 +36,9 @@ _MOST_SECONDS = 1_200
 _MOST_EMPTY = 10_000
 """Chunks without samples that one sentence may have."""
 
+_MOST_EMPTY_S = 60.0
+"""Seconds in the engine for which it may make chunks without samples, one after another."""
+
 SILENCE_S = 0.25
 """Seconds of silence for a sentence in which there is nothing to say, such as "..."."""
 
@@ -119,6 +122,8 @@ class Sentence:
         self._word_times = word_times
         self._first_chunk: tuple[NDArray[np.float32], Words] | None = None
         self._empty = 0
+        self._empty_s = 0.0
+        """Seconds that threads were in the engine since it made audio last."""
         self._is_last = False
         """Whether the engine said that nothing follows the chunk which it made last."""
         self.turn: Turn | None = None
@@ -195,6 +200,7 @@ class Sentence:
         finally:
             took = time.perf_counter() - began
             self.engine_s += took
+            self._empty_s += took
             self.inside = False
         if chunk is _END:
             self.open = False
@@ -237,6 +243,10 @@ class Sentence:
     def _within_limits(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         self.samples += samples.size
         self._empty += not samples.size
+        if self._empty_s > _MOST_EMPTY_S and not samples.size:
+            raise SynthesisError(f"the engine made no audio for {_MOST_EMPTY_S:g} s.")
+        if samples.size:
+            self._empty_s = 0.0
         if self._empty > _MOST_EMPTY or self.samples > _MOST_SECONDS * self._framer.source_rate:
             raise SynthesisError("the engine does not come to the end of a sentence.")
         return samples
