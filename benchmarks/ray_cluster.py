@@ -1,10 +1,15 @@
 """`python -m benchmarks.ray_cluster`: a cluster on Ray Serve, which `make cluster` measures.
 
-16 real voices by Zipf's law, two and four replicas with three places each, 8 callers who ask
-without a pause: the same requests in the same order for our router, for Ray's own multiplexing and
-for round robin, over HTTP, in one run. Beside them one replica with all places, which cannot be
-bettered by sending requests anywhere. Then a replica is killed under load, and four become two
-while they speak.
+16 real voices by Zipf's law, two and four replicas with three places each, 8 callers who hear what
+they asked for at real time and then ask again: the same requests in the same order for our router,
+for Ray's own multiplexing and for round robin, over HTTP, in one run. Beside them one replica with
+all places, which cannot be bettered by sending requests anywhere. Then a replica is killed under
+load, and four become two while they speak.
+
+With `--no-listening` the callers ask again as soon as they have what they asked for. That says
+nothing of where requests should go: the cores are full, so that by Little's law a request takes as
+long on average as eight take the processor, whoever chooses. First audio then comes soonest where
+more threads compute than there are cores, as each speech begins at once and falls silent after.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from typing import Any
 
 from benchmarks import machine, report
 from benchmarks.figures import FULL, SMOKE, Effort, Figure
-from benchmarks.listener import Listener
+from benchmarks.listener import Heard, Listener
+from benchmarks.playback import Piece, Played, play
 from benchmarks.processes import free_port
 from benchmarks.rounds import Stopwatch
 from benchmarks.voice_files import prepare_real_voice, prepared_crowd
@@ -49,6 +55,11 @@ _MOST_LOADS = {2: 0.7, 4: 0.5}
 """By the number of replicas, in the place of one load of round robin's. With six places for 16
 voices one worker with all of them needs 0.6: half cannot be had."""
 
+_BYTES_A_SECOND = 2 * 24_000
+"""Of audio."""
+
+_SILENT = "… silence in the midst, share of speeches"
+
 _MISSED = "… voice not in memory, share of requests"
 
 _OURS, _RAYS, _TURNS, _WHOLE = "ours", "Ray's multiplexing", "round robin", "one with all places"
@@ -58,12 +69,24 @@ _OURS, _RAYS, _TURNS, _WHOLE = "ours", "Ray's multiplexing", "round robin", "one
 class Run:
     """What the callers met with one way to choose."""
 
-    first: list[float] = field(default_factory=list)
-    """Seconds to the first audio."""
+    heard: list[Played] = field(default_factory=list)
+    """As a listener heard them."""
     requests: int = 0
     found: int = 0
     """Requests whose voice was in memory."""
     loads: int = 0
+    most: int = 0
+    """Voices that one replica had in memory at once."""
+
+    @property
+    def first(self) -> list[float]:
+        """Seconds to the first audio."""
+        return [each.first for each in self.heard]
+
+    @property
+    def stuttered(self) -> float:
+        """The share of the speeches in whose midst their listener heard nothing."""
+        return sum(each.stutters for each in self.heard) / max(1, len(self.heard))
 
     @property
     def missed(self) -> float:
@@ -73,13 +96,15 @@ class Run:
     @property
     def summary(self) -> str:
         """All of it in a line, for who watches."""
-        shares = f"{self.loads} loads, {self.missed:.1%} missed"
-        return f"{shares}, first audio {median(self.first):.3f} s, p95 {self.p95:.3f} s"
+        shares = f"{self.loads} loads, {self.missed:.1%} missed, {self.stuttered:.1%} with silences"
+        first = f"first audio {median(self.first):.3f} s, p95 {self.p95:.3f} s"
+        return f"{shares}, {first}, at most {self.most} voices in one replica"
 
     @property
     def p95(self) -> float:
         """Seconds to the first audio."""
-        return quantiles(self.first, n=20)[-1] if len(self.first) > 1 else self.first[0]
+        first = self.first
+        return quantiles(first, n=20)[-1] if len(first) > 1 else first[0]
 
 
 class Cluster:
@@ -157,6 +182,11 @@ class Cluster:
         found: list[Any] = self._speech.broadcast("counts").results(timeout_s=30)
         return found
 
+    def most_voices(self) -> int:
+        """Return how many voices a replica had in memory at once."""
+        found: list[int] = self._speech.broadcast("most_voices").results(timeout_s=30)
+        return max(found)
+
     def lives(self) -> dict[str, int]:
         """Return the processes of the replicas, by the ids that their reports have."""
         return dict(self._speech.broadcast("life").results(timeout_s=30))
@@ -168,7 +198,7 @@ class Cluster:
             return found
 
 
-def measure(effort: Effort) -> list[Figure]:
+def measure(effort: Effort, *, listening: bool = True) -> list[Figure]:
     """Measure all of it; a short run has a few requests and voices, two replicas and one peer."""
     cluster = Cluster(prepared_crowd(4 if effort.short else _VOICES))
     requests = effort.count(_REQUESTS, least=30)
@@ -176,7 +206,7 @@ def measure(effort: Effort) -> list[Figure]:
     with cluster.running():
         for replicas in (2,) if effort.short else (2, 4):
             ways = (_OURS, _TURNS) if effort.short else (_OURS, _RAYS, _TURNS, _WHOLE)
-            runs = {way: _run(cluster, way, replicas, requests) for way in ways}
+            runs = {way: _run(cluster, way, replicas, requests, listening) for way in ways}
             figures += _compared(f"{replicas} replicas", runs, _MOST_LOADS[replicas])
             for way, run in runs.items():
                 print(f"{replicas} replicas, {way}: {run.summary}", file=sys.stderr)
@@ -188,7 +218,7 @@ def measure(effort: Effort) -> list[Figure]:
     return figures
 
 
-def _run(cluster: Cluster, way: str, replicas: int, requests: int) -> Run:
+def _run(cluster: Cluster, way: str, replicas: int, requests: int, listening: bool) -> Run:
     cluster.deploy(way, replicas)
     weights = [1 / (number + 1) for number in range(len(cluster.voices))]
     names = [path.stem for path in cluster.voices]
@@ -198,9 +228,12 @@ def _run(cluster: Cluster, way: str, replicas: int, requests: int) -> Run:
     async def call() -> None:
         async with Listener(cluster.port) as listener:
             for voice in asked:
-                heard = await listener.say(_TEXT, voice)
-                assert heard.status == 200, heard
-                run.first.append(heard.first)
+                watch = Stopwatch()
+                answer = await listener.say(_TEXT, voice)
+                assert answer.status == 200, answer
+                run.heard.append(heard := _played(answer))
+                if listening:
+                    await asyncio.sleep(max(0.0, heard.end - watch.read()))
 
     async def all_callers() -> None:
         await asyncio.gather(*(call() for _ in range(_CALLERS)))
@@ -209,7 +242,14 @@ def _run(cluster: Cluster, way: str, replicas: int, requests: int) -> Run:
     asyncio.run(all_callers())
     after = _sums(cluster)
     run.requests, run.found, run.loads = (b - a for a, b in zip(before, after, strict=True))
+    run.most = cluster.most_voices()
     return run
+
+
+def _played(answer: Heard) -> Played:
+    """Return an answer as a listener hears it who begins with its first piece."""
+    seconds = [len(piece) / _BYTES_A_SECOND for piece in answer.pieces]
+    return play(map(Piece, answer.arrivals, seconds))
 
 
 def _sums(cluster: Cluster) -> list[int]:
@@ -217,6 +257,8 @@ def _sums(cluster: Cluster) -> list[int]:
 
 
 def _compared(head: str, runs: dict[str, Run], most_loads: float) -> list[Figure]:
+    from benchmarks.ray_deployments import PLACES
+
     ours = runs[_OURS]
     figures = []
     for peer in (each for each in (_TURNS, _RAYS) if each in runs):
@@ -226,6 +268,15 @@ def _compared(head: str, runs: dict[str, Run], most_loads: float) -> list[Figure
             _figure(_MISSED, ours.missed, peer, theirs.missed, 1.0, unit=""),
             _figure("… first audio, p50", median(ours.first), peer, median(theirs.first), 1.0),
             _figure("… first audio, p95", ours.p95, peer, theirs.p95, 1.0),
+            _figure(_SILENT, ours.stuttered, peer, theirs.stuttered, None, unit=""),
+            Figure(
+                f"… voices in memory at once in a replica for {PLACES} places",
+                (float(ours.most),),
+                "",
+                peer,
+                (float(theirs.most),),
+                at_most=PLACES,
+            ),
         ]
     if _WHOLE in runs:
         whole = runs[_WHOLE]
@@ -269,7 +320,7 @@ async def _speak(cluster: Cluster, speech: _Speech, text: str = _LONG) -> _Speec
             speech.refused = heard.status
             return speech
         speech.first_at = watch + heard.first
-        speech.seconds = len(heard.body) / 2 / 24_000
+        speech.seconds = len(heard.body) / _BYTES_A_SECOND
     return speech
 
 
@@ -342,6 +393,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, show, and return 1 when a bound is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_cluster", description=__doc__)
     parser.add_argument("--short", action="store_true", help="a few requests: does it run?")
+    parser.add_argument(
+        "--no-listening", action="store_true", help="callers ask again without hearing it first"
+    )
     parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name}")
     chosen = parser.parse_args(arguments)
     before = machine.load_average()
@@ -349,7 +403,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["GREENROOM_CACHE_DIR"] = cache
         os.environ["GREENROOM_PREPARE"] = "on"
         prepare_real_voice()
-        figures = measure(SMOKE if chosen.short else FULL)
+        figures = measure(SMOKE if chosen.short else FULL, listening=not chosen.no_listening)
     after = machine.load_average()
     preface = [
         *machine.described(),

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import json
 import os
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class CountedReplica(SpeechReplica):
 
     async def __init__(self, config: Config) -> None:  # type: ignore[misc]
         await super().__init__(config)
-        self._requests = self._found = 0
+        self._requests = self._found = self._most = 0
 
     async def http(self, scope: Message, body: bytes) -> AsyncIterator[tuple[Message, ...]]:
         """Count, and answer."""
@@ -46,14 +47,20 @@ class CountedReplica(SpeechReplica):
             self._requests += 1
             manager = self._worker.manager
             name = manager.catalog.get(voice).model_id
-            found = (r.state is State.READY for r in manager.list_resident() if r.model_id == name)
+            residents = manager.list_resident()
+            found = (r.state is State.READY for r in residents if r.model_id == name)
             self._found += any(found)
+            self._most = max(self._most, len(residents))
         async for messages in super().http(scope, body):
             yield messages
 
     async def counts(self) -> tuple[int, int, int]:
         """Return requests, those that found their voice, and loads."""
         return self._requests, self._found, self._worker.manager.statistics().loads
+
+    async def most_voices(self) -> int:
+        """Return how many voices were in memory at once, of those moments when one was asked."""
+        return self._most
 
     async def life(self) -> tuple[str, int]:
         """Return the id that its reports have, and that of the process."""
@@ -65,7 +72,8 @@ class MultiplexedReplica:
 
     def __init__(self, voices: dict[str, Path]) -> None:
         self._voices = voices
-        self._requests = self._found = self._loads = 0
+        self._requests = self._found = self._loads = self._most = 0
+        self._in_memory: weakref.WeakSet[PiperTTSAdapter] = weakref.WeakSet()
 
     @serve.multiplexed(max_num_models_per_replica=PLACES)  # type: ignore[untyped-decorator]
     async def voice(self, model_id: str) -> PiperTTSAdapter:
@@ -73,6 +81,8 @@ class MultiplexedReplica:
         self._loads += 1
         adapter = PiperTTSAdapter(ModelSpec(model_id, PiperTTSAdapter, self._voices[model_id]))
         await asyncio.to_thread(adapter.load)
+        self._in_memory.add(adapter)
+        self._most = max(self._most, len(self._in_memory))
         return adapter
 
     async def http(self, scope: Message, body: bytes) -> AsyncIterator[tuple[Message, ...]]:
@@ -93,6 +103,10 @@ class MultiplexedReplica:
     async def counts(self) -> tuple[int, int, int]:
         """Return requests, those that found their voice, and loads."""
         return self._requests, self._found, self._loads
+
+    async def most_voices(self) -> int:
+        """Return how many voices were in memory at once, those that it counts no longer as well."""
+        return self._most
 
 
 class RoundRobinRouter(RequestRouter):  # type: ignore[misc]
