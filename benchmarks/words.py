@@ -2,8 +2,9 @@
 
 Fifty sentences in the voice's own noise, so that no two rounds are alike. Looked at are words next
 to a pause, as only there the audio itself shows where a word begins or ends: the distance to the
-sound's begin or end, at 40 dB below what is loud. A word that ends in a stop ("t", "k", "p") ends
-with a silence of its own before the pause, so those are figures apart.
+sound's begin or end, at 40 dB below what is loud, by another measure than the voice's own. A word
+that ends in a stop ("t", "k", "p") has a silence of its own before the pause, of which its phonemes
+tell no length, so those are figures apart.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def heard(
     for chunk in adapter.synthesize(text, {**options, "word_times": True}):
         assert chunk.words is not None
         begin = at / chunk.sample_rate
-        words += [WordTime(w.text, begin + w.start_s, begin + w.end_s) for w in chunk.words]
+        times = (
+            (w.text, round(begin + w.start_s, 6), round(begin + w.end_s, 6)) for w in chunk.words
+        )
+        words += [WordTime(*each) for each in times]
         samples.append(chunk.samples)
         at += chunk.samples.size
     return words, np.concatenate(samples)
@@ -123,6 +127,15 @@ def sounding(samples: Samples, rate: int) -> list[Interval]:
     return list(zip(at[[0, *(gaps + 1)]].tolist(), at[[*gaps, -1]].tolist(), strict=True))
 
 
+def pause_between(sounds: list[Interval], word: WordTime, following: WordTime) -> Interval | None:
+    """Return the silence between two words, if there is one."""
+    middle = (word.end_s + following.start_s) / 2
+    for (_, end), (begin, _) in pairwise(sounds):
+        if end < middle < begin and begin - end >= _PAUSE_S:
+            return end, begin
+    return None
+
+
 def _distances(adapter: PiperTTSAdapter, effort: Effort) -> dict[str, list[float]]:
     """Return how far borders beside pauses are from the sound's, in seconds, by their kind."""
     found: dict[str, list[float]] = {kind: [] for kind in _KINDS}
@@ -132,7 +145,7 @@ def _distances(adapter: PiperTTSAdapter, effort: Effort) -> dict[str, list[float
         found["start"].append(abs(words[0].start_s - sounds[0][0]))
         _add_end(found, words[-1], sounds[-1][1], "last")
         for word, following in pairwise(words):
-            pause = _pause_between(sounds, word, following)
+            pause = pause_between(sounds, word, following)
             if pause is not None and word.text[-1] in ",;":
                 _add_end(found, word, pause[0], "end")
                 found["start"].append(abs(following.start_s - pause[1]))
@@ -149,15 +162,6 @@ _KINDS = {
 
 def _add_end(found: dict[str, list[float]], word: WordTime, end: float, kind: str) -> None:
     found["stop" if _STOP.search(word.text) else kind].append(abs(word.end_s - end))
-
-
-def _pause_between(sounds: list[Interval], word: WordTime, following: WordTime) -> Interval | None:
-    """Return the silence between two words, if there is one."""
-    middle = (word.end_s + following.start_s) / 2
-    for (_, end), (begin, _) in pairwise(sounds):
-        if end < middle < begin and begin - end >= _PAUSE_S:
-            return end, begin
-    return None
 
 
 def _figures(rounds: list[dict[str, list[float]]]) -> list[Figure]:

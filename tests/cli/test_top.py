@@ -105,7 +105,7 @@ LEFT = "one-that-left gone - 30 0.08 s 1.3 s 0.12 - - - - - -"
 
 HEAD = """\
 127.0.0.1:50051   greenroom 0.1.0   ready   up 3m 12s
-streams 3 (3 wait)   callers for room 0   sessions 4
+streams 3 (3 wait)   waiting for room 0   sessions 4
 requests 30/min (1,234 since the start, 34 failed)
 first audio p50 0.08 s, p95 1.3 s   real-time factor 0.12
 gaps 2 (7 since the start, 1.5 s in all)

@@ -51,7 +51,8 @@ class AudioFrame:
     sample_rate: int
     """Hz."""
     words: tuple[WordTime, ...] | None = None
-    """The words that begin in it; `None` unless they are asked for and the engine knows them."""
+    """The words that begin in it, or began before and are known since; `None` unless they are asked
+    for and the engine knows them."""
 
     @property
     def samples(self) -> int:

@@ -71,7 +71,8 @@ class Framer:
         self._tells_words = words is not None
         began_s = self._fed / self.source_rate
         for word in words or ():
-            start_s, end_s = (max(0.0, began_s + at) for at in (word.start_s, word.end_s))
+            # Of one moment, told from two chunks, the sums may differ in the last digit.
+            start_s, end_s = (max(0.0, round(began_s + at, 6)) for at in (word.start_s, word.end_s))
             self._words.append(WordTime(word.text, start_s, end_s))
         self._fed += len(samples)
         return self._frames(self._convert(samples, last=False))

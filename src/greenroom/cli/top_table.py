@@ -122,7 +122,7 @@ def head_lines(look: Look, width: int | None, refused_lately: int = 0) -> list[s
         [look.server, f"greenroom {found.version}", state, f"up {duration(found.up_s)}"],
         [
             f"streams {found.streams}" + _waiting(found.streams_waiting),
-            f"callers for room {found.waiting}",
+            f"waiting for room {found.waiting}",
             f"sessions {found.sessions}",
             f"requests {per_minute:.0f}/min ({ended:,} since the start{failed})",
         ],

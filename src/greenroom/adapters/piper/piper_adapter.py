@@ -179,14 +179,14 @@ class PiperTTSAdapter(TTSAdapter):
                 clock = _clock(text, sentences, speech)
 
             def chunk(samples: Samples) -> AudioChunk:
-                words = None if clock is None else clock.next(samples.size)
-                return AudioChunk(samples, self.sample_rate, words)
+                words = None if clock is None else clock.next(samples)
+                loud = samples if gain == 1.0 else samples * np.float32(gain)
+                return AudioChunk(np.clip(loud, -1.0, 1.0), self.sample_rate, words)
 
             for number, phonemes in enumerate(sentences, 1):
                 follows = bool(pause) or number < len(sentences)
                 for samples in _spoken(session, speech, phonemes, options, clock, follows=follows):
-                    loud = samples if gain == 1.0 else samples * np.float32(gain)
-                    yield chunk(np.clip(loud, -1.0, 1.0))
+                    yield chunk(samples)
                 if pause:
                     mark_last(number == len(sentences))
                     yield chunk(np.zeros(pause, np.float32))

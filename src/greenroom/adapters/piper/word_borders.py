@@ -28,13 +28,13 @@ _PLAIN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _ALONE = "\n\n"
 """What is between words so that each is a sentence."""
 
-_PAUSES = frozenset('.,;:!?…—–"“”„«»()¡¿、，；：。！？،؛؟।')
+PAUSES = frozenset('.,;:!?…—–"“”„«»()¡¿、，；：。！？،؛؟।')
 """What stands in phonemes for a pause; it is part of no word."""
 
-_STRESS = frozenset("ˈˌ")
+STRESS = frozenset("ˈˌ")
 """Marks of the sound that follows."""
 
-_SHADES = frozenset("ːˑʲ'’-‿")
+SHADES = frozenset("ːˑʲ'’-‿")
 """Marks of the sound before: length and linking. Like stress, they differ between a word alone and
 the same in a sentence, and are not compared."""
 
@@ -105,11 +105,11 @@ class _Sounds:
         for sentence in sentences:
             is_first, stress = True, None
             for phoneme in sentence:
-                if phoneme.isspace() or phoneme in _PAUSES:
+                if phoneme.isspace() or phoneme in PAUSES:
                     is_first, stress = True, None
-                elif phoneme in _STRESS:
+                elif phoneme in STRESS:
                     stress = place if stress is None else stress
-                elif phoneme in _SHADES:
+                elif phoneme in SHADES:
                     if not is_first and stress is None:
                         lasts[-1] = place
                 else:

@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from greenroom.adapters.piper.word_borders import Phonemize, WordSpan, whole_span, word_spans
+from greenroom.adapters.piper.heard_borders import HeardBorders
+from greenroom.adapters.piper.word_borders import (
+    PAUSES,
+    SHADES,
+    STRESS,
+    Phonemize,
+    WordSpan,
+    whole_span,
+    word_spans,
+)
 from greenroom.audio.frames import WordTime
 
 _BEGIN, _PAD, _END = "^", "_", "$"
@@ -18,7 +27,14 @@ _BEGIN, _PAD, _END = "^", "_", "$"
 
 _FRICATIVES = frozenset("szʃʒfvθðxçɕʂ")
 """What goes on through the id after it; other sounds end half through. Measured on the energy of
-122 words before a pause: the border is 1 ms late on average, `benchmarks/word_times.py`."""
+122 words before a pause: the border is 1 ms late on average, `benchmarks/words.py`."""
+
+_STOPS = frozenset("tdpbkgqcʔʈɖɟɾ")
+"""What ends in a silence of its own before a pause, whose length no phoneme tells: up to 0.11 s in
+100 sentences. After all else the phonemes told the end to 35 ms."""
+
+_LONGEST_WAIT_S = 1.0
+"""What takes longer, as several words do, is told when it begins, by its phonemes."""
 
 _ESPEAK, _TEXT = "espeak", "text"
 _DIACRITISED = "ar"
@@ -28,9 +44,13 @@ _DIACRITISED = "ar"
 class WordClock:
     """The words of one text, as its samples come.
 
-    `run` announces the phonemes that are said next, `next` tells the words of each chunk. All in
-    samples at the voice's rate, exact to one of its frames. A word ends with the id between its
-    last phoneme and what follows, or amid it.
+    `run` announces the phonemes that are said next, `next` tells the words of each chunk. In the
+    midst of speech a word's border is that of its phonemes, exact to one of the voice's frames; it
+    ends with the id between its last phoneme and what follows, or amid it. Beside a pause, as at
+    the beginning and the end, it is where the audio is heard, within the first or last phoneme and
+    the pause. A word that has begun, and whose end is in no chunk yet, is told at once if its
+    phonemes tell the end well, else with the chunk that shows the end. All in samples at the
+    voice's rate.
     """
 
     def __init__(
@@ -43,10 +63,21 @@ class WordClock:
     ) -> None:
         """`config` is Piper's own of the voice; `to_ids` returns the ids of phonemes."""
         self._config = config
+        self._phonemes = list(chain.from_iterable(sentences))
         self._edges: list[tuple[int, int]] = []
         """Where each phoneme that was announced begins and ends."""
+        self._run_first = 0
+        """The first phoneme of the present run."""
+        self._audio = HeardBorders(config.sample_rate, 0, 0)
+        """That of the present run."""
         self._at = 0
         """Samples of the chunks that were told."""
+        self._before = -1
+        """The last phoneme of the word that was told last."""
+        self._end = 0
+        """Where that ends."""
+        self._start: int | None = None
+        """Where the next word starts, as soon as that is known."""
         self._is_exact = all(
             _ids(config, sentence) == to_ids(list(sentence)) for sentence in sentences
         )
@@ -63,30 +94,93 @@ class WordClock:
 
         def take_lengths(lengths: NDArray[np.int64]) -> None:
             ends = self._at + np.concatenate(([0], np.cumsum(lengths)))
+            begin, end = int(ends[0]), int(ends[-1])
+            self._audio = HeardBorders(
+                self._config.sample_rate, begin, end, loudest=self._audio.loudest
+            )
+            self._run_first = len(self._edges)
             if not self._is_exact:
-                self._edges += [(int(ends[0]), int(ends[-1]))] * len(phonemes)
+                self._edges += [(begin, end)] * len(phonemes)
                 return
             id_map = self._config.phoneme_id_map
             at = len(id_map[_BEGIN]) + len(id_map[_PAD])
             for phoneme in phonemes:
                 own, pad = len(id_map.get(phoneme, ())), len(id_map[_PAD])
                 last = at + own + pad if own else at
-                end = ends[last] if phoneme in _FRICATIVES else (ends[at + own] + ends[last]) // 2
-                self._edges.append((int(ends[at]), int(end)))
+                middle = (
+                    ends[last] if phoneme in _FRICATIVES else (ends[at + own] + ends[last]) // 2
+                )
+                self._edges.append((int(ends[at]), int(middle)))
                 at = last
 
         return take_lengths
 
-    def next(self, samples: int) -> tuple[WordTime, ...]:
-        """Return the words that are known and were not told yet, for a chunk of so many samples."""
+    def next(self, samples: NDArray[np.float32]) -> tuple[WordTime, ...]:
+        """Return the words that are known and were not told yet, with a chunk of such samples.
+
+        In seconds from the chunk's first sample on.
+        """
         words = []
         rate = self._config.sample_rate
-        while self._spans and self._spans[0].last < len(self._edges):
+        self._audio.add(samples)
+        while self._spans and (border := self._borders_of(self._spans[0])) is not None:
             span = self._spans.popleft()
-            start, end = self._edges[span.first][0], self._edges[span.last][1]
+            start, end = border
+            self._before, self._end, self._start = span.last, end, None
             words.append(WordTime(span.text, (start - self._at) / rate, (end - self._at) / rate))
-        self._at += samples
+        self._at += samples.size
         return tuple(words)
+
+    def _borders_of(self, span: WordSpan) -> tuple[int, int] | None:
+        """Return where the next word starts and ends; `None` if that is not known yet."""
+        if not self._is_exact:
+            if span.last >= len(self._edges):
+                return None
+            return self._edges[span.first][0], self._edges[span.last][1]
+        if self._start is None and span.first < len(self._edges):
+            self._start = self._start_of(span)
+        if self._start is None or span.last >= len(self._edges):
+            return None
+        end = self._end_of(span, self._start)
+        return None if end is None else (self._start, max(self._start, end))
+
+    def _start_of(self, span: WordSpan) -> int | None:
+        start, audio = max(self._edges[span.first][0], self._end), self._audio
+        if span.first < self._run_first:
+            return start  # of a run that had no audio
+        within = max(audio.begin, self._end), max(start, self._end_of_first_sound(span))
+        if self._before < self._run_first:
+            return audio.first(start, within)
+        return audio.start(start, within) if self._has_pause(self._before, span.first) else start
+
+    def _end_of(self, span: WordSpan, start: int) -> int | None:
+        end, audio = max(self._edges[span.last][1], start), self._audio
+        following = self._spans[1] if len(self._spans) > 1 else None
+        if following is None or following.first >= len(self._edges):
+            latest = audio.end
+        elif self._has_pause(span.last, following.first):
+            latest = self._end_of_first_sound(following)
+        else:
+            return end
+        sound = self._last_sound(span)
+        heard = audio.stop(end, (max(start, self._edges[sound][0]), latest))
+        if heard is None and start < audio.known_to:
+            is_told = self._phonemes[sound] not in _STOPS and end > audio.known_to
+            if is_told or end - start > _LONGEST_WAIT_S * self._config.sample_rate:
+                return end
+        return heard
+
+    def _end_of_first_sound(self, span: WordSpan) -> int:
+        places = range(span.first, span.last)
+        after = next((at for at in places if self._phonemes[at] not in STRESS), span.last) + 1
+        return self._edges[after][0] if after < len(self._edges) else self._audio.end
+
+    def _last_sound(self, span: WordSpan) -> int:
+        places = range(span.last, max(span.first, self._run_first), -1)
+        return next((at for at in places if self._phonemes[at] not in SHADES), span.last)
+
+    def _has_pause(self, before: int, after: int) -> bool:
+        return any(phoneme in PAUSES for phoneme in self._phonemes[before + 1 : after])
 
 
 def _ids(config: Any, phonemes: Sequence[str]) -> list[int]:

@@ -1,0 +1,104 @@
+"""Find where sound ends before a pause and begins after it, in the audio of one run of a voice.
+
+What a voice says of its phonemes' lengths is where they are made, not where they are heard: a final
+"t" ends with a silence of its own, and some sounds begin before their time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+Interval = tuple[int, int]
+"""From a sample on, up to before another; counted over the whole text."""
+
+_STEPS_PER_S = 400
+"""In how many steps of a second it is told whether it sounds: each has 2.5 ms."""
+
+_AUDIBLE = 0.008
+"""Of the loudest sample so far, how loud one must be to be heard: 42 dB below. That is some 40 dB
+below the mean of what is loud in speech."""
+
+_LEAST_QUIET_S = 0.03
+"""What is quiet for less is a sound's own: a pause is longer."""
+
+_LOOK_AHEAD_S = 0.1
+"""How long after its last phoneme a word may be heard yet: of "left." the "t" is let go late."""
+
+
+class HeardBorders:
+    """The audio of one run as it comes, and where it sounds."""
+
+    def __init__(self, rate: int, begin: int, end: int, loudest: float = 0.0) -> None:
+        """Samples `begin` to `end` of the text are the run's; `loudest` was the loudest before."""
+        self.begin, self.end = begin, end
+        self.loudest = loudest
+        self.known_to = begin
+        """Up to where the audio is there."""
+        self._samples = np.zeros(end - begin, np.float32)
+        self._step = max(1, rate // _STEPS_PER_S)
+        self._least = max(1, round(_LEAST_QUIET_S * _STEPS_PER_S))
+        self._look_ahead = round(_LOOK_AHEAD_S * rate)
+
+    def add(self, samples: Samples) -> None:
+        """Take the next samples of the run."""
+        loud = np.abs(samples[: self.end - self.known_to])
+        at = self.known_to - self.begin
+        self._samples[at : at + loud.size] = loud
+        self.known_to += loud.size
+        self.loudest = max(self.loudest, float(loud.max(initial=0.0)))
+
+    def first(self, start: int, within: Interval) -> int | None:
+        """Return where the run is first heard, which is to be at `start`; `None` is not known yet.
+
+        It is sought `within` an interval, which ends with the first phoneme.
+        """
+        if not self._is_known(within[1]):
+            return None
+        sounds = np.flatnonzero(self._sounds(within))
+        return self._border(within, sounds[0]) if sounds.size else start
+
+    def start(self, start: int, within: Interval) -> int | None:
+        """Return where it is heard again after a pause, likewise; `start` if there is no pause."""
+        if not self._is_known(within[1]):
+            return None
+        quiet = self._quiet(within, (within[0], start))
+        return start if quiet is None else quiet[1]
+
+    def stop(self, end: int, within: Interval) -> int | None:
+        """Return where it is last heard before a pause, which is to be at `end`, likewise.
+
+        The interval begins with the last phoneme, and ends with the pause or the run.
+        """
+        last = min(within[1], max(end, within[0]) + self._look_ahead)
+        if not self._is_known(last):
+            return None
+        quiet = self._quiet((within[0], last), (end, last))
+        if quiet is not None:
+            return quiet[0]
+        return last if last == self.end else end
+
+    def _is_known(self, to: int) -> bool:
+        return self.known_to >= min(to, self.end)
+
+    def _quiet(self, within: Interval, beside: Interval) -> Interval | None:
+        """Return the silence that has most in common with the interval `beside`."""
+        edges = np.flatnonzero(np.diff(np.pad(self._sounds(within), 1, constant_values=True)))
+        found, most = None, 0
+        for begin, end in edges.reshape(-1, 2):
+            quiet = self._border(within, begin), self._border(within, end)
+            common = min(quiet[1], beside[1]) - max(quiet[0], beside[0])
+            if common > most and end - begin >= self._least:
+                found, most = quiet, common
+        return found
+
+    def _sounds(self, within: Interval) -> NDArray[np.bool_]:
+        """Return of each step within an interval whether it is heard."""
+        samples = self._samples[within[0] - self.begin : within[1] - self.begin]
+        whole = np.pad(samples, (0, -samples.size % self._step))
+        peaks = whole.reshape(-1, self._step).max(axis=1)
+        return np.asarray(peaks > self.loudest * _AUDIBLE)
+
+    def _border(self, within: Interval, step: int) -> int:
+        return min(within[0] + int(step) * self._step, within[1])
