@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -332,15 +334,45 @@ def group_of(pid: int) -> list[int]:
     return found
 
 
-def test_an_engine_has_neither_keys_nor_descriptors_nor_the_network(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+SECRETS = (
+    *("GREENROOM_WORKER__API_KEYS", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL"),
+    *("HF_HUB_TOKEN", "PIPER_PASSWORD", "PYTHON_KEYRING_KEY"),
+)
+"""The last ones begin as what an engine may need does."""
+
+
+def test_neither_keys_nor_listening_sockets_reach_an_engine_which_dies_before_the_manager(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "not to be told")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.set_inheritable(True)
+        inode = os.readlink(f"/proc/self/fd/{listening.fileno()}")
+        place = Place()
+        try:
+            pid = process_of(place.loaded()).pid
+            assert place.processes._launcher is not None
+            for each in (pid, place.processes._launcher.pid):
+                with open(f"/proc/{each}/environ", "rb") as file:
+                    environment = file.read()
+                assert b"PATH=" in environment
+                assert b"not to be told" not in environment
+                folder = f"/proc/{each}/fd"
+                assert inode not in {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+                with open(f"/proc/{each}/oom_score_adj") as score, open(OWN_SCORE) as own:
+                    assert int(score.read()) > int(own.read())
+                assert resource.prlimit(each or 0, resource.RLIMIT_CORE) == (0, 0)
+        finally:
+            place.processes.close()
+
+
+OWN_SCORE = "/proc/self/oom_score_adj"
+
+
+def test_an_engine_has_neither_descriptors_nor_the_network(place: Place) -> None:
     model = place.loaded()
     pid = process_of(model).pid
-    with open(f"/proc/{pid}/environ", "rb") as file:
-        names = {each.split(b"=")[0].decode() for each in file.read().split(b"\0") if each}
-    assert "PATH" in names
-    assert not {name for name in names if name.startswith("GREENROOM_") and "CACHE" not in name}
     ends = [os.readlink(f"/proc/{pid}/fd/{each}") for each in os.listdir(f"/proc/{pid}/fd")]
     assert {end.split(":")[0] for end in ends} <= {"/dev/null", "socket", "pipe"}
     with pytest.raises(EngineRaisedError, match="PermissionError"):

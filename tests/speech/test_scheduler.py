@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -396,14 +395,42 @@ def test_without_the_hold_and_the_order_the_same_crowd_stutters() -> None:
     assert sum(speech.clock.gaps > 0 for speech in in_turn) > 5
 
 
+Pieces = list[tuple[float, float]]
+"""What each takes of a core, and the audio that it makes, in seconds."""
+
+RECORDED: list[Pieces] = [
+    [(0.5411, 0.9288), (0.0004, 0.9288), (0.0977, 1.4861), (0.0749, 1.3468)],
+    [(0.1346, 1.4861), (0.0548, 0.9288), (0.0827, 1.4861), (0.0399, 0.7198)],
+    [(0.2229, 1.4861), (0.0003, 1.4861), (0.0840, 1.5790)],
+    [(0.1163, 1.4861), (0.0718, 1.3003), (0.0618, 1.1029), (0.0308, 0.5457)],
+    [(0.1141, 1.4861), (0.0932, 1.4861), (0.0640, 1.4861), (0.0110, 0.2090)],
+    [(0.1204, 1.4861), (0.0806, 1.4861), (0.0846, 1.4861), (0.0130, 0.1858)],
+    [(0.4462, 1.2307), (0.0005, 1.4861), (0.0129, 0.2438)],
+]
+"""Sentences of three pieces and more as six listeners heard them of the voice joe, prepared, on two
+cores: processor time, helping threads included. Where it is long a thread has made the next piece
+as well."""
+
+
+def made_up(rng: random.Random) -> tuple[float, Pieces]:
+    pieces = [(rng.uniform(0.02, 0.08), rng.uniform(0.1, 0.3)) for _ in range(3)]
+    return rng.uniform(0.05, 0.3), pieces
+
+
+def recorded(rng: random.Random) -> tuple[float, Pieces]:
+    sentence = rng.choice(RECORDED)
+    first = rng.randint(0, len(sentence) - 3)
+    return rng.uniform(0.05, 1.5), sentence[first : first + 3]
+
+
+@pytest.mark.parametrize("jobs", [made_up, recorded])
 @pytest.mark.parametrize("seed", range(40))
-def test_whenever_any_order_has_no_gap_ours_has_none(seed: int) -> None:
+def test_whenever_any_order_has_no_gap_ours_has_none(
+    seed: int, jobs: Callable[[random.Random], tuple[float, Pieces]]
+) -> None:
     """Against every order there is, of three listeners with pieces to be made on one core."""
     rng = random.Random(seed)
-    listeners = [
-        (rng.uniform(0.05, 0.3), [(rng.uniform(0.02, 0.08), rng.uniform(0.1, 0.3)) for _ in "abc"])
-        for _ in range(3)
-    ]
+    listeners = [jobs(rng) for _ in range(3)]
 
     def late(order: Sequence[int]) -> float:
         now, most, at = 0.0, 0.0, [0, 0, 0]
@@ -420,7 +447,10 @@ def test_whenever_any_order_has_no_gap_ours_has_none(seed: int) -> None:
     best = min(map(late, orders))
 
     scheduler = Scheduler()
-    states = [StreamState(CHEAP, 0.0, heard=True, due=ahead) for ahead, _ in listeners]
+    states = [
+        StreamState(cost_of([Step(*piece) for piece in pieces]), 0.0, heard=True, due=ahead)
+        for ahead, pieces in listeners
+    ]
     for state in states:
         scheduler.enter(state)
     picked: list[int] = []
@@ -437,8 +467,7 @@ def test_whenever_any_order_has_no_gap_ours_has_none(seed: int) -> None:
     ours = late(picked)
     # Deadlines may not be kept by any order of steps that cannot be interrupted; then ours is late
     # by one step at most more than the best.
-    assert ours <= max(0.0, best) + functools.reduce(
-        max, (takes for _, pieces in listeners for takes, _ in pieces)
-    )
-    if best <= -0.08:
+    longest = max(takes for _, pieces in listeners for takes, _ in pieces)
+    assert ours <= max(0.0, best) + longest
+    if best <= -longest:
         assert ours <= 0.0

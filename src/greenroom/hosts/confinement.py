@@ -29,8 +29,9 @@ _PREFIXES = (
 )
 _SECRETS = ("KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH")
 
-_OOM_SCORE = 500
-"""Added to its chance of being ended by the system when memory runs out: before the manager."""
+_OOM_SCORE, _MOST_OOM_SCORE = 250, 1_000
+"""Added to what the process that started it has of a chance to be ended by the system when memory
+runs out (proc(5)), so that engines end before the fork server, and that before the manager."""
 
 # From fcntl.h, prctl.h, seccomp.h and audit.h: Python does not name them.
 _F_SETSIG = 10
@@ -141,8 +142,9 @@ def close_all_but(kept: Iterable[int]) -> None:
 
 def take_second_place() -> None:
     """Be the one that the system ends when memory runs out, and leave no core file behind."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):
+        score.write_text(str(min(_MOST_OOM_SCORE, int(score.read_text()) + _OOM_SCORE)))
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
