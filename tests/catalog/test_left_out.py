@@ -94,7 +94,7 @@ def graphs_alone(tmp_path: Path) -> Path:
 
 
 def test_a_graph_without_its_json_is_named(
-    graphs_alone: Path, capsys: pytest.CaptureFixture[str]
+    graphs_alone: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     voices = graphs_alone.parent / "voices"
     wanted = {
@@ -103,6 +103,7 @@ def test_a_graph_without_its_json_is_named(
     }
     assert main(["ls", "--config", str(graphs_alone)]) == 0
     assert set(capsys.readouterr().err.splitlines()) == wanted
+    assert caplog.records == []  # a log line could come amid the list
     assert main(["config", "check", str(graphs_alone)]) == 1
     said = capsys.readouterr().err.splitlines()
     assert set(said) == {f"error: {graphs_alone}: {problem}" for problem in wanted}

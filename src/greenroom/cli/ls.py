@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
     """
     found = configuration(config, settings)
     with prefixing_problems(config):
-        catalog = Catalog.from_config(found)
+        catalog = Catalog.from_config(found, warn=False)
     if as_json:
         print_json([_entry(spec) for spec in catalog])
+        _print_some(catalog.problems, "are left out")
         return
     rows = [
         (
@@ -55,15 +57,21 @@ def ls(config: ConfigFile = None, settings: Settings = None, as_json: AsJson = F
 
 
 def _print_problems(catalog: Catalog) -> None:
-    """Print what is wrong with models of the catalog, in a bounded number of lines."""
-    found = [(spec.model_id, why) for spec in catalog if (why := problem_with(spec)) is not None]
-    for model_id, why in found[:_MOST_PROBLEMS]:
-        print_note(f"model {model_id}: {why}")
-    if len(found) > _MOST_PROBLEMS:
-        more = len(found) - _MOST_PROBLEMS
-        print_note(f"{more} more could not be loaded; `greenroom config check` names them.")
+    """Print what was left out, and what is wrong with models of the catalog."""
+    _print_some(catalog.problems, "are left out")
+    found = ((spec.model_id, problem_with(spec)) for spec in catalog)
+    _print_some([f"model {name}: {why}" for name, why in found if why], "could not be loaded")
     for sentence in missing_engines(catalog):
         print_note(sentence)
+
+
+def _print_some(problems: Sequence[str], are: str) -> None:
+    """Print problems below the list, in a bounded number of lines."""
+    for problem in problems[:_MOST_PROBLEMS]:
+        print_note(problem)
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        print_note(f"{more} more {are}; `greenroom config check` names them.")
 
 
 def _entry(spec: ModelSpec) -> dict[str, Any]:
