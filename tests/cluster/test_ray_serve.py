@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -20,6 +21,8 @@ import httpx
 import openai
 import psutil
 import pytest
+import yaml
+from pydantic import ValidationError
 
 from greenroom.cli import main
 from greenroom.errors import WorkerError
@@ -47,6 +50,8 @@ worker:
   api_keys: [{{key: secret-key, name: all, role: admin}}]
   aliases: {{tts-1: null}}
 """
+
+SAMPLE = Path(__file__).parents[2] / "configs" / "ray-serve.yaml"
 
 LONG = "A long speech, which is not over when its worker is. " * 300
 HEADERS = {"authorization": "Bearer secret-key"}
@@ -297,3 +302,21 @@ def test_it_ends_at_ctrl_c_and_leaves_nothing_behind(cluster: Cluster) -> None:
     _, alive = psutil.wait_procs(children, timeout=60)
     assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
     assert os.path.exists(cluster.log.name)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray's own, when it is imported
+def test_the_sample_configuration_for_several_machines_builds_the_application(
+    tmp_path: Path,
+) -> None:
+    from ray import serve
+    from ray.serve.schema import ServeDeploySchema
+
+    sample = yaml.safe_load(SAMPLE.read_text())
+    (described,) = ServeDeploySchema.model_validate(sample).applications
+    module, name = described.import_path.split(":")
+    file = tmp_path / "worker.yaml"
+    file.write_text(CONFIG.format(grpc=50051, http=8880))
+    build = getattr(importlib.import_module(module), name)
+    assert isinstance(build(described.args | {"config": str(file)}), serve.Application)
+    with pytest.raises(ValidationError, match="replica_count"):
+        build(described.args | {"replica_count": 2})

@@ -43,6 +43,10 @@ _INGRESS_CALLS = 8_192
 _STOP_S = 15.0
 """What stopping takes beyond the speech that runs to its end."""
 
+_LOOK_BACK_S = 15.0
+"""Over how long is averaged what replicas say of themselves: longer than the 10 s between two times
+that Ray has them say it, as Ray asks for."""
+
 _LOOK_S = 0.25
 """How often a replica that is about to leave looks whether its calls have ended."""
 
@@ -108,7 +112,7 @@ def _count(size: Size) -> dict[str, Any]:
         "autoscaling_config": AutoscalingConfig(
             min_replicas=size.least,
             max_replicas=size.most,
-            look_back_period_s=5.0,
+            look_back_period_s=_LOOK_BACK_S,
             policy=AutoscalingPolicy(policy_function=_POLICY),
         )
     }

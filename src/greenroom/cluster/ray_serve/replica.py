@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -27,7 +28,7 @@ class SpeechReplica:
     async def __init__(self, config: Config) -> None:  # type: ignore[misc]
         """Load what is loaded at the start; raises what `Worker.initialize` raises."""
         self._worker = worker = await Worker.create(config, follows=False)
-        self._app = worker.app()
+        self._app = await asyncio.to_thread(worker.app)  # which reads files
         self._methods = GrpcMethods(worker.interceptor)
         worker.add_services(self._methods)
         self._texts = PushedTexts()
