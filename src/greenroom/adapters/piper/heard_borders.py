@@ -74,7 +74,8 @@ class HeardBorders:
         last = min(within[1], max(end, within[0]) + self._look_ahead)
         if not self._is_known(last):
             return None
-        quiet = self._quiet((within[0], last), (end, last))
+        beside = (end, last) if end < last else within
+        quiet = self._quiet((within[0], last), beside)
         if quiet is not None:
             return quiet[0]
         return last if last == self.end else end
