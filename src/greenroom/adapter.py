@@ -204,7 +204,10 @@ class TTSAdapter(ABC):
 
     @classmethod
     def check_options(cls, options: Mapping[str, Any]) -> None:
-        """Raise `InvalidInputError` for an option that `synthesize` would not understand."""
+        """Raise `InvalidInputError` for an option that `synthesize` would not understand.
+
+        Called on the event loop, for each request that gives options: compare values, and return.
+        """
 
     @classmethod
     def check_spec(cls, spec: ModelSpec) -> None:

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from greenroom.adapter import ModelSpec
+from greenroom.hosts import engine_process
 from greenroom.hosts.hosted_adapter import HostedAdapter
 from greenroom.hosts.launcher import Launcher
 from greenroom.hosts.processes import EngineProcesses
@@ -64,6 +65,10 @@ def main(state: str) -> None:
                 begin(lambda: list(model.synthesize(deed, {})))
             else:
                 begin(lambda: list(model.synthesize(deed, {})))
+                if place == "closing":
+                    time.sleep(0.2)
+                    engine_process._END_LIMIT_S = 60.0
+                    begin(processes.close)
         time.sleep(0.3)
     print("there", flush=True)
     time.sleep(60)

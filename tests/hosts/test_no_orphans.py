@@ -29,6 +29,7 @@ STATES = [
     "unload: hang",
     "unload: stop",
     "lingering",
+    "closing: stop",
     "recycling",
     "without a fork server: hold the lock",
     "without a fork server: fork",
