@@ -6,19 +6,22 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from greenroom.errors import duration
-from greenroom.hosts.engine_process import EngineProcess
-from greenroom.hosts.hosted_adapter import HostedAdapter
-from greenroom.hosts.processes import EngineProcesses
 from greenroom.journal import Event, Kind
-from greenroom.ledger.residency import Residency
-from greenroom.ledger.shared_memory import Sharers
 from greenroom.ledger.state import Reason, Resident, State, owners_of
-from greenroom.memory.footprint_store import FootprintStore
-from greenroom.memory.leaks import Account, MemoryAccounts
-from greenroom.memory.usage import MIB, ProcessUsage
+from greenroom.memory.usage import MIB
 from greenroom.untrusted.owners import by_kind, kind_in_words, owner_name
+
+if TYPE_CHECKING:
+    from greenroom.hosts.engine_process import EngineProcess
+    from greenroom.hosts.processes import EngineProcesses
+    from greenroom.ledger.residency import Residency
+    from greenroom.ledger.shared_memory import Sharers
+    from greenroom.memory.footprint_store import FootprintStore
+    from greenroom.memory.leaks import Account, MemoryAccounts
+    from greenroom.memory.usage import ProcessUsage
 
 _MOST_HOLDERS = 10
 """Kinds of holders that an explanation tells of in words; `holders` has each."""
@@ -291,6 +294,9 @@ def process_statistics(process: EngineProcess) -> ProcessStatistics:
 
 
 def _process_of(instance: object) -> ProcessStatistics | None:
+    # Where there is an instance this is imported; who reads a worker's statistics has no engine.
+    from greenroom.hosts.hosted_adapter import HostedAdapter
+
     if not isinstance(instance, HostedAdapter) or instance.process is None:
         return None
     return process_statistics(instance.process)

@@ -11,11 +11,12 @@ import pytest
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
+from greenroom.concurrency.in_steps import STEP
 from greenroom.config.schema import Config, WorkerSettings, load_config
 from greenroom.worker.app import Worker
 from greenroom.worker.grpc.conversions import models_message
 from greenroom.worker.http.serializers import CatalogList
-from greenroom.worker.model_repository import STEP, Repository
+from greenroom.worker.model_repository import Repository
 from greenroom.worker.synthesis import Synthesis
 
 COUNT = 4 * STEP

@@ -87,8 +87,7 @@ def noted(path, *given, **named):
 Path.read_text = noted
 
 import greenroom.adapters.piper
-from greenroom import ModelManager, ModelSpec
-from greenroom.catalog import Catalog
+from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.concurrency.cores import CORES
 
 async def main():

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-import greenroom.cli.app
 import greenroom.worker.app
 import greenroom.worker.client
 from greenroom import errors
+from greenroom.cli.reference import reference
 from greenroom.worker.errors import ANSWERS, CODES, FieldError, answer_to, code_of, is_retried
 
 FIELD_CODES = {"invalid_json", "missing_required_parameter", "voice_not_found"}
 """Those that only a `FieldError` has."""
+
+reference()  # which imports every command: their errors are of the tree too
 
 
 def tree(kind: type[errors.ModelManagerError]) -> Iterator[type[errors.ModelManagerError]]:

@@ -3,49 +3,77 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
-from typer.main import get_command
 
-from greenroom.cli.cluster_up import up
-from greenroom.cli.config_check import check
-from greenroom.cli.demo.command import demo
-from greenroom.cli.explain import explain
-from greenroom.cli.footprints import footprints
-from greenroom.cli.init import init
-from greenroom.cli.load import load, unload
-from greenroom.cli.ls import ls
-from greenroom.cli.pin import pin, unpin
-from greenroom.cli.prepare import prepare
-from greenroom.cli.ps import ps
-from greenroom.cli.pull import pull
-from greenroom.cli.record import record
-from greenroom.cli.rm import rm
-from greenroom.cli.say import say
-from greenroom.cli.search import search, show
-from greenroom.cli.serve import serve
-from greenroom.cli.service import install
+from greenroom.cli.command_tree import CommandTree, command_of, with_commands
 from greenroom.cli.shared_options import current_name
-from greenroom.cli.simulate import simulate
 from greenroom.cli.terminal.console import configure_logging, print_text
-from greenroom.cli.top import top
+
+_MODULES = {
+    "init": "init",
+    "serve": "serve",
+    "say": "say",
+    "ls": "ls",
+    "ps": "ps",
+    "top": "top",
+    "search": "search",
+    "show": "search",
+    "pull": "pull",
+    "rm": "rm",
+    "prepare": "prepare",
+    "load": "load",
+    "unload": "load",
+    "pin": "pin",
+    "unpin": "pin",
+    "explain": "explain",
+    "footprints": "footprints",
+    "record": "record",
+    "simulate": "simulate",
+    "demo": "demo.command",
+}
+"""Where each command is: the function of its name, in this module."""
+
+_CONFIG = {"check": "config_check"}
+_SERVICE = {"install": "service"}
+_CLUSTER = {"up": "cluster_up"}
 
 app = typer.Typer(
     name="greenroom",
+    cls=CommandTree,
     context_settings={"token_normalize_func": current_name},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-config = typer.Typer(rich_markup_mode="markdown")
-service = typer.Typer(rich_markup_mode="markdown")
-cluster = typer.Typer(rich_markup_mode="markdown")
+
+
+def _group(name: str) -> typer.Typer:
+    return typer.Typer(
+        name=name, cls=CommandTree, add_completion=False, rich_markup_mode="markdown"
+    )
+
+
+config = _group("config")
+service = _group("service")
+cluster = _group("cluster")
 
 
 def command() -> Any:
     """Return the whole command line as a command of click, with all others below it."""
-    return get_command(app)
+    groups = {
+        "config": partial(with_commands, config, _makers(_CONFIG)),
+        "service": partial(with_commands, service, _makers(_SERVICE)),
+        "cluster": partial(with_commands, cluster, _makers(_CLUSTER)),
+    }
+    return with_commands(app, {**_makers(_MODULES), **groups})
+
+
+def _makers(modules: Mapping[str, str]) -> dict[str, partial[Any]]:
+    return {name: partial(command_of, module, name) for name, module in modules.items()}
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,35 +130,3 @@ def clusters(context: typer.Context) -> None:
 def _help(context: typer.Context) -> None:
     print_text(context.get_help())
     raise typer.Exit
-
-
-_COMMANDS = (
-    init,
-    serve,
-    say,
-    ls,
-    ps,
-    top,
-    search,
-    show,
-    pull,
-    rm,
-    prepare,
-    load,
-    unload,
-    pin,
-    unpin,
-    explain,
-    footprints,
-    record,
-    simulate,
-    demo,
-)
-for each in _COMMANDS:
-    app.command()(each)
-app.add_typer(config, name="config")
-config.command()(check)
-app.add_typer(service, name="service")
-service.command()(install)
-app.add_typer(cluster, name="cluster")
-cluster.command()(up)

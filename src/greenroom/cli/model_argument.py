@@ -11,10 +11,9 @@ from typing import Annotated
 
 import typer
 
-from greenroom.catalog.catalog import Catalog
 from greenroom.cli.shared_options import configuration
 from greenroom.concurrency.time_limit import within
-from greenroom.config.schema import DEFAULT_HTTP_LISTEN, DEFAULT_LISTEN
+from greenroom.config.address import DEFAULT_HTTP_LISTEN, DEFAULT_LISTEN
 from greenroom.errors import ModelManagerError
 
 _WORKER_S = 0.5
@@ -71,6 +70,8 @@ async def _asked(address: str, key: str | None) -> list[str]:
 
 
 def _names_of_catalog(ctx: typer.Context) -> list[str]:
+    from greenroom.catalog.catalog import Catalog  # only a shell that completes has a use for it
+
     def read() -> list[str]:
         config = configuration(ctx.params.get("config"), ctx.params.get("settings"))
         catalog = Catalog.from_config(config, warn=False)

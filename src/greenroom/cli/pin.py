@@ -12,7 +12,7 @@ from greenroom.cli.http_address import http_url
 from greenroom.cli.model_argument import Models
 from greenroom.cli.shared_options import HttpServer, Key
 from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_text
-from greenroom.config.schema import DEFAULT_HTTP_LISTEN
+from greenroom.config.address import DEFAULT_HTTP_LISTEN
 
 _LIMIT_S = 10.0
 """A pin waits for nothing: a worker that answers at all answers sooner."""

@@ -14,7 +14,7 @@ import typer
 from greenroom.cli.http_address import http_url
 from greenroom.cli.shared_options import HttpServer, Key
 from greenroom.cli.terminal.console import KEY_FIX, CommandError, print_note
-from greenroom.config.schema import DEFAULT_HTTP_LISTEN
+from greenroom.config.address import DEFAULT_HTTP_LISTEN
 from greenroom.simulation.recorder import Line, Recorder
 
 if TYPE_CHECKING:

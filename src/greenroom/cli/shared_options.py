@@ -6,15 +6,17 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from greenroom.config.address import Address
-from greenroom.config.schema import DEFAULT_LISTEN, Config, is_sendable, load_config
-from greenroom.config.sources import nested
+from greenroom.config.address import DEFAULT_LISTEN, Address
+from greenroom.config.api_key import is_sendable
 from greenroom.errors import ConfigError
 from greenroom.untrusted.printable import printable_repr
+
+if TYPE_CHECKING:
+    from greenroom.config.schema import Config
 
 DEFAULT_SERVER = DEFAULT_LISTEN
 
@@ -153,6 +155,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def configuration(path: Path | None, settings: Sequence[str] | None = None) -> Config:
     """Return the configuration of `--config` and `--set`; raises `ConfigError`."""
+    # Commands that ask a worker read no configuration: they are spared Pydantic and NumPy.
+    from greenroom.config.schema import load_config
+
     return load_config(path, overrides_of(settings or ()))
 
 
@@ -174,6 +179,8 @@ def display_name(path: Path | None) -> str:
 
 def overrides_of(settings: Sequence[str]) -> dict[str, Any]:
     """Return the values of `--set`, nested like the file."""
+    from greenroom.config.sources import nested  # with YAML, as in `configuration`
+
     return nested((key.split("."), value) for key, value in map(pair_of, settings))
 
 

@@ -9,6 +9,9 @@ import contextlib
 import ipaddress
 from dataclasses import dataclass, replace
 
+DEFAULT_LISTEN = "127.0.0.1:50051"
+DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
+
 _MOST_PORTS = 65_535
 _LONGEST_PATH = 107
 """Bytes that the system's address of a unix socket has room for."""

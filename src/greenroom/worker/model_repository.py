@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
 from greenroom.adapter import ModelSpec
+from greenroom.concurrency.in_steps import in_steps
 from greenroom.errors import InvalidInputError, ModelNotResidentError
 from greenroom.ledger.state import State
 from greenroom.worker.synthesis import Synthesis
@@ -80,17 +79,3 @@ class Repository:
         if version not in ("", VERSION):
             raise InvalidInputError(f"model {spec.model_id!r} has version {VERSION} only.")
         return spec
-
-
-T = TypeVar("T")
-
-STEP = 200
-"""Models between two turns of the event loop: about 2 ms, where each is explained."""
-
-
-async def in_steps(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield the items in order; others have their turn now and then."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % STEP == 0:
-            await asyncio.sleep(0)

@@ -12,18 +12,20 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from greenroom.catalog.catalog import Catalog
 from greenroom.config.schema import MAX_NAME_CHARS, first_problem
 from greenroom.errors import InvalidInputError
 from greenroom.journal import Kind, Subscription
 from greenroom.ledger.state import State
 from greenroom.memory.usage import MIB
-from greenroom.model_manager import ModelManager
 from greenroom.statistics import ManagerStatistics, ResidentStatistics
+
+if TYPE_CHECKING:
+    from greenroom.catalog.catalog import Catalog
+    from greenroom.model_manager import ModelManager
 
 UNKNOWN_LOAD_S = 0.5
 """What a load is expected to take while none was measured: a stock Piper voice of 63 MB."""

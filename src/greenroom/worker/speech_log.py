@@ -9,11 +9,12 @@ import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from greenroom.worker.speech import Timing
+if TYPE_CHECKING:
+    from greenroom.worker.speech import Timing
 
 WINDOW_S = 60.0
 """How far back figures of recent speech go: long enough for a 95th percentile, short enough for

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from greenroom.adapter import ModelSpec
 from greenroom.audio.frames import FRAME_MS, AudioFrame, WordTime
-from greenroom.model_manager import ModelManager
+from greenroom.concurrency.in_steps import in_steps
 from greenroom.statistics import (
     ProcessMemoryStatistics,
     ProcessStatistics,
@@ -17,8 +17,11 @@ from greenroom.statistics import (
 )
 from greenroom.v1 import tts_pb2
 from greenroom.worker.figures import WorkerFigures, read_figures, written_figures
-from greenroom.worker.model_repository import in_steps
 from greenroom.worker.report import WorkerReport, read_report, written_report
+
+if TYPE_CHECKING:
+    from greenroom.adapter import ModelSpec
+    from greenroom.model_manager import ModelManager
 
 
 def frame_message(

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 
 from greenroom.audio.frames import AudioFrame
+from greenroom.concurrency.in_steps import in_steps
 from greenroom.concurrency.stall_timeout import StallTimeout
 from greenroom.errors import InputTooLargeError, InvalidInputError, StalledError
 from greenroom.speech.sentence_borders import ends_with_mark, is_blank
@@ -25,7 +26,6 @@ from greenroom.worker.grpc.riva_request import (
     check_is_alike,
     check_is_plain,
 )
-from greenroom.worker.model_repository import in_steps
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
 
