@@ -43,6 +43,15 @@ def _heard_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Dispatcher, "may_be_heard", lambda *_: True)
 
 
+@pytest.fixture(scope="module")
+def cache_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what is measured by a worker of a whole module out of the user's cache, as of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GREENROOM_CACHE_DIR", str(tmp_path_factory.mktemp("cache-of-module")))
+        patch.setenv("GREENROOM_PREPARE", "off")
+        yield
+
+
 @pytest.fixture
 def tone_catalog() -> Catalog:
     """Eight tones, `tone-220` to `tone-440`."""

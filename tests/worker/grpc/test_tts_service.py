@@ -393,7 +393,6 @@ async def test_an_engine_that_fails_answers_internal_and_harms_nobody_else() -> 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     """Let nothing be freed but by the end of the last reference."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -273,7 +273,6 @@ async def test_speech_that_outlasts_the_drain_is_cut_off(
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     """Let nothing be freed but by the end of the last reference."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
@@ -19,9 +20,14 @@ ASKED: dict[str, Any] = {"model": "tts-1", "input": "Hello.", "voice": "tone-220
 SPEECH = "/v1/audio/speech"
 
 
-@pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
-    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def web(cache_of_module: None) -> AsyncIterator[HttpClient]:
+    """A worker for all that is refused, after which it is as it was: one model is in memory."""
+    catalog = Catalog.discover("", adapters=["tone"])
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
     async with running_http_worker(manager) as made:
         yield made
 
@@ -257,7 +263,9 @@ async def test_an_engine_that_fails_before_its_first_audio_is_a_server_error() -
         assert (await web.post(SPEECH, {**ASKED, "voice": "a"})).status_code == 200
 
 
-async def test_a_closing_worker_is_unavailable(web: HttpClient) -> None:
-    await web.served.worker.synthesis.drain(0)
-    error = error_of(await web.post(SPEECH, ASKED), 503)
-    assert error["code"] == "shutting_down"
+async def test_a_closing_worker_is_unavailable(tone_catalog: Catalog) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
+    async with running_http_worker(manager) as web:
+        await web.served.worker.synthesis.drain(0)
+        error = error_of(await web.post(SPEECH, ASKED), 503)
+        assert error["code"] == "shutting_down"

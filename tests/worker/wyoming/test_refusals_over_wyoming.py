@@ -253,7 +253,6 @@ async def test_a_worker_that_is_full_says_so(
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
     """Let nothing be freed but by the end of the last reference."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

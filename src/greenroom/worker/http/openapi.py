@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -66,7 +67,7 @@ def queries(
     Those that are `optional` are text here, whatever else they may be in a body; those `left_out`
     no text can say.
     """
-    schema = model.model_json_schema(ref_template=_REF)
+    schema = _schema_of(model)
     parameters = [
         {
             "name": name,
@@ -78,6 +79,12 @@ def queries(
         if name not in left_out
     ]
     return {"parameters": parameters}
+
+
+@functools.cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of a model, not to be changed: each application asks for the same ones."""
+    return model.model_json_schema(ref_template=_REF)
 
 
 def describe(
