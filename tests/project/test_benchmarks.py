@@ -21,10 +21,10 @@ from greenroom.adapters.tone import ToneTTSAdapter
 from tests.piper.real_voice import PATIENT
 
 SLOW = (
-    *("arrival", "callers", "capacity", "cluster", "http"),
-    *("isolation", "ready", "servers", "simulation"),
+    *("arrival", "callers", "capacity", "cluster", "decision", "growth", "held", "http"),
+    *("isolation", "ready", "servers", "simulation", "speech", "stall"),
 )
-"""They start servers, load the real voice many times, or have many callers."""
+"""They start servers, load the real voice many times, or have many callers; `.ci/run` runs some."""
 
 
 @pytest.fixture(scope="module")
