@@ -55,7 +55,7 @@ def main(port: str, file: str) -> None:
         create_app(recorded),
         host="127.0.0.1",
         port=int(port),
-        http="h11",
+        http="httptools",
         ws="none",
         lifespan="off",
         log_config=None,

@@ -12,7 +12,7 @@ from typing import Any
 
 from greenroom.cluster.handover import Give, made_by
 from greenroom.errors import SynthesisError
-from greenroom.worker.http.server import CONNECTION, PATIENCE, WRITE
+from greenroom.worker.http.http_connection import CONNECTION, PATIENCE, WRITE
 
 Message = MutableMapping[str, Any]
 """One of ASGI's."""

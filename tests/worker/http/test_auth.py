@@ -247,7 +247,7 @@ async def test_a_client_of_http_1_0_need_not_name_a_host(manager: ModelManager, 
         (["GET /api/ps HTTP/1.0", "Origin: https://evil.example.org"], 403),
         (["GET /api/ps HTTP/1.0", "Host: localhost", "Origin: https://evil.example.org"], 403),
         (["GET /api/ps HTTP/1.1", "Host: localhost", "Host: evil.example.org"], 400),
-        (["GET http://evil.example.org/api/ps HTTP/1.1", "Host: evil.example.org"], 404),
+        (["GET http://evil.example.org/api/ps HTTP/1.1", "Host: evil.example.org"], 403),
     ],
     ids=str,
 )

@@ -12,7 +12,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.worker.admission import Shares
-from greenroom.worker.http import body, server
+from greenroom.worker.http import body, http_connection
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 from tests.worker.worker_client import LIMIT_S
 
@@ -170,7 +170,8 @@ async def test_one_request_more_than_is_answered_at_once_is_told_when_to_come_ba
 async def test_who_reads_no_answers_is_cut_off_and_gives_their_place_back(
     manager: ModelManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_STALLED_S", 1.0)
+    monkeypatch.setattr(http_connection, "_STALLED_S", 1.0)
+    monkeypatch.setattr(http_connection, "_PIPELINE", 400)
     async with running_http_worker(manager) as web:
         web.served.worker.admission.calls.others.shares = Shares(1, 1, 1)
         address = web.served.worker.http_address

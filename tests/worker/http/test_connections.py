@@ -230,9 +230,9 @@ async def test_connections_over_grpc_are_bounded_and_one_that_goes_makes_room(
 
 
 async def test_a_slow_head_is_cut_off(web: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    from greenroom.worker.http import server
+    from greenroom.worker.http import http_connection
 
-    monkeypatch.setattr(server, "_HEADERS_LIMIT_S", 0.05)
+    monkeypatch.setattr(http_connection, "_HEADERS_LIMIT_S", 0.05)
     reader, writer = await opened(web, b"GET / HTTP/1.1\r\n")
     async with asyncio.timeout(LIMIT_S):
         with contextlib.suppress(ConnectionError):

@@ -15,7 +15,7 @@ import pytest
 
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
-from greenroom.worker.http import server
+from greenroom.worker.http import http_connection
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, metered_http_worker, running_http_worker
 from tests.worker.worker_client import LIMIT_S, Meter, WorkerClient, metered
@@ -174,7 +174,7 @@ async def test_a_client_that_sends_slowly_is_cut_off(tone_catalog: Catalog) -> N
 async def test_a_connection_without_a_request_is_not_kept(
     tone_catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_HEADERS_LIMIT_S", 0.2)
+    monkeypatch.setattr(http_connection, "_HEADERS_LIMIT_S", 0.2)
     manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
     async with running_http_worker(manager) as web:
         for sent in (b"", b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\n"):

@@ -15,7 +15,7 @@ from greenroom.testing import Stage
 from greenroom.worker.admission import Shares
 from greenroom.worker.app import Worker
 from greenroom.worker.http import events as following
-from greenroom.worker.http import serializers, server
+from greenroom.worker.http import http_connection, serializers
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 from tests.worker.worker_client import WorkerClient, connected, metered
@@ -213,7 +213,7 @@ async def test_a_follower_that_falls_behind_is_told_how_much_it_missed(web: Http
 async def test_a_follower_that_does_not_read_loses_its_place(
     web: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "_STALLED_S", 0.1)
+    monkeypatch.setattr(http_connection, "_STALLED_S", 0.1)
     address = web.served.worker.http_address
     assert address is not None
     subscriptions = web.manager.journal._subscriptions

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from greenroom import Catalog, ModelManager
-from greenroom.worker.http import server
+from greenroom.worker.http import http_connection
 from greenroom.worker.http.gathered_writes import GatheredWrites
 from tests.worker.http.http_client import HttpClient, running_http_worker
 from tests.worker.worker_client import LIMIT_S
@@ -91,7 +91,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             wire.pause_reading = transport.pause_reading  # type: ignore[method-assign]
             wire.resume_reading = transport.resume_reading  # type: ignore[method-assign]
 
-    monkeypatch.setattr(server, "GatheredWrites", Overheard)
+    monkeypatch.setattr(http_connection, "GatheredWrites", Overheard)
     return made
 
 

@@ -5,46 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.server import ServerState
+from starlette.types import ASGIApp
 
 from greenroom.concurrency.tasks import race
 from greenroom.config.address import Address
 from greenroom.untrusted.logs import safe_logger
-from greenroom.worker.admission import peer_of
 from greenroom.worker.connections import Acceptor, Connections
-from greenroom.worker.http.gathered_writes import GatheredWrites
+from greenroom.worker.http.http_connection import HttpConnection
 from greenroom.worker.listen import bind_sockets, connection_limit
 
 logger = safe_logger(__name__)
 
-CONNECTION = "greenroom.connection"
-"""The ASGI extension by which an answer ends its connection (`asyncio.Transport`)."""
-
-PATIENCE = "greenroom.patience"
-"""The extension with which an answer says how many seconds its reader has for each piece; `None`
-when it sees to that itself."""
-
-WRITE = "greenroom.write"
-"""The extension by which an answer that has begun writes a piece of its body (`PieceWriter`), past
-the layers around `send`, which have nothing to do with it."""
-
-PieceWriter = Callable[[bytes], Awaitable[None]]
-"""Writes a piece of a body without a length, once its head was sent; waits while it must."""
-
 _FLAG = "--http-listen"
-
-_STALLED_S = 30.0
-"""A client that takes nothing for so long is cut off."""
-
-_HEADERS_LIMIT_S = 30.0
-"""How long a request's first line and headers may take to arrive."""
 
 _TICK_S = 0.1
 _TICKS_A_DAY = 864_000
@@ -63,7 +40,7 @@ class HttpServer:
         """Where it listens; with the real port once it does."""
         config = uvicorn.Config(
             app,
-            http=_Connection,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -124,7 +101,7 @@ class _Server(uvicorn.Server):
         self.begun.set()
 
     def _protocol(self) -> asyncio.Protocol:
-        return _Connection(self.config, self.server_state, self._connections)
+        return HttpConnection(self.config, self.server_state, self._connections)
 
     async def main_loop(self) -> None:
         """Tick as uvicorn's own loop does, ten times a second, but end at once."""
@@ -145,115 +122,3 @@ class _Server(uvicorn.Server):
             return
         for each in sockets or ():
             each.close()
-
-
-class _Connection(H11Protocol):
-    """One connection: it ends when its client sends no request or takes no answer in time.
-
-    Answers can end it too, by the extension `CONNECTION`.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, state: ServerState, connections: Connections
-    ) -> None:
-        super().__init__(config, state, {})
-        self._open = connections
-        self._asked: asyncio.TimerHandle | None = None
-        app = self.app
-
-        async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
-            extensions = scope.setdefault("extensions", {})
-            extensions[CONNECTION] = self.transport
-            extensions[PATIENCE] = _STALLED_S
-            extensions[WRITE] = self._write_piece
-
-            async def send_in_time(message: Message) -> None:
-                patience = extensions[PATIENCE]
-                if patience is None:
-                    await self._send_together(message, send)
-                    return
-                try:
-                    async with asyncio.timeout(patience):
-                        await self._send_together(message, send)
-                except TimeoutError:
-                    self.transport.abort()
-
-            await app(scope, receive, send_in_time)
-
-        self.app = with_connection
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._writes = GatheredWrites(transport)
-        super().connection_made(self._writes)
-        self._expect_request()
-        self._open.add(self, peer_of(self.client[0] if self.client else None))
-
-    async def _send_together(self, message: Message, send: Send) -> None:
-        """Send what one message makes in one write, and an answer's head with its first piece.
-
-        A head whose first piece is yet to be made waits for it no longer than this step.
-        """
-        self._writes.hold()
-        if message["type"] == "http.response.start":
-            self.loop.call_soon(self._writes.release)
-            await send(message)
-            return
-        try:
-            await send(message)
-        finally:
-            self._writes.release()
-
-    async def _write_piece(self, piece: bytes) -> None:
-        """Write a piece of a body that has begun, framed as h11 frames it; see `PieceWriter`."""
-        cycle = self.cycle
-        if self.flow.write_paused and not cycle.disconnected:
-            await self.flow.drain()
-        if cycle.disconnected or not piece:
-            return
-        is_chunked = cycle.scope["http_version"] >= "1.1"
-        self._writes.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
-        self._writes.release()
-
-    def on_response_complete(self) -> None:
-        self._expect_request()
-        super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse bytes that are not HTTP; a request that they are part of is over with them.
-
-        Its answer would be sent after this one, or this one amid it: h11 raises at both.
-        """
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
-            super().send_400_response(msg)
-            return
-        cycle.disconnected = True
-        cycle.message_event.set()
-        if cycle.response_started:
-            self.transport.close()
-        else:
-            super().send_400_response(msg)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._asked is not None:
-            self._asked.cancel()
-        self._open.remove(self)
-        super().connection_lost(exc)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request is being answered."""
-        return self.cycle is None or bool(self.cycle.response_complete)
-
-    def cut(self) -> None:
-        """End the connection now."""
-        self.transport.abort()
-
-    def _expect_request(self) -> None:
-        if self._asked is not None:
-            self._asked.cancel()
-        self._asked = self.loop.call_later(_HEADERS_LIMIT_S, self._give_up)
-
-    def _give_up(self) -> None:
-        if self.is_idle:
-            self.cut()

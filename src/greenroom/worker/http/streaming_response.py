@@ -27,7 +27,7 @@ from greenroom.worker.auth import Caller, owner_of
 from greenroom.worker.encoded_speech import encoded, words_in
 from greenroom.worker.http.captioned_packets import JsonLines, JsonObject
 from greenroom.worker.http.disconnect import disconnected
-from greenroom.worker.http.server import CONNECTION, PATIENCE, WRITE, PieceWriter
+from greenroom.worker.http.http_connection import CONNECTION, PATIENCE, WRITE, PieceWriter
 from greenroom.worker.http.sse import Bytes, Events, Packets, Words
 from greenroom.worker.speech import Speech
 from greenroom.worker.synthesis import Synthesis
