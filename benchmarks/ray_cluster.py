@@ -142,7 +142,8 @@ class Cluster:
                     "memory_budget_mb": 8_000,
                 },
                 "voices": {"directories": [str(self.voices[0].parent)], "packages": []},
-                "worker": {"drain_timeout_ms": 60_000},
+                # On a busy machine a speech takes minutes; what is cut is to be the router's fault.
+                "worker": {"drain_timeout_ms": 600_000},
             }
         )
 
