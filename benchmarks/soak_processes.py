@@ -50,7 +50,9 @@ _RETURN_S = 20.0
 _ALIKE = 5
 """So many looks in a row must find the same before the run, so that nothing is on its way out."""
 
-_SAMPLES = 80
+_SAMPLE_EVERY_S = 5.0
+"""Often, as a process that was just broken is missing from a sample."""
+
 SETTLED_MINUTES = 10.0
 """In less, pools and caches fill while it works, which is no growth."""
 
@@ -219,7 +221,7 @@ class Soak:
         """Take note of what the worker and all that it has started take."""
         loop = asyncio.get_running_loop()
         while loop.time() < self._until:
-            await asyncio.sleep(self._seconds / _SAMPLES)
+            await asyncio.sleep(_SAMPLE_EVERY_S)
             self.score.samples.append(sizes(self._process.running.pid))
 
     async def _quiet(self) -> None:
