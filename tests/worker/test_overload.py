@@ -103,9 +103,13 @@ async def test_a_listener_who_hears_nothing_is_told_of_everywhere(
             await anext(pieces)
             await until(lambda: meters["a"].made == 3)
             await asyncio.sleep(0.6)  # longer than what is made lasts: the silence is sure
-            meters["a"].free.set()
+            meters["a"].allow(1)
             entry = await events.until("journal", kind="silent", model="a")
             assert "a listener heard nothing for " in entry["reason"]
+            (running,) = (await web.get("/api/streams"))["streams"]
+            assert running["gaps"] == 1
+            assert running["late_s"] >= 0.2
+            meters["a"].free.set()
             state = await events.until("state")
             async for _ in pieces:
                 pass

@@ -86,6 +86,10 @@ class RunningSpeech:
     """Seconds that its caller has taken."""
     ahead_s: float | None
     """Seconds that its listener, who plays at real time, has left to hear; `None` until then."""
+    gaps: int
+    """How often its listener had heard all that was made for it."""
+    late_s: float
+    """Seconds of silence in those gaps."""
 
 
 class Speech:
@@ -284,6 +288,8 @@ class Speech:
             first_audio_s=timing.first_audio_s,
             audio_s=timing.audio_s,
             ahead_s=None if stream is None else stream.ahead_s,
+            gaps=timing.gaps + (0 if stream is None else stream.gaps),
+            late_s=timing.late_s + (0.0 if stream is None else stream.late_s),
         )
 
     def _raise_error(self) -> None:

@@ -243,6 +243,8 @@ def _stream(found: RunningSpeech) -> dict[str, Any]:
         "first_audio_s": None if first is None else round(first, 4),
         "audio_s": round(found.audio_s, 2),
         "ahead_s": None if ahead is None else round(ahead, 2),
+        "gaps": found.gaps,
+        "late_s": round(found.late_s, 3),
     }
 
 

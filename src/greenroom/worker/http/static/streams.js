@@ -45,12 +45,13 @@ export class Streams {
     return row;
   }
 
-  fill(row, { state, age_s: age, first_audio_s: first, audio_s: audio, ahead_s: ahead }) {
+  fill(row, { state, age_s: age, first_audio_s: first, audio_s: audio, ahead_s: ahead, gaps, late_s: late }) {
     write(row.chip, state);
     row.chip.className = `chip ${TONE[state]}`;
     const facts = [["for ", duration(age)]];
     if (first !== null) facts.push(["first audio after ", took(first)], ["taken ", `${audio.toFixed(1)} s`]);
     if (ahead !== null) facts.push(["ahead ", `${ahead.toFixed(1)} s`]);
+    if (gaps) facts.push([gaps === 1 ? "a silence of " : `${gaps} silences, in all `, took(late)]);
     row.facts.replaceChildren(...facts.map(([name, value]) => element("span", {}, name, element("b", {}, value))));
     usable(row.button, true);
   }
