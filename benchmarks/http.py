@@ -98,7 +98,7 @@ def _streams(took: dict[str, tuple[Took, ...]], key: str, how: str) -> list[Figu
     return [
         Figure(f"tones of 3.5 s, {how}", http, "/s", _SAME, uvicorn),
         Figure("… against those of the manager", http, "/s", "the manager", manager),
-        Figure("… time of one", ours, "s", "the manager", theirs, 3.0, "ratio"),
+        Figure("… time of one", ours, "s", "the manager", theirs, 1 / 0.85, "ratio"),
         Figure("… added by HTTP", added, "s", _SAME, _inverted(uvicorn)),
     ]
 
