@@ -219,6 +219,21 @@ async def test_what_was_asked_before_nonsense_is_answered_before_it_is_refused(e
     assert echo.asked == ["/one", "/two"] * 2
 
 
+async def test_what_follows_nonsense_takes_no_answer_from_what_was_asked_before(
+    echo: Echo,
+) -> None:
+    broken = _POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n"
+    reader, writer = await echo.connect(_GET % b"held" + _GET % b"x" + broken)
+    await until(lambda: echo.asked == ["/held"])
+    writer.write(_GET % b"more")
+    await echo.says(_LAST)
+    echo.go.set()
+    async with asyncio.timeout(LIMIT_S):
+        assert answered(await reader.read()) == [200, 200, 400]
+    writer.close()
+    assert echo.asked == ["/held", "/last", "/x"]
+
+
 async def test_nonsense_within_a_body_ends_its_request(echo: Echo) -> None:
     heard = await echo.says(_POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n")
     assert answered(heard) == [400]

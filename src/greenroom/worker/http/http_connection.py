@@ -101,6 +101,8 @@ class HttpConnection(HttpToolsProtocol):
     # Requests
 
     def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:  # no more is read, but that an answer has reading resumed
+            return
         self._unset_keepalive_if_required()
         began_before = self._in_head
         try:
