@@ -136,6 +136,14 @@ def test_a_word_before_a_pause_is_told_with_the_audio_that_shows_its_end() -> No
     assert told(clock("abt, ba"), said) == [[("abt,", 0, 230), ("ba", 500, 660)]]
 
 
+def test_a_stop_that_is_never_let_go_ends_with_the_sound_before_it() -> None:
+    said = audio((0.5, 170), (0.0, 330), (0.5, 100), (0.0, 100))  # the last "a" of "ba" is silent
+    assert told(clock("abt, ba"), said) == [[("abt,", 0, 170), ("ba", 500, 600)]]
+    said = audio((0.5, 80), (0.0, 420), (0.5, 200))  # of three sounds two are silent, of one all
+    assert told(clock("abt, ba"), said)[0][0] == ("abt,", 0, 100)
+    assert told(clock("a, t"), audio((0.5, 100), (0.0, 300)))[0][1][0] == "t"
+
+
 def test_one_that_takes_long_is_told_when_it_begins() -> None:
     said = audio((0.5, 1_170), (0.0, 330), (0.5, 200))
     pieces = np.split(said, [150 * MS])

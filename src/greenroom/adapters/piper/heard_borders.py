@@ -69,7 +69,7 @@ class HeardBorders:
     def stop(self, end: int, within: Interval) -> int | None:
         """Return where it is last heard before a pause, which is to be at `end`, likewise.
 
-        The interval begins with the last phoneme, and ends with the pause or the run.
+        The interval begins with the last sounds, and ends with the pause or the run.
         """
         last = min(within[1], max(end, within[0]) + self._look_ahead)
         if not self._is_known(last):

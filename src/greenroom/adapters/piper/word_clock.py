@@ -44,9 +44,9 @@ class WordClock:
     `run` announces the phonemes that are said next, `next` tells the words of each chunk. In the
     midst of speech a word's border is that of its phonemes, exact to one of the voice's frames; it
     ends with the id between its last phoneme and what follows, or amid it. Beside a pause, as at
-    the beginning and the end, it is where the audio is heard, within the first or last phoneme and
-    the pause: such a word is told with the chunk whose audio shows its end. All in samples at the
-    voice's rate.
+    the beginning and the end, it is where the audio is heard, in the first phoneme or the last two
+    and the pause: such a word is told with the chunk whose audio shows its end. All in samples at
+    the voice's rate.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class WordClock:
             latest = self._end_of_first_sound(following)
         else:
             return end
-        earliest = max(start, self._begin_of_last_sound(span))
+        earliest = max(start, self._begin_of_last_sounds(span))
         heard = audio.stop(end, (earliest, latest))
         is_long = end - start > _LONGEST_WAIT_S * self._config.sample_rate
         return end if heard is None and is_long and start < audio.known_to else heard
@@ -168,10 +168,11 @@ class WordClock:
         after = next((at for at in places if self._phonemes[at] not in STRESS), span.last) + 1
         return self._edges[after][0] if after < len(self._edges) else self._audio.end
 
-    def _begin_of_last_sound(self, span: WordSpan) -> int:
-        places = range(span.last, max(span.first, self._run_first), -1)
-        sound = next((at for at in places if self._phonemes[at] not in SHADES), span.last)
-        return self._edges[sound][0]
+    def _begin_of_last_sounds(self, span: WordSpan) -> int:
+        """Return where the last two begin; of "salt." the "l" is silent before the "t" begins."""
+        places = range(span.last, max(span.first, self._run_first) - 1, -1)
+        sounds = [at for at in places if self._phonemes[at] not in STRESS | SHADES][:2]
+        return self._edges[sounds[-1] if sounds else span.last][0]
 
     def _has_pause(self, before: int, after: int) -> bool:
         return any(phoneme in PAUSES for phoneme in self._phonemes[before + 1 : after])
