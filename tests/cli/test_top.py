@@ -11,8 +11,10 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,11 +337,18 @@ def address(worker: Served) -> str:
 class Terminal:
     """A command on a terminal of its own, which a person looks at and types on."""
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30), **more: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        size: tuple[int, int] = (100, 30),
+        command: Sequence[str] = GREENROOM,
+        **more: str,
+    ) -> None:
         self._ours, its = os.openpty()
+        self._name = os.ttyname(its)
         self.resize(*size)
         self.process = subprocess.Popen(
-            [*GREENROOM, *arguments],
+            [*command, *arguments],
             stdin=its,
             stdout=its,
             stderr=its,
@@ -361,6 +370,19 @@ class Terminal:
             assert select.select([self._ours], [], [], LIMIT_S)[0], text
             self.written += os.read(self._ours, 65_536)
         self.written = b""
+
+    def fill(self) -> None:
+        """Write until no more can be written, as nobody reads it."""
+        its = os.open(self._name, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(its, b"." * 4096)
+        os.close(its)
+
+    def takes_lines(self) -> bool:
+        """Whether it gives its command whole lines, as it did before one drew on it."""
+        lflag: int = termios.tcgetattr(self._ours)[3]
+        return bool(lflag & termios.ICANON)
 
     def end(self) -> int:
         """Read to the end; return the exit code."""
@@ -475,3 +497,66 @@ def test_a_terminal_that_goes_away_ends_it(address: str) -> None:
         terminal.shows("tone-440")
         terminal.close()
         eventually(lambda: terminal.process.poll() is not None)
+
+
+# A terminal that nobody reads
+
+STUCK = """
+import contextlib, os, queue, sys, threading, time
+from pathlib import Path
+from greenroom.cli import main
+def tell():
+    waiting = []
+    while not any(each.not_full._waiters for each in waiting):
+        threads = threading.enumerate()
+        waiting = [each._queue for each in threads if each.name == "textual-output"]
+        for each in waiting:
+            with contextlib.suppress(queue.Full):
+                each.put_nowait("")
+        time.sleep(0.01)
+    Path(os.environ["STUCK"]).touch()
+threading.Thread(target=tell, daemon=True).start()
+sys.exit(main())
+"""
+"""`greenroom`, which touches a file when a write of Textual's waits for the terminal.
+
+It fills the queue that is in between, which takes long with what is drawn.
+"""
+
+
+@contextlib.contextmanager
+def stuck(address: str, folder: Path) -> Iterator[Terminal]:
+    """Give a terminal that nobody reads; the event loop of `greenroom top` stands in a write."""
+    told = folder / "stuck"
+    command = [sys.executable, "-c", STUCK]
+    arguments = ("top", "--every", "0.1", "--address", address)
+    with Terminal(*arguments, command=command, STUCK=str(told)) as terminal:
+        terminal.shows("tone-440")
+        assert not terminal.takes_lines()
+        terminal.fill()
+
+        def drawn_until_it_is() -> bool:
+            terminal.type("r")
+            time.sleep(0.2)  # more keys than it takes would keep it from drawing
+            return told.exists()
+
+        eventually(drawn_until_it_is)
+        yield terminal
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_though_nobody_reads_the_terminal(
+    address: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with stuck(address, tmp_path) as terminal:
+        terminal.process.send_signal(number)
+        assert terminal.process.wait(LIMIT_S) == 128 + number
+        assert terminal.takes_lines()
+        terminal.end()
+        assert b"\x1b[?1049l" in terminal.written, "and the screen is as it was"
+
+
+def test_a_terminal_that_goes_away_unread_ends_it(address: str, tmp_path: Path) -> None:
+    with stuck(address, tmp_path) as terminal:
+        terminal.close()
+        assert terminal.process.wait(LIMIT_S) == 128 + signal.SIGHUP

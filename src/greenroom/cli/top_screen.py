@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -19,18 +17,12 @@ from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.widgets import Footer, Input, Static
 
+from greenroom.cli.terminal.watchdog import Watchdog
 from greenroom.cli.top_table import Look, Refusals, View, head_lines, models_lines
 from greenroom.errors import ModelManagerError, duration
 
 _STALE_S = 3.0
 """An answer that is older is told of: the worker is away, or does not answer."""
-
-_TERMINAL_S = 0.5
-"""How often it is looked whether the terminal is there: before more is written than waits there."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-_HUNG_UP = 128 + signal.SIGHUP
 
 
 class _Models(VerticalScroll, inherit_bindings=False):
@@ -94,20 +86,9 @@ class TopScreen(App[int]):
 
     async def run_live(self) -> int:
         """Show it on the terminal until a key or a signal ends it; return the exit code."""
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self.exit, 128 + number)
-        # Of a terminal that has gone nothing has to be restored, and what still waits to be
-        # written there would be waited for without end.
-        loop.add_signal_handler(signal.SIGHUP, os._exit, _HUNG_UP)
-        watch = asyncio.create_task(_leave_with_terminal(), name="terminal")
-        try:
+        with Watchdog(self.exit):
             code = await self.run_async(mouse=False)
-            return self.return_code or 0 if code is None else code
-        finally:
-            watch.cancel()
-            for number in (*_SIGNALS, signal.SIGHUP):
-                loop.remove_signal_handler(number)
+        return self.return_code or 0 if code is None else code
 
     def compose(self) -> ComposeResult:
         """Yield the parts of the screen, from the top."""
@@ -218,12 +199,3 @@ class TopScreen(App[int]):
     def _show(self, view: View) -> None:
         self.view = view
         self._draw()
-
-
-async def _leave_with_terminal() -> None:
-    """End the process when its terminal has gone, which is not always told by a signal."""
-    stream: Any = sys.__stderr__
-    while True:
-        await asyncio.sleep(_TERMINAL_S)
-        if not os.isatty(stream.fileno()):
-            os._exit(_HUNG_UP)
