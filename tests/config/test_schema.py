@@ -135,7 +135,10 @@ def test_every_problem_is_kept_and_the_first_is_the_message(file: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(file)
     assert len(caught.value.problems) == 3
-    assert str(caught.value).endswith("(and 2 more).")
+    assert str(caught.value).endswith("(and 2 more problems).")
+    file.write_text("model_manager: {ttl_ms: soon, resident_cap: 0}\n")
+    with pytest.raises(ConfigError, match=r"\(and one more problem\)\.$"):
+        load_config(file)
 
 
 @pytest.mark.parametrize(

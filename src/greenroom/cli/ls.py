@@ -8,6 +8,7 @@ from typing import Any
 
 from greenroom.adapter import ModelSpec
 from greenroom.catalog.catalog import Catalog
+from greenroom.catalog.default_voice import NO_VOICE
 from greenroom.catalog.discovery import problem_with
 from greenroom.catalog.missing_engines import missing_engine_of, missing_engines
 from greenroom.catalog.on_disk import is_prepared, size_of
@@ -63,6 +64,8 @@ def _print_problems(catalog: Catalog) -> None:
     _print_some([f"model {name}: {why}" for name, why in found if why], "could not be loaded")
     for sentence in missing_engines(catalog):
         print_note(sentence)
+    if not len(catalog):
+        print_note(NO_VOICE)
 
 
 def _print_some(problems: Sequence[str], are: str) -> None:

@@ -41,8 +41,11 @@ def problems(error: ValidationError, known: Collection[str]) -> list[tuple[KeyPa
 
 def summary(sentences: list[str]) -> str:
     """Return the first sentence, and the number of the others."""
-    more = len(sentences) - 1
-    return sentences[0] if not more else f"{sentences[0].removesuffix('.')} (and {more} more)."
+    others = len(sentences) - 1
+    if not others:
+        return sentences[0]
+    more = "one more problem" if others == 1 else f"{others:,} more problems"
+    return f"{sentences[0].removesuffix('.')} (and {more})."
 
 
 def _sentence(place: KeyPath, found: Any, known: Collection[str]) -> str:

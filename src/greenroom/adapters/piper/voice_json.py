@@ -36,7 +36,9 @@ def read_settings(model: Path) -> dict[str, Any]:
         rate = settings["audio"]["sample_rate"]
         settings["phoneme_id_map"], settings["espeak"]["voice"], settings["num_symbols"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{name} is not a Piper voice's JSON: {printable_repr(error)}") from error
+        raise ValueError(
+            f"{name} is not a Piper voice's JSON ({_fault(error)}); fetch the voice anew"
+        ) from error
     except OSError as error:
         raise ValueError(f"{name} {read_failure(error)}") from error
     if not settings["phoneme_id_map"]:
@@ -47,6 +49,21 @@ def read_settings(model: Path) -> dict[str, Any]:
     if unfit := next(_unfit(settings), None):
         raise ValueError(f"{name}: {unfit}; fetch the voice anew")
     return dict(settings)
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong with JSON in which the settings were not found."""
+    match error:
+        case json.JSONDecodeError():
+            return f"{error.msg} at line {error.lineno}, column {error.colno}"
+        case KeyError():
+            return f"there is no {printable(str(error.args[0]))}"
+        case RecursionError():
+            return "it is nested too deep"
+        case UnicodeDecodeError():
+            return "it is not text in UTF-8"
+        case _:
+            return "it has other contents"
 
 
 def _unfit(settings: dict[str, Any]) -> Iterator[str]:
