@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from greenroom import Catalog, ConfigError, ModelManager
 from greenroom.config.schema import Config, WorkerSettings
@@ -17,6 +18,8 @@ from greenroom.worker.app import Worker
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 from tests.worker.worker_client import LIMIT_S, Meter, running_worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SPEECH = "/v1/audio/speech"
 ASKED = {"model": "tts-1", "input": "Hello.", "voice": "alloy", "response_format": "pcm"}
@@ -36,10 +39,21 @@ def manager(tone_catalog: Catalog) -> ModelManager:
     return ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
 
 
-@pytest.fixture
-async def locked(manager: ModelManager) -> AsyncIterator[HttpClient]:
-    """A worker with two keys, and a client that has none."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def locked(cache_of_module: None) -> AsyncIterator[HttpClient]:
+    """A worker with two keys, and a client that has none; what it has in memory does not matter."""
+    catalog = Catalog.discover("", adapters=["tone"])
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
     async with running_http_worker(manager, api_keys=KEYS) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def closed(cache_of_module: None) -> AsyncIterator[HttpClient]:
+    """A worker that shows nothing to a client without a key, and such a client."""
+    catalog = Catalog.discover("", adapters=["tone"])
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
+    async with running_http_worker(manager, api_keys=KEYS, public_discovery=False) as made:
         yield made
 
 
@@ -112,12 +126,11 @@ async def test_who_may_speak_may_say_so_before(locked: HttpClient) -> None:
 
 @pytest.mark.parametrize("path", PAGES)
 async def test_discovery_is_public_unless_the_configuration_says_otherwise(
-    manager: ModelManager, path: str
+    closed: HttpClient, path: str
 ) -> None:
-    async with running_http_worker(manager, api_keys=KEYS, public_discovery=False) as web:
-        assert (await web.client.get(path)).status_code == 401
-        async with connected_http_client(web.served, SPEAKER) as known:
-            assert (await known.client.get(path)).status_code == 200
+    assert (await closed.client.get(path)).status_code == 401
+    async with connected_http_client(closed.served, SPEAKER) as known:
+        assert (await known.client.get(path)).status_code == 200
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -315,7 +328,7 @@ async def test_http_may_be_off_or_on_a_unix_socket(manager: ModelManager, tmp_pa
     assert not path.exists()
 
 
-def test_without_a_key_only_this_machine_is_the_default() -> None:
+async def test_without_a_key_only_this_machine_is_the_default() -> None:
     settings = WorkerSettings()
     assert str(settings.http_listen) == "127.0.0.1:8880"
     assert settings.api_keys == ()

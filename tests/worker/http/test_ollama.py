@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import ollama
 import pytest
+import pytest_asyncio
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.adapters.tone import ToneTTSAdapter
@@ -19,17 +20,28 @@ from greenroom.worker.http import ollama as ollama_routes
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 KEYS = [
     {"name": "app", "key": "speak-key", "role": "speak"},
     {"name": "ops", "key": "admin-key", "role": "admin"},
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     manager = ModelManager(
         catalog=tone_catalog, default_model_id="tone-440", resident_cap=8, min_residency_ms=0
     )
+    async with running_http_worker(manager) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def refusing(cache_of_module: None) -> AsyncIterator[HttpClient]:
+    """A worker for what is refused, after which it is as it was."""
+    catalog = Catalog.discover("", adapters=["tone"])
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
     async with running_http_worker(manager) as made:
         yield made
 
@@ -162,26 +174,26 @@ async def test_a_model_that_is_not_in_memory_cannot_be_kept(web: HttpClient) -> 
 
 @pytest.mark.parametrize("keep_alive", ["soon", "5x", "", "--1", "1e999", "nan", "m", "5 m"])
 async def test_what_is_no_duration_is_refused_before_anything_is_loaded(
-    web: HttpClient, keep_alive: str
+    refusing: HttpClient, keep_alive: str
 ) -> None:
-    refused = await web.post("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
+    refused = await refusing.post("/api/load", {"model": "tone-220", "keep_alive": keep_alive})
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "keep_alive"
-    assert "tone-220" not in web.served.states
+    assert "tone-220" not in refusing.served.states
 
 
 @pytest.mark.parametrize("path", ["load", "unload", "pin", "unpin", "keep-alive", "generate"])
 async def test_an_unknown_model_is_answered_with_names_that_look_like_it(
-    web: HttpClient, path: str
+    refusing: HttpClient, path: str
 ) -> None:
-    refused = await web.post(f"/api/{path}", {"model": "tone-221", "keep_alive": "1m"})
+    refused = await refusing.post(f"/api/{path}", {"model": "tone-221", "keep_alive": "1m"})
     assert refused.status_code == 404
     assert "tone-220" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [None, {}, {"model": ""}, {"model": 5}, [], {"model": "x" * 999}])
-async def test_a_body_that_cannot_be_is_refused(web: HttpClient, body: Any) -> None:
-    assert (await web.post("/api/load", body)).status_code == 400
+async def test_a_body_that_cannot_be_is_refused(refusing: HttpClient, body: Any) -> None:
+    assert (await refusing.post("/api/load", body)).status_code == 400
 
 
 async def test_a_load_that_fails_says_when_to_try_again() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from greenroom import Catalog, ModelManager, ModelSpec
 from greenroom.speech.sentence import SILENCE_S
@@ -16,6 +17,8 @@ from tests.audio_files import heard
 from tests.waiting import until
 from tests.worker.http.http_client import HttpClient, connected_http_client, running_http_worker
 from tests.worker.worker_client import Meter, WorkerClient
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TEXT = "Hello there, this is a tone."
 SECONDS = len(TEXT) * 0.06
@@ -34,10 +37,11 @@ def asked(**more: Any) -> dict[str, Any]:
     return {**ASKED, **more}
 
 
-@pytest.fixture
-async def web(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
-    """A worker with eight tones, of which `tone-440` is the default."""
-    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def web(cache_of_module: None) -> AsyncIterator[HttpClient]:
+    """A worker with eight tones, of which `tone-440` is the default; tests only speak with it."""
+    catalog = Catalog.discover("", adapters=["tone"])
+    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
     async with running_http_worker(manager) as made:
         yield made
 
@@ -356,7 +360,7 @@ async def test_names_of_openai_and_of_the_catalog_find_their_model(tone_catalog:
             assert found == pytest.approx(frequency, abs=3), (model, voice)
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def brief(tone_catalog: Catalog) -> AsyncIterator[HttpClient]:
     """A worker whose models may leave at once."""
     manager = ModelManager(
@@ -410,9 +414,11 @@ async def test_a_holder_is_shown_by_who_called(
         meters["a"].free.set()
 
 
-async def test_grpc_and_http_speak_with_one_and_the_same_model(web: HttpClient) -> None:
-    served: WorkerClient = web.served
-    frames = await served.speak(TEXT, sample_rate=24_000)
-    grpc = b"".join(frame.audio_data for frame in frames)
-    assert (await speak(web, response_format="pcm")).content == grpc
-    assert web.manager.statistics().loads == 1
+async def test_grpc_and_http_speak_with_one_and_the_same_model(tone_catalog: Catalog) -> None:
+    manager = ModelManager(catalog=tone_catalog, default_model_id="tone-440")
+    async with running_http_worker(manager) as web:
+        served: WorkerClient = web.served
+        frames = await served.speak(TEXT, sample_rate=24_000)
+        grpc = b"".join(frame.audio_data for frame in frames)
+        assert (await speak(web, response_format="pcm")).content == grpc
+        assert web.manager.statistics().loads == 1
