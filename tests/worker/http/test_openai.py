@@ -312,6 +312,7 @@ async def test_head_says_what_would_come_and_speaks_nothing(
             assert answer.headers["content-type"] == "audio/opus"
             assert answer.headers["x-sample-rate"] == "48000"
             assert answer.content == b""
+            assert "content-length" not in answer.headers  # 0 would be a file to play with nothing
         assert "b" not in web.served.states
 
 

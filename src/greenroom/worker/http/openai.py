@@ -79,7 +79,9 @@ def speech_router(synthesis: Synthesis, names: VoiceNames) -> APIRouter:
     @made.head(_SPEECH, include_in_schema=False)
     async def look_at_speech(request: Request) -> Response:
         """Answer what `GET` would begin with, and say nothing."""
-        return Response(headers=planned(request).headers)
+        answer = Response(headers=planned(request).headers)
+        del answer.headers["content-length"]  # nobody knows how long the audio would be
+        return answer
 
     return made
 
