@@ -16,38 +16,43 @@ Interval = tuple[int, int]
 _STEPS_PER_S = 400
 """In how many steps of a second it is told whether it sounds: each has 2.5 ms."""
 
-_AUDIBLE = 0.008
-"""Of the loudest sample so far, how loud one must be to be heard: 42 dB below. That is some 40 dB
-below the mean of what is loud in speech."""
+_AUDIBLE = 0.01
+"""Of what is loud in the run, how loud a step must be to be heard, as root mean square: 40 dB
+below."""
+
+_LOUD_PERCENTILE = 95
+"""So many of a hundred steps are quieter than what is loud."""
 
 _LEAST_QUIET_S = 0.03
 """What is quiet for less is a sound's own: a pause is longer."""
 
-_LOOK_AHEAD_S = 0.1
+_LOOK_AHEAD_S = 0.12
 """How long after its last phoneme a word may be heard yet: of "left." the "t" is let go late."""
 
 
 class HeardBorders:
     """The audio of one run as it comes, and where it sounds."""
 
-    def __init__(self, rate: int, begin: int, end: int, loudest: float = 0.0) -> None:
-        """Samples `begin` to `end` of the text are the run's; `loudest` was the loudest before."""
+    def __init__(self, rate: int, begin: int, end: int) -> None:
+        """Samples `begin` to `end` of the text are the run's."""
         self.begin, self.end = begin, end
-        self.loudest = loudest
         self.known_to = begin
         """Up to where the audio is there."""
         self._samples = np.zeros(end - begin, np.float32)
+        self._loud = 0.0
+        """The level of what is loud in the audio that is there."""
         self._step = max(1, rate // _STEPS_PER_S)
         self._least = max(1, round(_LEAST_QUIET_S * _STEPS_PER_S))
         self._look_ahead = round(_LOOK_AHEAD_S * rate)
 
     def add(self, samples: Samples) -> None:
         """Take the next samples of the run."""
-        loud = np.abs(samples[: self.end - self.known_to])
+        new = samples[: self.end - self.known_to]
         at = self.known_to - self.begin
-        self._samples[at : at + loud.size] = loud
-        self.known_to += loud.size
-        self.loudest = max(self.loudest, float(loud.max(initial=0.0)))
+        self._samples[at : at + new.size] = new
+        self.known_to += new.size
+        levels = self._levels((self.begin, self.known_to))
+        self._loud = float(np.percentile(levels, _LOUD_PERCENTILE)) if levels.size else 0.0
 
     def first(self, start: int, within: Interval) -> int | None:
         """Return where the run is first heard, which is to be at `start`; `None` is not known yet.
@@ -74,8 +79,13 @@ class HeardBorders:
         last = min(within[1], max(end, within[0]) + self._look_ahead)
         if not self._is_known(last):
             return None
-        beside = (end, last) if end < last else within
-        quiet = self._quiet((within[0], last), beside)
+        whole = (within[0], last)
+        sounds = self._sounds(whole)
+        heard = int(np.flatnonzero(sounds)[-1]) + 1 if sounds.any() else 0
+        if heard and (sounds.size - heard >= self._least or last == self.end):
+            return self._border(whole, heard)
+        # It sounds up to there: what follows came before its time, or there is no pause.
+        quiet = self._quiet(whole, (end, last) if end < last else within)
         if quiet is not None:
             return quiet[0]
         return last if last == self.end else end
@@ -96,10 +106,13 @@ class HeardBorders:
 
     def _sounds(self, within: Interval) -> NDArray[np.bool_]:
         """Return of each step within an interval whether it is heard."""
-        samples = self._samples[within[0] - self.begin : within[1] - self.begin]
-        whole = np.pad(samples, (0, -samples.size % self._step))
-        peaks = whole.reshape(-1, self._step).max(axis=1)
-        return np.asarray(peaks > self.loudest * _AUDIBLE)
+        return np.asarray(self._levels(within) > self._loud * _AUDIBLE)
+
+    def _levels(self, within: Interval) -> NDArray[np.float64]:
+        """Return the root mean square of each step within an interval."""
+        samples = self._samples[within[0] - self.begin : within[1] - self.begin].astype(np.float64)
+        whole = np.pad(samples, (0, -samples.size % self._step)).reshape(-1, self._step)
+        return np.asarray(np.sqrt((whole**2).mean(axis=1)))
 
     def _border(self, within: Interval, step: int) -> int:
         return min(within[0] + int(step) * self._step, within[1])

@@ -91,9 +91,7 @@ class WordClock:
         def take_lengths(lengths: NDArray[np.int64]) -> None:
             ends = self._at + np.concatenate(([0], np.cumsum(lengths)))
             begin, end = int(ends[0]), int(ends[-1])
-            self._audio = HeardBorders(
-                self._config.sample_rate, begin, end, loudest=self._audio.loudest
-            )
+            self._audio = HeardBorders(self._config.sample_rate, begin, end)
             self._run_first = len(self._edges)
             if not self._is_exact:
                 self._edges += [(begin, end)] * len(phonemes)
