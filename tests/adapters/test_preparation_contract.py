@@ -100,7 +100,7 @@ def brass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BrassPreparation:
     known = {"brass": BrassAdapter, "tone": ToneTTSAdapter}
     monkeypatch.setattr(registry, "_classes", known)
     monkeypatch.setattr(registry, "names", lambda: tuple(known))
-    monkeypatch.setattr(Catalog, "from_config", lambda config: catalog(tmp_path))
+    monkeypatch.setattr(Catalog, "from_config", lambda config, **_: catalog(tmp_path))
     return preparation
 
 

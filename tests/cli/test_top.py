@@ -502,9 +502,10 @@ def test_a_terminal_that_goes_away_ends_it(address: str) -> None:
 # A terminal that nobody reads
 
 STUCK = """
-import contextlib, os, queue, sys, threading, time
+import contextlib, os, queue, signal, sys, threading, time
 from pathlib import Path
 from greenroom.cli import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored, in the tests too
 def tell():
     waiting = []
     while not any(each.not_full._waiters for each in waiting):
