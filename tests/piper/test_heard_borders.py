@@ -87,6 +87,16 @@ def test_nothing_is_known_before_the_audio_is_there() -> None:
     assert all(each in (None, now) for row in known for each, now in zip(row, final, strict=True))
 
 
+def test_pieces_of_any_size_tell_what_the_whole_does() -> None:
+    parts = ((0.5, 30), (0.0, 500), (0.004, 470))  # the click is too short to count as loud
+    samples = audio(*parts)
+    borders = HeardBorders(RATE, 0, samples.size)
+    for piece in np.split(samples, range(77, samples.size, 777)):
+        borders.add(piece)
+    found = [each.start(700 * MS, (400 * MS, 800 * MS)) for each in (borders, heard(*parts))]
+    assert found == [530 * MS, 530 * MS]
+
+
 def test_audio_that_is_no_number_or_too_long_does_no_harm() -> None:
     borders = HeardBorders(RATE, 0, 100 * MS)
     borders.add(np.full(200 * MS, np.nan, np.float32))

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
 from greenroom.worker.admission import Shares
@@ -39,15 +38,6 @@ KEYS = [{"key": "admin-secret-1", "role": "admin"}]
 @pytest.fixture
 def manager(tone_catalog: Catalog) -> ModelManager:
     return ModelManager(catalog=tone_catalog, default_model_id="tone-440", resident_cap=8)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def web(cache_of_module: None) -> AsyncIterator[HttpClient]:
-    """A worker whose requests are refused, or load a tone, which does not matter to others."""
-    catalog = Catalog.discover("", adapters=["tone"])
-    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
-    async with running_http_worker(manager) as made:
-        yield made
 
 
 @contextlib.asynccontextmanager

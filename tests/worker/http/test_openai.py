@@ -37,15 +37,6 @@ def asked(**more: Any) -> dict[str, Any]:
     return {**ASKED, **more}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def web(cache_of_module: None) -> AsyncIterator[HttpClient]:
-    """A worker with eight tones, of which `tone-440` is the default; tests only speak with it."""
-    catalog = Catalog.discover("", adapters=["tone"])
-    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
-    async with running_http_worker(manager) as made:
-        yield made
-
-
 async def speak(web: HttpClient, **more: Any) -> Any:
     """Return the answer to a request that must succeed."""
     answer = await web.post("/v1/audio/speech", asked(**more))

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from greenroom import Catalog, ModelManager
 from greenroom.testing import Stage
@@ -21,15 +20,6 @@ SPEECH = "/v1/audio/speech"
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def web(cache_of_module: None) -> AsyncIterator[HttpClient]:
-    """A worker for all that is refused, after which it is as it was: one model is in memory."""
-    catalog = Catalog.discover("", adapters=["tone"])
-    manager = ModelManager(catalog=catalog, default_model_id="tone-440", resident_cap=8)
-    async with running_http_worker(manager) as made:
-        yield made
 
 
 def error_of(answer: httpx.Response, status: int) -> dict[str, Any]:

@@ -42,6 +42,9 @@ class HeardBorders:
         self._loud = 0.0
         """The level of what is loud in the audio that is there."""
         self._step = max(1, rate // _STEPS_PER_S)
+        self._steps: list[NDArray[np.float64]] = []
+        """Levels of the steps that are there whole."""
+        self._whole_to = begin
         self._least = max(1, round(_LEAST_QUIET_S * _STEPS_PER_S))
         self._look_ahead = round(_LOOK_AHEAD_S * rate)
 
@@ -51,7 +54,10 @@ class HeardBorders:
         at = self.known_to - self.begin
         self._samples[at : at + new.size] = new
         self.known_to += new.size
-        levels = self._levels((self.begin, self.known_to))
+        whole_to = self.known_to - (self.known_to - self.begin) % self._step
+        self._steps.append(self._levels((self._whole_to, whole_to)))
+        self._whole_to = whole_to
+        levels = np.concatenate(self._steps)
         self._loud = float(np.percentile(levels, _LOUD_PERCENTILE)) if levels.size else 0.0
 
     def first(self, start: int, within: Interval) -> int | None:
